@@ -1,0 +1,362 @@
+//! Every way in which something can fail, sorted by who is to blame and what to do about it.
+//!
+//! Knows no transport, thread or lock: only what went wrong, in a form that can be cloned, because
+//! one dead link fails many callers.
+
+mod record;
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use crate::wire::{Fault, Path, PathError, ProtocolError};
+
+/// What most of this crate returns outside of a call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Any failure of this crate, for a `main` that only reports.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A call gave no value.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The other side could not be started or met.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A handler, a namespace or an API was refused.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// Why a call gave no value. A call ends in exactly one of these, or with its value.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The deadline passed.
+    #[error("{path} timed out after {after:.3?}")]
+    TimedOut {
+        /// What was called.
+        path: Path,
+        /// The time from the call to this error.
+        after: Duration,
+        /// Whether the handler may have run.
+        executed: Executed,
+    },
+    /// The handle was dropped or cancelled.
+    #[error("the call was cancelled")]
+    Cancelled,
+    /// The link went: goodbye, death, I/O or a peer that broke the protocol.
+    #[error("the link is closed")]
+    Closed {
+        /// Why the link went; one reason for all its calls.
+        #[source]
+        reason: Arc<CloseReason>,
+        /// Whether the handler may have run.
+        executed: Executed,
+    },
+    /// Refused before any handler ran.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The handler failed or panicked.
+    #[error("{0}")]
+    Fault(Fault),
+    /// The handler's [`Responder`](crate::Responder) was dropped without an answer.
+    #[error("the handler dropped its responder without an answer")]
+    NoAnswer,
+    /// The value came and does not fit the type that was asked for.
+    #[error("the reply does not decode: {0}")]
+    Decode(Arc<str>),
+    /// The caller's code is wrong in a way that reading it shows.
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
+}
+
+/// Whether a call that failed may have run at the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Executed {
+    /// It never left this side, or was refused before a handler saw it: calling again is safe.
+    No,
+    /// It may have run, wholly or in part.
+    Maybe,
+}
+
+/// Why a call was refused before any handler ran.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// Nothing at the other side handles this path.
+    #[error("no handler for {path}")]
+    NoHandler {
+        /// The full path.
+        path: Path,
+    },
+    /// The arguments do not decode as what the handler takes.
+    #[error("bad arguments for {path}: expected {expected}: {detail}")]
+    BadArguments {
+        /// The full path.
+        path: Path,
+        /// The type that the handler takes.
+        expected: Arc<str>,
+        /// What the decoder found.
+        detail: Arc<str>,
+    },
+    /// A queue is full: the API's at the other side, or this side's send queue.
+    #[error("{path} is busy: {detail}")]
+    Busy {
+        /// The full path.
+        path: Path,
+        /// Which queue, and its limit.
+        detail: Arc<str>,
+    },
+    /// The message is larger than the limit.
+    #[error("message of {size} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// The encoded size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A side is shutting down and takes no new calls.
+    #[error("the other side is shutting down")]
+    ShuttingDown,
+    /// Several catch-alls claim the path.
+    #[error("{path} is claimed by {count} APIs")]
+    Ambiguous {
+        /// The full path.
+        path: Path,
+        /// How many claim it.
+        count: u32,
+    },
+    /// The deadline had passed before a handler could start.
+    #[error("the call expired before it could start")]
+    Expired,
+    /// Not allowed.
+    #[error("{path} is not allowed")]
+    Denied {
+        /// The full path.
+        path: Path,
+    },
+}
+
+/// A mistake in the caller's own code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// A path that no handler can have.
+    #[error("bad path: {0}")]
+    BadPath(#[from] PathError),
+    /// The arguments cannot be encoded.
+    #[error("the arguments of {path} do not encode: {detail}")]
+    Encode {
+        /// The full path.
+        path: Path,
+        /// What the encoder said.
+        detail: Arc<str>,
+    },
+    /// The value of an [`AsyncResult`](crate::AsyncResult) was asked for after it had been taken.
+    #[error("the value of {path} was already taken")]
+    Taken {
+        /// The full path.
+        path: Path,
+    },
+    /// A blocking call from a place that cannot be served while it blocks.
+    #[error("a blocking call from {place} would wait for itself")]
+    WouldDeadlock {
+        /// Which place.
+        place: &'static str,
+    },
+    /// A library thread could not be started.
+    #[error("a thread could not be started: {detail}")]
+    NoThread {
+        /// What the operating system said.
+        detail: Arc<str>,
+    },
+}
+
+/// Why a link is closed. The first reason stands; later ones do not overwrite it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// This side closed it.
+    #[error("closed by this side")]
+    Local,
+    /// The other side said goodbye.
+    #[error("closed by the other side")]
+    Peer,
+    /// The other process ended.
+    #[error(transparent)]
+    Died(Death),
+    /// The other side vanished without a goodbye.
+    #[error("the other side is gone")]
+    Gone,
+    /// Reading or writing failed.
+    #[error("the transport failed")]
+    Io(#[source] Arc<io::Error>),
+    /// The other side broke the protocol.
+    #[error("protocol error: {0}")]
+    Protocol(ProtocolError),
+    /// The other side closed because this side broke the protocol, in its opinion.
+    #[error("the other side reports a protocol error (code {code})")]
+    Accused {
+        /// The number of the error on the wire.
+        code: u16,
+    },
+    /// A thread of this library failed.
+    #[error("internal failure: {0}")]
+    Broken(Arc<str>),
+}
+
+/// How a process ended, and its last words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Death {
+    /// Exit code or signal.
+    pub exit: Exit,
+    /// How long it had run.
+    pub after: Duration,
+    /// The last of its stderr, at most 4 KiB, cut at a line; empty when there was none.
+    pub stderr: Arc<str>,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the process {} after {:.3?}", self.exit, self.after)?;
+        match self.stderr.trim_end() {
+            "" => Ok(()),
+            words => write!(f, "; its last words: {words}"),
+        }
+    }
+}
+
+impl std::error::Error for Death {}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exit {
+    /// It ended by itself, with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// Somebody else reaped it, so that the status is lost.
+    Unknown,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exited with code {code}"),
+            Exit::Signal(signal) => write!(f, "was killed by signal {signal}"),
+            Exit::Unknown => f.write_str("ended, nobody knows how"),
+        }
+    }
+}
+
+/// Why the other side could not be started or met. The process, if any, is dead and reaped.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The program could not be started at all.
+    #[error("cannot start {program}")]
+    Spawn {
+        /// The program.
+        program: Arc<str>,
+        /// What the operating system said.
+        #[source]
+        error: Arc<io::Error>,
+    },
+    /// The process ended before it was ready.
+    #[error("{program} ended before it was ready: {death}")]
+    Died {
+        /// The program.
+        program: Arc<str>,
+        /// How.
+        death: Death,
+    },
+    /// The process was not ready in time.
+    #[error("{program} was not ready after {after:.3?}: {state}")]
+    TimedOut {
+        /// The program.
+        program: Arc<str>,
+        /// The time that it had.
+        after: Duration,
+        /// How far it had come.
+        state: &'static str,
+        /// The last of its stderr.
+        stderr: Arc<str>,
+    },
+    /// The process speaks something else, or another version.
+    #[error("{program} is not a fitting Neck")]
+    Refused {
+        /// The program.
+        program: Arc<str>,
+        /// What it did.
+        #[source]
+        reason: Arc<CloseReason>,
+    },
+    /// This process was not started by a Head.
+    #[error("this process was not started by a Head: {0}")]
+    NotSpawned(Arc<str>),
+    /// Something of our own could not be made: a channel, a thread, a descriptor.
+    #[error("cannot make the {what}")]
+    Setup {
+        /// What could not be made.
+        what: &'static str,
+        /// What the operating system said.
+        #[source]
+        error: Arc<io::Error>,
+    },
+}
+
+/// Why a handler, a namespace or an API was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// A path that no handler can have.
+    #[error("bad path: {0}")]
+    BadPath(#[from] PathError),
+    /// The path has a handler already.
+    #[error("{path} has a handler already")]
+    Taken {
+        /// The full path.
+        path: Path,
+    },
+    /// Another API owns the path.
+    #[error("{path} belongs to the API {owner}")]
+    Claimed {
+        /// The full path.
+        path: Path,
+        /// The namespace of its owner.
+        owner: Path,
+    },
+    /// There is no handler to replace or remove.
+    #[error("{path} has no handler")]
+    Missing {
+        /// The full path.
+        path: Path,
+    },
+    /// The API was detached, or its endpoint is gone.
+    #[error("the API {namespace} is detached")]
+    Detached {
+        /// Its namespace.
+        namespace: Path,
+    },
+}
+
+impl CallError {
+    /// Whether calling again cannot run the handler twice.
+    pub fn executed(&self) -> Executed {
+        match self {
+            CallError::TimedOut { executed, .. } | CallError::Closed { executed, .. } => *executed,
+            CallError::Rejected(_) | CallError::Misuse(_) => Executed::No,
+            _ => Executed::Maybe,
+        }
+    }
+
+    /// The fault of the handler, if that is what came.
+    pub fn fault(&self) -> Option<&Fault> {
+        match self {
+            CallError::Fault(fault) => Some(fault),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Errors to numbered records and back, by hand: nothing public derives `Serialize`.
+
+use std::{io, sync::Arc, time::Duration};
+
+use super::{CallError, CloseReason, Death, Executed, Exit, Misuse, Rejection};
+use crate::wire::{Fault, FaultCode, FaultKind, FaultRecord, Path, PathError, cut};
+
+impl CallError {
+    /// The failure as it stands on the wire.
+    pub(crate) fn to_record(&self) -> FaultRecord {
+        match self {
+            CallError::TimedOut { path, after, executed } => {
+                record(FaultCode::TimedOut, [micros(*after), executed.to_number()], [path.as_str()])
+            }
+            CallError::Cancelled => record(FaultCode::Cancelled, [0, 0], []),
+            CallError::Closed { reason, executed } => reason.to_record(*executed),
+            CallError::Rejected(why) => why.to_record(),
+            CallError::Fault(fault) => fault.to_record(),
+            CallError::NoAnswer => record(FaultCode::NoAnswer, [0, 0], []),
+            CallError::Decode(what) => record(FaultCode::Decode, [0, 0], [&**what]),
+            CallError::Misuse(what) => what.to_record(),
+        }
+    }
+
+    /// Reads what [`CallError::to_record`] wrote. A code that is not known is a fault of kind `Other`.
+    pub(crate) fn from_record(record: FaultRecord) -> CallError {
+        let Some(code) = FaultCode::from_number(record.code) else {
+            return CallError::Fault(Fault::from_record(FaultKind::Other(record.code), record));
+        };
+        let [first, second] = record.numbers;
+        match code {
+            FaultCode::TimedOut => CallError::TimedOut {
+                path: record.path(0),
+                after: Duration::from_micros(first),
+                executed: Executed::from_number(second),
+            },
+            FaultCode::Cancelled => CallError::Cancelled,
+            FaultCode::Closed => CallError::Closed {
+                executed: Executed::from_number(second),
+                reason: Arc::new(CloseReason::from_record(&record)),
+            },
+            FaultCode::NoAnswer => CallError::NoAnswer,
+            FaultCode::Decode => CallError::Decode(record.text(0)),
+            FaultCode::Misuse => CallError::Misuse(Misuse::from_record(&record)),
+            FaultCode::Error => CallError::Fault(Fault::from_record(FaultKind::Error, record)),
+            FaultCode::Typed => CallError::Fault(Fault::from_record(FaultKind::Typed, record)),
+            FaultCode::Panicked => CallError::Fault(Fault::from_record(FaultKind::Panicked, record)),
+            FaultCode::Call => CallError::Fault(Fault::from_record(FaultKind::Call, record)),
+            FaultCode::NoHandler
+            | FaultCode::BadArguments
+            | FaultCode::Busy
+            | FaultCode::TooLarge
+            | FaultCode::ShuttingDown
+            | FaultCode::Ambiguous
+            | FaultCode::Expired
+            | FaultCode::Denied => CallError::Rejected(Rejection::from_record(code, &record)),
+        }
+    }
+}
+
+impl Rejection {
+    fn to_record(&self) -> FaultRecord {
+        match self {
+            Rejection::NoHandler { path } => record(FaultCode::NoHandler, [0, 0], [path.as_str()]),
+            Rejection::BadArguments { path, expected, detail } => {
+                record(FaultCode::BadArguments, [0, 0], [path.as_str(), expected, detail])
+            }
+            Rejection::Busy { path, detail } => record(FaultCode::Busy, [0, 0], [path.as_str(), detail]),
+            Rejection::TooLarge { size, limit } => record(FaultCode::TooLarge, [*size, *limit], []),
+            Rejection::ShuttingDown => record(FaultCode::ShuttingDown, [0, 0], []),
+            Rejection::Ambiguous { path, count } => {
+                record(FaultCode::Ambiguous, [u64::from(*count), 0], [path.as_str()])
+            }
+            Rejection::Expired => record(FaultCode::Expired, [0, 0], []),
+            Rejection::Denied { path } => record(FaultCode::Denied, [0, 0], [path.as_str()]),
+        }
+    }
+
+    fn from_record(code: FaultCode, record: &FaultRecord) -> Rejection {
+        let path = record.path(0);
+        let [first, second] = record.numbers;
+        match code {
+            FaultCode::BadArguments => {
+                Rejection::BadArguments { path, expected: record.text(1), detail: record.text(2) }
+            }
+            FaultCode::Busy => Rejection::Busy { path, detail: record.text(1) },
+            FaultCode::TooLarge => Rejection::TooLarge { size: first, limit: second },
+            FaultCode::ShuttingDown => Rejection::ShuttingDown,
+            FaultCode::Ambiguous => {
+                Rejection::Ambiguous { path, count: u32::try_from(first).unwrap_or(u32::MAX) }
+            }
+            FaultCode::Expired => Rejection::Expired,
+            FaultCode::Denied => Rejection::Denied { path },
+            _ => Rejection::NoHandler { path },
+        }
+    }
+}
+
+impl Misuse {
+    fn to_record(&self) -> FaultRecord {
+        let (number, texts): (u64, Vec<&str>) = match self {
+            Misuse::BadPath(why) => (1 | bad_path_number(why) << 8, vec![]),
+            Misuse::Encode { path, detail } => (2, vec![path.as_str(), detail]),
+            Misuse::Taken { path } => (3, vec![path.as_str()]),
+            Misuse::WouldDeadlock { .. } => (4, vec![]),
+            Misuse::NoThread { detail } => (5, vec![detail]),
+        };
+        record(FaultCode::Misuse, [number, 0], texts)
+    }
+
+    fn from_record(record: &FaultRecord) -> Misuse {
+        match record.numbers[0] & 0xff {
+            1 => Misuse::BadPath(bad_path(record.numbers[0] >> 8)),
+            2 => Misuse::Encode { path: record.path(0), detail: record.text(1) },
+            3 => Misuse::Taken { path: record.path(0) },
+            4 => Misuse::WouldDeadlock { place: "a place at the other side" },
+            _ => Misuse::NoThread { detail: record.text(0) },
+        }
+    }
+}
+
+impl CloseReason {
+    fn to_record(&self, executed: Executed) -> FaultRecord {
+        let (number, text, details): (u64, String, Vec<u8>) = match self {
+            CloseReason::Local => (1, String::new(), vec![]),
+            CloseReason::Peer => (2, String::new(), vec![]),
+            CloseReason::Died(death) => (3, death.stderr.to_string(), death.to_bytes()),
+            CloseReason::Gone => (4, String::new(), vec![]),
+            CloseReason::Io(error) => (5, error.to_string(), vec![]),
+            CloseReason::Protocol(error) => (6 | u64::from(error.code()) << 8, error.to_string(), vec![]),
+            CloseReason::Accused { code } => (6 | u64::from(*code) << 8, String::new(), vec![]),
+            CloseReason::Broken(what) => (7, what.to_string(), vec![]),
+        };
+        let mut record = record(FaultCode::Closed, [number, executed.to_number()], [text.as_str()]);
+        record.value = details;
+        record
+    }
+
+    fn from_record(record: &FaultRecord) -> CloseReason {
+        match record.numbers[0] & 0xff {
+            1 => CloseReason::Local,
+            2 => CloseReason::Peer,
+            3 => CloseReason::Died(Death::from_bytes(&record.value, record.text(0))),
+            4 => CloseReason::Gone,
+            5 => CloseReason::Io(Arc::new(io::Error::other(record.text(0).to_string()))),
+            6 => CloseReason::Accused { code: (record.numbers[0] >> 8) as u16 },
+            _ => CloseReason::Broken(record.text(0)),
+        }
+    }
+}
+
+impl Death {
+    fn to_bytes(&self) -> Vec<u8> {
+        let (kind, number) = match self.exit {
+            Exit::Code(code) => (1, code),
+            Exit::Signal(signal) => (2, signal),
+            Exit::Unknown => (0, 0),
+        };
+        let mut bytes = vec![kind];
+        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(&micros(self.after).to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8], stderr: Arc<str>) -> Death {
+        let number = bytes.get(1..5).and_then(|n| n.try_into().ok()).map_or(0, i32::from_le_bytes);
+        let after = bytes.get(5..13).and_then(|n| n.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let exit = match bytes.first() {
+            Some(1) => Exit::Code(number),
+            Some(2) => Exit::Signal(number),
+            _ => Exit::Unknown,
+        };
+        Death { exit, after: Duration::from_micros(after), stderr }
+    }
+}
+
+impl Executed {
+    fn to_number(self) -> u64 {
+        u64::from(self == Executed::Maybe)
+    }
+
+    fn from_number(number: u64) -> Executed {
+        if number == 0 { Executed::No } else { Executed::Maybe }
+    }
+}
+
+impl Fault {
+    /// The error of a call that the handler made itself and passed on.
+    pub fn call_error(&self) -> Option<CallError> {
+        match self.kind {
+            FaultKind::Call => FaultRecord::read(&self.value).ok().map(CallError::from_record),
+            _ => None,
+        }
+    }
+
+    fn to_record(&self) -> FaultRecord {
+        let code = match self.kind {
+            FaultKind::Error => FaultCode::Error as u16,
+            FaultKind::Typed => FaultCode::Typed as u16,
+            FaultKind::Panicked => FaultCode::Panicked as u16,
+            FaultKind::Call => FaultCode::Call as u16,
+            FaultKind::Other(code) => code,
+        };
+        let texts = [&*self.message, &*self.type_name].into_iter().chain(self.chain()).map(str::to_owned);
+        FaultRecord { code, numbers: [0, 0], texts: texts.collect(), value: self.value.to_vec() }
+    }
+
+    fn from_record(kind: FaultKind, record: FaultRecord) -> Fault {
+        let mut texts = record.texts.into_iter();
+        let (message, type_name) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
+        Fault {
+            kind,
+            message: message.into(),
+            type_name: type_name.into(),
+            chain: texts.map(String::into_boxed_str).collect(),
+            value: record.value.into(),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> From<E> for Fault {
+    fn from(error: E) -> Fault {
+        let any: &(dyn std::error::Error + 'static) = &error;
+        let call_error = any.downcast_ref::<CallError>();
+        let kind = if call_error.is_some() { FaultKind::Call } else { FaultKind::Error };
+        let mut fault = Fault::of(kind, error.to_string(), std::any::type_name::<E>());
+        if let Some(call_error) = call_error {
+            let mut value = Vec::new();
+            call_error.to_record().write(&mut value);
+            fault.value = value.into();
+        }
+        let sources = std::iter::successors(any.source(), |error| error.source());
+        fault.chain = sources.take(MAX_SOURCES).map(|source| cut(source.to_string()).into()).collect();
+        fault
+    }
+}
+
+impl FaultRecord {
+    fn text(&self, at: usize) -> Arc<str> {
+        self.texts.get(at).map_or_else(|| "".into(), |text| text.as_str().into())
+    }
+
+    /// A path that a peer sent; one that is no path becomes the root.
+    fn path(&self, at: usize) -> Path {
+        self.texts.get(at).and_then(|text| Path::new(text).ok()).unwrap_or_else(Path::root)
+    }
+}
+
+fn record<'a>(code: FaultCode, numbers: [u64; 2], texts: impl IntoIterator<Item = &'a str>) -> FaultRecord {
+    let texts = texts.into_iter().map(str::to_owned).collect();
+    FaultRecord { code: code as u16, numbers, texts, value: Vec::new() }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn bad_path_number(why: &PathError) -> u64 {
+    match why {
+        PathError::Empty => 0,
+        PathError::TooLong(len) => 1 | (*len as u64) << 8,
+        PathError::EmptySegment => 2,
+        PathError::BadCharacter(c) => 3 | u64::from(u32::from(*c)) << 8,
+        PathError::NotUtf8 => 4,
+    }
+}
+
+fn bad_path(number: u64) -> PathError {
+    match number & 0xff {
+        0 => PathError::Empty,
+        1 => PathError::TooLong((number >> 8) as usize),
+        2 => PathError::EmptySegment,
+        3 => PathError::BadCharacter(char::from_u32((number >> 8) as u32).unwrap_or('\u{fffd}')),
+        _ => PathError::NotUtf8,
+    }
+}
+
+/// How many sources of an error travel.
+const MAX_SOURCES: usize = 16;

@@ -1,0 +1,1 @@
+//! The contract of a transport as tests that anybody can run on their own.

@@ -1,0 +1,119 @@
+//! Moves whole frames between the two ends of a link.
+//!
+//! A transport knows no calls, ids or paths, and never cuts or joins: it takes a *packet* of one or
+//! more whole frames at one end and hands the same bytes out at the other. Its two directions are
+//! separate values, so that one thread can send while another receives, without a lock.
+//!
+//! # The contract
+//!
+//! 1. Packets arrive whole, once, unchanged, and in the order of their sending.
+//! 2. A packet has at least one byte and at most [`FRAME_LIMIT`](crate::FRAME_LIMIT) bytes.
+//! 3. [`FrameSender::send`] does not block as long as no more than the transport's own [`Window`] is
+//!    under way unread. The link keeps to that.
+//! 4. [`FrameReceiver::receive`] blocks until there is a packet, a nudge, the end, or, where
+//!    [`Transport::wakes_at_deadlines`] says so, the deadline. A packet that is there wins.
+//! 5. [`Nudge::nudge`] may be called from any thread at any time. It makes the current `receive`
+//!    return [`Received::Nudge`], or the next one if there is none. It never blocks for long, loses no
+//!    packet, and comes after the packets that were there before it. Nudges may be merged.
+//! 6. When the sender at one end is dropped, the receiver at the other gives what was sent and then
+//!    [`Received::End`], where the transport can see it ([`Transport::sees_the_end`]). Sending to an
+//!    end that is gone is an error or does nothing; it never blocks and never raises a signal.
+//! 7. Nothing in a packet makes a transport panic.
+//!
+//! [`contract::check`] tries all of it on any transport.
+
+pub mod contract;
+mod ipc;
+mod memory;
+
+use std::{fmt, io, sync::Arc, time::Instant};
+
+pub use ipc::ipc_pair;
+pub(crate) use ipc::{IpcEnds, IpcParts};
+pub use memory::memory_pair;
+
+/// One end of a connection that moves frames. See the [module](self) for what it promises.
+pub struct Transport {
+    /// The way out.
+    pub sender: Box<dyn FrameSender>,
+    /// The way in.
+    pub receiver: Box<dyn FrameReceiver>,
+    /// Wakes whoever receives.
+    pub nudge: Arc<dyn Nudge>,
+    /// How much may be under way unread without a send that blocks.
+    pub window: Window,
+    /// Whether `receive` returns at its deadline by itself; else somebody has to nudge it then.
+    pub wakes_at_deadlines: bool,
+    /// Whether the receiver sees that the other end's sender is gone.
+    pub sees_the_end: bool,
+    /// What to call it in a log: `ipc`, `memory`.
+    pub name: &'static str,
+}
+
+/// The sending half of a transport.
+pub trait FrameSender: Send {
+    /// Sends a packet of whole frames.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; the link closes with it.
+    fn send(&mut self, packet: &[u8]) -> io::Result<()>;
+}
+
+/// The receiving half of a transport.
+pub trait FrameReceiver: Send {
+    /// Blocks for the next packet; what ends the wait stands in the contract, point 4.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; the link closes with it.
+    fn receive(&mut self, deadline: Option<Instant>) -> io::Result<Received>;
+
+    /// The next packet if it is there already; does not block.
+    ///
+    /// # Errors
+    ///
+    /// As for `receive`.
+    fn try_receive(&mut self) -> io::Result<Option<Received>>;
+}
+
+/// Wakes the receiving half of a transport from any thread.
+pub trait Nudge: Send + Sync {
+    /// Makes the current or the next `receive` return.
+    fn nudge(&self);
+}
+
+/// What `receive` came back with.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Whole frames.
+    Packet(Vec<u8>),
+    /// Somebody nudged.
+    Nudge,
+    /// The deadline passed.
+    Deadline,
+    /// The other end is gone, and everything that it sent has been received.
+    End,
+}
+
+/// How much may be under way that the other side has not yet acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Frames.
+    pub frames: u32,
+    /// Bytes, headers included. One frame may go over it.
+    pub bytes: u32,
+}
+
+impl Default for Window {
+    /// 128 frames, 128 KiB.
+    fn default() -> Window {
+        Window { frames: 128, bytes: 128 * 1024 }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").field("name", &self.name).field("window", &self.window).finish_non_exhaustive()
+    }
+}

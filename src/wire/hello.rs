@@ -1,0 +1,130 @@
+//! The greeting: the first frame of each side.
+//!
+//! ```text
+//! magic 4 B "NAPE" | side u8 (0 Head, 1 Neck) | codec u8 | zero u16 | lowest version u16 |
+//! highest version u16 | features u32 | token 16 B | library version: u8 length, text
+//! ```
+//!
+//! The sides differ, so that a program that only echoes is not taken for a Neck. Bytes behind the
+//! library version are left to later versions.
+
+use std::fmt;
+
+use super::{ProtocolError, Side};
+
+/// The lowest and the highest version of the protocol that this library speaks.
+pub(crate) const PROTOCOL_VERSIONS: (u16, u16) = (1, 1);
+
+/// What only the two ends of one link know: a process that merely finds the way in has it not.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Token(pub(crate) [u8; 16]);
+
+impl Token {
+    /// Compares in a time that does not depend on where the first difference is.
+    pub(crate) fn matches(&self, other: &Token) -> bool {
+        let difference = self.0.iter().zip(&other.0).fold(0, |sum, (a, b)| sum | (a ^ b));
+        std::hint::black_box(difference) == 0
+    }
+
+    /// As 32 hexadecimal digits.
+    pub(crate) fn to_hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// From 32 hexadecimal digits.
+    pub(crate) fn from_hex(text: &str) -> Option<Token> {
+        let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
+        let mut token = [0; 16];
+        if digits.len() != 32 {
+            return None;
+        }
+        for (byte, pair) in token.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = pair[0] << 4 | pair[1];
+        }
+        Some(Token(token))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// What a side says of itself before anything else.
+#[derive(Clone, Debug)]
+pub(crate) struct Hello {
+    pub(crate) side: Side,
+    pub(crate) versions: (u16, u16),
+    pub(crate) codec: u8,
+    pub(crate) features: u32,
+    pub(crate) token: Token,
+    pub(crate) library: String,
+}
+
+impl Hello {
+    /// The greeting of this library.
+    pub(crate) fn ours(side: Side, token: Token) -> Hello {
+        let library = env!("CARGO_PKG_VERSION").to_owned();
+        Hello { side, versions: PROTOCOL_VERSIONS, codec: 1, features: 0, token, library }
+    }
+
+    /// Appends the body of the greeting.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let library = self.library.as_bytes();
+        let library = &library[..library.len().min(255)];
+        out.extend_from_slice(MAGIC);
+        out.push(match self.side {
+            Side::Head => 0,
+            Side::Neck => 1,
+        });
+        out.push(self.codec);
+        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&self.versions.0.to_le_bytes());
+        out.extend_from_slice(&self.versions.1.to_le_bytes());
+        out.extend_from_slice(&self.features.to_le_bytes());
+        out.extend_from_slice(&self.token.0);
+        out.push(library.len() as u8);
+        out.extend_from_slice(library);
+    }
+
+    /// Reads and judges the greeting of the other side, which should be `from` and carry `token`.
+    pub(crate) fn read(body: &[u8], from: Side, token: &Token) -> Result<Hello, ProtocolError> {
+        let not_a_peer = ProtocolError::NotAPeer { expected: from };
+        let rest = body.strip_prefix(MAGIC).ok_or(not_a_peer.clone())?;
+        let (fixed, rest) = rest.split_first_chunk::<28>().ok_or(ProtocolError::BadHello("it is cut off"))?;
+        let side = match fixed[0] {
+            0 => Side::Head,
+            1 => Side::Neck,
+            _ => return Err(not_a_peer),
+        };
+        if side != from {
+            return Err(not_a_peer);
+        }
+        if fixed[2..4] != [0, 0] {
+            return Err(ProtocolError::ReservedBits);
+        }
+        let versions = (u16::from_le_bytes([fixed[4], fixed[5]]), u16::from_le_bytes([fixed[6], fixed[7]]));
+        if versions.0 > versions.1 {
+            return Err(ProtocolError::BadHello("its versions are upside down"));
+        }
+        if versions.0 > PROTOCOL_VERSIONS.1 || versions.1 < PROTOCOL_VERSIONS.0 {
+            return Err(ProtocolError::VersionMismatch { ours: PROTOCOL_VERSIONS, theirs: versions });
+        }
+        if fixed[1] != 1 {
+            return Err(ProtocolError::BadHello("its codec is unknown"));
+        }
+        let features = u32::from_le_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]);
+        let mut theirs = Token::default();
+        theirs.0.copy_from_slice(&fixed[12..28]);
+        if !token.matches(&theirs) {
+            return Err(ProtocolError::AuthFailed);
+        }
+        let library = rest.split_first().and_then(|(len, rest)| rest.get(..usize::from(*len)));
+        let library = library.ok_or(ProtocolError::BadHello("it is cut off"))?;
+        let library = String::from_utf8_lossy(library).into_owned();
+        Ok(Hello { side, versions, codec: fixed[1], features, token: theirs, library })
+    }
+}
+
+const MAGIC: &[u8; 4] = b"NAPE";

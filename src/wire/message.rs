@@ -1,0 +1,108 @@
+//! The fixed part of each kind of message, before the user's bytes.
+//!
+//! ```text
+//! call   parent u64 (0: none) | remaining microseconds u64 (all ones: no deadline) | attempt u32 |
+//!        path length u8 | path | arguments
+//! event  path length u8 | path | arguments
+//! reply  the result
+//! bye    code u16 (0: nothing was wrong)
+//! ```
+
+use super::{Path, PathError, ProtocolError, TransactionId};
+
+/// The most bytes before the user's: a call with the longest path.
+pub(crate) const MAX_ENVELOPE: usize = 8 + 8 + 4 + 1 + Path::MAX_LEN;
+
+/// What stands before the arguments of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CallHead<'a> {
+    /// The call of the receiver in whose handler this one was made.
+    pub(crate) parent: Option<TransactionId>,
+    /// The time that is left, in microseconds, rounded up; `None` when there is no deadline.
+    pub(crate) remaining: Option<u64>,
+    /// 0 for the first try.
+    pub(crate) attempt: u32,
+    pub(crate) path: &'a str,
+}
+
+impl<'a> CallHead<'a> {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.parent.map_or(0, TransactionId::to_bits).to_le_bytes());
+        out.extend_from_slice(&self.remaining.unwrap_or(NO_DEADLINE).to_le_bytes());
+        out.extend_from_slice(&self.attempt.to_le_bytes());
+        write_path(self.path, out);
+    }
+
+    /// Reads the head; the arguments start at the offset that comes with it.
+    pub(crate) fn read(body: &'a [u8]) -> Result<(CallHead<'a>, usize), ProtocolError> {
+        let (fixed, rest) = body.split_first_chunk::<20>().ok_or(CUT_OFF)?;
+        let [mut parent, mut remaining, mut attempt] = [[0; 8], [0; 8], [0; 8]];
+        parent.copy_from_slice(&fixed[0..8]);
+        remaining.copy_from_slice(&fixed[8..16]);
+        attempt[..4].copy_from_slice(&fixed[16..20]);
+        let (parent, remaining) = (u64::from_le_bytes(parent), u64::from_le_bytes(remaining));
+        let (path, path_len) = read_path(rest)?;
+        let head = CallHead {
+            parent: TransactionId::from_bits(parent),
+            remaining: (remaining != NO_DEADLINE).then_some(remaining),
+            attempt: u64::from_le_bytes(attempt) as u32,
+            path,
+        };
+        Ok((head, 20 + path_len))
+    }
+}
+
+/// What stands before the arguments of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EventHead<'a> {
+    pub(crate) path: &'a str,
+}
+
+impl<'a> EventHead<'a> {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        write_path(self.path, out);
+    }
+
+    /// Reads the head; the arguments start at the offset that comes with it.
+    pub(crate) fn read(body: &'a [u8]) -> Result<(EventHead<'a>, usize), ProtocolError> {
+        let (path, len) = read_path(body)?;
+        Ok((EventHead { path }, len))
+    }
+}
+
+/// The last words of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bye {
+    /// 0 when nothing was wrong, else the number of the rule that the receiver broke.
+    pub(crate) code: u16,
+}
+
+impl Bye {
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.code.to_le_bytes());
+    }
+
+    pub(crate) fn read(body: &[u8]) -> Result<Bye, ProtocolError> {
+        let (code, _) = body.split_first_chunk::<2>().ok_or(CUT_OFF)?;
+        Ok(Bye { code: u16::from_le_bytes(*code) })
+    }
+}
+
+fn write_path(path: &str, out: &mut Vec<u8>) {
+    debug_assert!(path.len() <= Path::MAX_LEN);
+    out.push(path.len() as u8);
+    out.extend_from_slice(path.as_bytes());
+}
+
+/// Reads a path with its length before it, and says how many bytes both take.
+fn read_path(bytes: &[u8]) -> Result<(&str, usize), ProtocolError> {
+    let (len, rest) = bytes.split_first().ok_or(CUT_OFF)?;
+    let len = usize::from(*len);
+    let path = rest.get(..len).ok_or(CUT_OFF)?;
+    let path = std::str::from_utf8(path).map_err(|_| ProtocolError::BadPath(PathError::NotUtf8))?;
+    Path::check(path).map_err(ProtocolError::BadPath)?;
+    Ok((path, 1 + len))
+}
+
+const NO_DEADLINE: u64 = u64::MAX;
+const CUT_OFF: ProtocolError = ProtocolError::BadEnvelope("it is cut off");

@@ -1,0 +1,28 @@
+//! Bytes to values and back: ids, paths, frames, messages, faults and the codec.
+//!
+//! Everything here is pure. It knows no clock, no thread, no file and no connection, and it never
+//! panics on what a peer sends: what does not parse is a [`ProtocolError`].
+
+mod codec;
+mod fault;
+mod frame;
+mod hello;
+mod id;
+mod message;
+mod path;
+mod payload;
+mod violation;
+
+pub(crate) use codec::{Codec, CodecError};
+pub use fault::{Fault, FaultKind};
+pub(crate) use fault::{FaultCode, FaultRecord, cut};
+pub use frame::FRAME_LIMIT;
+pub(crate) use frame::{Ack, Flags, HEADER_LEN, Header, Kind, Taken, take_frame};
+pub(crate) use hello::{Hello, PROTOCOL_VERSIONS, Token};
+pub use id::{Side, TransactionId};
+pub(crate) use message::{Bye, CallHead, EventHead, MAX_ENVELOPE};
+pub(crate) use path::parents;
+pub use path::{Path, PathError};
+pub(crate) use payload::Movable;
+pub use payload::Payload;
+pub use violation::ProtocolError;

@@ -1,0 +1,174 @@
+//! What a message carries for its user: bytes, or in one process the value itself.
+
+use std::{
+    any::{Any, TypeId},
+    borrow::Cow,
+    fmt,
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+
+use super::{Codec, codec::CodecError};
+
+/// The arguments or the result of a call, before or after the codec.
+///
+/// As the argument or the result type of a handler or a call it means *raw*: the bytes are handed
+/// over as they are, and no codec touches them.
+///
+/// Between the two ends of an in-process link a payload is the value itself, moved. Asking it for
+/// bytes encodes them, so a raw handler sees the same there as over a wire.
+pub struct Payload(Inner);
+
+enum Inner {
+    Bytes { buffer: Vec<u8>, start: usize },
+    Moved(Box<dyn Movable>),
+}
+
+/// A value on its way to the other side of an in-process link, with a way to encode it should the
+/// other side ask for another type.
+pub(crate) trait Movable: Any + Send {
+    fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+    fn is(&self, wanted: TypeId) -> bool;
+}
+
+impl<T: Serialize + Send + 'static> Movable for T {
+    fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        codec.encode(self, out)
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn is(&self, wanted: TypeId) -> bool {
+        TypeId::of::<T>() == wanted
+    }
+}
+
+impl Payload {
+    /// A payload of these bytes.
+    pub fn from_bytes(bytes: Vec<u8>) -> Payload {
+        Payload(Inner::Bytes { buffer: bytes, start: 0 })
+    }
+
+    /// A payload of the bytes of `buffer` from `start` on.
+    pub(crate) fn from_tail(buffer: Vec<u8>, start: usize) -> Payload {
+        debug_assert!(start <= buffer.len());
+        Payload(Inner::Bytes { buffer, start })
+    }
+
+    /// A payload that is `value` itself.
+    pub(crate) fn moved<T: Serialize + Send + 'static>(value: T) -> Payload {
+        match is_payload(value) {
+            Ok(payload) => payload,
+            Err(value) => Payload(Inner::Moved(Box::new(value))),
+        }
+    }
+
+    /// Appends `value` to `out`: a payload as it is, everything else through the codec.
+    pub(crate) fn write<T: Serialize + 'static>(
+        value: &T,
+        codec: Codec,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        match (value as &dyn Any).downcast_ref::<Payload>() {
+            Some(payload) => payload.write_to(codec, out),
+            None => codec.encode(value, out),
+        }
+    }
+
+    /// Appends the bytes of this payload to `out`.
+    pub(crate) fn write_to(&self, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        match &self.0 {
+            Inner::Bytes { buffer, start } => {
+                out.extend_from_slice(&buffer[*start..]);
+                Ok(())
+            }
+            Inner::Moved(value) => (**value).encode(codec, out),
+        }
+    }
+
+    /// The value: as it was moved if it is a `T`, else through the codec.
+    pub(crate) fn into_value<T: DeserializeOwned + 'static>(self, codec: Codec) -> Result<T, CodecError> {
+        if TypeId::of::<T>() == TypeId::of::<Payload>() {
+            return Ok(downcast(self));
+        }
+        match self.0 {
+            Inner::Bytes { buffer, start } => codec.decode(&buffer[start..]),
+            Inner::Moved(value) if (*value).is(TypeId::of::<T>()) => {
+                let value = value.into_any().downcast::<T>();
+                Ok(*value.expect("its type was compared above"))
+            }
+            Inner::Moved(value) => {
+                let mut bytes = Vec::new();
+                (*value).encode(codec, &mut bytes)?;
+                codec.decode(&bytes)
+            }
+        }
+    }
+
+    /// The bytes, encoded first where the payload is a moved value.
+    ///
+    /// A value whose `Serialize` fails gives no bytes.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        match &self.0 {
+            Inner::Bytes { buffer, start } => Cow::Borrowed(&buffer[*start..]),
+            Inner::Moved(value) => {
+                let mut bytes = Vec::new();
+                let encoded = (**value).encode(Codec::default(), &mut bytes);
+                Cow::Owned(if encoded.is_ok() { bytes } else { Vec::new() })
+            }
+        }
+    }
+
+    /// The bytes, without a copy where nothing stands before them.
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self.0 {
+            Inner::Bytes { buffer, start: 0 } => buffer,
+            Inner::Bytes { mut buffer, start } => buffer.split_off(start),
+            moved @ Inner::Moved(_) => Payload(moved).bytes().into_owned(),
+        }
+    }
+
+    /// The number of bytes that are here, 0 for a moved value.
+    pub(crate) fn held(&self) -> usize {
+        match &self.0 {
+            Inner::Bytes { buffer, start } => buffer.len() - start,
+            Inner::Moved(_) => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Inner::Bytes { buffer, start } => write!(f, "Payload({} bytes)", buffer.len() - start),
+            Inner::Moved(_) => f.write_str("Payload(moved)"),
+        }
+    }
+}
+
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.bytes())
+    }
+}
+
+impl<'de> Deserialize<'de> for Payload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Payload, D::Error> {
+        Vec::<u8>::deserialize(deserializer).map(Payload::from_bytes)
+    }
+}
+
+/// `value` as the payload that it is, or back.
+fn is_payload<T: 'static>(value: T) -> Result<Payload, T> {
+    if TypeId::of::<T>() == TypeId::of::<Payload>() { Ok(downcast(value)) } else { Err(value) }
+}
+
+/// Turns a value into the same type under another name.
+fn downcast<A: 'static, B: 'static>(value: A) -> B {
+    let mut value = Some(value);
+    let same = (&mut value as &mut dyn Any).downcast_mut::<Option<B>>();
+    same.and_then(Option::take).expect("the callers have compared the types")
+}

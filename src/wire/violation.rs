@@ -1,0 +1,106 @@
+//! What a peer can do wrong, one variant a rule of the protocol, each with its number on the wire.
+
+use super::{PathError, Side};
+
+/// What a peer did that no correct peer does. It costs the peer its connection, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// The first bytes are not those of a nape peer.
+    #[error("this is not a {expected:?} of nape")]
+    NotAPeer {
+        /// The side that was expected there.
+        expected: Side,
+    },
+    /// No version of the protocol is spoken by both.
+    #[error("version mismatch: we speak {}..={}, they speak {}..={}", ours.0, ours.1, theirs.0, theirs.1)]
+    VersionMismatch {
+        /// Our lowest and highest version.
+        ours: (u16, u16),
+        /// Their lowest and highest version.
+        theirs: (u16, u16),
+    },
+    /// The greeting is malformed, or something came before it.
+    #[error("bad hello: {0}")]
+    BadHello(&'static str),
+    /// A second greeting.
+    #[error("a second hello")]
+    UnexpectedHello,
+    /// The greeting carries the wrong token.
+    #[error("the token is wrong")]
+    AuthFailed,
+    /// The connection ended before a greeting.
+    #[error("closed before hello")]
+    ClosedBeforeHello,
+    /// A frame kind that this version does not know and must not skip.
+    #[error("unknown frame kind {0}")]
+    UnknownKind(u8),
+    /// A frame or a message over its limit.
+    #[error("{len} bytes announced, the limit is {limit}")]
+    TooLarge {
+        /// What was announced or has come.
+        len: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A frame shorter than its own header, or cut off.
+    #[error("a frame of {0} bytes is too short")]
+    TooShort(u64),
+    /// Bits that must be zero are not.
+    #[error("reserved bits are set")]
+    ReservedBits,
+    /// The fixed part of a message does not parse.
+    #[error("bad envelope: {0}")]
+    BadEnvelope(&'static str),
+    /// A path that is empty, too long, malformed or no UTF-8.
+    #[error("bad path: {0}")]
+    BadPath(PathError),
+    /// Zero, or an id of the wrong side.
+    #[error("bad id {0:#x}")]
+    BadId(u64),
+    /// An id that does not rise.
+    #[error("id {0:#x} was used before")]
+    DuplicateId(u64),
+    /// A reply to a call that was never made.
+    #[error("a reply to id {0:#x}, which was never issued")]
+    UnknownId(u64),
+    /// A continuation without a start, or a start inside a message.
+    #[error("a chunk out of place for id {0:#x}")]
+    BadChunk(u64),
+    /// More was sent than the window allowed, or more was acknowledged than was sent.
+    #[error("flow control was ignored")]
+    FlowControl,
+    /// Too much of what costs the sender nothing.
+    #[error("flood of {0}")]
+    Flood(&'static str),
+    /// A frame that the state of the link does not allow.
+    #[error("{0} out of place")]
+    OutOfPlace(&'static str),
+}
+
+impl ProtocolError {
+    /// The number that stands in a bye; it names the rule, the details stay local.
+    pub fn code(&self) -> u16 {
+        match self {
+            ProtocolError::NotAPeer { .. } => 1,
+            ProtocolError::VersionMismatch { .. } => 2,
+            ProtocolError::BadHello(_) => 3,
+            ProtocolError::UnexpectedHello => 4,
+            ProtocolError::AuthFailed => 5,
+            ProtocolError::ClosedBeforeHello => 6,
+            ProtocolError::UnknownKind(_) => 7,
+            ProtocolError::TooLarge { .. } => 8,
+            ProtocolError::TooShort(_) => 9,
+            ProtocolError::ReservedBits => 10,
+            ProtocolError::BadEnvelope(_) => 11,
+            ProtocolError::BadPath(_) => 12,
+            ProtocolError::BadId(_) => 13,
+            ProtocolError::DuplicateId(_) => 14,
+            ProtocolError::UnknownId(_) => 15,
+            ProtocolError::BadChunk(_) => 16,
+            ProtocolError::FlowControl => 17,
+            ProtocolError::Flood(_) => 18,
+            ProtocolError::OutOfPlace(_) => 19,
+        }
+    }
+}
