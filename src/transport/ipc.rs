@@ -98,7 +98,9 @@ struct IpcReceiver {
 impl IpcReceiver {
     fn open(&self, packet: Vec<u8>) -> Received {
         if packet.is_empty() {
-            self.nudged.store(false, Ordering::Relaxed);
+            // SYNC: nudged. Pairs with the swap in `nudge`: whoever found a nudge under way and sent
+            // none has made visible what it nudged for.
+            self.nudged.swap(false, Ordering::AcqRel);
             return Received::Nudge;
         }
         // ipc-channel receives into a buffer of the largest size; what is kept is no larger than it
@@ -143,8 +145,8 @@ struct IpcNudge {
 impl Nudge for IpcNudge {
     fn nudge(&self) {
         // One nudge under way is enough, and more could fill the socket.
-        if !self.pending.swap(true, Ordering::Relaxed) && self.to_self.send(&[]).is_err() {
-            self.pending.store(false, Ordering::Relaxed);
+        if !self.pending.swap(true, Ordering::AcqRel) && self.to_self.send(&[]).is_err() {
+            self.pending.store(false, Ordering::Release);
         }
     }
 }

@@ -73,7 +73,9 @@ impl MemoryReceiver {
         match item {
             Item::Packet(packet) => Received::Packet(packet),
             Item::Nudge => {
-                self.nudged.store(false, Ordering::Relaxed);
+                // SYNC: nudged. Pairs with the swap in `nudge`: whoever found a nudge under way and sent
+            // none has made visible what it nudged for.
+            self.nudged.swap(false, Ordering::AcqRel);
                 Received::Nudge
             }
             Item::End => {
@@ -120,7 +122,7 @@ struct MemoryNudge {
 impl Nudge for MemoryNudge {
     fn nudge(&self) {
         // One nudge in the channel is enough: it makes a receive return, and is taken by it.
-        if !self.pending.swap(true, Ordering::Relaxed) {
+        if !self.pending.swap(true, Ordering::AcqRel) {
             let _ = self.to_self.send(Item::Nudge);
         }
     }
