@@ -1,0 +1,137 @@
+//! Every knob of a link, with its unit, its default and its price.
+
+use std::time::Duration;
+
+/// The limits and times of one side. The two sides need not agree.
+///
+/// ```
+/// use nape::Config;
+/// use std::time::Duration;
+///
+/// let config = Config::new().timeout(Duration::from_secs(5)).in_flight(64);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) name: String,
+    pub(crate) timeout: Timeout,
+    pub(crate) message_limit: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) send_queue: usize,
+    pub(crate) send_queue_bytes: usize,
+    pub(crate) served_calls: usize,
+    pub(crate) callback_workers: usize,
+    pub(crate) start_timeout: Duration,
+    pub(crate) grace: Duration,
+}
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// At most this long; zero is over at once.
+    After(Duration),
+    /// As long as the link lives.
+    Never,
+}
+
+impl From<Duration> for Timeout {
+    fn from(duration: Duration) -> Timeout {
+        Timeout::After(duration)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            name: "nape".into(),
+            timeout: Timeout::After(Duration::from_secs(30)),
+            message_limit: 16 << 20,
+            in_flight: 1024,
+            send_queue: 1024,
+            send_queue_bytes: 32 << 20,
+            served_calls: 1024,
+            callback_workers: 2,
+            start_timeout: Duration::from_secs(10),
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new() -> Config {
+        Config::default()
+    }
+
+    /// What the threads of the link are called, before their job: `nape` by default.
+    ///
+    /// Linux shows the first 15 bytes of a thread's name.
+    pub fn name(mut self, name: impl Into<String>) -> Config {
+        self.name = name.into();
+        self
+    }
+
+    /// The timeout of a call that sets none of its own: 30 s by default.
+    pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Config {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// The largest message in bytes, sent or received: 16 MiB by default.
+    ///
+    /// A larger one is refused where it is sent, and costs a peer that sends it anyway its link. It
+    /// bounds what one call can make this side allocate.
+    pub fn message_limit(mut self, bytes: usize) -> Config {
+        self.message_limit = bytes.clamp(1024, 1 << 30);
+        self
+    }
+
+    /// How many calls may be sent and unanswered at once: 1,024 by default.
+    ///
+    /// A call beyond waits in the send queue, and its timeout runs.
+    pub fn in_flight(mut self, calls: usize) -> Config {
+        self.in_flight = calls.max(1);
+        self
+    }
+
+    /// How many calls and events may wait to be sent: 1,024 by default.
+    ///
+    /// When they do, `start`, `then` and `fire` are refused as busy, and `call` waits.
+    pub fn send_queue(mut self, messages: usize) -> Config {
+        self.send_queue = messages.max(1);
+        self
+    }
+
+    /// How many bytes may wait to be sent: 32 MiB by default. One message may go over it.
+    pub fn send_queue_bytes(mut self, bytes: usize) -> Config {
+        self.send_queue_bytes = bytes;
+        self
+    }
+
+    /// How many calls of the other side may be unanswered here at once: 1,024 by default.
+    ///
+    /// Those beyond are refused as busy, before any API sees them. At least as many as the other
+    /// side's `in_flight` is what one wants.
+    pub fn served_calls(mut self, calls: usize) -> Config {
+        self.served_calls = calls.max(1);
+        self
+    }
+
+    /// How many callbacks and listeners may run at once: 2 by default.
+    pub fn callback_workers(mut self, workers: usize) -> Config {
+        self.callback_workers = workers.max(1);
+        self
+    }
+
+    /// How long the other side may take from its start until it is ready: 10 s by default.
+    pub fn start_timeout(mut self, limit: Duration) -> Config {
+        self.start_timeout = limit;
+        self
+    }
+
+    /// How long closing may wait: for queued events to leave, for user code to return, and for a child
+    /// to end by itself before it is killed. 2 s by default.
+    pub fn grace(mut self, limit: Duration) -> Config {
+        self.grace = limit;
+        self
+    }
+}

@@ -1,0 +1,82 @@
+//! Numbers that a user can read at any time.
+
+use crate::sync::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// What a side has counted since it was made.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Tally {
+            $(pub(crate) $name: Count,)*
+        }
+
+        impl Tally {
+            pub(crate) fn read(&self) -> Counters {
+                Counters { $($name: self.$name.0.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Calls that this side made.
+    calls,
+    /// Of these, those that ended with a value.
+    values,
+    /// Of these, those that a handler failed or that it panicked in.
+    faults,
+    /// Of these, those that were refused before a handler ran.
+    rejections,
+    /// Of these, those whose deadline passed.
+    timeouts,
+    /// Of these, those that were cancelled.
+    cancels,
+    /// Of these, those that the end of the link cut off.
+    cut_off,
+    /// Errors that `ignore_errors` turned into nothing.
+    ignored_errors,
+    /// Events that this side sent.
+    events_sent,
+    /// Events that this side could not send, or had not sent when the link closed.
+    events_unsent,
+    /// Replies to calls that had ended before.
+    late_replies,
+    /// Calls of the other side that came here.
+    calls_served,
+    /// Events of the other side that came here.
+    events_served,
+    /// Events of the other side that nobody handled, or that found a full queue.
+    events_dropped,
+    /// Events of the other side whose handler failed.
+    events_failed,
+    /// Calls of the other side that nothing here handles.
+    unhandled,
+    /// Calls of the other side that expired or were cancelled before they could run.
+    expired_in_queue,
+    /// Handlers that panicked.
+    handler_panics,
+    /// Callbacks and listeners that panicked.
+    callback_panics,
+    /// Threads that were still in user code when the link closed, and were left behind.
+    threads_left_behind,
+}
+
+/// One number that many threads count up.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn up(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+}

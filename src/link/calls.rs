@@ -1,0 +1,123 @@
+//! The transaction manager: every call that this side made and that has not ended.
+//!
+//! Each entry is taken out exactly once, by whoever ends the call: a reply, its deadline, a cancel, or
+//! the end of the link. It knows nothing of waiters but that they are values to hand back.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use rustc_hash::FxHashMap;
+
+use crate::wire::{ProtocolError, Side, TransactionId};
+
+/// The calls under way of one side of one link.
+#[derive(Debug)]
+pub(crate) struct TransactionManager<W> {
+    side: Side,
+    /// The last counter that was used; none is used twice.
+    last: u64,
+    pending: FxHashMap<u64, Pending<W>>,
+    /// The deadlines that somebody else than the caller has to watch.
+    timers: BTreeSet<(Instant, u64)>,
+}
+
+/// One call under way.
+#[derive(Debug)]
+pub(crate) struct Pending<W> {
+    pub(crate) waiter: W,
+    timer: Option<Instant>,
+    /// Whether any part of the call has gone to the transport.
+    pub(crate) sent: bool,
+}
+
+impl<W> TransactionManager<W> {
+    pub(crate) fn new(side: Side) -> TransactionManager<W> {
+        TransactionManager { side, last: 0, pending: FxHashMap::default(), timers: BTreeSet::new() }
+    }
+
+    /// A fresh id, for a message that is answered by none.
+    pub(crate) fn issue(&mut self) -> TransactionId {
+        self.last += 1;
+        TransactionId::new(self.side, self.last)
+    }
+
+    /// Files a call. With a `timer`, [`TransactionManager::expire`] ends it then.
+    pub(crate) fn begin(&mut self, waiter: W, timer: Option<Instant>) -> TransactionId {
+        let id = self.issue();
+        if let Some(at) = timer {
+            self.timers.insert((at, id.counter()));
+        }
+        self.pending.insert(id.counter(), Pending { waiter, timer, sent: false });
+        id
+    }
+
+    /// Adds a timer to a call that was filed without, if it is still under way.
+    pub(crate) fn watch(&mut self, id: TransactionId, at: Instant) {
+        if let Some(pending) = self.pending.get_mut(&id.counter())
+            && pending.timer.is_none()
+        {
+            pending.timer = Some(at);
+            self.timers.insert((at, id.counter()));
+        }
+    }
+
+    /// Takes a call out, if it is still under way.
+    pub(crate) fn end(&mut self, id: TransactionId) -> Option<Pending<W>> {
+        let pending = self.pending.remove(&id.counter())?;
+        if let Some(at) = pending.timer {
+            self.timers.remove(&(at, id.counter()));
+        }
+        Some(pending)
+    }
+
+    /// Takes out the call that a peer answers. `None` means that it ended before.
+    pub(crate) fn answered(&mut self, bits: u64) -> Result<Option<(TransactionId, Pending<W>)>, ProtocolError> {
+        let id = self.ours(bits)?;
+        Ok(self.end(id).map(|pending| (id, pending)))
+    }
+
+    /// Reads the id of a call of ours. One that was never issued is a lie.
+    pub(crate) fn ours(&self, bits: u64) -> Result<TransactionId, ProtocolError> {
+        TransactionId::from_bits(bits)
+            .filter(|id| id.side() == self.side && id.counter() <= self.last)
+            .ok_or(ProtocolError::UnknownId(bits))
+    }
+
+    /// A call under way.
+    pub(crate) fn get(&self, id: TransactionId) -> Option<&Pending<W>> {
+        self.pending.get(&id.counter()).filter(|_| id.side() == self.side)
+    }
+
+    /// Remembers that the call has left.
+    pub(crate) fn mark_sent(&mut self, id: TransactionId) {
+        if let Some(pending) = self.pending.get_mut(&id.counter()) {
+            pending.sent = true;
+        }
+    }
+
+    /// Takes out the first call whose timer is at or before `now`.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<(TransactionId, Pending<W>)> {
+        let &(at, counter) = self.timers.first()?;
+        if at > now {
+            return None;
+        }
+        let id = TransactionId::new(self.side, counter);
+        self.end(id).map(|pending| (id, pending))
+    }
+
+    /// When the first timer is due.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out everything, in the order of issue.
+    pub(crate) fn drain(&mut self) -> Vec<Pending<W>> {
+        self.timers.clear();
+        let mut all: Vec<_> = self.pending.drain().collect();
+        all.sort_unstable_by_key(|(counter, _)| *counter);
+        all.into_iter().map(|(_, pending)| pending).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+}

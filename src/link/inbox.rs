@@ -1,0 +1,111 @@
+//! Joins frames to messages, and keeps what is unfinished within bounds.
+
+use rustc_hash::FxHashMap;
+
+use crate::wire::{FRAME_LIMIT, HEADER_LEN, Header, Kind, ProtocolError};
+
+/// The messages of which a part has come.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    message_limit: usize,
+    unfinished: FxHashMap<(u8, u64), Vec<u8>>,
+    bytes: usize,
+}
+
+/// The body of a whole message: a buffer, and where in it the body starts.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) start: usize,
+}
+
+impl Body {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+}
+
+impl Inbox {
+    pub(crate) fn new(message_limit: usize) -> Inbox {
+        Inbox { message_limit, unfinished: FxHashMap::default(), bytes: 0 }
+    }
+
+    /// Takes a frame; gives the message when this was its last. `frame` is header and body.
+    pub(crate) fn take(&mut self, header: &Header, frame: Frame<'_>) -> Result<Option<Body>, ProtocolError> {
+        let key = (header.kind as u8, header.id);
+        let open = self.unfinished.contains_key(&key);
+        if header.flags.continues != open {
+            return Err(ProtocolError::BadChunk(header.id));
+        }
+        if !header.flags.more && !open {
+            return Ok(Some(frame.into_body()));
+        }
+        let body = frame.body();
+        let parts = self.unfinished.entry(key).or_default();
+        let len = parts.len() + body.len();
+        if len > self.message_limit {
+            return Err(ProtocolError::TooLarge { len: len as u64, limit: self.message_limit as u64 });
+        }
+        if body.is_empty() {
+            return Err(ProtocolError::Flood("empty frames"));
+        }
+        parts.extend_from_slice(body);
+        self.bytes += body.len();
+        if header.flags.more {
+            return self.within_bounds().map(|()| None);
+        }
+        let buffer = self.unfinished.remove(&key).unwrap_or_default();
+        self.bytes -= buffer.len();
+        Ok(Some(Body { buffer, start: 0 }))
+    }
+
+    /// Whether a message of this kind and id is unfinished.
+    pub(crate) fn is_open(&self, kind: Kind, id: u64) -> bool {
+        self.unfinished.contains_key(&(kind as u8, id))
+    }
+
+    fn within_bounds(&self) -> Result<(), ProtocolError> {
+        let too_many = self.unfinished.len() > MAX_UNFINISHED;
+        if too_many || self.bytes > self.message_limit.saturating_mul(MAX_UNFINISHED_SIZE) {
+            return Err(ProtocolError::Flood("unfinished messages"));
+        }
+        Ok(())
+    }
+}
+
+/// A frame in the packet that it came in.
+pub(crate) enum Frame<'a> {
+    /// It is the whole packet, which can be kept.
+    Whole(Vec<u8>),
+    /// It is one of several.
+    Part(&'a [u8]),
+}
+
+impl Frame<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Frame::Whole(bytes) => bytes.len(),
+            Frame::Part(bytes) => bytes.len(),
+        }
+    }
+
+    fn body(&self) -> &[u8] {
+        match self {
+            Frame::Whole(bytes) => &bytes[HEADER_LEN..],
+            Frame::Part(bytes) => &bytes[HEADER_LEN..],
+        }
+    }
+
+    fn into_body(self) -> Body {
+        match self {
+            Frame::Whole(buffer) => Body { buffer, start: HEADER_LEN },
+            Frame::Part(bytes) => Body { buffer: bytes[HEADER_LEN..].to_vec(), start: 0 },
+        }
+    }
+}
+
+/// How many messages may be unfinished at once.
+const MAX_UNFINISHED: usize = 1024;
+/// How many times the limit of one message they may have together.
+const MAX_UNFINISHED_SIZE: usize = 4;
+const _: () = assert!(FRAME_LIMIT > HEADER_LEN);

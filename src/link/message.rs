@@ -1,0 +1,54 @@
+//! What travels between the two halves of a link, once it is taken out of its frames.
+
+use std::time::Instant;
+
+use super::{outbox::Draft, token::CancelToken};
+use crate::wire::{Kind, Path, Payload, TransactionId};
+
+/// A call or an event that came from the other side.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// `None` for an event.
+    pub(crate) id: Option<TransactionId>,
+    pub(crate) path: Path,
+    /// The call of ours in whose handler the other side made this one.
+    pub(crate) parent: Option<TransactionId>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) attempt: u32,
+    pub(crate) payload: Payload,
+    pub(crate) cancel: CancelToken,
+}
+
+/// A call or an event that waits to leave.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) kind: Kind,
+    pub(crate) id: TransactionId,
+    pub(crate) cargo: Cargo,
+}
+
+/// What a start is made of.
+#[derive(Debug)]
+pub(crate) enum Cargo {
+    /// Room for a header, then the body.
+    Bytes(Vec<u8>),
+    /// For the other end in this process, as it is.
+    Moved(Box<Incoming>),
+}
+
+impl Start {
+    /// The bytes that it holds.
+    pub(crate) fn size(&self) -> usize {
+        match &self.cargo {
+            Cargo::Bytes(buffer) => buffer.len(),
+            Cargo::Moved(incoming) => incoming.payload.held(),
+        }
+    }
+
+    pub(crate) fn into_draft(self) -> Option<Draft> {
+        match self.cargo {
+            Cargo::Bytes(buffer) => Some(Draft { kind: self.kind, id: self.id.to_bits(), buffer }),
+            Cargo::Moved(_) => None,
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What each kind of frame does to the machine.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    inbox::{Body, Frame},
+    message::Incoming,
+    outbox::Draft,
+    state::{Action, State},
+    token::CancelToken,
+};
+use crate::{
+    error::{CallError, CloseReason, Rejection},
+    wire::{
+        Bye, CallHead, EventHead, FaultRecord, Header, Hello, Kind, Path, Payload, ProtocolError, TransactionId,
+    },
+};
+
+/// Takes one frame whose header is in order.
+pub(super) fn frame<W: Clone>(
+    state: &mut State<W>,
+    header: &Header,
+    frame: Frame<'_>,
+    now: Instant,
+    actions: &mut Vec<Action<W>>,
+) -> Result<(), ProtocolError> {
+    if !state.greeted && header.kind != Kind::Hello {
+        return Err(ProtocolError::BadHello("something else came before it"));
+    }
+    if matches!(header.kind, Kind::Call | Kind::Event) && !header.flags.continues {
+        check_start(state, header)?;
+    }
+    let Some(body) = state.inbox.take(header, frame)? else { return Ok(()) };
+    message(state, header, body, now, actions)
+}
+
+fn message<W: Clone>(
+    state: &mut State<W>,
+    header: &Header,
+    body: Body,
+    now: Instant,
+    actions: &mut Vec<Action<W>>,
+) -> Result<(), ProtocolError> {
+    match header.kind {
+        Kind::Hello => hello(state, &body),
+        Kind::Ready => ready(state, actions),
+        Kind::Call => call(state, header.id, body, now, actions),
+        Kind::Event => event(body, actions),
+        Kind::Reply => answer(state, header.id, actions, |_| {
+            let Body { buffer, start } = body;
+            Ok(Ok(Payload::from_tail(buffer, start)))
+        }),
+        Kind::Fault => answer(state, header.id, actions, |_| {
+            FaultRecord::read(body.bytes()).map(|record| Err(received(record)))
+        }),
+        Kind::Cancel => cancel(state, header.id, now, actions),
+        Kind::Credit => Ok(()),
+        Kind::StreamItem | Kind::StreamEnd => Err(ProtocolError::OutOfPlace("a stream")),
+        Kind::Ping => ping(state, header.id, now),
+        Kind::Pong => state.budget.pay("pongs", now),
+        Kind::GoAway => {
+            state.handle_go_away();
+            actions.push(Action::PeerGoingAway);
+            Ok(())
+        }
+        Kind::Bye => bye(&body, actions),
+    }
+}
+
+fn hello<W>(state: &mut State<W>, body: &Body) -> Result<(), ProtocolError> {
+    if std::mem::replace(&mut state.greeted, true) {
+        return Err(ProtocolError::UnexpectedHello);
+    }
+    Hello::read(body.bytes(), state.side.other(), &state.token).map(|_| ())
+}
+
+fn ready<W: Clone>(state: &mut State<W>, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
+    if state.peer_ready {
+        return Err(ProtocolError::OutOfPlace("a second ready"));
+    }
+    state.handle_ready();
+    actions.push(Action::PeerReady);
+    Ok(())
+}
+
+/// Checks the id of a call or an event at its first frame.
+fn check_start<W>(state: &State<W>, header: &Header) -> Result<(), ProtocolError> {
+    let id = TransactionId::from_bits(header.id).filter(|id| id.side() != state.side);
+    let id = id.ok_or(ProtocolError::BadId(header.id))?;
+    let open = state.inbox.is_open(Kind::Call, header.id) || state.inbox.is_open(Kind::Event, header.id);
+    if open {
+        return Err(ProtocolError::BadChunk(header.id));
+    }
+    if state.served.contains_key(&id) {
+        return Err(ProtocolError::DuplicateId(header.id));
+    }
+    Ok(())
+}
+
+fn call<W: Clone>(
+    state: &mut State<W>,
+    bits: u64,
+    body: Body,
+    now: Instant,
+    actions: &mut Vec<Action<W>>,
+) -> Result<(), ProtocolError> {
+    let (head, len) = CallHead::read(body.bytes())?;
+    let path = Path::new(head.path).map_err(ProtocolError::BadPath)?;
+    let incoming = Incoming {
+        id: TransactionId::from_bits(bits),
+        path,
+        parent: head.parent,
+        deadline: head.remaining.and_then(|micros| now.checked_add(Duration::from_micros(micros))),
+        attempt: head.attempt,
+        cancel: CancelToken::default(),
+        payload: Payload::from_tail(Vec::new(), 0),
+    };
+    if let Some(why) = refusal(state, &incoming, head.remaining) {
+        refuse(state, bits, why);
+        return if state.served.len() < state.served_limit {
+            Ok(())
+        } else {
+            state.budget.pay("calls beyond the limit", now)
+        };
+    }
+    let start = body.start + len;
+    let incoming = Incoming { payload: Payload::from_tail(body.buffer, start), ..incoming };
+    let ancestor = state.serve(&incoming);
+    actions.push(Action::Dispatch(incoming, ancestor));
+    Ok(())
+}
+
+/// Why a call is not even shown to the APIs.
+fn refusal<W>(state: &State<W>, incoming: &Incoming, remaining: Option<u64>) -> Option<Rejection> {
+    if state.going_away {
+        return Some(Rejection::ShuttingDown);
+    }
+    if remaining == Some(0) {
+        return Some(Rejection::Expired);
+    }
+    (state.served.len() >= state.served_limit).then(|| Rejection::Busy {
+        path: incoming.path.clone(),
+        detail: format!("{} calls are unanswered, which is the limit of the link", state.served_limit).into(),
+    })
+}
+
+fn refuse<W>(state: &mut State<W>, bits: u64, why: Rejection) {
+    let mut draft = Draft::bare(Kind::Fault, bits);
+    CallError::Rejected(why).to_record().write(&mut draft.buffer);
+    state.outbox.push_answer(draft);
+}
+
+fn event<W>(body: Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
+    let (head, len) = EventHead::read(body.bytes())?;
+    let path = Path::new(head.path).map_err(ProtocolError::BadPath)?;
+    let start = body.start + len;
+    let incoming = Incoming {
+        id: None,
+        path,
+        parent: None,
+        deadline: None,
+        attempt: 0,
+        payload: Payload::from_tail(body.buffer, start),
+        cancel: CancelToken::default(),
+    };
+    actions.push(Action::Dispatch(incoming, None));
+    Ok(())
+}
+
+fn answer<W: Clone>(
+    state: &mut State<W>,
+    bits: u64,
+    actions: &mut Vec<Action<W>>,
+    outcome: impl FnOnce(&State<W>) -> Result<Result<Payload, CallError>, ProtocolError>,
+) -> Result<(), ProtocolError> {
+    let outcome = outcome(state)?;
+    actions.push(match state.handle_answer(bits)? {
+        Some(waiter) => Action::Complete(waiter, outcome),
+        None => Action::LateReply,
+    });
+    Ok(())
+}
+
+/// A failure as a peer may report it: only what can come from its side of the link.
+fn received(record: FaultRecord) -> CallError {
+    match CallError::from_record(record) {
+        end @ (CallError::Rejected(_) | CallError::Fault(_) | CallError::NoAnswer) => end,
+        // A peer cannot tell us that our own deadline passed or that our link is closed.
+        other => CallError::Fault(other.into()),
+    }
+}
+
+fn cancel<W: Clone>(
+    state: &mut State<W>,
+    bits: u64,
+    now: Instant,
+    actions: &mut Vec<Action<W>>,
+) -> Result<(), ProtocolError> {
+    state.budget.pay("cancels", now)?;
+    let id = TransactionId::from_bits(bits).filter(|id| id.side() != state.side);
+    if let Some(token) = id.and_then(|id| state.handle_cancel(id)) {
+        actions.push(Action::Cancelled(token));
+    }
+    Ok(())
+}
+
+fn ping<W>(state: &mut State<W>, id: u64, now: Instant) -> Result<(), ProtocolError> {
+    state.budget.pay("pings", now)?;
+    if state.outbox.n_pongs() >= MAX_PONGS {
+        return Err(ProtocolError::Flood("pings that are not read"));
+    }
+    state.outbox.push_control(Draft::bare(Kind::Pong, id));
+    Ok(())
+}
+
+fn bye<W>(body: &Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
+    let reason = match Bye::read(body.bytes())?.code {
+        0 => CloseReason::Peer,
+        code => CloseReason::Accused { code },
+    };
+    actions.push(Action::Close(reason));
+    Ok(())
+}
+
+/// How many answers to pings may wait for a peer that does not read them.
+const MAX_PONGS: usize = 64;

@@ -1,0 +1,169 @@
+//! The reader role: the right to move frames out of the transport. One thread at a time has it.
+//!
+//! A thread that blocks for a reply takes it when it can, and reads until its own reply comes, so that
+//! nobody has to wake it. While nobody blocks, a thread of the crew leads: it sleeps in the transport
+//! and runs short handlers itself. When a caller gives the role up and no other caller waits for it,
+//! the role stays vacant for a moment: a thread of the crew, the *ticker*, looks at it every [`TICK`]
+//! and takes it over once nobody has used it for a whole one. A caller in a loop thus never meets it.
+//! A ticker that sees one thread keep the role for a whole tick goes to sleep; whoever gives the role
+//! up then has to wake one.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{Slot, state::Action};
+use crate::{
+    sync::{Arc, Mutex},
+    transport::FrameReceiver,
+};
+
+/// What the holder of the role holds, by value.
+pub(crate) struct Reader {
+    pub(crate) receiver: Box<dyn FrameReceiver>,
+    /// Room for what frames lead to, kept to be used again.
+    pub(crate) actions: Vec<Action<Arc<Slot>>>,
+}
+
+pub(crate) struct Role(Mutex<State>);
+
+struct State {
+    /// There when the role is vacant.
+    reader: Option<Reader>,
+    /// How often the role was taken.
+    taken: u64,
+    /// A thread of the crew comes back within a tick.
+    ticking: bool,
+    /// `taken` when the ticker last looked.
+    seen: u64,
+    /// The next thread of the crew that looks should take the role without waiting for a tick.
+    urgent: bool,
+    /// Blocked callers that would take the role.
+    waiting: VecDeque<Arc<Slot>>,
+    closed: bool,
+}
+
+/// What a thread of the crew should do.
+pub(crate) enum Post {
+    Lead(Reader),
+    Tick,
+    Nothing,
+}
+
+impl Role {
+    pub(crate) fn new(receiver: Box<dyn FrameReceiver>) -> Role {
+        Role(Mutex::new(State {
+            reader: Some(Reader { receiver, actions: Vec::new() }),
+            taken: 0,
+            ticking: false,
+            seen: 0,
+            urgent: false,
+            waiting: VecDeque::new(),
+            closed: false,
+        }))
+    }
+
+    /// Takes the role if it is vacant.
+    pub(crate) fn take(&self) -> Option<Reader> {
+        self.0.lock().take()
+    }
+
+    /// Takes the role, or lines up for it.
+    pub(crate) fn take_or_line_up(&self, slot: &Arc<Slot>) -> Option<Reader> {
+        let mut state = self.0.lock();
+        let reader = state.take();
+        if reader.is_none() && !state.waiting.iter().any(|other| Arc::ptr_eq(other, slot)) {
+            state.waiting.push_back(slot.clone());
+        }
+        reader
+    }
+
+    /// A caller stops to wait. If it was asked to take the role, the next one is.
+    pub(crate) fn step_out(&self, slot: &Arc<Slot>) {
+        let mut state = self.0.lock();
+        state.waiting.retain(|other| !Arc::ptr_eq(other, slot));
+        if slot.take_promotion() && state.reader.is_some() {
+            state.promote_next();
+        }
+    }
+
+    /// Gives the role up. `urgent`: a thread of the crew should take it at once, since the one that
+    /// gives it up may not be back soon. Says whether a thread of the crew has to be woken for it.
+    #[must_use]
+    pub(crate) fn release(&self, reader: Reader, urgent: bool) -> bool {
+        let mut state = self.0.lock();
+        if state.closed {
+            drop(state);
+            // Out of the lock: a receiver may close descriptors when it goes.
+            drop(reader);
+            return false;
+        }
+        state.reader = Some(reader);
+        if state.promote_next() {
+            return false;
+        }
+        state.urgent |= urgent;
+        urgent || !state.ticking
+    }
+
+    /// Asks for a thread of the crew to take the role at once, should it be vacant.
+    pub(crate) fn hurry(&self) {
+        self.0.lock().urgent = true;
+    }
+
+    /// What a thread of the crew should do that has no job. `again`: it has just waited for a tick.
+    pub(crate) fn stand_by(&self, again: bool) -> Post {
+        let mut state = self.0.lock();
+        let unused = again && state.seen == state.taken;
+        let lead = state.urgent || unused;
+        if again {
+            state.ticking = false;
+        }
+        if lead && let Some(reader) = state.take() {
+            return Post::Lead(reader);
+        }
+        if state.closed || state.ticking || (unused && state.reader.is_none()) {
+            return Post::Nothing;
+        }
+        state.ticking = true;
+        state.seen = state.taken;
+        Post::Tick
+    }
+
+    /// The ticker was given something else to do. Says whether another has to be woken.
+    pub(crate) fn ticker_left(&self) -> bool {
+        let mut state = self.0.lock();
+        state.ticking = false;
+        state.reader.is_some() && !state.closed
+    }
+
+    /// Ends the role. Its receiver goes now, or when whoever has it gives it up.
+    pub(crate) fn close(&self) {
+        let mut state = self.0.lock();
+        state.closed = true;
+        let reader = state.reader.take();
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop(reader);
+        waiting.iter().for_each(|slot| slot.promote());
+    }
+}
+
+impl State {
+    fn take(&mut self) -> Option<Reader> {
+        let reader = self.reader.take()?;
+        self.taken += 1;
+        self.urgent = false;
+        Some(reader)
+    }
+
+    /// Asks the blocked caller that came first to take the role.
+    fn promote_next(&mut self) -> bool {
+        let next = self.waiting.pop_front();
+        if let Some(slot) = &next {
+            slot.promote();
+        }
+        next.is_some()
+    }
+}
+
+/// How long the role may stay vacant, at least once and at most twice.
+pub(crate) const TICK: Duration = Duration::from_millis(2);

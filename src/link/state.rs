@@ -1,0 +1,377 @@
+//! One side of one link as a pure machine.
+//!
+//! It takes frames and the time as arguments and returns actions; it never locks, sleeps, spawns or
+//! reads a clock. It knows no transport and no handler: what waits for a call is a value `W` that it
+//! hands back.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    budget::Budget,
+    calls::{Pending, TransactionManager},
+    inbox::{Frame, Inbox},
+    message::{Cargo, Incoming, Start},
+    outbox::{Draft, Outbox},
+    receive,
+    token::CancelToken,
+};
+use crate::{
+    config::Config,
+    error::{CallError, CloseReason, Executed},
+    transport::Window,
+    wire::{Bye, Header, Hello, Kind, Payload, ProtocolError, Side, Token, TransactionId},
+};
+
+/// What has to be done outside of the machine, in this order.
+#[derive(Debug)]
+pub(crate) enum Action<W> {
+    /// Hand a call its end.
+    Complete(W, Result<Payload, CallError>),
+    /// Find a handler. With a waiter, the call descends from a call of ours for which it waits.
+    Dispatch(Incoming, Option<W>),
+    /// Tell a handler that nobody waits for it.
+    Cancelled(CancelToken),
+    /// A reply came for a call that had ended.
+    LateReply,
+    /// The other side takes calls now.
+    PeerReady,
+    /// The other side takes no calls any more.
+    PeerGoingAway,
+    /// The link is over.
+    Close(CloseReason),
+}
+
+/// Why a call or an event was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Closed,
+    ShuttingDown,
+    /// So many messages wait already.
+    Full(usize),
+}
+
+/// What the machine is told of a call that ends before its reply.
+#[derive(Debug)]
+pub(crate) struct Ended<W> {
+    pub(crate) waiter: W,
+    pub(crate) executed: Executed,
+}
+
+#[derive(Debug)]
+pub(crate) struct State<W> {
+    pub(super) side: Side,
+    pub(super) token: Token,
+    pub(super) served_limit: usize,
+    send_queue: usize,
+    send_queue_bytes: usize,
+    pub(super) greeted: bool,
+    pub(super) peer_ready: bool,
+    ready: bool,
+    closed: bool,
+    /// This side said that it takes no calls any more; the other side did.
+    pub(super) going_away: bool,
+    peer_going_away: bool,
+    pub(super) calls: TransactionManager<W>,
+    pub(super) served: FxHashMap<TransactionId, CancelToken>,
+    pub(super) outbox: Outbox,
+    pub(super) inbox: Inbox,
+    pub(super) budget: Budget,
+    /// Times at which whoever receives must be woken.
+    alarms: BTreeSet<Instant>,
+}
+
+impl<W: Clone> State<W> {
+    /// A side that greets first.
+    pub(crate) fn new(side: Side, config: &Config, window: Window, token: Token) -> State<W> {
+        let mut state = State::bare(side, config, window, token);
+        let mut hello = Draft::bare(Kind::Hello, 0);
+        Hello::ours(side, token).write(&mut hello.buffer);
+        state.outbox.push_control(hello);
+        state
+    }
+
+    /// A side whose other side is in this process and needs no greeting.
+    pub(crate) fn greeted(side: Side, config: &Config) -> State<W> {
+        let mut state = State::bare(side, config, Window::default(), Token::default());
+        state.greeted = true;
+        state
+    }
+
+    fn bare(side: Side, config: &Config, window: Window, token: Token) -> State<W> {
+        State {
+            side,
+            token,
+            served_limit: config.served_calls,
+            send_queue: config.send_queue,
+            send_queue_bytes: config.send_queue_bytes,
+            greeted: false,
+            peer_ready: false,
+            ready: false,
+            closed: false,
+            going_away: false,
+            peer_going_away: false,
+            calls: TransactionManager::new(side),
+            served: FxHashMap::default(),
+            outbox: Outbox::new(window, config.in_flight),
+            inbox: Inbox::new(config.message_limit),
+            budget: Budget::new(),
+            alarms: BTreeSet::new(),
+        }
+    }
+
+    // What comes in.
+
+    /// Takes a frame, header included. An error means that the other side broke the protocol.
+    pub(crate) fn handle_frame(
+        &mut self,
+        header: &Header,
+        frame: Frame<'_>,
+        now: Instant,
+        actions: &mut Vec<Action<W>>,
+    ) -> Result<(), ProtocolError> {
+        if self.closed {
+            return Ok(());
+        }
+        let news = self.outbox.acknowledge(header.ack)?;
+        self.outbox.count_read(header.kind, frame.len())?;
+        if header.kind == Kind::Credit && !news {
+            self.budget.pay("credit for nothing", now)?;
+        }
+        receive::frame(self, header, frame, now, actions)
+    }
+
+    /// Takes a frame of an unknown kind that asks to be skipped.
+    pub(crate) fn skip_frame(&mut self, now: Instant) -> Result<(), ProtocolError> {
+        self.budget.pay("unknown frames", now)
+    }
+
+    /// Files a call that came from the other side, and says whose call it descends from.
+    pub(crate) fn serve(&mut self, incoming: &Incoming) -> Option<W> {
+        if let Some(id) = incoming.id {
+            self.served.insert(id, incoming.cancel.clone());
+        }
+        incoming.parent.and_then(|parent| self.calls.get(parent)).map(|pending| pending.waiter.clone())
+    }
+
+    /// Takes the other side's ready.
+    pub(crate) fn handle_ready(&mut self) {
+        self.peer_ready = true;
+        self.outbox.open();
+    }
+
+    /// Takes the other side's wish for no more calls.
+    pub(crate) fn handle_go_away(&mut self) {
+        self.peer_going_away = true;
+    }
+
+    /// Takes the end of a call that the other side answered; `None` if it had ended before.
+    pub(crate) fn handle_answer(&mut self, bits: u64) -> Result<Option<W>, ProtocolError> {
+        let Some((_, pending)) = self.calls.answered(bits)? else { return Ok(None) };
+        self.outbox.call_ended();
+        Ok(Some(pending.waiter))
+    }
+
+    /// Takes the cancel of a call that is being served.
+    pub(crate) fn handle_cancel(&mut self, id: TransactionId) -> Option<CancelToken> {
+        self.served.get(&id).cloned()
+    }
+
+    /// Ends the calls whose time is over, one at a time, each with what there is to say about it.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<Ended<W>> {
+        let (id, pending) = self.calls.expire(now)?;
+        Some(self.abandon(id, pending))
+    }
+
+    // What goes out.
+
+    /// Files a call and queues it; `unbounded` ignores how many wait already.
+    pub(crate) fn begin_call(
+        &mut self,
+        waiter: W,
+        timer: Option<Instant>,
+        cargo: Cargo,
+        unbounded: bool,
+    ) -> Result<TransactionId, Refusal> {
+        self.admit(unbounded)?;
+        let id = self.calls.begin(waiter, timer);
+        self.queue(Kind::Call, id, cargo);
+        Ok(id)
+    }
+
+    /// Queues an event.
+    pub(crate) fn begin_event(&mut self, cargo: Cargo) -> Result<(), Refusal> {
+        self.admit(false)?;
+        let id = self.calls.issue();
+        self.queue(Kind::Event, id, cargo);
+        Ok(())
+    }
+
+    fn admit(&self, unbounded: bool) -> Result<(), Refusal> {
+        if self.closed {
+            return Err(Refusal::Closed);
+        }
+        if self.going_away || self.peer_going_away {
+            return Err(Refusal::ShuttingDown);
+        }
+        let (messages, bytes) = self.outbox.waiting();
+        if !unbounded && (messages >= self.send_queue || bytes >= self.send_queue_bytes) {
+            return Err(Refusal::Full(messages));
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, kind: Kind, id: TransactionId, mut cargo: Cargo) {
+        if let (Kind::Call, Cargo::Moved(incoming)) = (kind, &mut cargo) {
+            incoming.id = Some(id);
+        }
+        self.outbox.push_start(Start { kind, id, cargo });
+    }
+
+    /// Ends a call that nobody waits for any more, and tells the other side if it knows of it.
+    pub(crate) fn cancel_call(&mut self, id: TransactionId) -> Option<Ended<W>> {
+        let pending = self.calls.end(id)?;
+        Some(self.abandon(id, pending))
+    }
+
+    fn abandon(&mut self, id: TransactionId, pending: Pending<W>) -> Ended<W> {
+        let executed = if pending.sent { Executed::Maybe } else { Executed::No };
+        if pending.sent {
+            self.outbox.call_ended();
+            self.outbox.push_control(Draft::bare(Kind::Cancel, id.to_bits()));
+        } else {
+            self.outbox.withdraw(id);
+        }
+        Ended { waiter: pending.waiter, executed }
+    }
+
+    /// Ends the serving of a call. `false` if nobody waits for its answer any more.
+    pub(crate) fn finish_served(&mut self, id: TransactionId) -> bool {
+        self.served.remove(&id).is_some_and(|token| !token.is_cancelled()) && !self.closed
+    }
+
+    /// Queues the answer to a call that was served.
+    pub(crate) fn answer(&mut self, id: TransactionId, kind: Kind, buffer: Vec<u8>) {
+        self.outbox.push_answer(Draft { kind, id: id.to_bits(), buffer });
+    }
+
+    /// Tells the other side, once, that calls may come.
+    pub(crate) fn say_ready(&mut self) -> bool {
+        let first = !self.ready && !self.closed;
+        if first {
+            self.ready = true;
+            self.outbox.push_control(Draft::bare(Kind::Ready, 0));
+        }
+        first
+    }
+
+    /// Takes no calls from here on, in either direction; those under way go on.
+    pub(crate) fn go_away(&mut self) {
+        if !self.going_away && !self.closed {
+            self.going_away = true;
+            self.outbox.push_control(Draft::bare(Kind::GoAway, 0));
+        }
+    }
+
+    /// Queues the last words, and takes nothing from here on. They go before what still waits.
+    pub(crate) fn say_bye(&mut self, code: u16) {
+        let mut bye = Draft::bare(Kind::Bye, 0);
+        Bye { code }.write(&mut bye.buffer);
+        self.outbox.push_control(bye);
+    }
+
+    /// Ends the link: everything that was under way, and how many events had not left. Once.
+    pub(crate) fn close(&mut self) -> Option<Remains<W>> {
+        if std::mem::replace(&mut self.closed, true) {
+            return None;
+        }
+        let calls = self.calls.drain().into_iter().map(|pending| Ended {
+            waiter: pending.waiter,
+            executed: if pending.sent { Executed::Maybe } else { Executed::No },
+        });
+        let calls = calls.collect();
+        let served = self.served.drain().map(|(_, token)| token).collect();
+        self.alarms.clear();
+        Some(Remains { calls, served, unsent_events: self.outbox.clear() })
+    }
+
+    /// Writes what may be sent now into `packet`; `false` when there is nothing.
+    pub(crate) fn next_packet(&mut self, packet: &mut Vec<u8>) -> bool {
+        let calls = &mut self.calls;
+        self.outbox.next_packet(packet, |id| calls.mark_sent(id))
+    }
+
+    /// The next call or event for the other end in this process.
+    pub(crate) fn next_start(&mut self) -> Option<Start> {
+        let start = self.outbox.next_start()?;
+        self.calls.mark_sent(start.id);
+        Some(start)
+    }
+
+    // What to wait for.
+
+    /// Makes [`State::handle_timeout`] end a call that was begun without a timer.
+    pub(crate) fn watch_call(&mut self, id: TransactionId, at: Instant) {
+        self.calls.watch(id, at);
+    }
+
+    /// Adds a time at which whoever receives must be woken.
+    pub(crate) fn add_alarm(&mut self, at: Instant) {
+        self.alarms.insert(at);
+    }
+
+    /// Takes the alarms that are due.
+    pub(crate) fn take_alarms(&mut self, now: Instant) -> bool {
+        let before = self.alarms.len();
+        self.alarms.retain(|at| *at > now);
+        self.alarms.len() != before
+    }
+
+    /// When something has to be done next.
+    pub(crate) fn next_alarm(&self) -> Option<Instant> {
+        self.calls.next_timer().into_iter().chain(self.alarms.first().copied()).min()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether both sides have said that calls may come.
+    pub(crate) fn is_open(&self) -> bool {
+        self.peer_ready && self.ready && !self.closed
+    }
+
+    /// Whether the other side takes calls.
+    pub(crate) fn peer_is_ready(&self) -> bool {
+        self.peer_ready
+    }
+
+    /// Whether no call is under way in either direction and nothing waits.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.calls.len() == 0 && self.served.is_empty() && self.outbox.is_drained()
+    }
+
+    /// Whether nothing waits to be sent.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.outbox.is_drained()
+    }
+
+    /// How many calls of ours have not ended.
+    pub(crate) fn n_calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// How many calls of the other side are being served.
+    pub(crate) fn n_served(&self) -> usize {
+        self.served.len()
+    }
+}
+
+/// What a link leaves behind.
+#[derive(Debug)]
+pub(crate) struct Remains<W> {
+    pub(crate) calls: Vec<Ended<W>>,
+    pub(crate) served: Vec<CancelToken>,
+    pub(crate) unsent_events: u64,
+}
