@@ -54,7 +54,7 @@ impl Fault {
         Fault {
             kind,
             message: cut(message).into(),
-            type_name: type_name.into(),
+            type_name: cut_at(type_name, MAX_TEXT).into(),
             chain: chain.into(),
             value: Arc::new([]),
         }
