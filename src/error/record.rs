@@ -297,3 +297,6 @@ fn os_error(number: u64, text: &str) -> io::Error {
 
 /// How many sources of an error travel.
 const MAX_SOURCES: usize = 16;
+
+#[cfg(test)]
+mod tests;

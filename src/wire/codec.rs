@@ -109,3 +109,6 @@ impl Writer for Appender<'_> {
 /// Without bincode's own limit: that one counts integers at their full width, so that it would refuse
 /// honest messages, while no read goes past the slice, and [`Bounds`] stops what is free of bytes.
 const BINCODE: Configuration<LittleEndian, Varint, NoLimit> = bincode::config::standard();
+
+#[cfg(test)]
+mod tests;

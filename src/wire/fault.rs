@@ -243,3 +243,6 @@ fn cut_at(text: &str, limit: usize) -> &str {
 const MAX_TEXT: usize = 4096;
 /// A message, a type name, and the sources.
 const MAX_TEXTS: usize = 18;
+
+#[cfg(test)]
+mod tests;

@@ -129,3 +129,6 @@ impl Hello {
 }
 
 const MAGIC: &[u8; 4] = b"NAPE";
+
+#[cfg(test)]
+mod tests;

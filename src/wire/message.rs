@@ -115,3 +115,6 @@ fn read_path(bytes: &[u8]) -> Result<(&str, usize), ProtocolError> {
 
 const NO_DEADLINE: u64 = u64::MAX;
 const CUT_OFF: ProtocolError = ProtocolError::BadEnvelope("it is cut off");
+
+#[cfg(test)]
+mod tests;

@@ -179,3 +179,6 @@ fn downcast<A: 'static, B: 'static>(value: A) -> B {
     let same = (&mut value as &mut dyn Any).downcast_mut::<Option<B>>();
     same.and_then(Option::take).expect("the callers have compared the types")
 }
+
+#[cfg(test)]
+mod tests;
