@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod error;
+pub mod transport;
 mod wire;
 
 pub use error::*;

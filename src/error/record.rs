@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use super::{CallError, CloseReason, Death, Executed, Exit, Misuse, Rejection};
+use super::{CallError, CloseReason, Death, Error, Executed, Exit, Misuse, Rejection};
 use crate::wire::{Fault, FaultCode, FaultKind, FaultRecord, Path, PathError, cut};
 
 impl CallError {
@@ -126,7 +126,7 @@ impl CloseReason {
             CloseReason::Peer => (2, String::new(), vec![]),
             CloseReason::Died(death) => (3, death.stderr.to_string(), death.to_bytes()),
             CloseReason::Gone => (4, String::new(), vec![]),
-            CloseReason::Io(error) => (5, error.to_string(), vec![]),
+            CloseReason::Io(error) => (5 | os_number(error) << 8, error.to_string(), vec![]),
             CloseReason::Protocol(error) => (6 | u64::from(error.code()) << 8, error.to_string(), vec![]),
             CloseReason::Accused { code } => (6 | u64::from(*code) << 8, String::new(), vec![]),
             CloseReason::Broken(what) => (7, what.to_string(), vec![]),
@@ -142,8 +142,8 @@ impl CloseReason {
             2 => CloseReason::Peer,
             3 => CloseReason::Died(Death::from_bytes(&record.value, record.text(0))),
             4 => CloseReason::Gone,
-            5 => CloseReason::Io(Arc::new(io::Error::other(record.text(0).to_string()))),
-            6 => CloseReason::Accused { code: (record.numbers[0] >> 8) as u16 },
+            5 => CloseReason::Io(Arc::new(os_error(record.numbers[0] >> 8, &record.text(0)))),
+            6 => CloseReason::Accused { code: u16::try_from(record.numbers[0] >> 8).unwrap_or(u16::MAX) },
             _ => CloseReason::Broken(record.text(0)),
         }
     }
@@ -221,7 +221,10 @@ impl Fault {
 impl<E: std::error::Error + 'static> From<E> for Fault {
     fn from(error: E) -> Fault {
         let any: &(dyn std::error::Error + 'static) = &error;
-        let call_error = any.downcast_ref::<CallError>();
+        let call_error = match any.downcast_ref() {
+            Some(Error::Call(call_error)) => Some(call_error),
+            _ => any.downcast_ref::<CallError>(),
+        };
         let kind = if call_error.is_some() { FaultKind::Call } else { FaultKind::Error };
         let mut fault = Fault::of(kind, error.to_string(), std::any::type_name::<E>());
         if let Some(call_error) = call_error {
@@ -268,12 +271,32 @@ fn bad_path_number(why: &PathError) -> u64 {
 fn bad_path(number: u64) -> PathError {
     match number & 0xff {
         0 => PathError::Empty,
-        1 => PathError::TooLong((number >> 8) as usize),
+        1 => PathError::TooLong(usize::try_from(number >> 8).unwrap_or(usize::MAX)),
         2 => PathError::EmptySegment,
-        3 => PathError::BadCharacter(char::from_u32((number >> 8) as u32).unwrap_or('\u{fffd}')),
+        3 => PathError::BadCharacter(bad_character(number >> 8)),
         _ => PathError::NotUtf8,
+    }
+}
+
+fn bad_character(number: u64) -> char {
+    u32::try_from(number).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+/// The number that the operating system gave to an error; 0 is none.
+fn os_number(error: &io::Error) -> u64 {
+    error.raw_os_error().and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
+}
+
+/// Both sides run on one machine, so that a number means the same to both.
+fn os_error(number: u64, text: &str) -> io::Error {
+    match i32::try_from(number) {
+        Ok(number @ 1..) => io::Error::from_raw_os_error(number),
+        _ => io::Error::other(text.to_owned()),
     }
 }
 
 /// How many sources of an error travel.
 const MAX_SOURCES: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,561 @@
-//! The contract of a transport as tests that anybody can run on their own.
+//! The contract of a transport as checks that anybody can run on their own.
+//!
+//! Each function here tries one point of the [contract](super) on fresh pairs, in both directions, and
+//! panics with what it saw. [`check`] runs them all. What blocks for more than 30 seconds counts as
+//! blocked for ever; its thread is then left behind.
+//!
+//! A packet counts as *there* once its `send` has returned.
+
+use std::{
+    collections::VecDeque,
+    panic,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::{FrameReceiver, FrameSender, Received, Transport, Window};
+use crate::wire::FRAME_LIMIT;
+
+/// Tries every point of the contract on pairs from `make`: the two ends of one connection.
+///
+/// # Panics
+///
+/// At the first point that does not hold, with a text that names it.
+///
+/// ```
+/// use nape::transport::{contract, memory_pair};
+///
+/// contract::check(memory_pair);
+/// ```
+pub fn check(make: impl Fn() -> (Transport, Transport)) {
+    packets_arrive_unchanged(&make);
+    packets_keep_their_order(&make);
+    a_full_window_never_blocks(&make);
+    receiving_ends_at_the_deadline(&make);
+    a_packet_wins_over_the_deadline(&make);
+    trying_never_blocks(&make);
+    a_nudge_wakes_the_receiver(&make);
+    nudges_merge_and_are_never_lost(&make);
+    nudges_lose_no_packet(&make);
+    the_end_comes_after_the_packets(&make);
+    sending_to_nobody_never_blocks(&make);
+    the_halves_work_apart(&make);
+}
+
+/// Points 1, 2 and 7: packets of 1 byte to [`FRAME_LIMIT`] bytes, whatever they hold, arrive whole, once
+/// and unchanged.
+pub fn packets_arrive_unchanged(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("packets arrive unchanged", make, |mut from, mut to| {
+        for len in SIZES {
+            for packet in [pattern(len, len as u64), vec![0; len], vec![0xff; len]] {
+                send(&mut from, &packet);
+                expect_packet(&mut to, &packet);
+            }
+        }
+        expect_nothing(&mut to);
+    });
+}
+
+/// Point 1: packets keep their order while the window slides.
+pub fn packets_keep_their_order(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("packets keep their order", make, |mut from, mut to| {
+        let mut flight = Flight::new(from.window);
+        for (number, len) in mixed_sizes().take(1000) {
+            while !flight.has_room() {
+                expect_packet(&mut to, &flight.land());
+            }
+            send(&mut from, flight.start(number, len));
+        }
+        expect_all(&mut to, &mut flight);
+        expect_nothing(&mut to);
+    });
+}
+
+/// Points 3 and 5: a sender fills the window and never blocks, for frames of any size and in both
+/// directions at once, and neither does a nudge on top of it, which comes last.
+pub fn a_full_window_never_blocks(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("a full window never blocks", make, |mut from, mut to| {
+        for size in FRAME_SIZES {
+            fill_both(&mut from, &mut to, |number| (number, size));
+        }
+        // A large frame last is the most that may be under way.
+        for size in [24, 1000] {
+            let window = from.window;
+            let small = move |number| (number, small_then_large(window, size, number));
+            fill_both(&mut from, &mut to, small);
+        }
+        for round in 0..8 {
+            let sizes: Vec<usize> = mixed_sizes().map(|(_, len)| len).skip(round).take(1000).collect();
+            fill_both(&mut from, &mut to, |number| (number, sizes[number as usize % sizes.len()]));
+        }
+    });
+}
+
+/// Point 4: where [`Transport::wakes_at_deadlines`] says so, a receiver with nothing to receive comes
+/// back at its deadline, not before, and at once when it has passed.
+pub fn receiving_ends_at_the_deadline(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("receiving ends at the deadline", make, |from, mut to| {
+        if to.wakes_at_deadlines {
+            for wait in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(30)] {
+                let deadline = Instant::now() + wait;
+                expect(receive_until(&mut to, Some(deadline)), &Received::Deadline);
+                assert!(Instant::now() >= deadline, "the receiver came back before its deadline");
+            }
+        }
+        drop(from);
+    });
+}
+
+/// Point 4: a packet that is there is received whether the deadline is past, near or far away.
+pub fn a_packet_wins_over_the_deadline(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("a packet wins over the deadline", make, |mut from, mut to| {
+        let now = Instant::now();
+        let far = now.checked_add(Duration::from_secs(u64::from(u32::MAX)));
+        for deadline in [Some(now), far, None] {
+            let packet = pattern(100, 1);
+            send(&mut from, &packet);
+            expect(receive_until(&mut to, deadline), &Received::Packet(packet));
+        }
+    });
+}
+
+/// `try_receive` gives what is there and comes back at once with nothing.
+pub fn trying_never_blocks(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("trying never blocks", make, |mut from, mut to| {
+        for (number, len) in mixed_sizes().take(50) {
+            expect_nothing(&mut to);
+            let packet = pattern(len, number);
+            send(&mut from, &packet);
+            match try_receive(&mut to) {
+                Some(received) => expect(received, &Received::Packet(packet)),
+                None => panic!("a packet of {len} bytes was sent and is not there"),
+            }
+        }
+        to.nudge.nudge();
+        // A nudge may be taken here or wait for a `receive`, but it is no reason to block.
+        let _ = (try_receive(&mut to), try_receive(&mut to));
+        expect_nothing(&mut to);
+    });
+}
+
+/// Point 5: a nudge makes the next `receive` return, or the current one, and counts once.
+pub fn a_nudge_wakes_the_receiver(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("a nudge wakes the receiver", make, |mut from, mut to| {
+        for number in 0..20 {
+            to.nudge.nudge();
+            expect(receive(&mut to), &Received::Nudge);
+            let packet = pattern(30, number);
+            send(&mut from, &packet);
+            expect_packet(&mut to, &packet);
+        }
+        nudge_while_receiving(to);
+        drop(from);
+    });
+}
+
+/// Point 5: nudges may be merged, but whoever nudges after a change knows that it will be seen.
+pub fn nudges_merge_and_are_never_lost(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("nudges merge and are never lost", make, |from, mut to| {
+        let changes = Arc::new(AtomicU64::new(0));
+        let threads = [(); 3].map(|()| {
+            let (changes, nudge) = (changes.clone(), to.nudge.clone());
+            helper(move || {
+                for _ in 0..CHANGES {
+                    changes.fetch_add(1, Ordering::SeqCst);
+                    nudge.nudge();
+                }
+            })
+        });
+        // A lost nudge leaves the last change unseen, and this blocks for ever.
+        while changes.load(Ordering::SeqCst) < 3 * CHANGES {
+            expect(receive(&mut to), &Received::Nudge);
+        }
+        threads.into_iter().for_each(join);
+        drop(from);
+    });
+}
+
+/// Point 5: a nudge comes after the packets that were there before it, and loses none.
+pub fn nudges_lose_no_packet(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("nudges lose no packet", make, |mut from, mut to| {
+        for number in 0..50 {
+            let packets = [pattern(24, number), pattern(5000, number)];
+            packets.iter().for_each(|packet| send(&mut from, packet));
+            to.nudge.nudge();
+            to.nudge.nudge();
+            packets.iter().for_each(|packet| expect_packet(&mut to, packet));
+            expect(receive(&mut to), &Received::Nudge);
+            let _ = try_receive(&mut to);
+        }
+        nudge_among_packets(from, to);
+    });
+}
+
+/// Point 6: where [`Transport::sees_the_end`] says so, a receiver gets what was sent before the other
+/// end's sender was dropped, and then the end, even if it blocks already.
+pub fn the_end_comes_after_the_packets(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("the end comes after the packets", &make, |from, mut to| {
+        let Transport { mut sender, receiver, nudge, .. } = from;
+        let packets = [24, 1000, 20_000].map(|len| pattern(len, 1));
+        packets.iter().for_each(|packet| sender.send(packet).expect("the packet is sent"));
+        drop(sender);
+        packets.iter().for_each(|packet| expect_packet(&mut to, packet));
+        if to.sees_the_end {
+            expect(receive(&mut to), &Received::End);
+            expect(try_receive(&mut to).unwrap_or(Received::End), &Received::End);
+        }
+        drop((receiver, nudge));
+    });
+    both_ways("the end wakes the receiver", make, |from, mut to| {
+        if to.sees_the_end {
+            let thread = helper(move || expect(receive(&mut to), &Received::End));
+            likely_blocked();
+            drop(from);
+            join(thread);
+        }
+    });
+}
+
+/// Points 5 and 6: sending to an end that is gone, or to one that no longer receives, is an error or
+/// does nothing, and a nudge without a receiver does nothing.
+pub fn sending_to_nobody_never_blocks(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("sending to nobody never blocks", &make, |mut from, to| {
+        drop(to);
+        send_in_vain(&mut from);
+    });
+    both_ways("sending to no receiver never blocks", make, |mut from, to| {
+        let Transport { receiver, sender, nudge, .. } = to;
+        drop(receiver);
+        send_in_vain(&mut from);
+        (0..3).for_each(|_| nudge.nudge());
+        drop(sender);
+    });
+}
+
+/// One thread sends while another receives, at both ends at once.
+pub fn the_halves_work_apart(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("the halves work apart", make, |left, right| {
+        let (leftward, rightward) = (crossbeam_channel::unbounded(), crossbeam_channel::unbounded());
+        let (left_window, right_window) = (left.window, right.window);
+        let threads = [
+            helper(move || pump(left.sender, left_window, &rightward.1)),
+            helper(move || drain(right.receiver, &rightward.0)),
+            helper(move || pump(right.sender, right_window, &leftward.1)),
+            helper(move || drain(left.receiver, &leftward.0)),
+        ];
+        threads.into_iter().for_each(join);
+    });
+}
+
+/// Runs a check from the first end to the second, and on another pair from the second to the first.
+fn both_ways(
+    point: &'static str,
+    make: impl Fn() -> (Transport, Transport),
+    check: fn(Transport, Transport),
+) {
+    let (left, right) = make();
+    watched(point, move || check(left, right));
+    let (left, right) = make();
+    watched(point, move || check(right, left));
+}
+
+/// Runs `job` on a thread of its own, so that one that blocks is told from one that works.
+fn watched(point: &'static str, job: impl FnOnce() + Send + 'static) {
+    let (done, ended) = crossbeam_channel::bounded::<()>(0);
+    let thread = helper(move || {
+        let _done = done;
+        job();
+    });
+    match ended.recv_timeout(LIMIT) {
+        Err(RecvTimeoutError::Timeout) => panic!("{point}: still blocked after {LIMIT:?}"),
+        _ => join(thread),
+    }
+}
+
+fn helper(job: impl FnOnce() + Send + 'static) -> thread::JoinHandle<()> {
+    thread::Builder::new().name("nape contract".into()).spawn(job).expect("a thread for the check")
+}
+
+/// Waits for a thread and hands its panic on.
+fn join(thread: thread::JoinHandle<()>) {
+    if let Err(panic) = thread.join() {
+        panic::resume_unwind(panic);
+    }
+}
+
+/// Gives another thread the time to block; no check depends on whether it has.
+fn likely_blocked() {
+    thread::sleep(Duration::from_millis(2));
+}
+
+fn send(from: &mut Transport, packet: &[u8]) {
+    if let Err(error) = from.sender.send(packet) {
+        panic!("sending a packet of {} bytes failed: {error}", packet.len());
+    }
+}
+
+fn receive(to: &mut Transport) -> Received {
+    receive_until(to, None)
+}
+
+fn receive_until(to: &mut Transport, deadline: Option<Instant>) -> Received {
+    to.receiver.receive(deadline).unwrap_or_else(|error| panic!("receiving failed: {error}"))
+}
+
+fn try_receive(to: &mut Transport) -> Option<Received> {
+    to.receiver.try_receive().unwrap_or_else(|error| panic!("trying to receive failed: {error}"))
+}
+
+#[track_caller]
+fn expect(received: Received, expected: &Received) {
+    if received != *expected {
+        panic!("expected {}, received {}", in_words(expected), in_words(&received));
+    }
+}
+
+#[track_caller]
+fn expect_packet(to: &mut Transport, packet: &[u8]) {
+    match receive(to) {
+        Received::Packet(received) if received == packet => {}
+        other => panic!("expected {}, received {}", bytes_in_words(packet), in_words(&other)),
+    }
+}
+
+#[track_caller]
+fn expect_nothing(to: &mut Transport) {
+    if let Some(received) = try_receive(to) {
+        panic!("expected nothing, received {}", in_words(&received));
+    }
+}
+
+/// Receives everything that is under way.
+#[track_caller]
+fn expect_all(to: &mut Transport, flight: &mut Flight) {
+    while !flight.under_way.is_empty() {
+        expect_packet(to, &flight.land());
+    }
+}
+
+fn in_words(received: &Received) -> String {
+    match received {
+        Received::Packet(packet) => bytes_in_words(packet),
+        other => format!("{other:?}"),
+    }
+}
+
+fn bytes_in_words(packet: &[u8]) -> String {
+    format!("a packet of {} bytes that begins with {:?}", packet.len(), &packet[..packet.len().min(8)])
+}
+
+/// Bytes that tell one packet from another.
+fn pattern(len: usize, number: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let mut word = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for eight in bytes.chunks_mut(8) {
+        eight.copy_from_slice(&word.to_le_bytes()[..eight.len()]);
+        word = word.rotate_left(9).wrapping_mul(31);
+    }
+    bytes
+}
+
+/// Numbers with the sizes of frames in an order without a pattern.
+fn mixed_sizes() -> impl Iterator<Item = (u64, usize)> {
+    (0u64..).map(|number| {
+        let random = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        (number, FRAME_SIZES[random as usize % FRAME_SIZES.len()])
+    })
+}
+
+/// The size of the frame with this number, when small ones leave just room for one of the largest.
+fn small_then_large(window: Window, small: usize, number: u64) -> usize {
+    let next = number as usize + 1;
+    let is_last = next == window.frames as usize || next * small >= window.bytes as usize;
+    if is_last { FRAME_LIMIT } else { small }
+}
+
+/// What is under way and unread, as the link counts it: a frame may start while there is room for one
+/// more byte and one more frame.
+struct Flight {
+    window: Window,
+    under_way: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Flight {
+    fn new(window: Window) -> Flight {
+        Flight { window, under_way: VecDeque::new(), bytes: 0 }
+    }
+
+    fn start(&mut self, number: u64, len: usize) -> &[u8] {
+        self.bytes += len;
+        self.under_way.push_back(pattern(len, number));
+        self.under_way.back().expect("it was just put there")
+    }
+
+    fn land(&mut self) -> Vec<u8> {
+        let packet = self.under_way.pop_front().expect("something is under way");
+        self.bytes -= packet.len();
+        packet
+    }
+
+    fn has_room(&self) -> bool {
+        self.under_way.len() < self.window.frames as usize && self.bytes < self.window.bytes as usize
+    }
+}
+
+/// Fills both windows, nudges both receivers, and receives it all.
+fn fill_both(left: &mut Transport, right: &mut Transport, frame: impl Fn(u64) -> (u64, usize)) {
+    let mut rightward = fill(left, &frame);
+    let mut leftward = fill(right, &frame);
+    for (end, flight) in [(right, &mut rightward), (left, &mut leftward)] {
+        end.nudge.nudge();
+        expect_all(end, flight);
+        expect(receive(end), &Received::Nudge);
+    }
+}
+
+fn fill(from: &mut Transport, frame: impl Fn(u64) -> (u64, usize)) -> Flight {
+    let mut flight = Flight::new(from.window);
+    for (number, len) in (0..).map(frame) {
+        if !flight.has_room() {
+            break;
+        }
+        send(from, flight.start(number, len));
+    }
+    flight
+}
+
+/// Nudges a receiver that is about to block, or blocks, one nudge a `receive`.
+fn nudge_while_receiving(mut to: Transport) {
+    let (going, gone) = crossbeam_channel::bounded(0);
+    let nudge = to.nudge.clone();
+    let thread = helper(move || {
+        // The channel ends with its other half.
+        while going.send(()).is_ok() {
+            expect(receive(&mut to), &Received::Nudge);
+        }
+    });
+    for round in 0..200 {
+        if gone.recv().is_err() {
+            break;
+        }
+        if round % 4 == 0 {
+            likely_blocked();
+        }
+        nudge.nudge();
+    }
+    drop(gone);
+    join(thread);
+}
+
+/// Nudges all the time while packets come.
+fn nudge_among_packets(mut from: Transport, mut to: Transport) {
+    let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+    let nudge = to.nudge.clone();
+    let thread = helper(move || {
+        while stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
+            nudge.nudge();
+        }
+    });
+    for (number, len) in mixed_sizes().take(300) {
+        let packet = pattern(len, number);
+        send(&mut from, &packet);
+        expect(receive_skipping_nudges(&mut to), &Received::Packet(packet));
+    }
+    drop(stop);
+    join(thread);
+}
+
+fn receive_skipping_nudges(to: &mut Transport) -> Received {
+    loop {
+        match receive(to) {
+            Received::Nudge => {}
+            other => return other,
+        }
+    }
+}
+
+/// Whether an error comes is the transport's own affair, but it has to come back.
+fn send_in_vain(from: &mut Transport) {
+    for (number, len) in mixed_sizes().take(1000) {
+        let _ = from.sender.send(&pattern(len, number));
+    }
+}
+
+/// Sends as far as the window allows; `taken` says when a packet was received.
+fn pump(mut sender: Box<dyn FrameSender>, window: Window, taken: &Receiver<()>) {
+    let mut flight = Flight::new(window);
+    for (number, len) in mixed_sizes().take(PACKETS) {
+        while !flight.has_room() {
+            taken.recv().expect("the receiver goes on");
+            flight.land();
+        }
+        sender.send(flight.start(number, len)).expect("the packet is sent");
+    }
+    // The sender stays until all has arrived, since its end is not what is tried here.
+    while !flight.under_way.is_empty() {
+        taken.recv().expect("the receiver goes on");
+        flight.land();
+    }
+}
+
+fn drain(mut receiver: Box<dyn FrameReceiver>, taken: &Sender<()>) {
+    for (number, len) in mixed_sizes().take(PACKETS) {
+        let received = receiver.receive(None).expect("receiving goes on");
+        expect(received, &Received::Packet(pattern(len, number)));
+        // The sender is gone only after an error of its own.
+        let _ = taken.send(());
+    }
+}
+
+/// Packets around powers of two and around the size of a header.
+const SIZES: [usize; 18] =
+    [1, 2, 3, 8, 23, 24, 25, 100, 1000, 1800, 4000, 4095, 4096, 4097, 20_000, 32_768, 65_535, FRAME_LIMIT];
+/// Frames for windows: among them the sizes at which a kernel's buffers cost the most for a byte.
+const FRAME_SIZES: [usize; 7] = [24, 100, 1000, 1800, 4000, 20_000, FRAME_LIMIT];
+/// How long a check may take before it counts as blocked.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How often each of three threads nudges.
+const CHANGES: u64 = 5000;
+/// How many packets go each way while both halves work.
+const PACKETS: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    /// Every point on its own, on the pairs of one transport.
+    macro_rules! contract {
+        ($transport:ident, $make:expr, [$($point:ident)*]) => {
+            mod $transport {
+                $(#[test]
+                fn $point() {
+                    super::super::$point($make);
+                })*
+            }
+        };
+        ($transport:ident, $make:expr) => {
+            contract!($transport, $make, [
+                packets_arrive_unchanged
+                packets_keep_their_order
+                a_full_window_never_blocks
+                receiving_ends_at_the_deadline
+                a_packet_wins_over_the_deadline
+                trying_never_blocks
+                a_nudge_wakes_the_receiver
+                nudges_merge_and_are_never_lost
+                nudges_lose_no_packet
+                the_end_comes_after_the_packets
+                sending_to_nobody_never_blocks
+                the_halves_work_apart
+            ]);
+        };
+    }
+
+    contract!(memory, crate::transport::memory_pair);
+    contract!(ipc, || crate::transport::ipc_pair().expect("a pair over ipc-channel"));
+}

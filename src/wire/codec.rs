@@ -1,14 +1,16 @@
 //! The codec: the one file that names bincode, so that another can take its place.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use bincode::{
-    config::{Configuration, Limit, LittleEndian, Varint},
+    config::{Configuration, LittleEndian, NoLimit, Varint},
     enc::write::Writer,
     error::{DecodeError as BincodeDecodeError, EncodeError as BincodeEncodeError},
-    serde::{decode_from_slice, encode_into_writer},
+    serde::{EncodeError as BincodeSerdeEncodeError, encode_into_writer, seed_decode_from_slice},
 };
 use serde::{Serialize, de::DeserializeOwned};
+
+use super::bounded::Bounds;
 
 /// How values become bytes on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -34,11 +36,14 @@ impl Codec {
         }
     }
 
-    /// Reads a value that must fill `bytes` to the last one.
+    /// Reads a value that must fill `bytes` to the last one, within [`Bounds`].
     pub(crate) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
         match self {
             Codec::Bincode => {
-                let (value, read) = decode_from_slice(bytes, BINCODE).map_err(CodecError::decoding)?;
+                let bounds = Bounds::new(bytes.len());
+                let seed = bounds.around(PhantomData::<T>);
+                let (value, read) =
+                    seed_decode_from_slice(seed, bytes, BINCODE).map_err(CodecError::decoding)?;
                 match bytes.len() - read {
                     0 => Ok(value),
                     left => Err(CodecError(format!("{left} bytes are left over").into())),
@@ -50,15 +55,31 @@ impl Codec {
 
 impl CodecError {
     fn encoding(error: BincodeEncodeError) -> CodecError {
-        CodecError(error.to_string().into())
+        use BincodeEncodeError::*;
+        CodecError(match error {
+            OtherString(text) => text.into(),
+            Other(text) => text.into(),
+            Serde(BincodeSerdeEncodeError::SequenceMustHaveLength) => {
+                "a sequence does not know its length".into()
+            }
+            other => other.to_string().into(),
+        })
     }
 
+    /// Says in words what bincode's own text says as Rust code.
     fn decoding(error: BincodeDecodeError) -> CodecError {
+        use BincodeDecodeError::*;
         CodecError(match error {
-            BincodeDecodeError::UnexpectedEnd { additional } => {
+            OtherString(text) => text.into(),
+            Other(text) => text.into(),
+            UnexpectedEnd { additional } => {
                 format!("the bytes end early, {additional} more are needed").into()
             }
-            BincodeDecodeError::LimitExceeded => "it is longer than any message may be".into(),
+            InvalidIntegerType { .. } => "an integer is wider than its type".into(),
+            InvalidBooleanValue(byte) => format!("{byte} is no bool").into(),
+            InvalidCharEncoding(_) => "a char is no Unicode scalar value".into(),
+            UnexpectedVariant { found, .. } => format!("{found} is no tag of an option").into(),
+            Utf8 { inner } => format!("a text is no UTF-8: {inner}").into(),
             other => other.to_string().into(),
         })
     }
@@ -85,8 +106,9 @@ impl Writer for Appender<'_> {
     }
 }
 
-/// The ceiling over every limit that can be set at run time: lengths on the wire are claimed against
-/// it before anything is allocated for them.
-const CEILING: usize = 1 << 30;
-const BINCODE: Configuration<LittleEndian, Varint, Limit<CEILING>> =
-    bincode::config::standard().with_limit::<CEILING>();
+/// Without bincode's own limit: that one counts integers at their full width, so that it would refuse
+/// honest messages, while no read goes past the slice, and [`Bounds`] stops what is free of bytes.
+const BINCODE: Configuration<LittleEndian, Varint, NoLimit> = bincode::config::standard();
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,7 @@ impl Fault {
         Fault {
             kind,
             message: cut(message).into(),
-            type_name: type_name.into(),
+            type_name: cut_at(type_name, MAX_TEXT).into(),
             chain: chain.into(),
             value: Arc::new([]),
         }
@@ -243,3 +243,6 @@ fn cut_at(text: &str, limit: usize) -> &str {
 const MAX_TEXT: usize = 4096;
 /// A message, a type name, and the sources.
 const MAX_TEXTS: usize = 18;
+
+#[cfg(test)]
+mod tests;

@@ -164,3 +164,6 @@ const MORE: u8 = 1;
 const CONTINUES: u8 = 2;
 const OPTIONAL: u8 = 4;
 const KNOWN_FLAGS: u8 = MORE | CONTINUES | OPTIONAL;
+
+#[cfg(test)]
+mod tests;

@@ -101,15 +101,16 @@ impl Hello {
         if side != from {
             return Err(not_a_peer);
         }
-        if fixed[2..4] != [0, 0] {
-            return Err(ProtocolError::ReservedBits);
-        }
         let versions = (u16::from_le_bytes([fixed[4], fixed[5]]), u16::from_le_bytes([fixed[6], fixed[7]]));
         if versions.0 > versions.1 {
             return Err(ProtocolError::BadHello("its versions are upside down"));
         }
         if versions.0 > PROTOCOL_VERSIONS.1 || versions.1 < PROTOCOL_VERSIONS.0 {
             return Err(ProtocolError::VersionMismatch { ours: PROTOCOL_VERSIONS, theirs: versions });
+        }
+        // Only now, since a version that is not ours may mean something by them.
+        if fixed[2..4] != [0, 0] {
+            return Err(ProtocolError::ReservedBits);
         }
         if fixed[1] != 1 {
             return Err(ProtocolError::BadHello("its codec is unknown"));
@@ -128,3 +129,6 @@ impl Hello {
 }
 
 const MAGIC: &[u8; 4] = b"NAPE";
+
+#[cfg(test)]
+mod tests;

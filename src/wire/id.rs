@@ -81,3 +81,44 @@ impl fmt::Display for TransactionId {
 }
 
 const NECK_BIT: u64 = 1 << 63;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn an_id_says_who_made_it_and_as_which(counter in 1u64..1 << 63) {
+            for side in [Side::Head, Side::Neck] {
+                let id = TransactionId::new(side, counter);
+                prop_assert_eq!((id.side(), id.counter()), (side, counter));
+                prop_assert_eq!(TransactionId::from_bits(id.to_bits()), Some(id));
+            }
+        }
+
+        #[test]
+        fn every_number_with_a_counter_is_an_id(bits in any::<u64>()) {
+            let id = TransactionId::from_bits(bits);
+            prop_assert_eq!(id.is_some(), bits << 1 != 0);
+            prop_assert!(id.is_none_or(|id| id.to_bits() == bits));
+        }
+    }
+
+    #[test]
+    fn d_27_an_id_without_a_counter_is_none() {
+        assert_eq!(TransactionId::from_bits(0), None);
+        assert_eq!(TransactionId::from_bits(1 << 63), None);
+        assert_eq!(TransactionId::from_bits(u64::MAX).map(TransactionId::side), Some(Side::Neck));
+    }
+
+    #[test]
+    fn d_25_the_same_counter_of_the_other_side_is_another_id() {
+        assert_ne!(TransactionId::new(Side::Head, 7), TransactionId::new(Side::Neck, 7));
+        assert_eq!(TransactionId::new(Side::Neck, 7).to_string(), "Neck#7");
+        assert_eq!(Side::Head.other().other(), Side::Head);
+    }
+}

@@ -36,16 +36,16 @@ impl<'a> CallHead<'a> {
     /// Reads the head; the arguments start at the offset that comes with it.
     pub(crate) fn read(body: &'a [u8]) -> Result<(CallHead<'a>, usize), ProtocolError> {
         let (fixed, rest) = body.split_first_chunk::<20>().ok_or(CUT_OFF)?;
-        let [mut parent, mut remaining, mut attempt] = [[0; 8], [0; 8], [0; 8]];
+        let ([mut parent, mut remaining], mut attempt) = ([[0; 8]; 2], [0; 4]);
         parent.copy_from_slice(&fixed[0..8]);
         remaining.copy_from_slice(&fixed[8..16]);
-        attempt[..4].copy_from_slice(&fixed[16..20]);
+        attempt.copy_from_slice(&fixed[16..20]);
         let (parent, remaining) = (u64::from_le_bytes(parent), u64::from_le_bytes(remaining));
         let (path, path_len) = read_path(rest)?;
         let head = CallHead {
-            parent: TransactionId::from_bits(parent),
+            parent: read_parent(parent)?,
             remaining: (remaining != NO_DEADLINE).then_some(remaining),
-            attempt: u64::from_le_bytes(attempt) as u32,
+            attempt: u32::from_le_bytes(attempt),
             path,
         };
         Ok((head, 20 + path_len))
@@ -88,6 +88,15 @@ impl Bye {
     }
 }
 
+/// Reads the id of a parent, of which 0 alone means that there is none.
+fn read_parent(bits: u64) -> Result<Option<TransactionId>, ProtocolError> {
+    match (bits, TransactionId::from_bits(bits)) {
+        (0, _) => Ok(None),
+        (_, None) => Err(ProtocolError::BadId(bits)),
+        (_, parent) => Ok(parent),
+    }
+}
+
 fn write_path(path: &str, out: &mut Vec<u8>) {
     debug_assert!(path.len() <= Path::MAX_LEN);
     out.push(path.len() as u8);
@@ -106,3 +115,6 @@ fn read_path(bytes: &[u8]) -> Result<(&str, usize), ProtocolError> {
 
 const NO_DEADLINE: u64 = u64::MAX;
 const CUT_OFF: ProtocolError = ProtocolError::BadEnvelope("it is cut off");
+
+#[cfg(test)]
+mod tests;

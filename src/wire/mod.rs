@@ -3,6 +3,7 @@
 //! Everything here is pure. It knows no clock, no thread, no file and no connection, and it never
 //! panics on what a peer sends: what does not parse is a [`ProtocolError`].
 
+mod bounded;
 mod codec;
 mod fault;
 mod frame;

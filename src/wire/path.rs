@@ -162,3 +162,6 @@ impl PartialEq<&str> for Path {
         *self.0 == **other
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,7 +151,14 @@ impl fmt::Debug for Payload {
 
 impl Serialize for Payload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.bytes())
+        let mut encoded = Vec::new();
+        match &self.0 {
+            Inner::Bytes { buffer, start } => serializer.serialize_bytes(&buffer[*start..]),
+            Inner::Moved(value) => match (**value).encode(Codec::default(), &mut encoded) {
+                Ok(()) => serializer.serialize_bytes(&encoded),
+                Err(error) => Err(serde::ser::Error::custom(error)),
+            },
+        }
     }
 }
 
@@ -172,3 +179,6 @@ fn downcast<A: 'static, B: 'static>(value: A) -> B {
     let same = (&mut value as &mut dyn Any).downcast_mut::<Option<B>>();
     same.and_then(Option::take).expect("the callers have compared the types")
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,3 +104,34 @@ impl ProtocolError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_has_its_number() {
+        let rules = [
+            ProtocolError::NotAPeer { expected: Side::Neck },
+            ProtocolError::VersionMismatch { ours: (1, 1), theirs: (9, 9) },
+            ProtocolError::BadHello("why"),
+            ProtocolError::UnexpectedHello,
+            ProtocolError::AuthFailed,
+            ProtocolError::ClosedBeforeHello,
+            ProtocolError::UnknownKind(200),
+            ProtocolError::TooLarge { len: 2, limit: 1 },
+            ProtocolError::TooShort(3),
+            ProtocolError::ReservedBits,
+            ProtocolError::BadEnvelope("why"),
+            ProtocolError::BadPath(PathError::Empty),
+            ProtocolError::BadId(0),
+            ProtocolError::DuplicateId(7),
+            ProtocolError::UnknownId(7),
+            ProtocolError::BadChunk(7),
+            ProtocolError::FlowControl,
+            ProtocolError::Flood("pings"),
+            ProtocolError::OutOfPlace("a pong"),
+        ];
+        assert_eq!(rules.map(|rule| rule.code()).to_vec(), (1..=19).collect::<Vec<u16>>());
+    }
+}

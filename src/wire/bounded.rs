@@ -1,0 +1,290 @@
+//! Bounds on what decoding may cost: a deserializer around a deserializer that counts.
+//!
+//! No serde format does this by itself. Ten bytes can announce 2^64 - 1 elements of no size, which is
+//! a loop without an end, and a value that nests in itself overflows the stack of whoever decodes it.
+//! Knows no format: the format is the deserializer inside.
+
+use std::{cell::Cell, fmt};
+
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
+
+/// What is left to one decoding.
+pub(super) struct Bounds {
+    levels: Cell<usize>,
+    elements: Cell<usize>,
+}
+
+impl Bounds {
+    /// The bounds for a value that stands in `len` bytes.
+    ///
+    /// An element that takes a byte has its own byte, so that no honest value has more of them than
+    /// bytes; those of no size come on top.
+    pub(super) fn new(len: usize) -> Bounds {
+        Bounds {
+            levels: Cell::new(MAX_DEPTH),
+            elements: Cell::new(len.saturating_add(MAX_ELEMENTS_OF_NO_SIZE)),
+        }
+    }
+
+    /// Puts the bounds around a seed, which then decodes within them.
+    pub(super) fn around<T>(&self, inner: T) -> Bounded<'_, T> {
+        Bounded { inner, bounds: self }
+    }
+
+    /// One level deeper, until the guard is dropped.
+    fn enter<E: Error>(&self) -> Result<Level<'_>, E> {
+        let deeper = self.levels.get().checked_sub(1);
+        self.levels.set(deeper.ok_or_else(|| E::custom("it is nested deeper than 128 levels"))?);
+        Ok(Level(self))
+    }
+
+    /// Takes the elements of a whole sequence or map, before the first of them is decoded and before
+    /// anything is allocated for them.
+    fn claim<E: Error>(&self, announced: Option<usize>) -> Result<(), E> {
+        let left = announced.and_then(|elements| self.elements.get().checked_sub(elements));
+        self.elements.set(left.ok_or_else(|| E::custom("it announces more elements than its bytes hold"))?);
+        Ok(())
+    }
+}
+
+struct Level<'a>(&'a Bounds);
+
+impl Drop for Level<'_> {
+    fn drop(&mut self) {
+        self.0.levels.set(self.0.levels.get() + 1);
+    }
+}
+
+/// Any of serde's traits, within bounds: whatever it gives or takes is within them too.
+pub(super) struct Bounded<'a, T> {
+    inner: T,
+    bounds: &'a Bounds,
+}
+
+/// A visitor of something of which the peer says how many elements it has.
+struct Counted<'a, V>(Bounded<'a, V>);
+
+impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, T> {
+    type Value = T::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T::Value, D::Error> {
+        self.inner.deserialize(self.bounds.around(deserializer))
+    }
+}
+
+/// Hands these methods on as they are: nothing is nested in what they read.
+macro_rules! plain {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.inner.$method(visitor)
+        })*
+    };
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
+    type Error = D::Error;
+
+    plain! {
+        deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_bytes
+        deserialize_unit deserialize_identifier deserialize_ignored_any
+    }
+
+    // The owned forms would allocate the announced length before they look for the bytes; the borrowed
+    // ones look first, and every visitor takes them.
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_str(visitor)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_bytes(visitor)
+    }
+
+    // A type can nest in itself only through one of the next four, so that these alone are levels.
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let _level = self.bounds.enter()?;
+        self.inner.deserialize_option(self.bounds.around(visitor))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let _level = self.bounds.enter()?;
+        self.inner.deserialize_seq(Counted(self.bounds.around(visitor)))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let _level = self.bounds.enter()?;
+        self.inner.deserialize_map(Counted(self.bounds.around(visitor)))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let _level = self.bounds.enter()?;
+        self.inner.deserialize_enum(name, variants, self.bounds.around(visitor))
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_unit_struct(name, visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_newtype_struct(name, self.bounds.around(visitor))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_tuple(len, self.bounds.around(visitor))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_tuple_struct(name, len, self.bounds.around(visitor))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_struct(name, fields, self.bounds.around(visitor))
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.inner.is_human_readable()
+    }
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(f)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_none()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        self.inner.visit_some(self.bounds.around(deserializer))
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        self.inner.visit_newtype_struct(self.bounds.around(deserializer))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_seq(self.bounds.around(seq))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_map(self.bounds.around(map))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_enum(self.bounds.around(data))
+    }
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Counted<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
+        self.0.bounds.claim(seq.size_hint())?;
+        self.0.visit_seq(seq)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.0.bounds.claim(map.size_hint())?;
+        self.0.visit_map(map)
+    }
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
+    type Error = A::Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
+        self.inner.next_element_seed(self.bounds.around(seed))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        self.inner.next_key_seed(self.bounds.around(seed))
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
+        self.inner.next_value_seed(self.bounds.around(seed))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+impl<'a, 'de, A: EnumAccess<'de>> EnumAccess<'de> for Bounded<'a, A> {
+    type Error = A::Error;
+    type Variant = Bounded<'a, A::Variant>;
+
+    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self::Variant), A::Error> {
+        let (value, variant) = self.inner.variant_seed(seed)?;
+        Ok((value, self.bounds.around(variant)))
+    }
+}
+
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bounded<'_, A> {
+    type Error = A::Error;
+
+    fn unit_variant(self) -> Result<(), A::Error> {
+        self.inner.unit_variant()
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, A::Error> {
+        self.inner.newtype_variant_seed(self.bounds.around(seed))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
+        self.inner.tuple_variant(len, self.bounds.around(visitor))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
+        self.inner.struct_variant(fields, self.bounds.around(visitor))
+    }
+}
+
+/// How deep sequences, maps, options and enums may stand in each other.
+const MAX_DEPTH: usize = 128;
+/// How many elements may take no byte.
+const MAX_ELEMENTS_OF_NO_SIZE: usize = 64 * 1024;
