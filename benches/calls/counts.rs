@@ -61,7 +61,8 @@ pub(crate) fn system_calls(job: &Job<'_>) -> Option<f64> {
         done.ok()?;
         text.ok()?.lines().rev().find_map(total_of)
     };
-    Some((total(many)? - total(few)?) / (many - few) as f64)
+    // Those who spin make more of them in one run than in another, and may have made none.
+    Some(((total(many)? - total(few)?) / (many - few) as f64).max(0.0))
 }
 
 /// The number of calls in strace's last line: `100.00  0.012  7  1712  3 total`.
