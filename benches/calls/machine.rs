@@ -8,6 +8,8 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) kernel: String,
     pub(crate) rustc: String,
+    /// How busy it was before the run: of a busy machine only the counts mean something.
+    pub(crate) load: String,
 }
 
 impl Machine {
@@ -24,6 +26,7 @@ impl Machine {
             cores: thread::available_parallelism().map_or(1, usize::from),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_string(),
             rustc: rustc.unwrap_or_else(|| "unknown".into()).trim().to_string(),
+            load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_string(),
         }
     }
 }

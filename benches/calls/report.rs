@@ -37,8 +37,8 @@ const P50: Pick = |run| run.p50;
 const P99: Pick = |run| run.p99;
 
 pub(crate) fn machine(machine: &Machine) {
-    let Machine { cpu, cores, kernel, rustc } = machine;
-    println!("{cpu}, {cores} cores; Linux {kernel}; {rustc}");
+    let Machine { cpu, cores, kernel, rustc, load } = machine;
+    println!("{cpu}, {cores} cores; Linux {kernel}; {rustc}; load {load}");
 }
 
 /// The times at one place.
@@ -146,9 +146,9 @@ impl Log {
 
     pub(crate) fn machine(&mut self, machine: &Machine) {
         let (cpu, kernel, rustc) = (json(&machine.cpu), json(&machine.kernel), json(&machine.rustc));
-        let cores = machine.cores;
+        let (cores, load) = (machine.cores, json(&machine.load));
         self.line(format!(
-            r#""kind":"machine","cpu":{cpu},"cores":{cores},"kernel":{kernel},"rustc":{rustc}"#
+            r#""kind":"machine","cpu":{cpu},"cores":{cores},"kernel":{kernel},"rustc":{rustc},"load":{load}"#
         ));
     }
 
