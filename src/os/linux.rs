@@ -304,9 +304,20 @@ pub(crate) fn knock(path: &str) -> io::Result<()> {
     Ok(connect(&socket, &SocketAddrUnix::new(path)?)?)
 }
 
+/// As some programs do: nobody is told of the end of a child, and nobody reaps it.
+#[cfg(test)]
+pub(crate) fn ignore_children() {
+    const SIGCHLD: c_int = 17;
+    const SIG_IGN: usize = 1;
+    // SAFETY: no handler is installed; the kernel is told to ignore the signal.
+    unsafe { signal(SIGCHLD, SIG_IGN) };
+}
+
 unsafe extern "C" {
     safe fn _exit(code: c_int) -> !;
     fn syscall(number: c_long, ...) -> c_long;
+    #[cfg(test)]
+    fn signal(number: c_int, handler: usize) -> usize;
 }
 
 /// The most descriptors that one [`wait_readable`] takes.
@@ -319,3 +330,7 @@ const SYS_CLOSE_RANGE: c_long = 436;
 const CLOSE_RANGE_CLOEXEC: c_long = 4;
 const LAST_NUMBER: c_long = c_int::MAX as c_long;
 
+
+#[cfg(test)]
+#[path = "linux_tests.rs"]
+mod tests;
