@@ -330,7 +330,6 @@ const SYS_CLOSE_RANGE: c_long = 436;
 const CLOSE_RANGE_CLOEXEC: c_long = 4;
 const LAST_NUMBER: c_long = c_int::MAX as c_long;
 
-
 #[cfg(test)]
 #[path = "linux_tests.rs"]
 mod tests;

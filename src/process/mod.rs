@@ -15,6 +15,5 @@ pub(crate) use bootstrap::{Bootstrap, HeadWatch, from_env};
 pub(crate) use child::{ChildHandle, Process};
 pub(crate) use spawn::{Launch, LaunchOptions, Stderr, launch};
 
-
 #[cfg(test)]
 mod tests;

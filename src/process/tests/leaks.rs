@@ -22,7 +22,8 @@ struct Snapshot {
 impl Snapshot {
     fn take() -> Snapshot {
         let tasks: Vec<PathBuf> = entries("/proc/self/task");
-        let read = |name: &str| tasks.iter().filter_map(|task| fs::read_to_string(task.join(name)).ok()).collect();
+        let read =
+            |name: &str| tasks.iter().filter_map(|task| fs::read_to_string(task.join(name)).ok()).collect();
         let mut threads: Vec<String> = read("comm");
         threads.sort();
         let children: Vec<String> = read("children");
@@ -45,14 +46,46 @@ fn too_few_descriptors_are_an_error_and_the_next_start_works() {
     in_own_directory("few-descriptors");
 }
 
+#[test]
+fn a_child_that_comes_too_late_is_told_so_and_cleans_up() {
+    let _watchdog = Watchdog::new();
+    let directory = OwnDirectory::new("late");
+    let mut middle = role("middle-of-a-late-one");
+    middle.env("TMPDIR", &directory.0).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut middle = middle.spawn().unwrap();
+    let mut said = reports(middle.stdout.take().unwrap());
+    assert_eq!(said.next().unwrap(), "waiting");
+    let stdin = middle.stdin.take();
+    middle.kill().unwrap();
+    middle.wait().unwrap();
+    drop(stdin);
+    assert_eq!(said.next().unwrap(), "cannot make the connection to the Head");
+}
+
 fn in_own_directory(name: &str) {
     let _watchdog = Watchdog::new();
-    let directory = env::temp_dir().join(format!("nape-{name}-{}", std::process::id()));
-    fs::create_dir(&directory).unwrap();
+    let directory = OwnDirectory::new(name);
     let mut command = role(name);
-    command.env("TMPDIR", &directory);
+    command.env("TMPDIR", &directory.0);
     run(command);
-    fs::remove_dir(&directory).expect("it is empty again");
+}
+
+/// A directory that must be empty in the end.
+struct OwnDirectory(PathBuf);
+
+impl OwnDirectory {
+    fn new(name: &str) -> OwnDirectory {
+        let directory = env::temp_dir().join(format!("nape-{name}-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        OwnDirectory(directory)
+    }
+}
+
+impl Drop for OwnDirectory {
+    fn drop(&mut self) {
+        let removed = fs::remove_dir(&self.0);
+        assert!(thread::panicking() || removed.is_ok(), "{} is not empty", self.0.display());
+    }
 }
 
 pub(super) fn nothing_is_left() {

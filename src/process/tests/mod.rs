@@ -90,6 +90,13 @@ fn reports(stdout: ChildStdout) -> impl Iterator<Item = String> {
     lines.filter_map(|line| line.strip_prefix(REPORT).map(str::to_owned))
 }
 
+/// The only report of a program that is read to its end.
+fn only_report(stdout: ChildStdout) -> String {
+    let mut all: Vec<String> = reports(stdout).collect();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
 /// Ends the whole test run when one test hangs.
 struct Watchdog {
     _fed: mpsc::SyncSender<()>,

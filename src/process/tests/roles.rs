@@ -16,7 +16,6 @@ pub(super) fn play(role: &str) {
         "exit-now" => die("last words", || os::exit_now(8)),
         "kill-self" => die("last words", kill_self),
         "hang" => die("hanging", hang),
-        "much-then-exit" => much_then_exit(),
         "echo" => echo(),
         "wrong-token" => arrive_with(Token([0x5a; 16])),
         "garbage" => garbage(),
@@ -27,6 +26,8 @@ pub(super) fn play(role: &str) {
         "watch-and-report" => watch_and_report(),
         "middle" => middle(role_with_stdout("watch-and-report")),
         "middle-with-shell" => middle(shell_with_stdout("watch-and-report")),
+        "middle-of-a-late-one" => middle(role_with_stdout("late")),
+        "late" => late(),
         "parent" => parent_of_a_grandchild(),
         "grandchild" => report(why_not_a_neck()),
         "leave-a-holder" => leave_a_holder(),
@@ -65,13 +66,6 @@ fn kill_self() {
     let me = os::open_process(std::process::id()).unwrap();
     os::kill_process(std::os::fd::AsFd::as_fd(&me)).unwrap();
     hang();
-}
-
-fn much_then_exit() {
-    for line in 0..30_000 {
-        eprintln!("line {line}");
-    }
-    std::process::exit(9);
 }
 
 /// Gives every packet back, until the Head goes.
@@ -153,6 +147,13 @@ fn middle(command: Command) {
     hang();
 }
 
+/// Comes when the Head is no longer there.
+fn late() {
+    report("waiting");
+    io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
+    report(why_not_a_neck());
+}
+
 fn why_not_a_neck() -> String {
     match from_env() {
         Ok(_) => "a Neck".to_owned(),
@@ -165,27 +166,31 @@ fn parent_of_a_grandchild() {
     let mut neck = from_env().unwrap();
     let second = why_not_a_neck();
     let mut child = role("grandchild").stdout(Stdio::piped()).spawn().unwrap();
-    let grandchild = reports(child.stdout.take().unwrap()).next().unwrap();
+    let grandchild = only_report(child.stdout.take().unwrap());
     child.wait().unwrap();
     neck.transport.sender.send(format!("{second}\n{grandchild}").as_bytes()).unwrap();
     wait_for_the_end(&neck.guard);
 }
 
 /// Leaves a grandchild behind that holds its stderr for as long as stdin is open.
+#[allow(clippy::zombie_processes, reason = "it is to outlive this process")]
 fn leave_a_holder() {
     let _neck = from_env().unwrap();
     Command::new("/bin/cat").stdout(Stdio::null()).spawn().unwrap();
     die("left behind", || std::process::exit(0));
 }
 
+/// 64 MiB, half of it before it can be known that anybody reads it.
 fn flood() {
+    pour();
     let mut neck = from_env().unwrap();
-    let line = [b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<u8>>().repeat(64);
-    let mut stderr = io::stderr().lock();
-    for _ in 0..1024 {
-        io::Write::write_all(&mut stderr, &line).unwrap();
-    }
-    io::Write::write_all(&mut stderr, b"the end\n").unwrap();
+    pour();
+    eprintln!("the end");
     neck.transport.sender.send(b"done").unwrap();
     hang();
+}
+
+fn pour() {
+    let lines = "xxxxxxx\n".repeat(8192);
+    (0..512).for_each(|_| io::Write::write_all(&mut io::stderr(), lines.as_bytes()).unwrap());
 }
