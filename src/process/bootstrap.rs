@@ -93,24 +93,21 @@ impl Attendant for HeadWatch {
 
 /// Makes the connection, and brings the Head its end of it.
 fn connect(invitation: &Invitation) -> Result<Transport, StartError> {
-    let meeting = IpcSender::<Arrival>::connect(invitation.name.clone()).map_err(|error| {
-        clean_up_after(&invitation.name, &error);
-        setup("connection to the Head")(error)
-    })?;
+    let meeting = IpcSender::<Arrival>::connect(invitation.name.clone());
+    remove(&invitation.name);
+    let meeting = meeting.map_err(setup("connection to the Head"))?;
     let ends = IpcEnds::new().map_err(setup("channel"))?;
     let arrival = Arrival::new(invitation.token, ends.theirs);
     meeting.send(arrival).map_err(|error| setup("connection to the Head")(io::Error::other(error)))?;
     Ok(ends.ours.into_transport())
 }
 
-/// A Head that was killed while it waited for us has left its socket behind, and nobody but us knows
-/// where.
-fn clean_up_after(name: &str, error: &io::Error) {
-    if error.kind() == io::ErrorKind::ConnectionRefused {
-        let socket = Path::new(name);
-        let _ = std::fs::remove_file(socket);
-        let _ = socket.parent().map(std::fs::remove_dir);
-    }
+/// The name has served, and whoever still holds the socket does not need it. A Head that is killed
+/// before it can remove the name itself leaves nothing behind in this way.
+fn remove(name: &str) {
+    let socket = Path::new(name);
+    let _ = std::fs::remove_file(socket);
+    let _ = socket.parent().map(std::fs::remove_dir);
 }
 
 fn not_spawned(why: &str) -> StartError {

@@ -86,6 +86,7 @@ fn a_grandchild_that_holds_stderr_delays_nothing() {
     let mut launch = start(command);
     // Held to the end of the test; so long does the grandchild live.
     let _stdin = launch.child.take_stdin();
+    launch.say("now");
     let start = Instant::now();
     let CloseReason::Died(death) = watch(&mut launch.child) else { panic!("it died") };
     assert_eq!((death.exit, &*death.stderr), (Exit::Code(0), "left behind\n"));

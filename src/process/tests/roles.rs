@@ -175,7 +175,8 @@ fn parent_of_a_grandchild() {
 /// Leaves a grandchild behind that holds its stderr for as long as stdin is open.
 #[allow(clippy::zombie_processes, reason = "it is to outlive this process")]
 fn leave_a_holder() {
-    let _neck = from_env().unwrap();
+    let mut neck = from_env().unwrap();
+    hear(&mut neck.transport);
     Command::new("/bin/cat").stdout(Stdio::null()).spawn().unwrap();
     die("left behind", || std::process::exit(0));
 }
