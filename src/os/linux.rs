@@ -1,0 +1,335 @@
+//! The Linux calls, through `rustix` where it has them.
+
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::{c_int, c_long},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    fs::{OFlags, fcntl_getfl, fcntl_setfl, fstat},
+    io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd, read, retry_on_intr, write},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+    pipe::{PipeFlags, pipe_with},
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, getppid, pidfd_open, pidfd_send_signal,
+        waitid,
+    },
+    rand::{GetRandomFlags, getrandom},
+};
+
+use crate::error::Exit;
+
+/// Makes a thread that waits in [`wait_readable`] return, from any other thread.
+#[derive(Debug)]
+pub(crate) struct Wakeup(OwnedFd);
+
+impl Wakeup {
+    pub(crate) fn new() -> io::Result<Wakeup> {
+        Ok(Wakeup(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Makes the descriptor readable until it is drained. Never blocks.
+    pub(crate) fn wake(&self) {
+        // The only possible failure is a counter that is full, and then it is readable already.
+        let _ = write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Forgets all wake-ups so far. Whoever drains looks afterwards at what it was woken for.
+    pub(crate) fn drain(&self) {
+        let _ = read(&self.0, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Wakeup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Which of the descriptors given to [`wait_readable`] have something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ready(u32);
+
+impl Ready {
+    /// Whether the descriptor at this place has.
+    pub(crate) fn contains(self, index: usize) -> bool {
+        index < MOST_WAITED_FOR && self.0 & (1 << index) != 0
+    }
+
+    /// Whether any has; none has when the time is over.
+    pub(crate) fn any(self) -> bool {
+        self.0 != 0
+    }
+}
+
+/// Waits until one of the descriptors is readable, has ended or has failed, or the time is over.
+///
+/// `None` waits without limit, and so does a time too long to be counted. Zero only looks.
+///
+/// # Errors
+///
+/// What the operating system says; more than [`MOST_WAITED_FOR`] descriptors are invalid input.
+pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Ready> {
+    let Some(&filler) = fds.first() else {
+        poll_until(&mut [], timeout)?;
+        return Ok(Ready(0));
+    };
+    if fds.len() > MOST_WAITED_FOR {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // On the stack, so that a wait allocates nothing; what is beyond `fds` is not polled.
+    let mut polled: [PollFd<'_>; MOST_WAITED_FOR] = std::array::from_fn(|index| {
+        PollFd::from_borrowed_fd(*fds.get(index).unwrap_or(&filler), PollFlags::IN)
+    });
+    let polled = &mut polled[..fds.len()];
+    poll_until(polled, timeout)?;
+    let bits = polled.iter().enumerate().filter(|(_, fd)| !fd.revents().is_empty());
+    Ok(Ready(bits.fold(0, |bits, (index, _)| bits | 1 << index)))
+}
+
+/// Whether the descriptor is readable, has ended or has failed; does not wait.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    !state(fd, PollFlags::IN).is_empty()
+}
+
+/// Whether every writer of this pipe is gone; does not wait.
+pub(crate) fn has_hung_up(fd: BorrowedFd<'_>) -> bool {
+    state(fd, PollFlags::IN).contains(PollFlags::HUP)
+}
+
+/// Whether a write of up to 4,096 bytes would not wait. A reader that is gone is no reason to write:
+/// that could raise a signal.
+pub(crate) fn can_take(fd: BorrowedFd<'_>) -> bool {
+    state(fd, PollFlags::OUT) == PollFlags::OUT
+}
+
+fn state(fd: BorrowedFd<'_>, interest: PollFlags) -> PollFlags {
+    let mut polled = [PollFd::from_borrowed_fd(fd, interest)];
+    match poll_until(&mut polled, Some(Duration::ZERO)) {
+        Ok(()) => polled[0].revents(),
+        Err(_) => PollFlags::empty(),
+    }
+}
+
+/// One poll, begun again with what is left of the time when a signal handler ran in between.
+fn poll_until(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // The kernel takes nanoseconds, so that nothing is rounded and no wait ends too early.
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(fds, left.as_ref()) {
+            Err(Errno::INTR) => {}
+            done => return Ok(done.map(drop)?),
+        }
+    }
+}
+
+/// Reads what is there; zero is the end. Meant for descriptors that do not block.
+pub(crate) fn read_some(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(retry_on_intr(|| read(fd, &mut *buffer))?)
+}
+
+/// Writes a part or all of the bytes.
+pub(crate) fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    Ok(retry_on_intr(|| write(fd, bytes))?)
+}
+
+/// Makes reads and writes fail with `WouldBlock` instead of waiting, for everyone who shares this
+/// end.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
+}
+
+/// A pipe, read end first, that no other program inherits.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((above_standard(read)?, above_standard(write)?))
+}
+
+/// In a process that has closed its standard streams a new descriptor takes one of their numbers,
+/// and a child's own streams would then be put over it.
+fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() >= FIRST_FREE { Ok(fd) } else { Ok(fcntl_dupfd_cloexec(&fd, FIRST_FREE)?) }
+}
+
+/// Which file a descriptor stands for, wherever and under whatever number it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// Which file this descriptor stands for.
+// The types of the fields differ from platform to platform.
+#[allow(clippy::unnecessary_cast)]
+pub(crate) fn identity(fd: BorrowedFd<'_>) -> io::Result<FileId> {
+    let stat = fstat(fd)?;
+    Ok(FileId { device: stat.st_dev as u64, inode: stat.st_ino as u64 })
+}
+
+/// Gives the child of this command these descriptors, under the numbers that they have here, and no
+/// others besides its standard streams. The command owns them from now on.
+///
+/// The marks are changed in the child alone, between fork and exec. In this process everything stays
+/// closed on exec, so that a child which another thread spawns at this moment inherits none of them.
+pub(crate) fn hand_down(command: &mut Command, fds: Vec<OwnedFd>) {
+    let prepare = move || {
+        // Somebody else's code may have left descriptors open to be inherited, if only for a moment:
+        // ipc-channel does so when it accepts. A kernel before 5.11 cannot do this; there the child
+        // gets what was left open, as from any other spawn.
+        let _ = mark_all_close_on_exec();
+        fds.iter().try_for_each(|fd| Ok(fcntl_setfd(fd, FdFlags::empty())?))
+    };
+    // SAFETY: `prepare` makes system calls on numbers that were fixed before the fork. It allocates
+    // nothing, takes no lock and runs no code of anybody else, so it may run in the forked child of a
+    // process with many threads.
+    unsafe { command.pre_exec(prepare) };
+}
+
+fn mark_all_close_on_exec() -> io::Result<()> {
+    // SAFETY: with this flag the call only sets the close-on-exec mark of descriptors; it closes none
+    // and touches no memory.
+    match unsafe { syscall(SYS_CLOSE_RANGE, c_long::from(FIRST_FREE), LAST_NUMBER, CLOSE_RANGE_CLOEXEC) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Takes the descriptor that the parent handed down under this number, if it is that very file.
+///
+/// Works once in a process. An environment variable that names the number outlives the descriptor,
+/// and whoever reads it a second time must not come to own a number that has an owner. What a
+/// process is given at its start belongs to the whole process, hence a flag for the whole process.
+///
+/// # Errors
+///
+/// Why it cannot be taken, in words.
+pub(crate) fn take_inherited(number: RawFd, expected: FileId) -> Result<OwnedFd, &'static str> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.load(Ordering::Acquire) {
+        return Err(TAKEN_ALREADY);
+    }
+    if number < FIRST_FREE {
+        return Err("the descriptor it names is a standard stream");
+    }
+    // SAFETY: the number is not -1, and the value lives for the `fstat` of the next line only, which
+    // merely fails when nothing is open under it.
+    let candidate = unsafe { BorrowedFd::borrow_raw(number) };
+    if identity(candidate).ok() != Some(expected) {
+        return Err("the descriptor it names is not open here, so it was meant for another process");
+    }
+    // SYNC: taken. Of two threads that come here at the same time only one sees `false`.
+    if TAKEN.swap(true, Ordering::AcqRel) {
+        return Err(TAKEN_ALREADY);
+    }
+    // SAFETY: the number is open on the file that the parent opened for this process alone; nobody
+    // here made it, so nobody here owns it, and the flag `TAKEN` lets this line run once.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl_setfd(&fd, FdFlags::CLOEXEC).map_err(|_| "the descriptor it names cannot be kept from children")?;
+    Ok(fd)
+}
+
+/// A descriptor for a process; it becomes readable when the process ends, and never stands for
+/// another process that gets the same number later.
+pub(crate) fn open_process(pid: u32) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().filter(|&pid| pid > 0).and_then(Pid::from_raw);
+    Ok(pidfd_open(pid.ok_or(Errno::SRCH)?, PidfdFlags::empty())?)
+}
+
+/// Ends the process at once; one that has ended already is fine.
+pub(crate) fn kill_process(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    match pidfd_send_signal(pidfd, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How the child ended; `None` while it has not. Reaps it, so the answer comes once.
+///
+/// [`Exit::Unknown`] stands for a process that is no unreaped child of ours: somebody else has reaped
+/// it, or the kernel has because nobody wants to hear of children.
+pub(crate) fn exit_of(pidfd: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    match retry_on_intr(|| waitid(WaitId::PidFd(pidfd), options)) {
+        Ok(status) => Ok(status.map(|status| exit(&status))),
+        Err(Errno::CHILD) => Ok(Some(Exit::Unknown)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn exit(status: &WaitIdStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Unknown,
+    }
+}
+
+/// The number of the process that is the parent now; zero when it is in another namespace.
+pub(crate) fn parent_id() -> u32 {
+    getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+}
+
+/// Ends this process without running anything: no destructor, no handler registered for the exit.
+pub(crate) fn exit_now(code: i32) -> ! {
+    _exit(code)
+}
+
+/// 128 bits that nobody can guess.
+pub(crate) fn random_token() -> io::Result<[u8; 16]> {
+    let mut token = [0; 16];
+    let mut filled = 0;
+    while filled < token.len() {
+        filled += retry_on_intr(|| getrandom(&mut token[filled..], GetRandomFlags::empty()))?;
+    }
+    Ok(token)
+}
+
+/// Connects to a listening socket of packets and hangs up at once. Does not wait, not even when the
+/// queue there is full.
+pub(crate) fn knock(path: &str) -> io::Result<()> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    Ok(connect(&socket, &SocketAddrUnix::new(path)?)?)
+}
+
+/// As some programs do: nobody is told of the end of a child, and nobody reaps it.
+#[cfg(test)]
+pub(crate) fn ignore_children() {
+    const SIGCHLD: c_int = 17;
+    const SIG_IGN: usize = 1;
+    // SAFETY: no handler is installed; the kernel is told to ignore the signal.
+    unsafe { signal(SIGCHLD, SIG_IGN) };
+}
+
+unsafe extern "C" {
+    safe fn _exit(code: c_int) -> !;
+    fn syscall(number: c_long, ...) -> c_long;
+    #[cfg(test)]
+    fn signal(number: c_int, handler: usize) -> usize;
+}
+
+/// The most descriptors that one [`wait_readable`] takes.
+pub(crate) const MOST_WAITED_FOR: usize = 16;
+/// The first number behind the standard streams.
+const FIRST_FREE: RawFd = 3;
+const TAKEN_ALREADY: &str = "it was taken already, and a process is a Neck once";
+/// The same on all architectures but MIPS, where it names no call at all and fails.
+const SYS_CLOSE_RANGE: c_long = 436;
+const CLOSE_RANGE_CLOEXEC: c_long = 4;
+const LAST_NUMBER: c_long = c_int::MAX as c_long;
+
+#[cfg(test)]
+#[path = "linux_tests.rs"]
+mod tests;

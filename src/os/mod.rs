@@ -1,0 +1,23 @@
+//! What only the operating system can do, one safe function for each thing.
+//!
+//! Knows no link, no transport and no process of ours: only descriptors, numbers and time. The one
+//! `cfg` for the platform stands here; everything else uses what this module gives out.
+
+mod attend;
+#[cfg(target_os = "linux")]
+mod linux;
+
+#[cfg(target_os = "linux")]
+use linux as imp;
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("nape runs on Linux only so far");
+
+pub(crate) use attend::Attendant;
+#[cfg(test)]
+pub(crate) use imp::ignore_children;
+pub(crate) use imp::{
+    FileId, Ready, Wakeup, can_take, exit_now, exit_of, hand_down, has_hung_up, identity, is_readable,
+    kill_process, knock, open_process, parent_id, pipe, random_token, read_some, set_nonblocking,
+    take_inherited, wait_readable, write_some,
+};

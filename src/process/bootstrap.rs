@@ -1,0 +1,117 @@
+//! How a child finds the Head that started it.
+
+use std::{
+    env, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use ipc_channel::ipc::IpcSender;
+
+use crate::{
+    error::{CloseReason, StartError},
+    os::{self, Attendant},
+    transport::{IpcEnds, Transport},
+    wire::Token,
+};
+
+use super::{
+    child::setup,
+    invitation::{Arrival, Invitation, VARIABLE, prepare_ipc},
+};
+
+/// The way back to the Head.
+pub(crate) struct Bootstrap {
+    pub(crate) transport: Transport,
+    /// Both sides show it again in their greeting.
+    pub(crate) token: Token,
+    pub(crate) guard: HeadWatch,
+}
+
+/// Connects to the Head that started this process.
+///
+/// A process is a Neck once: this takes what the Head has handed down, and a second call finds it
+/// taken. A program that a Neck starts inherits the variable and nothing else, and is no Neck.
+///
+/// # Errors
+///
+/// [`StartError::NotSpawned`] when there is no Head; [`StartError::Setup`] when there was one and it
+/// cannot be reached.
+pub(crate) fn from_env() -> Result<Bootstrap, StartError> {
+    let text = env::var(VARIABLE).map_err(|error| match error {
+        env::VarError::NotPresent => not_spawned("is not set"),
+        env::VarError::NotUnicode(_) => not_spawned(MALFORMED),
+    })?;
+    let invitation = Invitation::parse(&text).ok_or_else(|| not_spawned(MALFORMED))?;
+    // What can fail for want of room comes first: it may be tried again.
+    prepare_ipc()?;
+    let lifeline = os::take_inherited(invitation.lifeline, invitation.file).map_err(not_spawned)?;
+    let guard = HeadWatch::new(lifeline, invitation.head);
+    let transport = connect(&invitation)?;
+    Ok(Bootstrap { transport, token: invitation.token, guard })
+}
+
+/// Sees the end of the Head.
+pub(crate) struct HeadWatch {
+    /// Ends when the last process goes that holds the other end.
+    lifeline: OwnedFd,
+    /// Sees the Head alone, even where a fork of it holds the lifeline.
+    head: Option<OwnedFd>,
+}
+
+impl HeadWatch {
+    fn new(lifeline: OwnedFd, head: u32) -> HeadWatch {
+        let is_parent = || os::parent_id() == head;
+        // Looked up by number, which is safe only while the Head is our parent. It is asked for again
+        // afterwards: if the Head had ended in between, somebody else could have its number, but
+        // would not be our parent.
+        let head = is_parent().then(|| os::open_process(head).ok()).flatten().filter(|_| is_parent());
+        HeadWatch { lifeline, head }
+    }
+
+    /// Readable at the end of the Head.
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        [Some(self.lifeline.as_fd()), self.head.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect()
+    }
+
+    /// Whether the Head has ended, or has given this process up.
+    pub(crate) fn gone(&self) -> bool {
+        os::has_hung_up(self.lifeline.as_fd())
+            || self.head.as_ref().is_some_and(|head| os::is_readable(head.as_fd()))
+    }
+}
+
+impl Attendant for HeadWatch {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        HeadWatch::descriptors(self)
+    }
+
+    fn look(&mut self) -> Option<CloseReason> {
+        self.gone().then_some(CloseReason::Gone)
+    }
+}
+
+/// Makes the connection, and brings the Head its end of it.
+fn connect(invitation: &Invitation) -> Result<Transport, StartError> {
+    let meeting = IpcSender::<Arrival>::connect(invitation.name.clone());
+    remove(&invitation.name);
+    let meeting = meeting.map_err(setup("connection to the Head"))?;
+    let ends = IpcEnds::new().map_err(setup("channel"))?;
+    let arrival = Arrival::new(invitation.token, ends.theirs);
+    meeting.send(arrival).map_err(|error| setup("connection to the Head")(io::Error::other(error)))?;
+    Ok(ends.ours.into_transport())
+}
+
+/// The name has served, and whoever still holds the socket does not need it. A Head that is killed
+/// before it can remove the name itself leaves nothing behind in this way.
+fn remove(name: &str) {
+    let socket = Path::new(name);
+    let _ = std::fs::remove_file(socket);
+    let _ = socket.parent().map(std::fs::remove_dir);
+}
+
+fn not_spawned(why: &str) -> StartError {
+    StartError::NotSpawned(format!("{VARIABLE}: {why}").into())
+}
+
+const MALFORMED: &str = "it is not understood";

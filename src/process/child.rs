@@ -1,0 +1,261 @@
+//! A child process that is ours: watched, killed and reaped by its descriptor, never by its number.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{CloseReason, Death, Exit, StartError},
+    os::{self, Attendant},
+};
+
+use super::{spawn::Stderr, stderr::LastWords};
+
+/// A running program that we started, and its last words. Dropping it kills and reaps the process.
+pub(crate) struct ChildHandle {
+    program: Arc<str>,
+    process: Arc<Process>,
+    started: Instant,
+    words: LastWords,
+    death: Option<Death>,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+}
+
+/// Who a process is. Shared, so that one thread can kill what another one watches.
+pub(crate) struct Process {
+    pid: u32,
+    pidfd: OwnedFd,
+    /// Who started it: a fork of that process must leave it alone.
+    owner: u32,
+}
+
+impl ChildHandle {
+    /// Starts the program.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the error, no process is left.
+    pub(crate) fn spawn(
+        mut command: Command,
+        program: &Arc<str>,
+        stderr: Stderr,
+    ) -> Result<ChildHandle, StartError> {
+        // Shows whether such descriptors can be made at all while there is no child yet that would
+        // have to be killed without one, and holds a place in the table for the child's.
+        let place = os::open_process(std::process::id()).map_err(setup("process descriptor"))?;
+        if stderr == Stderr::PassOn {
+            command.stderr(Stdio::piped());
+        }
+        let started = Instant::now();
+        let child = start(&mut command)
+            .map_err(|error| StartError::Spawn { program: program.clone(), error: Arc::new(error) })?;
+        drop(place);
+        adopt(child, program, started)
+    }
+
+    /// The number of the process, for a log.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid
+    }
+
+    /// What the program is called.
+    pub(crate) fn program(&self) -> &Arc<str> {
+        &self.program
+    }
+
+    /// The process, to be killed from elsewhere.
+    pub(crate) fn process(&self) -> Arc<Process> {
+        self.process.clone()
+    }
+
+    /// The writing end of its stdin, once, if the command asked for a pipe there.
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.stdin.take()
+    }
+
+    /// The reading end of its stdout, once, if the command asked for a pipe there.
+    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.stdout.take()
+    }
+
+    /// The last of its stderr so far.
+    pub(crate) fn tail(&self) -> String {
+        self.words.tail()
+    }
+
+    /// Its end and its stderr; nothing once it has been reaped.
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        if self.death.is_some() {
+            return Vec::new();
+        }
+        [Some(self.process.pidfd.as_fd()), self.words.descriptor()].into_iter().flatten().collect()
+    }
+
+    /// Reads what it has written, and reaps it once it has ended. Does not block.
+    ///
+    /// The end of its stderr is never waited for: a grandchild may hold the pipe for as long as it
+    /// likes.
+    pub(crate) fn look(&mut self) -> Option<Death> {
+        if self.death.is_none() {
+            // In this order, because what it wrote before its end is in the pipe once it has ended.
+            let ended = self.process.has_ended();
+            self.words.drain(if ended { AFTER_DEATH } else { AT_ONCE });
+            self.death = ended.then(|| self.bury());
+        }
+        self.death.clone()
+    }
+
+    fn bury(&mut self) -> Death {
+        let exit = self.process.reap();
+        if self.words.withheld() > 0 {
+            let withheld = self.words.withheld();
+            log::debug!("{withheld} bytes of the stderr of {} found no room in ours", self.program);
+        }
+        Death { exit, after: self.started.elapsed(), stderr: self.tail().into() }
+    }
+
+    /// Ends the process at once. One that has ended already is fine, reaped or not.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        self.process.kill()
+    }
+
+    /// Waits for its end, and reaps it; `None` when it still runs after `limit`.
+    ///
+    /// Goes on reading its stderr, so that it can finish what it wants to say.
+    pub(crate) fn reap(&mut self, limit: Duration) -> Option<Death> {
+        let deadline = Instant::now().checked_add(limit);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if let Some(death) = self.look() {
+                return Some(death);
+            }
+            if left == Some(Duration::ZERO) || os::wait_readable(&self.descriptors(), left).is_err() {
+                return None;
+            }
+        }
+    }
+
+    /// Kills and reaps, for as long as that may reasonably take.
+    pub(crate) fn finish(&mut self) -> Option<Death> {
+        if let Err(error) = self.kill() {
+            log::warn!("cannot kill {} (process {}): {error}", self.program, self.pid());
+        }
+        self.reap(KILLED_WITHIN)
+    }
+}
+
+impl Drop for ChildHandle {
+    fn drop(&mut self) {
+        let ours = self.process.owner == std::process::id();
+        if ours && self.death.is_none() && self.finish().is_none() {
+            log::warn!("{} (process {}) was killed and does not end", self.program, self.pid());
+        }
+    }
+}
+
+impl Attendant for ChildHandle {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        ChildHandle::descriptors(self)
+    }
+
+    fn look(&mut self) -> Option<CloseReason> {
+        ChildHandle::look(self).map(CloseReason::Died)
+    }
+}
+
+impl Process {
+    /// The number of the process, for a log.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Ends the process at once; one that has ended already is fine.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        os::kill_process(self.pidfd.as_fd())
+    }
+
+    /// Whether it has ended, reaped or not.
+    pub(crate) fn has_ended(&self) -> bool {
+        os::is_readable(self.pidfd.as_fd())
+    }
+
+    /// The status of a process that has ended.
+    fn reap(&self) -> Exit {
+        for _ in 0..TRACER_ROUNDS {
+            match os::exit_of(self.pidfd.as_fd()) {
+                Ok(Some(exit)) => return exit,
+                // A tracer is told of the end before the parent is, and the status is ours only when
+                // it has let go.
+                Ok(None) => thread::sleep(TRACER_PAUSE),
+                Err(error) => {
+                    log::warn!("cannot reap process {}: {error}", self.pid);
+                    return Exit::Unknown;
+                }
+            }
+        }
+        Exit::Unknown
+    }
+}
+
+/// Starts the command.
+///
+/// When the program cannot be executed, `std` waits for the forked child and panics if somebody else
+/// has reaped it, which is usual where SIGCHLD is ignored. That is a failure like any other.
+fn start(command: &mut Command) -> io::Result<Child> {
+    let spawned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| command.spawn()));
+    spawned.unwrap_or_else(|_| Err(io::Error::other("it cannot be executed, and somebody else reaped it")))
+}
+
+/// Puts a new child under our watch instead of that of `std`, which from here on neither kills nor
+/// reaps it.
+fn adopt(mut child: Child, program: &Arc<str>, started: Instant) -> Result<ChildHandle, StartError> {
+    let watched = os::open_process(child.id());
+    let words = child.stderr.take().map_or(Ok(LastWords::none()), |pipe| LastWords::new(pipe.into()));
+    match (watched, words) {
+        (Ok(pidfd), Ok(words)) => Ok(ChildHandle {
+            program: program.clone(),
+            process: Arc::new(Process { pid: child.id(), pidfd, owner: std::process::id() }),
+            started,
+            words,
+            death: None,
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take(),
+        }),
+        (Err(error), Ok(mut words)) if error.raw_os_error() == Some(NO_SUCH_PROCESS) => {
+            // It has ended and somebody else has reaped it, all since the spawn.
+            words.drain(AFTER_DEATH);
+            let stderr = words.tail().into();
+            let death = Death { exit: Exit::Unknown, after: started.elapsed(), stderr };
+            Err(StartError::Died { program: program.clone(), death })
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            // Without a descriptor the number is all there is; nobody has reaped the child yet.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(setup("process descriptor")(error))
+        }
+    }
+}
+
+/// For `map_err`: something of our own could not be made.
+pub(crate) fn setup(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |error| StartError::Setup { what, error: Arc::new(error) }
+}
+
+/// How much of a living child's stderr is read in one look.
+const AT_ONCE: usize = 256 * 1024;
+/// How much of a dead child's stderr is read at most: the largest pipe that everybody may have. A
+/// grandchild may go on writing.
+const AFTER_DEATH: usize = 1024 * 1024;
+/// How long a killed process may take to end. One with much memory takes a while.
+const KILLED_WITHIN: Duration = Duration::from_secs(2);
+const TRACER_ROUNDS: u32 = 100;
+const TRACER_PAUSE: Duration = Duration::from_millis(1);
+/// `ESRCH`, which has no [`io::ErrorKind`] of its own.
+const NO_SUCH_PROCESS: i32 = 3;

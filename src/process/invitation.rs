@@ -1,0 +1,170 @@
+//! What the Head tells its child, and what the child says when it comes.
+//!
+//! All that a child needs is in one environment variable, `NAPE_NECK`, words with a space between:
+//!
+//! ```text
+//! 1 ipc <token, 32 hex digits> <descriptor>:<device>:<inode> <pid of the Head> <name to connect to>
+//! ```
+//!
+//! `1` is the version of this text, and the name goes to the end, spaces included. The descriptor is
+//! the reading end of the *lifeline*, a pipe to which nobody writes: it ends when the Head does.
+//!
+//! The variable cannot be taken out of the environment while other threads may read it, so programs
+//! that the child starts inherit it. They do not inherit the descriptor, and device and inode tell
+//! them that whatever else has its number is not what was meant. The token is not in any argument
+//! list, which everybody could read.
+
+use std::{
+    os::fd::RawFd,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use ipc_channel::ipc::bytes_channel;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::StartError,
+    os::{self, FileId},
+    transport::IpcParts,
+    wire::Token,
+};
+
+use super::child::setup;
+
+/// The name of the environment variable.
+pub(crate) const VARIABLE: &str = "NAPE_NECK";
+
+/// The contents of the environment variable.
+#[derive(Debug)]
+pub(crate) struct Invitation {
+    pub(crate) token: Token,
+    pub(crate) lifeline: RawFd,
+    pub(crate) file: FileId,
+    pub(crate) head: u32,
+    pub(crate) name: String,
+}
+
+impl Invitation {
+    /// As it stands in the environment.
+    pub(crate) fn to_text(&self) -> String {
+        let Invitation { token, lifeline, file: FileId { device, inode }, head, name } = self;
+        format!("{VERSION} {TRANSPORT} {} {lifeline}:{device}:{inode} {head} {name}", token.to_hex())
+    }
+
+    /// What the text says; `None` when it is not ours, or of another version.
+    pub(crate) fn parse(text: &str) -> Option<Invitation> {
+        let mut words = text.splitn(6, ' ');
+        if words.next()? != VERSION || words.next()? != TRANSPORT {
+            return None;
+        }
+        let token = Token::from_hex(words.next()?)?;
+        let mut numbers = words.next()?.splitn(3, ':');
+        let lifeline = numbers.next()?.parse().ok()?;
+        let device = numbers.next()?.parse().ok()?;
+        let inode = numbers.next()?.parse().ok()?;
+        let head = words.next()?.parse().ok()?;
+        let name = words.next().filter(|name| !name.is_empty() && !name.contains('\0'))?.to_owned();
+        Some(Invitation { token, lifeline, file: FileId { device, inode }, head, name })
+    }
+}
+
+/// The first and only message over the name: the child brings the Head's end of the connection.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Arrival {
+    pub(crate) protocol: String,
+    pub(crate) pid: u32,
+    pub(crate) token: String,
+    pub(crate) parts: IpcParts,
+}
+
+impl Arrival {
+    pub(crate) fn new(token: Token, parts: IpcParts) -> Arrival {
+        let protocol = PROTOCOL.to_owned();
+        Arrival { protocol, pid: std::process::id(), token: token.to_hex(), parts }
+    }
+
+    /// Whether this is what a Neck says.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.protocol == PROTOCOL
+    }
+
+    /// Whether it comes from somebody who has read the invitation.
+    pub(crate) fn carries(&self, token: &Token) -> bool {
+        Token::from_hex(&self.token).is_some_and(|theirs| token.matches(&theirs))
+    }
+}
+
+/// Lets ipc-channel measure its sockets while there is room for it.
+///
+/// It opens a pair of sockets for that at its first message, and when it cannot, that message and
+/// every later one in this process panics.
+pub(crate) fn prepare_ipc() -> Result<(), StartError> {
+    static MEASURED: AtomicBool = AtomicBool::new(false);
+    if MEASURED.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    let (sender, receiver) = bytes_channel().map_err(setup("channel"))?;
+    // Proves that there is room for the pair, and makes it again by closing.
+    drop(os::pipe().map_err(setup("channel"))?);
+    sender.send(&[]).map_err(setup("channel"))?;
+    drop(receiver);
+    MEASURED.store(true, Ordering::Release);
+    Ok(())
+}
+
+const VERSION: &str = "1";
+const TRANSPORT: &str = "ipc";
+const PROTOCOL: &str = "nape 1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invitation() -> Invitation {
+        Invitation {
+            token: Token([0xa5; 16]),
+            lifeline: 7,
+            file: FileId { device: 14, inode: u64::MAX },
+            head: 4711,
+            name: "/tmp/with a space/socket".to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_invitation_reads_as_it_was_written() {
+        let text = invitation().to_text();
+        let read = Invitation::parse(&text).expect("it is well formed");
+        assert_eq!(read.to_text(), text);
+        assert_eq!(read.name, "/tmp/with a space/socket");
+        assert_eq!(read.file, FileId { device: 14, inode: u64::MAX });
+        assert!(read.token.matches(&Token([0xa5; 16])));
+    }
+
+    #[test]
+    fn no_part_of_an_invitation_is_one() {
+        let text = invitation().to_text();
+        let before_the_name = text.len() - "/tmp/with a space/socket".len();
+        for end in 0..=before_the_name {
+            assert!(Invitation::parse(&text[..end]).is_none(), "{}", &text[..end]);
+        }
+    }
+
+    #[test]
+    fn strange_words_are_no_invitation() {
+        let hex = Token([1; 16]).to_hex();
+        for text in [
+            format!("2 ipc {hex} 7:1:2 3 /x"),
+            format!("1 shm {hex} 7:1:2 3 /x"),
+            format!("1 ipc {hex}0 7:1:2 3 /x"),
+            format!("1 ipc {hex} 7:1 3 /x"),
+            format!("1 ipc {hex} 7:1:2:4 3 /x"),
+            format!("1 ipc {hex} 7:1:-2 3 /x"),
+            format!("1 ipc {hex} 99999999999:1:2 3 /x"),
+            format!("1 ipc {hex} 7:1:2 -3 /x"),
+            format!("1 ipc {hex} 7:1:2 3 /x\0y"),
+            format!("1  ipc {hex} 7:1:2 3 /x"),
+        ] {
+            assert!(Invitation::parse(&text).is_none(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Parent and child: how a Head starts a program, how that program finds its way back, and how each
+//! of the two learns that the other is gone.
+//!
+//! Makes transports and watches processes. Knows no message, no call and no link: nothing below
+//! depends on it.
+
+mod bootstrap;
+mod child;
+mod invitation;
+mod meeting;
+mod spawn;
+mod stderr;
+
+pub(crate) use bootstrap::{Bootstrap, HeadWatch, from_env};
+pub(crate) use child::{ChildHandle, Process};
+pub(crate) use spawn::{Launch, LaunchOptions, Stderr, launch};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! How a Head starts a program and meets it.
+
+use std::{
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{CloseReason, StartError},
+    os,
+    transport::Transport,
+    wire::{ProtocolError, Side, Token},
+};
+
+use super::{
+    child::{ChildHandle, setup},
+    invitation::{Arrival, Invitation, VARIABLE, prepare_ipc},
+    meeting::{Meeting, NoArrival, Waiting},
+};
+
+/// A child that has come: the wire to it, and what watches over it.
+pub(crate) struct Launch {
+    pub(crate) transport: Transport,
+    pub(crate) child: ChildHandle,
+    /// Both sides show it again in their greeting.
+    pub(crate) token: Token,
+    /// The child takes the end of this pipe for the end of the Head. Nobody writes to it.
+    pub(crate) lifeline: OwnedFd,
+}
+
+/// How to start a program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaunchOptions {
+    /// How long the child may take until it has connected. A time too long to be counted is no limit.
+    pub(crate) start_timeout: Duration,
+    pub(crate) stderr: Stderr,
+}
+
+/// What becomes of the child's stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stderr {
+    /// It goes through a pipe to us; we pass it on to our own, and errors quote the end of it.
+    PassOn,
+    /// It stays as the command has it, and errors quote nothing.
+    Inherit,
+}
+
+/// Starts the program, and waits until it has connected.
+///
+/// The command is used as it is, but for one environment variable more, for stderr as the options
+/// say, and for descriptors: the child gets its standard streams and what we give it, and no others.
+///
+/// Blocks until the child has connected, has ended, or the time is over.
+///
+/// # Errors
+///
+/// Whatever the error, the process, if there was one, has been killed and reaped, and nothing else is
+/// left: no thread, descriptor or file. The one exception is a stranger of our own user who came first
+/// under the secret name and stays silent; it keeps a thread.
+pub(crate) fn launch(mut command: Command, options: LaunchOptions) -> Result<Launch, StartError> {
+    let deadline = Instant::now().checked_add(options.start_timeout);
+    let program: Arc<str> = command.get_program().to_string_lossy().into();
+    prepare_ipc()?;
+    let meeting = Meeting::new().map_err(setup("name to meet the child under"))?;
+    let token = os::random_token().map(Token).map_err(setup("token"))?;
+    let lifeline = invite(&mut command, meeting.name(), token)?;
+    let child = ChildHandle::spawn(command, &program, options.stderr)?;
+    let mut attempt = Attempt::new(child, meeting)?;
+    let arrival = attempt.meet(deadline, options.start_timeout)?;
+    attempt.check(&arrival, &token)?;
+    log::debug!("{program} (process {}) has connected as process {}", attempt.child.pid(), arrival.pid);
+    Ok(Launch { transport: arrival.parts.into_transport(), child: attempt.child, token, lifeline })
+}
+
+/// Makes the lifeline, and tells the child of it and of all the rest. Gives back our end.
+fn invite(command: &mut Command, name: &str, token: Token) -> Result<OwnedFd, StartError> {
+    let (theirs, ours) = os::pipe().map_err(setup("lifeline"))?;
+    let file = os::identity(theirs.as_fd()).map_err(setup("lifeline"))?;
+    let (lifeline, head, name) = (theirs.as_raw_fd(), std::process::id(), name.to_owned());
+    command.env(VARIABLE, Invitation { token, lifeline, file, head, name }.to_text());
+    os::hand_down(command, vec![theirs]);
+    Ok(ours)
+}
+
+/// A child that has not come yet, and the thread that waits for it.
+struct Attempt {
+    // Dropped first: what is killed cannot connect any more, nor hold the thread below.
+    child: ChildHandle,
+    waiting: Option<Waiting>,
+}
+
+impl Attempt {
+    fn new(child: ChildHandle, meeting: Meeting) -> Result<Attempt, StartError> {
+        let waiting = meeting.open().map_err(setup("thread that waits for the child"))?;
+        Ok(Attempt { child, waiting: Some(waiting) })
+    }
+
+    /// Waits for the child to come or to end. Reads its stderr meanwhile.
+    fn meet(&mut self, deadline: Option<Instant>, limit: Duration) -> Result<Arrival, StartError> {
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if self.wait(left)? {
+                return self.arrival();
+            }
+            if let Some(death) = self.child.look() {
+                return Err(StartError::Died { program: self.program(), death });
+            }
+            if left == Some(Duration::ZERO) {
+                return Err(self.timed_out(limit));
+            }
+        }
+    }
+
+    /// Waits for anything to happen; true when the wait for the child is over.
+    fn wait(&self, left: Option<Duration>) -> Result<bool, StartError> {
+        let mut descriptors = self.child.descriptors();
+        let place = descriptors.len();
+        descriptors.extend(self.waiting.as_ref().map(AsFd::as_fd));
+        let ready = os::wait_readable(&descriptors, left).map_err(setup("wait for the child"))?;
+        Ok(ready.contains(place))
+    }
+
+    fn arrival(&mut self) -> Result<Arrival, StartError> {
+        let result = self.waiting.take().map_or(Err(NoArrival::HungUp), Waiting::join);
+        result.map_err(|why| self.no_arrival(why))
+    }
+
+    fn no_arrival(&mut self, why: NoArrival) -> StartError {
+        let protocol = match why {
+            NoArrival::Io(error) => return setup("connection to the child")(error),
+            NoArrival::HungUp => ProtocolError::ClosedBeforeHello,
+            NoArrival::Garbage => ProtocolError::NotAPeer { expected: Side::Neck },
+        };
+        // Its sockets go before its end can be seen, and how it ended says more than that they went.
+        match self.child.reap(DYING) {
+            Some(death) => StartError::Died { program: self.program(), death },
+            None => self.refusal(protocol),
+        }
+    }
+
+    fn check(&self, arrival: &Arrival, token: &Token) -> Result<(), StartError> {
+        if !arrival.is_ours() {
+            return Err(self.refusal(ProtocolError::NotAPeer { expected: Side::Neck }));
+        }
+        if !arrival.carries(token) {
+            return Err(self.refusal(ProtocolError::AuthFailed));
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, error: ProtocolError) -> StartError {
+        StartError::Refused { program: self.program(), reason: Arc::new(CloseReason::Protocol(error)) }
+    }
+
+    fn timed_out(&mut self, after: Duration) -> StartError {
+        // Its last words are complete only when it has ended.
+        self.child.finish();
+        let (program, stderr) = (self.program(), self.child.tail().into());
+        StartError::TimedOut { program, after, state: "it never connected", stderr }
+    }
+
+    fn program(&self) -> Arc<str> {
+        self.child.program().clone()
+    }
+}
+
+/// How long the end of a child that hung up may take to be seen.
+const DYING: Duration = Duration::from_millis(100);

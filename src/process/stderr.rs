@@ -1,0 +1,177 @@
+//! The last words of a child: its stderr, passed on as it comes and remembered to the end.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use crate::os;
+
+/// The reading end of a child's stderr, and the last of what came out of it.
+pub(crate) struct LastWords {
+    /// Gone once everybody who could write has closed the other end.
+    pipe: Option<OwnedFd>,
+    tail: Tail,
+    /// How many bytes our own stderr had no room for.
+    withheld: u64,
+}
+
+impl LastWords {
+    /// Reads from this pipe from now on.
+    pub(crate) fn new(pipe: OwnedFd) -> io::Result<LastWords> {
+        os::set_nonblocking(pipe.as_fd())?;
+        Ok(LastWords { pipe: Some(pipe), tail: Tail::default(), withheld: 0 })
+    }
+
+    /// Nothing to read, now and later.
+    pub(crate) fn none() -> LastWords {
+        LastWords { pipe: None, tail: Tail::default(), withheld: 0 }
+    }
+
+    /// Reads what is there, but no more than `limit` bytes, so that a child which writes without a
+    /// pause cannot keep us here.
+    pub(crate) fn drain(&mut self, limit: usize) {
+        let mut buffer = [0; PIECE];
+        let mut taken = 0;
+        while taken < limit {
+            let Some(pipe) = &self.pipe else { return };
+            match os::read_some(pipe.as_fd(), &mut buffer) {
+                Ok(len @ 1..) => {
+                    taken += len;
+                    self.take(&buffer[..len]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(0) | Err(_) => self.pipe = None,
+            }
+        }
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        self.tail.push(piece);
+        self.withheld += (piece.len() - pass_on(piece)) as u64;
+    }
+
+    /// What to wait on for more.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
+    }
+
+    /// How many bytes our own stderr had no room for.
+    pub(crate) fn withheld(&self) -> u64 {
+        self.withheld
+    }
+
+    /// The last 4 KiB, cut at a line.
+    pub(crate) fn tail(&self) -> String {
+        self.tail.text(QUOTED)
+    }
+}
+
+/// Writes to our own stderr as much as it takes without waiting; gives how much that was.
+///
+/// Whoever reads our stderr may have stopped, and a child must not hang because of that. The lock of
+/// `std` is not taken, because somebody may be waiting in a write under it.
+fn pass_on(piece: &[u8]) -> usize {
+    let stderr = io::stderr();
+    let stderr = stderr.as_fd();
+    if os::can_take(stderr) { os::write_some(stderr, piece).unwrap_or(0) } else { 0 }
+}
+
+/// The last bytes of a long text.
+#[derive(Default)]
+struct Tail(VecDeque<u8>);
+
+impl Tail {
+    fn push(&mut self, piece: &[u8]) {
+        let piece = &piece[piece.len().saturating_sub(KEPT)..];
+        let excess = (self.0.len() + piece.len()).saturating_sub(KEPT);
+        self.0.drain(..excess);
+        self.0.extend(piece);
+    }
+
+    /// The last lines that fit into `limit` bytes, or the end of the last one if it alone does not.
+    fn text(&self, limit: usize) -> String {
+        let start = self.0.len().saturating_sub(limit);
+        let bytes: Vec<u8> = self.0.range(start..).copied().collect();
+        // Every byte that is no UTF-8 grows to three, so the limit is kept a second time below.
+        let text = String::from_utf8_lossy(&bytes);
+        let cut = start > 0 || text.len() > limit;
+        if cut { from_line_start(last(&text, limit)).to_owned() } else { text.into_owned() }
+    }
+}
+
+/// The end of a text, at most `limit` bytes of it.
+fn last(text: &str, limit: usize) -> &str {
+    let mut start = text.len().saturating_sub(limit);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    &text[start..]
+}
+
+/// Without the line that was cut, unless there is no other.
+fn from_line_start(text: &str) -> &str {
+    match text.split_once('\n') {
+        Some((_, rest)) if !rest.is_empty() => rest,
+        _ => text,
+    }
+}
+
+/// A pipe that is ready for writing has room for this much.
+const PIECE: usize = 4096;
+/// How much is remembered.
+const KEPT: usize = 64 * 1024;
+/// How much goes into an error.
+const QUOTED: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail_of(pieces: &[&[u8]]) -> Tail {
+        let mut tail = Tail::default();
+        pieces.iter().for_each(|piece| tail.push(piece));
+        tail
+    }
+
+    #[test]
+    fn a_short_text_is_whole() {
+        assert_eq!(tail_of(&[b"one\ntw", b"o\n"]).text(QUOTED), "one\ntwo\n");
+        assert_eq!(tail_of(&[]).text(QUOTED), "");
+    }
+
+    #[test]
+    fn a_long_text_begins_with_a_whole_line() {
+        let lines: Vec<u8> = (0..2000).flat_map(|line| format!("line {line}\n").into_bytes()).collect();
+        let text = tail_of(&[&lines]).text(QUOTED);
+        assert!(text.starts_with("line "), "{text}");
+        assert!(text.ends_with("line 1999\n"));
+        assert!(text.len() <= QUOTED && text.len() > QUOTED - 20);
+    }
+
+    #[test]
+    fn one_endless_line_keeps_its_end() {
+        let text = tail_of(&[&[b'x'; 10_000], b"end\n"]).text(QUOTED);
+        assert_eq!(text.len(), QUOTED);
+        assert!(text.ends_with("xend\n"));
+    }
+
+    #[test]
+    fn what_is_no_text_stays_within_the_limit() {
+        let text = tail_of(&[&[0xff; 10_000]]).text(QUOTED);
+        assert!(text.len() <= QUOTED && text.len() > QUOTED - 4);
+        assert!(text.chars().all(|c| c == char::REPLACEMENT_CHARACTER));
+    }
+
+    #[test]
+    fn no_more_than_the_ring_is_remembered() {
+        let mut tail = Tail::default();
+        for round in 0..100u8 {
+            tail.push(&[round; 3000]);
+        }
+        tail.push(&[b'!'; 3 * KEPT]);
+        assert_eq!(tail.0.len(), KEPT);
+        assert!(tail.0.iter().all(|&byte| byte == b'!'));
+    }
+}

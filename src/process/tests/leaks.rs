@@ -1,0 +1,139 @@
+//! What is left when it is over. Each of these has a process for itself, so that nothing else opens
+//! or closes anything.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::*;
+
+/// Everything that a start makes.
+#[derive(Debug, PartialEq)]
+struct Snapshot {
+    descriptors: Vec<(i32, String)>,
+    threads: Vec<String>,
+    children: String,
+    files: Vec<PathBuf>,
+}
+
+impl Snapshot {
+    fn take() -> Snapshot {
+        let tasks: Vec<PathBuf> = entries("/proc/self/task");
+        let read =
+            |name: &str| tasks.iter().filter_map(|task| fs::read_to_string(task.join(name)).ok()).collect();
+        let mut threads: Vec<String> = read("comm");
+        threads.sort();
+        let children: Vec<String> = read("children");
+        let files = entries(env::temp_dir());
+        Snapshot { descriptors: descriptors(), threads, children: children.concat(), files }
+    }
+}
+
+fn entries(directory: impl Into<PathBuf>) -> Vec<PathBuf> {
+    fs::read_dir(directory.into()).unwrap().flatten().map(|entry| entry.path()).collect()
+}
+
+#[test]
+fn nothing_is_left_of_any_start() {
+    in_own_directory("leaks");
+}
+
+#[test]
+fn too_few_descriptors_are_an_error_and_the_next_start_works() {
+    in_own_directory("few-descriptors");
+}
+
+#[test]
+fn a_child_that_comes_too_late_is_told_so_and_cleans_up() {
+    let _watchdog = Watchdog::new();
+    let directory = OwnDirectory::new("late");
+    let mut middle = role("middle-of-a-late-one");
+    middle.env("TMPDIR", &directory.0).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut middle = middle.spawn().unwrap();
+    let mut said = reports(middle.stdout.take().unwrap());
+    assert_eq!(said.next().unwrap(), "waiting");
+    let stdin = middle.stdin.take();
+    middle.kill().unwrap();
+    middle.wait().unwrap();
+    drop(stdin);
+    assert_eq!(said.next().unwrap(), "cannot make the connection to the Head");
+}
+
+fn in_own_directory(name: &str) {
+    let _watchdog = Watchdog::new();
+    let directory = OwnDirectory::new(name);
+    let mut command = role(name);
+    command.env("TMPDIR", &directory.0);
+    run(command);
+}
+
+/// A directory that must be empty in the end.
+struct OwnDirectory(PathBuf);
+
+impl OwnDirectory {
+    fn new(name: &str) -> OwnDirectory {
+        let directory = env::temp_dir().join(format!("nape-{name}-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        OwnDirectory(directory)
+    }
+}
+
+impl Drop for OwnDirectory {
+    fn drop(&mut self) {
+        let removed = fs::remove_dir(&self.0);
+        assert!(thread::panicking() || removed.is_ok(), "{} is not empty", self.0.display());
+    }
+}
+
+pub(super) fn nothing_is_left() {
+    one_of_each();
+    let before = Snapshot::take();
+    for _ in 0..3 {
+        one_of_each();
+    }
+    let left = || Snapshot::take();
+    comes_true(|| left() == before);
+    assert_eq!(left(), before);
+}
+
+fn one_of_each() {
+    for name in ["exit", "kill-self", "wrong-token", "garbage", "hang-up", "hang-up-and-exit"] {
+        drop(fail(role(name), LONG));
+    }
+    drop(fail(role("hang"), Duration::from_millis(50)));
+    drop(fail(Command::new("/nonexistent"), LONG));
+    drop(fail(Command::new("/bin/true"), LONG));
+    drop(start(role("echo")));
+    let mut killed = start(role("echo"));
+    killed.child.kill().unwrap();
+    assert!(killed.child.reap(LONG).is_some());
+}
+
+/// Starts with room for 0, 1, 2, .. descriptors; each start must end, in an error or not, and leave
+/// the process as good as before.
+pub(super) fn with_few_descriptors() {
+    let usual = getrlimit(Resource::Nofile);
+    let mut failed = 0;
+    for room in 0..40 {
+        let taken = take_all_but(room);
+        let result = launch(role("echo"), options(LONG));
+        setrlimit(Resource::Nofile, usual).unwrap();
+        failed += u32::from(result.is_err());
+        drop((result, taken));
+    }
+    assert!((5..40).contains(&failed), "{failed} starts failed");
+    let mut launch = start(role("echo"));
+    launch.say("still works");
+    assert_eq!(launch.hear(), "still works");
+}
+
+/// Leaves so many numbers for new descriptors: there may be free ones in between.
+fn take_all_but(room: usize) -> Vec<File> {
+    setrlimit(Resource::Nofile, Rlimit { current: Some(128), ..getrlimit(Resource::Nofile) }).unwrap();
+    let mut taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    taken.truncate(taken.len() - room);
+    taken
+}
