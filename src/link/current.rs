@@ -17,7 +17,7 @@ pub(crate) enum Place {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Current {
     /// The number of the link over which the call came.
-    pub(crate) link: u64,
+    pub(crate) link: usize,
     pub(crate) transaction: Option<TransactionId>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) place: Place,

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
@@ -122,7 +123,7 @@ enum News {
 
 fn sleep(shared: &Shared, attendant: Option<&dyn Attendant>, limit: Option<Duration>) -> News {
     let watched = attendant.map(Attendant::descriptors).unwrap_or_default();
-    let descriptors: Vec<_> = std::iter::once(shared.wakeup.descriptor()).chain(watched).collect();
+    let descriptors: Vec<_> = std::iter::once(shared.wakeup.as_fd()).chain(watched).collect();
     let ready = match wait_readable(&descriptors, limit) {
         Ok(ready) => ready,
         Err(error) => {
@@ -131,13 +132,13 @@ fn sleep(shared: &Shared, attendant: Option<&dyn Attendant>, limit: Option<Durat
             return News::Nothing;
         }
     };
-    if ready.first() == Some(&true) {
+    if ready.contains(0) {
         shared.wakeup.drain();
     }
-    match ready.iter().rposition(|ready| *ready) {
-        None => News::Nothing,
-        Some(0) => News::Woken,
-        Some(_) => News::Attendant,
+    match (1..descriptors.len()).any(|at| ready.contains(at)) {
+        true => News::Attendant,
+        false if ready.any() => News::Woken,
+        false => News::Nothing,
     }
 }
 

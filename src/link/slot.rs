@@ -205,17 +205,24 @@ impl Slot {
         !needless
     }
 
-    /// Gives the blocked thread something to run. `Err` if no thread blocks.
-    pub(crate) fn offer(&self, errand: Job) -> Result<bool, Job> {
+    /// Whether a thread blocks for this call.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.inner.lock().blocked
+    }
+
+    /// Gives the blocked thread something to run. `Err` if no thread blocks any more.
+    ///
+    /// Called by whoever has the reader role, so that the blocked thread is not inside the transport
+    /// unless it is the calling one.
+    pub(crate) fn offer(&self, errand: Job) -> Result<(), Job> {
         let mut inner = self.inner.lock();
         if !inner.blocked || !matches!(inner.stage, Stage::Pending) {
             return Err(errand);
         }
         inner.errands.push(errand);
-        let reading = inner.reading;
         drop(inner);
         self.changed.notify_one();
-        Ok(reading)
+        Ok(())
     }
 
     /// What the blocked thread should run next.

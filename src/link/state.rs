@@ -142,8 +142,16 @@ impl<W: Clone> State<W> {
         receive::frame(self, header, frame, now, actions)
     }
 
+    /// What to make of bytes that are no frame: before the greeting, they are no peer's.
+    pub(crate) fn blame(&self, violation: ProtocolError) -> ProtocolError {
+        if self.greeted { violation } else { ProtocolError::NotAPeer { expected: self.side.other() } }
+    }
+
     /// Takes a frame of an unknown kind that asks to be skipped.
     pub(crate) fn skip_frame(&mut self, now: Instant) -> Result<(), ProtocolError> {
+        if !self.greeted {
+            return Err(ProtocolError::BadHello("something else came before it"));
+        }
         self.budget.pay("unknown frames", now)
     }
 

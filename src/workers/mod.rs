@@ -74,22 +74,28 @@ impl Crew {
     }
 
     /// Has `job` run by a thread that waits, or by a new one. Does not block.
-    pub(crate) fn submit(&self, job: Job) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The job comes back when no thread can be had for it.
+    pub(crate) fn submit(&self, job: Job) -> Result<(), (io::Error, Job)> {
         if take_one(&self.shared.waiting) {
             let _ = self.jobs.send(job);
             return Ok(());
         }
-        self.spawn(job)
+        // What a thread that cannot be started was to run is dropped with it, hence the cell.
+        let cell = Arc::new(Mutex::new(Some(job)));
+        self.spawn(cell.clone()).or_else(|error| cell.lock().take().map_or(Ok(()), |job| Err((error, job))))
     }
 
-    fn spawn(&self, job: Job) -> io::Result<()> {
+    fn spawn(&self, first: Arc<Mutex<Option<Job>>>) -> io::Result<()> {
         let mut threads = self.shared.threads.lock();
         let finished = std::mem::take(&mut threads.finished);
         threads.handles.retain(|handle| !finished.contains(&handle.thread().id()));
         threads.started += 1;
         let name = format!("{}-{}", self.shared.name, threads.started);
         let shared = self.shared.clone();
-        let handle = Builder::new().name(name).spawn(move || shared.run(job))?;
+        let handle = Builder::new().name(name).spawn(move || shared.run(&first))?;
         threads.alive += 1;
         threads.handles.push(handle);
         Ok(())
@@ -139,8 +145,9 @@ impl Crew {
 }
 
 impl Shared {
-    fn run(self: Arc<Shared>, first: Job) {
-        contain(first);
+    fn run(self: Arc<Shared>, first: &Mutex<Option<Job>>) {
+        let first = first.lock().take();
+        first.into_iter().for_each(contain);
         while let Some(job) = self.next_job() {
             contain(job);
         }

@@ -1,0 +1,289 @@
+//! Frames in and out: sending without a thread of its own, and what a packet leads to.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+    time::Instant,
+};
+
+use super::{
+    Core, Errand, Framed, Link, Slot, Wiring,
+    inbox::Frame,
+    role::Reader,
+    slot::{Aftermath, Outcome},
+    state::{Action, State},
+};
+use crate::{
+    error::{CallError, CloseReason},
+    sync::{Arc, MutexGuard},
+    transport::Received,
+    wire::{ProtocolError, Taken, take_frame},
+    workers::{contain, forget_panic, panic_text},
+};
+
+/// What is left to do after a packet, once the reader role is given up.
+#[derive(Default)]
+pub(super) struct Harvest {
+    pub(super) errands: Vec<Errand>,
+    pub(super) wakers: Vec<Waker>,
+    /// A caller that blocks got its reply from another thread's reading.
+    pub(super) woke_caller: bool,
+}
+
+/// What a reader should do after a look into the transport.
+pub(super) enum Read {
+    /// Something came.
+    Packet,
+    /// Nothing did, but there may be another reason to stop reading.
+    Nothing,
+    /// The link is over.
+    Over,
+}
+
+impl Link {
+    // Out.
+
+    /// Sends what may be sent, unless another thread is at it; that one takes it along.
+    pub(super) fn flush(&self, mut core: MutexGuard<'_, Core>) {
+        let Wiring::Framed(framed) = &self.wiring else { return self.deliver(core) };
+        if core.sending {
+            return;
+        }
+        core.sending = true;
+        let mut packet = std::mem::take(&mut core.spare);
+        while core.state.next_packet(&mut packet) {
+            drop(core);
+            let sent = match &mut *framed.sender.lock() {
+                Some(sender) => sender.send(&packet),
+                None => Ok(()),
+            };
+            core = self.core.lock();
+            if let Err(error) = sent {
+                core.sending = false;
+                drop(core);
+                self.lose(CloseReason::Io(Arc::new(error)));
+                return;
+            }
+        }
+        packet.clear();
+        packet.shrink_to(SPARE);
+        core.spare = packet;
+        core.sending = false;
+        // Whoever closes waits for this.
+        if core.state.is_drained() {
+            self.changed.notify_all();
+        }
+    }
+
+    // In.
+
+    /// Reads until another thread has better reason to, or the link is over.
+    pub(super) fn lead(&self, framed: &Framed, mut reader: Reader) {
+        loop {
+            let mut harvest = Harvest::default();
+            match self.read(&mut reader, None, &mut harvest) {
+                Read::Packet => {}
+                Read::Nothing => continue,
+                Read::Over => return drop(reader),
+            }
+            let first = if harvest.errands.is_empty() { None } else { Some(harvest.errands.remove(0)) };
+            let stay = first.is_none() && harvest.wakers.is_empty() && !harvest.woke_caller;
+            if stay {
+                continue;
+            }
+            let urgent = first.as_ref().is_some_and(|errand| errand.slow) || !harvest.errands.is_empty();
+            if framed.role.release(reader, urgent) {
+                self.call_ticker();
+            }
+            harvest.wakers.into_iter().for_each(Waker::wake);
+            harvest.errands.into_iter().for_each(|errand| self.submit(errand.job));
+            let Some(errand) = first else { return };
+            contain(errand.job);
+            match framed.role.take() {
+                Some(again) => reader = again,
+                None => return,
+            }
+        }
+    }
+
+    /// Reads one packet and does what it says, but for what must wait until the role is given up.
+    pub(super) fn read(&self, reader: &mut Reader, limit: Option<Instant>, harvest: &mut Harvest) -> Read {
+        let look = AssertUnwindSafe(|| reader.receiver.receive(limit));
+        let received = match catch_unwind(look) {
+            Ok(received) => received,
+            Err(panic) => {
+                self.lose(CloseReason::Broken(panic_text(&*panic).into()));
+                forget_panic(panic);
+                return Read::Over;
+            }
+        };
+        self.take(received, reader, harvest)
+    }
+
+    /// Reads what is there already, and says whether that was a packet.
+    pub(super) fn read_ready(&self, reader: &mut Reader, harvest: &mut Harvest) -> bool {
+        match reader.receiver.try_receive() {
+            Ok(Some(received @ Received::Packet(_))) => {
+                matches!(self.take(Ok(received), reader, harvest), Read::Packet)
+            }
+            // A nudge is passed over: others may stand behind it.
+            Ok(Some(Received::Nudge)) => true,
+            _ => false,
+        }
+    }
+
+    fn take(&self, received: std::io::Result<Received>, reader: &mut Reader, harvest: &mut Harvest) -> Read {
+        let end = match received {
+            Ok(Received::Packet(packet)) => match self.take_packet(packet, &mut reader.actions, harvest) {
+                Ok(()) => return if self.is_over() { Read::Over } else { Read::Packet },
+                Err(violation) => return self.break_off(violation),
+            },
+            Ok(Received::Nudge | Received::Deadline) => {
+                return if self.is_over() { Read::Over } else { Read::Nothing };
+            }
+            Ok(Received::End) => CloseReason::Gone,
+            Err(error) => CloseReason::Io(Arc::new(error)),
+        };
+        self.lose(end);
+        Read::Over
+    }
+
+    fn break_off(&self, violation: ProtocolError) -> Read {
+        log::warn!("{} link: protocol error: {violation}", self.side);
+        self.say_bye(violation.code());
+        self.lose(CloseReason::Protocol(violation));
+        Read::Over
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.core.lock().state.is_closed()
+    }
+
+    fn take_packet(
+        &self,
+        packet: Vec<u8>,
+        actions: &mut Vec<Action<Arc<Slot>>>,
+        harvest: &mut Harvest,
+    ) -> Result<(), ProtocolError> {
+        let now = Instant::now();
+        let mut core = self.core.lock();
+        let result = take_frames(&mut core.state, packet, now, actions);
+        self.flush(core);
+        for action in actions.drain(..) {
+            self.act(action, now, harvest);
+        }
+        result
+    }
+
+    fn act(&self, action: Action<Arc<Slot>>, now: Instant, harvest: &mut Harvest) {
+        match action {
+            Action::Complete(slot, outcome) => {
+                let aftermath = self.complete(&slot, outcome, now);
+                harvest.woke_caller |= aftermath.woke_caller;
+                harvest.wakers.extend(aftermath.waker);
+            }
+            Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
+            Action::Cancelled(token) => token.fire(),
+            Action::LateReply => self.count_late_reply(),
+            Action::PeerReady => self.note_ready(),
+            Action::PeerGoingAway => self.changed.notify_all(),
+            Action::Close(reason) => self.lose(reason),
+        }
+    }
+
+    pub(super) fn count_late_reply(&self) {
+        self.tally.late_replies.up();
+        if let Some(link) = self.strong() {
+            self.dispatch.late_reply(&link);
+        }
+    }
+
+    /// Both sides may be ready now.
+    pub(super) fn note_ready(&self) {
+        let mut core = self.core.lock();
+        if core.state.is_open() && core.stage == super::LinkState::Starting {
+            self.enter(&mut core, super::LinkState::Open);
+        }
+        self.changed.notify_all();
+        self.flush(core);
+    }
+
+    /// Hands a call to the thread that waits for the call from which it descends, or up.
+    fn route(&self, incoming: super::Incoming, ancestor: Option<Arc<Slot>>, harvest: &mut Harvest) {
+        let Some(link) = self.strong() else { return };
+        let ancestor = ancestor.filter(|slot| slot.is_blocked());
+        let Some(errand) = self.dispatch.dispatch(&link, incoming, ancestor.is_some()) else { return };
+        let Some(slot) = ancestor else {
+            harvest.errands.push(errand);
+            return;
+        };
+        match slot.offer(errand.job) {
+            Ok(()) => {}
+            Err(job) => harvest.errands.push(Errand { job, slow: true }),
+        }
+    }
+
+    // The ends of calls.
+
+    /// Fills the slot of a call and starts its callback. What comes back is done without the role.
+    pub(super) fn complete(&self, slot: &Slot, outcome: Outcome, now: Instant) -> Aftermath {
+        self.count(&outcome);
+        let mut aftermath = slot.complete(outcome, now);
+        if let Some(callback) = aftermath.callback.take() {
+            self.run_callback(callback);
+        }
+        aftermath
+    }
+
+    /// The same for a thread that has no role to give up.
+    pub(super) fn complete_now(&self, slot: &Slot, outcome: Outcome, now: Instant) {
+        let aftermath = self.complete(slot, outcome, now);
+        if aftermath.nudge {
+            self.nudge();
+        }
+        if let Some(waker) = aftermath.waker {
+            waker.wake();
+        }
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        match outcome {
+            Ok(_) => self.tally.values.up(),
+            Err(CallError::TimedOut { .. }) => self.tally.timeouts.up(),
+            Err(CallError::Cancelled) => self.tally.cancels.up(),
+            Err(CallError::Closed { .. }) => self.tally.cut_off.up(),
+            Err(CallError::Rejected(_)) => self.tally.rejections.up(),
+            Err(_) => self.tally.faults.up(),
+        }
+    }
+}
+
+/// Takes a packet apart.
+fn take_frames(
+    state: &mut State<Arc<Slot>>,
+    packet: Vec<u8>,
+    now: Instant,
+    actions: &mut Vec<Action<Arc<Slot>>>,
+) -> Result<(), ProtocolError> {
+    let mut rest = &packet[..];
+    while !rest.is_empty() {
+        match take_frame(rest).map_err(|violation| state.blame(violation))? {
+            Taken::Frame(header, len) if len == packet.len() => {
+                return state.handle_frame(&header, Frame::Whole(packet), now, actions);
+            }
+            Taken::Frame(header, len) => {
+                let (frame, behind) = rest.split_at(len);
+                rest = behind;
+                state.handle_frame(&header, Frame::Part(frame), now, actions)?;
+            }
+            Taken::Skipped(len) => {
+                rest = &rest[len..];
+                state.skip_frame(now)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How large a buffer is kept for the next packet.
+const SPARE: usize = 16 * 1024;

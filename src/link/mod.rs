@@ -1,0 +1,436 @@
+//! One connection: the calls under way in both directions, who reads, who waits, and how it ends.
+//!
+//! Knows no handler, namespace or type: what comes in is handed up through [`Dispatch`], the only way
+//! up. Knows no process either; what else may end a link is an [`Attendant`].
+//!
+//! [`state::State`] is the link as a pure machine. Around it stand the threads: the [`role`] of the
+//! reader, the crew that takes it while nobody blocks, and the [`keeper`] of the clock.
+
+mod budget;
+mod calls;
+mod close;
+mod current;
+mod direct;
+mod flow;
+mod inbox;
+mod keeper;
+mod message;
+mod outbox;
+mod receive;
+mod role;
+mod slot;
+mod start;
+mod state;
+mod token;
+mod wait;
+
+use std::{
+    fmt, io,
+    time::{Duration, Instant},
+};
+
+pub(crate) use current::{Current, Place, current, within};
+pub(crate) use message::Incoming;
+pub(crate) use slot::{Callback, Outcome, Slot};
+pub(crate) use start::{CallPlan, Started};
+pub use token::CancelToken;
+
+use crate::{
+    config::Config,
+    counters::Tally,
+    error::CloseReason,
+    os::Attendant,
+    sync::{Arc, Condvar, Mutex, OnceLock, Weak},
+    transport::{FrameSender, Nudge, Transport},
+    wire::{Codec, Side, Token},
+    workers::{Admission, Crew, Idle, Job, Lane},
+};
+use keeper::Keeper;
+use role::{Post, Role, TICK};
+use state::State;
+
+/// The life of a link. Each state comes at most once, and in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum LinkState {
+    /// The two sides greet each other and get ready.
+    Starting,
+    /// Both sides take calls.
+    Open,
+    /// The connection is gone; what was under way is about to fail.
+    Disconnected,
+    /// Everything has ended.
+    Closed,
+}
+
+/// What a link hands up. None of it may block or run user code.
+pub(crate) trait Dispatch: Send + Sync + 'static {
+    /// Routes a call or an event that came in. What comes back may be run at once by whoever asked;
+    /// `None` when it was queued or answered. `nested` calls do not wait for a place in a queue.
+    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, nested: bool) -> Option<Errand>;
+
+    /// Takes note of a new state.
+    fn changed(&self, link: &Arc<Link>, state: LinkState);
+
+    /// Takes note of a panic in a callback.
+    fn callback_panicked(&self, link: &Arc<Link>, text: String);
+
+    /// Takes note of a reply to a call that had ended.
+    fn late_reply(&self, link: &Arc<Link>);
+}
+
+/// Something to run that came from a frame.
+pub(crate) struct Errand {
+    pub(crate) job: Job,
+    /// It may take so long that somebody else should read in the meantime.
+    pub(crate) slow: bool,
+}
+
+/// One end of one connection.
+pub(crate) struct Link {
+    weak: Weak<Link>,
+    side: Side,
+    config: Config,
+    core: Mutex<Core>,
+    /// Something changed that a thread may wait for under the lock of the core.
+    changed: Condvar,
+    wiring: Wiring,
+    crew: Crew,
+    keeper: Keeper,
+    callbacks: Lane<Job>,
+    listeners: Lane<Job>,
+    dispatch: Arc<dyn Dispatch>,
+    tally: Arc<Tally>,
+}
+
+/// What the lock of a link protects.
+struct Core {
+    state: State<Arc<Slot>>,
+    stage: LinkState,
+    reason: Option<Arc<CloseReason>>,
+    /// A thread is sending; it takes along what is queued meanwhile.
+    sending: bool,
+    /// A buffer that was sent, kept to be used again.
+    spare: Vec<u8>,
+    /// When the keeper looks at the clock next, if it does.
+    armed: Option<Instant>,
+}
+
+/// How the two ends are joined.
+enum Wiring {
+    /// By a transport.
+    Framed(Framed),
+    /// By a reference: what one end sends, the same thread hands to the other.
+    Direct(OnceLock<Weak<Link>>),
+}
+
+struct Framed {
+    role: Role,
+    /// `None` after the end. Used by the one thread that set `sending`.
+    sender: Mutex<Option<Box<dyn FrameSender>>>,
+    nudge: Arc<dyn Nudge>,
+    wakes_at_deadlines: bool,
+}
+
+/// What a link is made of besides its wire.
+pub(crate) struct LinkParts {
+    pub(crate) side: Side,
+    pub(crate) config: Config,
+    pub(crate) dispatch: Arc<dyn Dispatch>,
+    pub(crate) tally: Arc<Tally>,
+}
+
+impl Link {
+    /// A link over `transport`. It greets at once; [`Link::say_ready`] lets calls in.
+    ///
+    /// # Errors
+    ///
+    /// When a thread or a descriptor cannot be made.
+    pub(crate) fn over(
+        parts: LinkParts,
+        transport: Transport,
+        token: Token,
+        attendant: Option<Box<dyn Attendant>>,
+    ) -> io::Result<Arc<Link>> {
+        let state = State::new(parts.side, &parts.config, transport.window, token);
+        let wiring = Wiring::Framed(Framed {
+            role: Role::new(transport.receiver),
+            sender: Mutex::new(Some(transport.sender)),
+            nudge: transport.nudge,
+            wakes_at_deadlines: transport.wakes_at_deadlines,
+        });
+        let attended = attendant.is_some();
+        let link = Link::assemble(parts, state, wiring, attendant);
+        if attended {
+            link.keeper.wake(&link)?;
+        }
+        link.flush(link.core.lock());
+        link.call_reader()?;
+        Ok(link)
+    }
+
+    /// Both ends of a link within this process. Values move over it; nothing is encoded.
+    pub(crate) fn direct(head: LinkParts, neck: LinkParts) -> (Arc<Link>, Arc<Link>) {
+        let [head, neck] = [head, neck].map(|parts| {
+            let state = State::greeted(parts.side, &parts.config);
+            Link::assemble(parts, state, Wiring::Direct(OnceLock::new()), None)
+        });
+        head.join_to(&neck);
+        neck.join_to(&head);
+        (head, neck)
+    }
+
+    fn assemble(
+        parts: LinkParts,
+        state: State<Arc<Slot>>,
+        wiring: Wiring,
+        attendant: Option<Box<dyn Attendant>>,
+    ) -> Arc<Link> {
+        let core = Core {
+            state,
+            stage: LinkState::Starting,
+            reason: None,
+            sending: false,
+            spare: Vec::new(),
+            armed: None,
+        };
+        Arc::new_cyclic(|weak: &Weak<Link>| Link {
+            weak: weak.clone(),
+            side: parts.side,
+            core: Mutex::new(core),
+            changed: Condvar::new(),
+            wiring,
+            crew: Crew::new(parts.config.name.clone(), StandBy(weak.clone())),
+            keeper: Keeper::new(attendant),
+            callbacks: Lane::new(parts.config.callback_workers),
+            listeners: Lane::new(1),
+            dispatch: parts.dispatch,
+            tally: parts.tally,
+            config: parts.config,
+        })
+    }
+
+    /// Tells this link from every other one of this process, for as long as it lives.
+    pub(crate) fn number(&self) -> usize {
+        self.weak.as_ptr() as usize
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        self.side
+    }
+
+    pub(crate) fn codec(&self) -> Codec {
+        Codec::default()
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The state that the link is in.
+    pub(crate) fn stage(&self) -> LinkState {
+        self.core.lock().stage
+    }
+
+    /// Why the link is over, if it is.
+    pub(crate) fn close_reason(&self) -> Option<Arc<CloseReason>> {
+        self.core.lock().reason.clone()
+    }
+
+    /// How many calls are under way from this side, and how many of the other side are served.
+    pub(crate) fn under_way(&self) -> (usize, usize) {
+        let core = self.core.lock();
+        (core.state.n_calls(), core.state.n_served())
+    }
+
+    /// How many threads the link has now.
+    pub(crate) fn n_threads(&self) -> usize {
+        self.crew.n_threads()
+    }
+
+    fn strong(&self) -> Option<Arc<Link>> {
+        self.weak.upgrade()
+    }
+
+    // Running things.
+
+    /// Has a job run by the crew. Should no thread be had, the calling one runs it.
+    pub(crate) fn submit(&self, job: Job) {
+        if let Err((error, job)) = self.crew.submit(job) {
+            log::warn!("no thread for a job, so that the one that made it runs it: {error}");
+            crate::workers::contain(job);
+        }
+    }
+
+    /// Runs a callback when a worker for callbacks is free.
+    fn run_callback(&self, callback: Job) {
+        let weak = self.weak.clone();
+        let number = self.number();
+        self.run_in(false, Box::new(move || user_code(&weak, number, Place::Callback, callback)));
+    }
+
+    /// Runs a listener after those before it.
+    pub(crate) fn run_listener(&self, listener: Job) {
+        let weak = self.weak.clone();
+        let number = self.number();
+        self.run_in(true, Box::new(move || user_code(&weak, number, Place::Listener, listener)));
+    }
+
+    fn run_in(&self, in_order: bool, job: Job) {
+        let Some(link) = self.strong() else { return };
+        let lane = if in_order { &self.listeners } else { &self.callbacks };
+        if let Admission::Run(job) = lane.admit(job, usize::MAX) {
+            self.submit(Box::new(move || {
+                let lane = if in_order { &link.listeners } else { &link.callbacks };
+                let mut next = Some(job);
+                while let Some(job) = next {
+                    job();
+                    next = lane.next();
+                }
+            }));
+        }
+    }
+
+    /// Wakes or starts a thread of the crew that takes the reader role.
+    fn call_reader(&self) -> io::Result<()> {
+        if let Wiring::Framed(framed) = &self.wiring {
+            framed.role.hurry();
+            self.crew.submit(Box::new(|| ())).map_err(|(error, _)| error)?;
+        }
+        Ok(())
+    }
+
+    /// Wakes or starts a thread of the crew that looks after the reader role.
+    fn call_ticker(&self) {
+        if let Err((error, _)) = self.crew.submit(Box::new(|| ())) {
+            log::warn!("no thread to read for the link: {error}");
+        }
+    }
+
+    fn enter(&self, core: &mut Core, stage: LinkState) {
+        core.stage = stage;
+        self.changed.notify_all();
+        log::debug!("{} link {:x}: {stage:?}", self.side, self.number());
+        if let Some(link) = self.strong() {
+            self.dispatch.changed(&link, stage);
+        }
+    }
+
+    /// Blocks until `done` holds of the core, at most until `deadline`. Says whether it does.
+    fn wait_for(&self, deadline: Option<Instant>, done: impl Fn(&Core) -> bool) -> bool {
+        let mut core = self.core.lock();
+        while !done(&core) {
+            match deadline {
+                Some(at) => {
+                    if self.changed.wait_until(&mut core, at).timed_out() {
+                        return done(&core);
+                    }
+                }
+                None => self.changed.wait(&mut core),
+            }
+        }
+        true
+    }
+
+    // The clock.
+
+    /// Does what is due at `now`, and says when to come back.
+    fn tick(&self, now: Instant) -> Option<Instant> {
+        let mut late = Vec::new();
+        let mut core = self.core.lock();
+        while let Some(ended) = core.state.handle_timeout(now) {
+            late.push(ended);
+        }
+        let nudge = core.state.take_alarms(now);
+        let next = core.state.next_alarm();
+        core.armed = next;
+        self.flush(core);
+        for ended in late {
+            self.time_out(ended, now);
+        }
+        if nudge {
+            self.nudge();
+        }
+        next
+    }
+
+    fn next_alarm(&self) -> Option<Instant> {
+        self.core.lock().state.next_alarm()
+    }
+
+    /// Sees to it that the keeper looks at the clock at `at`. Gives the lock back.
+    fn arm(&self, core: &mut Core, at: Instant) -> bool {
+        let needed = core.armed.is_none_or(|armed| at < armed);
+        if needed {
+            core.armed = Some(at);
+        }
+        needed
+    }
+
+    fn wake_keeper(&self) {
+        let Some(link) = self.strong() else { return };
+        if let Err(error) = self.keeper.wake(&link) {
+            log::warn!("no thread to watch the clock for the link: {error}");
+        }
+    }
+
+    fn nudge(&self) {
+        if let Wiring::Framed(framed) = &self.wiring {
+            framed.nudge.nudge();
+        }
+    }
+}
+
+/// Runs user code that belongs to no call, and reports its panic.
+fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: Job) {
+    let current = Current { link: number, transaction: None, deadline: None, place };
+    let run = std::panic::AssertUnwindSafe(|| within(current, code));
+    let Err(panic) = std::panic::catch_unwind(run) else { return };
+    let text = crate::workers::panic_text(&*panic);
+    crate::workers::forget_panic(panic);
+    if let Some(link) = weak.upgrade() {
+        link.tally.callback_panics.up();
+        link.dispatch.callback_panicked(&link, text);
+    }
+}
+
+/// What the threads of a link's crew do without a job: look after the reader role.
+struct StandBy(Weak<Link>);
+
+impl Idle for StandBy {
+    fn idle(&self, again: bool) -> Option<Duration> {
+        let link = self.0.upgrade()?;
+        let Wiring::Framed(framed) = &link.wiring else { return None };
+        let mut again = again;
+        loop {
+            match framed.role.stand_by(again) {
+                Post::Lead(reader) => link.lead(framed, reader),
+                Post::Tick => return Some(TICK),
+                Post::Nothing => return None,
+            }
+            again = false;
+        }
+    }
+
+    fn interrupted(&self) {
+        let Some(link) = self.0.upgrade() else { return };
+        if let Wiring::Framed(framed) = &link.wiring
+            && framed.role.ticker_left()
+        {
+            link.call_ticker();
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+                        .field("side", &self.side)
+            .field("stage", &self.stage())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! How a thread blocks for a reply: it reads for itself when it can, and parks when another reads.
+
+use std::time::Instant;
+
+use super::{Framed, Link, Slot, Wiring, flow::Harvest, flow::Read, role::Reader, slot::Woken};
+use crate::{sync::Arc, workers::contain};
+
+impl Link {
+    /// Blocks until the call has ended or `limit` has passed, and runs the calls that descend from it
+    /// meanwhile. Says whether it has ended.
+    pub(crate) fn wait(&self, slot: &Arc<Slot>, limit: Option<Instant>) -> bool {
+        if slot.is_done() {
+            return true;
+        }
+        slot.set_blocked(true);
+        match &self.wiring {
+            Wiring::Framed(framed) => {
+                self.wait_for_frames(framed, slot, limit);
+                framed.role.step_out(slot);
+            }
+            Wiring::Direct(_) => self.wait_for_peer(slot, limit),
+        }
+        slot.set_blocked(false);
+        // What was offered in the last moment has to be answered all the same.
+        while let Some(errand) = slot.take_errand() {
+            self.submit(errand);
+        }
+        slot.is_done()
+    }
+
+    fn wait_for_peer(&self, slot: &Slot, limit: Option<Instant>) {
+        for round in 0..SPINS {
+            if slot.is_done() {
+                return;
+            }
+            spin(round);
+        }
+        loop {
+            match slot.park(limit) {
+                Woken::Done | Woken::Late => return,
+                Woken::Errand => run_errands(slot),
+                Woken::Promoted => {}
+            }
+        }
+    }
+
+    fn wait_for_frames(&self, framed: &Framed, slot: &Arc<Slot>, limit: Option<Instant>) {
+        while !slot.is_done() {
+            if slot.has_errand() {
+                run_errands(slot);
+                continue;
+            }
+            if limit.is_some_and(|limit| limit <= Instant::now()) {
+                return;
+            }
+            match framed.role.take_or_line_up(slot) {
+                Some(reader) => self.read_for(framed, slot, reader, limit),
+                None => match slot.park(limit) {
+                    Woken::Done | Woken::Late => return,
+                    Woken::Errand | Woken::Promoted => {}
+                },
+            }
+        }
+    }
+
+    /// Reads until the call has ended, an errand has come, or `limit` has passed.
+    fn read_for(&self, framed: &Framed, slot: &Slot, mut reader: Reader, limit: Option<Instant>) {
+        if !framed.wakes_at_deadlines
+            && let Some(limit) = limit
+        {
+            self.set_alarm(limit);
+        }
+        let mut harvest = Harvest::default();
+        while slot.set_reading(true) {
+            match self.read(&mut reader, limit, &mut harvest) {
+                Read::Packet if harvest.wakers.is_empty() => {}
+                Read::Packet | Read::Nothing => break,
+                Read::Over => break,
+            }
+            harvest.errands.drain(..).for_each(|errand| self.submit(errand.job));
+        }
+        slot.set_reading(false);
+        if framed.role.release(reader, false) {
+            self.call_ticker();
+        }
+        harvest.errands.into_iter().for_each(|errand| self.submit(errand.job));
+        harvest.wakers.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    /// Has whoever reads woken at `at`, unless a timer does that already.
+    fn set_alarm(&self, at: Instant) {
+        let mut core = self.core.lock();
+        if core.armed.is_some_and(|armed| armed <= at) && core.state.next_alarm().is_some_and(|next| next <= at) {
+            // The keeper comes by before and finds the alarm then.
+        }
+        core.state.add_alarm(at);
+        let wake = self.arm(&mut core, at);
+        drop(core);
+        if wake {
+            self.wake_keeper();
+        }
+    }
+}
+
+fn run_errands(slot: &Slot) {
+    while let Some(errand) = slot.take_errand() {
+        contain(errand);
+    }
+}
+
+/// Waits a little longer each time, as crossbeam's channels do.
+fn spin(round: u32) {
+    if round < 7 {
+        (0..1 << round).for_each(|_| std::hint::spin_loop());
+    } else {
+        std::thread::yield_now();
+    }
+}
+
+/// How often a thread looks before it parks.
+const SPINS: u32 = 11;
