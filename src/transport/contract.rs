@@ -77,15 +77,15 @@ pub fn packets_keep_their_order(make: impl Fn() -> (Transport, Transport)) {
     });
 }
 
-/// Points 3 and 5: a sender fills the window and never blocks, for frames of any size and in both
-/// directions at once, and neither does a nudge on top of it, which comes last.
+/// Points 3 and 5: a sender fills the window and sends a few small packets on top, and never blocks, for
+/// frames of any size and in both directions at once; neither does a nudge, which comes last.
 pub fn a_full_window_never_blocks(make: impl Fn() -> (Transport, Transport)) {
     both_ways("a full window never blocks", make, |mut from, mut to| {
         for size in FRAME_SIZES {
             fill_both(&mut from, &mut to, |number| (number, size));
         }
         // A large frame last is the most that may be under way.
-        for size in [24, 1000] {
+        for size in [24, 720, 1000, 1728, 1800] {
             let window = from.window;
             let small = move |number| (number, small_then_large(window, size, number));
             fill_both(&mut from, &mut to, small);
@@ -428,6 +428,7 @@ fn fill(from: &mut Transport, frame: impl Fn(u64) -> (u64, usize)) -> Flight {
         }
         send(from, flight.start(number, len));
     }
+    (0..ON_TOP).for_each(|number| send(from, flight.start(number, SMALL)));
     flight
 }
 
@@ -518,7 +519,10 @@ fn drain(mut receiver: Box<dyn FrameReceiver>, taken: &Sender<()>) {
 const SIZES: [usize; 18] =
     [1, 2, 3, 8, 23, 24, 25, 100, 1000, 1800, 4000, 4095, 4096, 4097, 20_000, 32_768, 65_535, FRAME_LIMIT];
 /// Frames for windows: among them the sizes at which a kernel's buffers cost the most for a byte.
-const FRAME_SIZES: [usize; 7] = [24, 100, 1000, 1800, 4000, 20_000, FRAME_LIMIT];
+const FRAME_SIZES: [usize; 8] = [24, 100, 720, 1000, 1800, 4000, 20_000, FRAME_LIMIT];
+/// How many packets of what size go beside a full window.
+const ON_TOP: u64 = 8;
+const SMALL: usize = 320;
 /// How long a check may take before it counts as blocked.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often each of three threads nudges.

@@ -151,8 +151,10 @@ impl Nudge for IpcNudge {
     }
 }
 
-/// What fits into a socket's send buffer of the usual 208 KiB, with what the kernel adds to each
-/// datagram: it charges up to 2.4 bytes for one, and 800 for each.
-const WINDOW: Window = Window { frames: 64, bytes: 56 * 1024 };
+/// What fits into a socket's send buffer of the usual 212,992 bytes, with what the kernel adds to each
+/// datagram: it charges at most 896 bytes for one and 2 for each of its bytes, and 69,888 for one of the
+/// largest, which may come on top of the others. The rest, 12 KB, is for the few small packets that go
+/// beside the window and for a nudge.
+const WINDOW: Window = Window { frames: 48, bytes: 42 * 1024 };
 /// Packets below this size are copied into a buffer of their own.
 const COPIED: usize = 32 * 1024;

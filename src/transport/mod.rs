@@ -9,7 +9,7 @@
 //! 1. Packets arrive whole, once, unchanged, and in the order of their sending.
 //! 2. A packet has at least one byte and at most [`FRAME_LIMIT`](crate::FRAME_LIMIT) bytes.
 //! 3. [`FrameSender::send`] does not block as long as no more than the transport's own [`Window`] is
-//!    under way unread. The link keeps to that.
+//!    under way unread, and eight packets of at most 320 bytes on top. The link keeps to that.
 //! 4. [`FrameReceiver::receive`] blocks until there is a packet, a nudge, the end, or, where
 //!    [`Transport::wakes_at_deadlines`] says so, the deadline. A packet that is there wins.
 //! 5. [`Nudge::nudge`] may be called from any thread at any time. It makes the current `receive`
