@@ -4,13 +4,14 @@
 // The lists stand in `clippy.toml`. Tests may name what the library must not.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod api;
 mod config;
 mod counters;
 mod error;
+mod head;
 mod link;
-#[allow(dead_code, unused_imports, reason = "the link is built on it")]
+mod neck;
 mod os;
-#[allow(dead_code, unused_imports, reason = "the Head and the Neck are built on it")]
 mod process;
 mod semaphore;
 mod sync;
@@ -18,9 +19,15 @@ pub mod transport;
 mod wire;
 mod workers;
 
+pub use api::{
+    Action, Api, ApiArb, ApiHandle, AsyncResult, Attached, Context, Endpoint, Handler, HandlerError,
+    IgnoringErrors, Listed, Report, Responder, WhenFull,
+};
 pub use config::{Config, Timeout};
 pub use counters::Counters;
 pub use error::*;
-pub use link::CancelToken;
+pub use head::{Head, HeadBuilder};
+pub use link::{CancelToken, LinkState};
+pub use neck::{Neck, NeckBuilder};
 pub use semaphore::Semaphore;
 pub use wire::*;

@@ -342,6 +342,12 @@ pub enum ApiError {
     },
 }
 
+impl From<Fault> for CallError {
+    fn from(fault: Fault) -> CallError {
+        CallError::Fault(fault)
+    }
+}
+
 impl CallError {
     /// Whether calling again cannot run the handler twice.
     pub fn executed(&self) -> Executed {

@@ -50,16 +50,6 @@ impl<W> TransactionManager<W> {
         id
     }
 
-    /// Adds a timer to a call that was filed without, if it is still under way.
-    pub(crate) fn watch(&mut self, id: TransactionId, at: Instant) {
-        if let Some(pending) = self.pending.get_mut(&id.counter())
-            && pending.timer.is_none()
-        {
-            pending.timer = Some(at);
-            self.timers.insert((at, id.counter()));
-        }
-    }
-
     /// Takes a call out, if it is still under way.
     pub(crate) fn end(&mut self, id: TransactionId) -> Option<Pending<W>> {
         let pending = self.pending.remove(&id.counter())?;
@@ -70,7 +60,10 @@ impl<W> TransactionManager<W> {
     }
 
     /// Takes out the call that a peer answers. `None` means that it ended before.
-    pub(crate) fn answered(&mut self, bits: u64) -> Result<Option<(TransactionId, Pending<W>)>, ProtocolError> {
+    pub(crate) fn answered(
+        &mut self,
+        bits: u64,
+    ) -> Result<Option<(TransactionId, Pending<W>)>, ProtocolError> {
         let id = self.ours(bits)?;
         Ok(self.end(id).map(|pending| (id, pending)))
     }

@@ -44,7 +44,7 @@ impl Link {
     // Out.
 
     /// Sends what may be sent, unless another thread is at it; that one takes it along.
-    pub(super) fn flush(&self, mut core: MutexGuard<'_, Core>) {
+    pub(super) fn flush<'a>(&'a self, mut core: MutexGuard<'a, Core>) {
         let Wiring::Framed(framed) = &self.wiring else { return self.deliver(core) };
         if core.sending {
             return;
@@ -84,7 +84,10 @@ impl Link {
             match self.read(&mut reader, None, &mut harvest) {
                 Read::Packet => {}
                 Read::Nothing => continue,
-                Read::Over => return drop(reader),
+                Read::Over => {
+                    drop(reader);
+                    return self.finish(harvest);
+                }
             }
             let first = if harvest.errands.is_empty() { None } else { Some(harvest.errands.remove(0)) };
             let stay = first.is_none() && harvest.wakers.is_empty() && !harvest.woke_caller;
@@ -106,6 +109,12 @@ impl Link {
         }
     }
 
+    /// Does what is left to do after the reader role was given up.
+    pub(super) fn finish(&self, harvest: Harvest) {
+        harvest.errands.into_iter().for_each(|errand| self.submit(errand.job));
+        harvest.wakers.into_iter().for_each(Waker::wake);
+    }
+
     /// Reads one packet and does what it says, but for what must wait until the role is given up.
     pub(super) fn read(&self, reader: &mut Reader, limit: Option<Instant>, harvest: &mut Harvest) -> Read {
         let look = AssertUnwindSafe(|| reader.receiver.receive(limit));
@@ -120,16 +129,35 @@ impl Link {
         self.take(received, reader, harvest)
     }
 
-    /// Reads what is there already, and says whether that was a packet.
-    pub(super) fn read_ready(&self, reader: &mut Reader, harvest: &mut Harvest) -> bool {
-        match reader.receiver.try_receive() {
-            Ok(Some(received @ Received::Packet(_))) => {
-                matches!(self.take(Ok(received), reader, harvest), Read::Packet)
-            }
-            // A nudge is passed over: others may stand behind it.
-            Ok(Some(Received::Nudge)) => true,
-            _ => false,
+    /// Why somebody may have nudged whoever reads.
+    fn look_up(&self, reader: &mut Reader, harvest: &mut Harvest) -> Read {
+        let core = self.core.lock();
+        if core.state.is_closed() {
+            return Read::Over;
         }
+        if core.dying.is_none() {
+            return Read::Nothing;
+        }
+        drop(core);
+        self.drain(reader, harvest);
+        Read::Over
+    }
+
+    /// Reads what the other side had sent before it died, then ends the link.
+    pub(super) fn drain(&self, reader: &mut Reader, harvest: &mut Harvest) {
+        loop {
+            match reader.receiver.try_receive() {
+                Ok(Some(Received::Packet(packet))) => {
+                    if self.take_packet(packet, &mut reader.actions, harvest).is_err() || self.is_over() {
+                        break;
+                    }
+                }
+                Ok(Some(Received::Nudge | Received::Deadline)) => {}
+                Ok(Some(Received::End) | None) | Err(_) => break,
+            }
+        }
+        let dying = self.core.lock().dying.take();
+        self.lose(dying.unwrap_or(CloseReason::Gone));
     }
 
     fn take(&self, received: std::io::Result<Received>, reader: &mut Reader, harvest: &mut Harvest) -> Read {
@@ -138,9 +166,7 @@ impl Link {
                 Ok(()) => return if self.is_over() { Read::Over } else { Read::Packet },
                 Err(violation) => return self.break_off(violation),
             },
-            Ok(Received::Nudge | Received::Deadline) => {
-                return if self.is_over() { Read::Over } else { Read::Nothing };
-            }
+            Ok(Received::Nudge | Received::Deadline) => return self.look_up(reader, harvest),
             Ok(Received::End) => CloseReason::Gone,
             Err(error) => CloseReason::Io(Arc::new(error)),
         };
@@ -186,7 +212,7 @@ impl Link {
             Action::Cancelled(token) => token.fire(),
             Action::LateReply => self.count_late_reply(),
             Action::PeerReady => self.note_ready(),
-            Action::PeerGoingAway => self.changed.notify_all(),
+            Action::PeerGoingAway => drop(self.changed.notify_all()),
             Action::Close(reason) => self.lose(reason),
         }
     }
@@ -209,7 +235,12 @@ impl Link {
     }
 
     /// Hands a call to the thread that waits for the call from which it descends, or up.
-    fn route(&self, incoming: super::Incoming, ancestor: Option<Arc<Slot>>, harvest: &mut Harvest) {
+    pub(super) fn route(
+        &self,
+        incoming: super::Incoming,
+        ancestor: Option<Arc<Slot>>,
+        harvest: &mut Harvest,
+    ) {
         let Some(link) = self.strong() else { return };
         let ancestor = ancestor.filter(|slot| slot.is_blocked());
         let Some(errand) = self.dispatch.dispatch(&link, incoming, ancestor.is_some()) else { return };

@@ -79,6 +79,11 @@ impl Keeper {
         }
     }
 
+    /// What was looked after and is still there, once the thread has ended.
+    pub(crate) fn take_attendant(&self) -> Option<Box<dyn Attendant>> {
+        self.attendant.lock().take()
+    }
+
     /// Whether the thread may end because nothing is left to watch. If it may, it must.
     fn take_leave(&self, link: &Link) -> bool {
         let mut shared = self.shared.lock();
@@ -91,6 +96,13 @@ impl Keeper {
 }
 
 fn run(weak: &Weak<Link>, shared: &Shared, mut attendant: Option<Box<dyn Attendant>>) {
+    watch(weak, shared, &mut attendant);
+    if let Some(link) = weak.upgrade() {
+        *link.keeper.attendant.lock() = attendant;
+    }
+}
+
+fn watch(weak: &Weak<Link>, shared: &Shared, attendant: &mut Option<Box<dyn Attendant>>) {
     while let Some(link) = weak.upgrade() {
         if link.keeper.stopping.load(Ordering::Acquire) {
             break;
@@ -107,7 +119,7 @@ fn run(weak: &Weak<Link>, shared: &Shared, mut attendant: Option<Box<dyn Attenda
             News::Nothing | News::Woken => {}
             News::Attendant => {
                 if let Some(reason) = attendant.as_deref_mut().and_then(Attendant::look) {
-                    attendant = None;
+                    *attendant = None;
                     link.peer_died(reason);
                 }
             }

@@ -108,6 +108,8 @@ struct Core {
     state: State<Arc<Slot>>,
     stage: LinkState,
     reason: Option<Arc<CloseReason>>,
+    /// The other process has ended; what it had sent is still to be read.
+    dying: Option<CloseReason>,
     /// A thread is sending; it takes along what is queued meanwhile.
     sending: bool,
     /// A buffer that was sent, kept to be used again.
@@ -190,6 +192,7 @@ impl Link {
             state,
             stage: LinkState::Starting,
             reason: None,
+            dying: None,
             sending: false,
             spare: Vec::new(),
             armed: None,
@@ -428,9 +431,6 @@ impl Idle for StandBy {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link")
-                        .field("side", &self.side)
-            .field("stage", &self.stage())
-            .finish_non_exhaustive()
+        f.debug_struct("Link").field("side", &self.side).field("stage", &self.stage()).finish_non_exhaustive()
     }
 }

@@ -95,6 +95,17 @@ impl Outbox {
         Some(start)
     }
 
+    /// Drops the calls that have not left.
+    pub(crate) fn withdraw_calls(&mut self) {
+        self.starts.retain(|start| start.kind != Kind::Call);
+        self.starts_bytes = self.starts.iter().map(Start::size).sum();
+    }
+
+    /// The next word of control, whatever the window.
+    pub(crate) fn next_control(&mut self) -> Option<Draft> {
+        self.control.pop_front()
+    }
+
     /// A call that had left is no longer waited for.
     pub(crate) fn call_ended(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -166,7 +177,11 @@ impl Outbox {
 
     /// Writes as many frames as may go now into `packet`, at most [`FRAME_LIMIT`] bytes, and calls
     /// `started` with the id of each call that leaves. `false` when there is nothing to send.
-    pub(crate) fn next_packet(&mut self, packet: &mut Vec<u8>, mut started: impl FnMut(TransactionId)) -> bool {
+    pub(crate) fn next_packet(
+        &mut self,
+        packet: &mut Vec<u8>,
+        mut started: impl FnMut(TransactionId),
+    ) -> bool {
         packet.clear();
         while let Some(draft) = self.next_draft(FRAME_LIMIT - packet.len(), &mut started) {
             let (draft, from) = draft;
@@ -197,11 +212,7 @@ impl Outbox {
     }
 
     /// The next message, or part of one, that fits into `room` and may go; and where it goes on.
-    fn next_draft(
-        &mut self,
-        room: usize,
-        started: &mut impl FnMut(TransactionId),
-    ) -> Option<(Draft, usize)> {
+    fn next_draft(&mut self, room: usize, started: &mut impl FnMut(TransactionId)) -> Option<(Draft, usize)> {
         let fits = |draft: &Draft| draft.buffer.len().min(FRAME_LIMIT) <= room;
         let window_open = self.window_is_open();
         if let Some(draft) = self.control.front()
@@ -214,7 +225,11 @@ impl Outbox {
             return None;
         }
         if let Some(draft) = self.answers.front() {
-            return if fits(draft) { self.answers.pop_front().map(|draft| (draft, HEADER_LEN)) } else { None };
+            return if fits(draft) {
+                self.answers.pop_front().map(|draft| (draft, HEADER_LEN))
+            } else {
+                None
+            };
         }
         if self.starts.front().is_some_and(|start| start.size().min(FRAME_LIMIT) <= room)
             && let Some(start) = self.next_start()

@@ -12,7 +12,8 @@ use super::{
 use crate::{
     error::{CallError, CloseReason, Rejection},
     wire::{
-        Bye, CallHead, EventHead, FaultRecord, Header, Hello, Kind, Path, Payload, ProtocolError, TransactionId,
+        Bye, CallHead, EventHead, FaultRecord, Header, Hello, Kind, Path, Payload, ProtocolError,
+        TransactionId,
     },
 };
 

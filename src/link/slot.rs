@@ -122,12 +122,10 @@ impl Slot {
         self.done.store(true, Ordering::Release);
         aftermath.waker = inner.waker.take();
         aftermath.woke_caller = inner.blocked;
-        let (semaphore, ready) = (inner.semaphore.take(), inner.ready.as_ref().map(|(sender, _)| sender.clone()));
-        let blocked = inner.blocked;
+        let (semaphore, ready) =
+            (inner.semaphore.take(), inner.ready.as_ref().map(|(sender, _)| sender.clone()));
         drop(inner);
-        if blocked {
-            self.changed.notify_one();
-        }
+        self.changed.notify_all();
         if let Some(ready) = ready {
             // Full means that it says so already.
             let _ = ready.try_send(());
@@ -264,6 +262,14 @@ impl Slot {
         }
     }
 
+    /// Waits for another thread that is filling the slot at this moment.
+    pub(crate) fn settle(&self) {
+        let mut inner = self.inner.lock();
+        while matches!(inner.stage, Stage::Pending) {
+            self.changed.wait(&mut inner);
+        }
+    }
+
     /// Whether a hand-over of the role was left unanswered.
     pub(crate) fn take_promotion(&self) -> bool {
         std::mem::replace(&mut self.inner.lock().promoted, false)
@@ -272,6 +278,9 @@ impl Slot {
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("path", &self.path).field("done", &self.is_done()).finish_non_exhaustive()
+        f.debug_struct("Slot")
+            .field("path", &self.path)
+            .field("done", &self.is_done())
+            .finish_non_exhaustive()
     }
 }

@@ -79,7 +79,7 @@ pub(crate) struct State<W> {
     pub(super) inbox: Inbox,
     pub(super) budget: Budget,
     /// Times at which whoever receives must be woken.
-    alarms: BTreeSet<Instant>,
+    alarms: BTreeSet<(Instant, usize)>,
 }
 
 impl<W: Clone> State<W> {
@@ -289,16 +289,29 @@ impl<W: Clone> State<W> {
         self.outbox.push_control(bye);
     }
 
+    /// Ends the calls in both directions and takes nothing from here on but what the other side sends;
+    /// events that wait may still leave.
+    pub(crate) fn end_calls(&mut self) -> (Vec<Ended<W>>, Vec<CancelToken>) {
+        self.going_away = true;
+        let calls = self.drain_calls();
+        self.outbox.withdraw_calls();
+        (calls, self.served.drain().map(|(_, token)| token).collect())
+    }
+
+    fn drain_calls(&mut self) -> Vec<Ended<W>> {
+        let ended = |pending: Pending<W>| Ended {
+            waiter: pending.waiter,
+            executed: if pending.sent { Executed::Maybe } else { Executed::No },
+        };
+        self.calls.drain().into_iter().map(ended).collect()
+    }
+
     /// Ends the link: everything that was under way, and how many events had not left. Once.
     pub(crate) fn close(&mut self) -> Option<Remains<W>> {
         if std::mem::replace(&mut self.closed, true) {
             return None;
         }
-        let calls = self.calls.drain().into_iter().map(|pending| Ended {
-            waiter: pending.waiter,
-            executed: if pending.sent { Executed::Maybe } else { Executed::No },
-        });
-        let calls = calls.collect();
+        let calls = self.drain_calls();
         let served = self.served.drain().map(|(_, token)| token).collect();
         self.alarms.clear();
         Some(Remains { calls, served, unsent_events: self.outbox.clear() })
@@ -310,6 +323,11 @@ impl<W: Clone> State<W> {
         self.outbox.next_packet(packet, |id| calls.mark_sent(id))
     }
 
+    /// The next word of control for the other end in this process.
+    pub(crate) fn next_control(&mut self) -> Option<Draft> {
+        self.outbox.next_control()
+    }
+
     /// The next call or event for the other end in this process.
     pub(crate) fn next_start(&mut self) -> Option<Start> {
         let start = self.outbox.next_start()?;
@@ -319,26 +337,25 @@ impl<W: Clone> State<W> {
 
     // What to wait for.
 
-    /// Makes [`State::handle_timeout`] end a call that was begun without a timer.
-    pub(crate) fn watch_call(&mut self, id: TransactionId, at: Instant) {
-        self.calls.watch(id, at);
+    /// Adds a time at which whoever receives must be woken.
+    pub(crate) fn add_alarm(&mut self, at: Instant, key: usize) {
+        self.alarms.insert((at, key));
     }
 
-    /// Adds a time at which whoever receives must be woken.
-    pub(crate) fn add_alarm(&mut self, at: Instant) {
-        self.alarms.insert(at);
+    pub(crate) fn remove_alarm(&mut self, at: Instant, key: usize) {
+        self.alarms.remove(&(at, key));
     }
 
     /// Takes the alarms that are due.
     pub(crate) fn take_alarms(&mut self, now: Instant) -> bool {
         let before = self.alarms.len();
-        self.alarms.retain(|at| *at > now);
+        self.alarms.retain(|(at, _)| *at > now);
         self.alarms.len() != before
     }
 
     /// When something has to be done next.
     pub(crate) fn next_alarm(&self) -> Option<Instant> {
-        self.calls.next_timer().into_iter().chain(self.alarms.first().copied()).min()
+        self.calls.next_timer().into_iter().chain(self.alarms.first().map(|(at, _)| *at)).min()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -348,6 +365,11 @@ impl<W: Clone> State<W> {
     /// Whether both sides have said that calls may come.
     pub(crate) fn is_open(&self) -> bool {
         self.peer_ready && self.ready && !self.closed
+    }
+
+    /// Whether this side takes no calls any more.
+    pub(crate) fn is_going_away(&self) -> bool {
+        self.going_away
     }
 
     /// Whether the other side takes calls.

@@ -65,11 +65,9 @@ impl Link {
 
     /// Reads until the call has ended, an errand has come, or `limit` has passed.
     fn read_for(&self, framed: &Framed, slot: &Slot, mut reader: Reader, limit: Option<Instant>) {
-        if !framed.wakes_at_deadlines
-            && let Some(limit) = limit
-        {
-            self.set_alarm(limit);
-        }
+        // The call's own deadline has a timer already.
+        let alarm = limit.filter(|_| !framed.wakes_at_deadlines && limit != slot.deadline);
+        alarm.inspect(|at| self.set_alarm(*at, slot));
         let mut harvest = Harvest::default();
         while slot.set_reading(true) {
             match self.read(&mut reader, limit, &mut harvest) {
@@ -80,26 +78,28 @@ impl Link {
             harvest.errands.drain(..).for_each(|errand| self.submit(errand.job));
         }
         slot.set_reading(false);
+        alarm.inspect(|at| self.core.lock().state.remove_alarm(*at, alarm_key(slot)));
         if framed.role.release(reader, false) {
             self.call_ticker();
         }
-        harvest.errands.into_iter().for_each(|errand| self.submit(errand.job));
-        harvest.wakers.into_iter().for_each(std::task::Waker::wake);
+        self.finish(harvest);
     }
 
-    /// Has whoever reads woken at `at`, unless a timer does that already.
-    fn set_alarm(&self, at: Instant) {
+    /// Has whoever reads woken at `at`.
+    fn set_alarm(&self, at: Instant, slot: &Slot) {
         let mut core = self.core.lock();
-        if core.armed.is_some_and(|armed| armed <= at) && core.state.next_alarm().is_some_and(|next| next <= at) {
-            // The keeper comes by before and finds the alarm then.
-        }
-        core.state.add_alarm(at);
+        core.state.add_alarm(at, alarm_key(slot));
         let wake = self.arm(&mut core, at);
         drop(core);
         if wake {
             self.wake_keeper();
         }
     }
+}
+
+/// Tells the alarms of two callers at the same instant apart.
+fn alarm_key(slot: &Slot) -> usize {
+    std::ptr::from_ref(slot) as usize
 }
 
 fn run_errands(slot: &Slot) {

@@ -1,6 +1,6 @@
 //! What a link's keeper watches besides the wire: the process at the other end.
 
-use std::os::fd::BorrowedFd;
+use std::{os::fd::BorrowedFd, time::Duration};
 
 use crate::error::CloseReason;
 
@@ -16,4 +16,7 @@ pub(crate) trait Attendant: Send {
     /// Takes note of what has happened; a reason once the other side is gone, and ever after. Does
     /// not block.
     fn look(&mut self) -> Option<CloseReason>;
+
+    /// The link is closed: lets the other side end by itself within `grace`, then sees to it.
+    fn farewell(&mut self, grace: Duration);
 }

@@ -17,7 +17,7 @@ pub(crate) use attend::Attendant;
 #[cfg(test)]
 pub(crate) use imp::ignore_children;
 pub(crate) use imp::{
-    FileId, Ready, Wakeup, can_take, exit_now, exit_of, hand_down, has_hung_up, identity, is_readable,
-    kill_process, knock, open_process, parent_id, pipe, random_token, read_some, set_nonblocking,
-    take_inherited, wait_readable, write_some,
+    FileId, Wakeup, can_take, exit_now, exit_of, hand_down, has_hung_up, identity, is_readable, kill_process,
+    knock, open_process, parent_id, pipe, random_token, read_some, set_nonblocking, take_inherited,
+    wait_readable, write_some,
 };

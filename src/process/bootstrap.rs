@@ -4,6 +4,7 @@ use std::{
     env, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    time::Duration,
 };
 
 use ipc_channel::ipc::IpcSender;
@@ -89,6 +90,8 @@ impl Attendant for HeadWatch {
     fn look(&mut self) -> Option<CloseReason> {
         self.gone().then_some(CloseReason::Gone)
     }
+
+    fn farewell(&mut self, _grace: Duration) {}
 }
 
 /// Makes the connection, and brings the Head its end of it.

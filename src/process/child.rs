@@ -167,6 +167,12 @@ impl Attendant for ChildHandle {
     fn look(&mut self) -> Option<CloseReason> {
         ChildHandle::look(self).map(CloseReason::Died)
     }
+
+    fn farewell(&mut self, grace: Duration) {
+        if self.reap(grace).is_none() {
+            self.finish();
+        }
+    }
 }
 
 impl Process {

@@ -12,7 +12,7 @@ mod spawn;
 mod stderr;
 
 pub(crate) use bootstrap::{Bootstrap, HeadWatch, from_env};
-pub(crate) use child::{ChildHandle, Process};
+pub(crate) use child::Process;
 pub(crate) use spawn::{Launch, LaunchOptions, Stderr, launch};
 
 #[cfg(test)]

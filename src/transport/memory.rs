@@ -74,8 +74,8 @@ impl MemoryReceiver {
             Item::Packet(packet) => Received::Packet(packet),
             Item::Nudge => {
                 // SYNC: nudged. Pairs with the swap in `nudge`: whoever found a nudge under way and sent
-            // none has made visible what it nudged for.
-            self.nudged.swap(false, Ordering::AcqRel);
+                // none has made visible what it nudged for.
+                self.nudged.swap(false, Ordering::AcqRel);
                 Received::Nudge
             }
             Item::End => {

@@ -114,6 +114,9 @@ impl Default for Window {
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("name", &self.name).field("window", &self.window).finish_non_exhaustive()
+        f.debug_struct("Transport")
+            .field("name", &self.name)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
     }
 }

@@ -14,16 +14,15 @@ mod path;
 mod payload;
 mod violation;
 
-pub(crate) use codec::{Codec, CodecError};
+pub(crate) use codec::Codec;
 pub use fault::{Fault, FaultKind};
 pub(crate) use fault::{FaultCode, FaultRecord, cut};
 pub use frame::FRAME_LIMIT;
 pub(crate) use frame::{Ack, Flags, HEADER_LEN, Header, Kind, Taken, take_frame};
-pub(crate) use hello::{Hello, PROTOCOL_VERSIONS, Token};
+pub(crate) use hello::{Hello, Token};
 pub use id::{Side, TransactionId};
 pub(crate) use message::{Bye, CallHead, EventHead, MAX_ENVELOPE};
 pub(crate) use path::parents;
 pub use path::{Path, PathError};
-pub(crate) use payload::Movable;
 pub use payload::Payload;
 pub use violation::ProtocolError;

@@ -1,0 +1,212 @@
+//! What is served: handlers under a namespace, with their workers and their queue.
+
+use std::fmt;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Context, Handler, HandlerError, Responder};
+use crate::{
+    error::ApiError,
+    sync::Arc,
+    wire::{Fault, Path, PathError, Payload},
+};
+
+/// A tree of handlers under a namespace, with workers and a queue of its own.
+///
+/// Nothing of it is reachable until it is [attached](crate::Endpoint::attach). Its handlers run on
+/// threads of the link, at most [`workers`](Api::workers) at a time and in the order of arrival, so
+/// that a slow API never holds another one up.
+///
+/// ```
+/// use nape::{Api, Context, Fault, WhenFull};
+///
+/// let survey = Api::new("survey")
+///     .workers(2)
+///     .queue(256, WhenFull::Refuse)
+///     .handle("count", |_: &Context, words: Vec<String>| Ok::<_, Fault>(words.len()))?
+///     .handle("files.largest", |_: &Context, (dir, n): (String, usize)| Ok::<_, Fault>(vec![dir; n]))?;
+/// # Ok::<(), nape::ApiError>(())
+/// ```
+#[derive(Debug)]
+pub struct Api {
+    pub(crate) namespace: Path,
+    /// What is wrong with the namespace.
+    pub(crate) bad: Option<PathError>,
+    pub(crate) workers: usize,
+    pub(crate) bound: usize,
+    pub(crate) when_full: WhenFull,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// What becomes of a call that finds the queue of its API full. Events are dropped and counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// It is answered as busy, at once.
+    Refuse,
+    /// It waits, and its timeout runs. What waits counts against
+    /// [`Config::served_calls`](crate::Config::served_calls), the bound of all waiting.
+    Wait,
+}
+
+/// What a handler is registered for.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) path: Path,
+    pub(crate) scope: Scope,
+    pub(crate) handler: Handler,
+}
+
+/// Which paths a handler takes.
+#[derive(Clone)]
+pub(crate) enum Scope {
+    /// Its own.
+    Exact,
+    /// Whatever nothing more specific takes, at or below its node.
+    CatchAll,
+    /// Of these, the paths for which the predicate holds.
+    CatchSome(Arc<dyn Fn(&str) -> bool + Send + Sync>),
+}
+
+impl Api {
+    /// An API without handlers under `namespace`, which may have dots; the empty one is the root.
+    ///
+    /// A namespace that cannot be one is an error of the first handler that is added, and of attaching.
+    pub fn new(namespace: &str) -> Api {
+        let (namespace, bad) = match Path::new(namespace) {
+            Ok(namespace) => (namespace, None),
+            Err(PathError::Empty) => (Path::root(), None),
+            Err(error) => (Path::root(), Some(error)),
+        };
+        let (workers, bound, when_full) = (4, 1024, WhenFull::Refuse);
+        Api { namespace, bad, workers, bound, when_full, entries: Vec::new() }
+    }
+
+    /// How many handlers may run at once: 4 by default. Threads are started as they are needed.
+    pub fn workers(mut self, workers: usize) -> Api {
+        self.workers = workers.max(1);
+        self
+    }
+
+    /// How many calls and events may wait for a worker, 1,024 by default, and what becomes of those
+    /// beyond; they are refused by default.
+    pub fn queue(mut self, bound: usize, when_full: WhenFull) -> Api {
+        (self.bound, self.when_full) = (bound, when_full);
+        self
+    }
+
+    /// Serves calls and events to `path`, below the namespace, with a function of one owned value. Take
+    /// a tuple or a struct for several values, and a [`Payload`] for raw bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the path has a handler already, or cannot be one.
+    pub fn handle<A, T, E, F>(self, path: &str, function: F) -> Result<Api, ApiError>
+    where
+        A: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        E: HandlerError,
+        F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
+    {
+        self.add(path, Scope::Exact, Handler::new(function))
+    }
+
+    /// Serves `path` with a function that answers later, by its [`Responder`].
+    ///
+    /// # Errors
+    ///
+    /// When the path has a handler already, or cannot be one.
+    pub fn deferred<A, T, F>(self, path: &str, function: F) -> Result<Api, ApiError>
+    where
+        A: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        F: Fn(Context, A, Responder<T>) + Send + Sync + 'static,
+    {
+        self.add(path, Scope::Exact, Handler::deferred(function))
+    }
+
+    /// Serves whatever nothing more specific takes, at `node` and below it. The handler is told the
+    /// full path by its [`Context`].
+    ///
+    /// # Errors
+    ///
+    /// When the node has a catch-all already, or cannot be a path.
+    pub fn catch_all<F>(self, node: &str, function: F) -> Result<Api, ApiError>
+    where
+        F: Fn(&Context, Payload) -> Result<Payload, Fault> + Send + Sync + 'static,
+    {
+        self.add(node, Scope::CatchAll, Handler::new(function))
+    }
+
+    /// The same for the paths for which `predicate` holds. Several APIs may have one at the same node;
+    /// a call that more than one of them takes is answered as ambiguous.
+    ///
+    /// # Errors
+    ///
+    /// When the node cannot be a path.
+    pub fn catch_some<P, F>(self, node: &str, predicate: P, function: F) -> Result<Api, ApiError>
+    where
+        P: Fn(&str) -> bool + Send + Sync + 'static,
+        F: Fn(&Context, Payload) -> Result<Payload, Fault> + Send + Sync + 'static,
+    {
+        self.add(node, Scope::CatchSome(Arc::new(predicate)), Handler::new(function))
+    }
+
+    /// Serves whatever else comes under the namespace: its catch-all.
+    ///
+    /// # Errors
+    ///
+    /// When there is one already.
+    pub fn otherwise<F>(self, function: F) -> Result<Api, ApiError>
+    where
+        F: Fn(&Context, Payload) -> Result<Payload, Fault> + Send + Sync + 'static,
+    {
+        self.catch_all("", function)
+    }
+
+    /// Takes over the handlers of `child`, whose namespace is put below this one. Its workers and its
+    /// queue are those of this API.
+    ///
+    /// # Errors
+    ///
+    /// When a path has a handler already, or becomes too long.
+    pub fn nest(mut self, child: Api) -> Result<Api, ApiError> {
+        for entry in child.entries {
+            self = self.add(entry.path.as_str(), entry.scope, entry.handler)?;
+        }
+        Ok(self)
+    }
+
+    fn add(mut self, path: &str, scope: Scope, handler: Handler) -> Result<Api, ApiError> {
+        if let Some(error) = &self.bad {
+            return Err(error.clone().into());
+        }
+        if path.is_empty() && matches!(scope, Scope::Exact) && self.namespace.is_root() {
+            return Err(PathError::Empty.into());
+        }
+        let path = self.namespace.join(path)?;
+        let taken = |entry: &Entry| entry.path == path && entry.scope.excludes(&scope);
+        if self.entries.iter().any(taken) {
+            return Err(ApiError::Taken { path });
+        }
+        self.entries.push(Entry { path, scope, handler });
+        Ok(self)
+    }
+}
+
+impl Scope {
+    /// Whether the two cannot stand at the same path.
+    pub(crate) fn excludes(&self, other: &Scope) -> bool {
+        matches!((self, other), (Scope::Exact, Scope::Exact) | (Scope::CatchAll, Scope::CatchAll))
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Scope::Exact => "Exact",
+            Scope::CatchAll => "CatchAll",
+            Scope::CatchSome(_) => "CatchSome",
+        })
+    }
+}

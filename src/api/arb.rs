@@ -1,0 +1,321 @@
+//! The arbitrator: several APIs on one wire, and who owns which path.
+
+use std::fmt;
+
+use rustc_hash::FxHashMap;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    Api, Context, Handler, HandlerError,
+    api::Scope,
+    task::{Pool, Target},
+};
+use crate::{
+    error::{ApiError, Rejection},
+    sync::{Arc, RwLock},
+    wire::{Path, PathError, parents},
+    workers::Lane,
+};
+
+/// The APIs of one side, by the paths that they own. Cheap to clone; every clone is the same one.
+#[derive(Clone, Debug, Default)]
+pub struct ApiArb(Arc<RwLock<Routes>>);
+
+#[derive(Debug, Default)]
+struct Routes {
+    exact: FxHashMap<Path, Target>,
+    catch_all: FxHashMap<Path, Target>,
+    catch_some: FxHashMap<Path, Vec<(Scope, Target)>>,
+}
+
+/// One handler that is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listed {
+    /// Its full path; for a catch-all, its node.
+    pub path: Path,
+    /// The namespace of the API that owns it.
+    pub owner: Path,
+    /// Whether it takes whatever nothing more specific takes.
+    pub catch_all: bool,
+}
+
+/// An API that is served. Dropping this changes nothing; [`Attached::detach`] ends it.
+#[derive(Clone)]
+pub struct Attached {
+    arb: ApiArb,
+    pool: Arc<Pool>,
+}
+
+/// What a path leads to.
+pub(crate) enum Route {
+    Target(Target),
+    /// A choice that needs the users' predicates.
+    Choice(Vec<(Scope, Target)>),
+    Nothing,
+}
+
+impl ApiArb {
+    /// Serves an API, all of it or nothing.
+    ///
+    /// # Errors
+    ///
+    /// When another API owns one of its paths.
+    pub fn attach(&self, api: Api) -> Result<Attached, ApiError> {
+        if let Some(error) = api.bad {
+            return Err(error.into());
+        }
+        let pool = Arc::new(Pool {
+            namespace: api.namespace,
+            lane: Lane::new(api.workers),
+            bound: api.bound,
+            when_full: api.when_full,
+        });
+        let mut routes = self.0.write();
+        for entry in &api.entries {
+            if let Some(owner) = routes.owner(&entry.path, &entry.scope) {
+                return Err(ApiError::Claimed { path: entry.path.clone(), owner });
+            }
+        }
+        for entry in api.entries {
+            routes.insert(entry.path, entry.scope, Target::new(entry.handler, &pool));
+        }
+        drop(routes);
+        Ok(Attached { arb: self.clone(), pool })
+    }
+
+    /// The namespace of the API that owns `path` itself; `None` if none does.
+    pub fn owner_of(&self, path: &str) -> Option<Path> {
+        let routes = self.0.read();
+        let target = routes.exact.get(path).or_else(|| routes.catch_all.get(path));
+        target.map(|target| target.pool.namespace.clone())
+    }
+
+    /// Everything that is served, in the order of the paths.
+    pub fn list(&self) -> Vec<Listed> {
+        let routes = self.0.read();
+        let listed = |path: &Path, target: &Target, catch_all| Listed {
+            path: path.clone(),
+            owner: target.pool.namespace.clone(),
+            catch_all,
+        };
+        let exact = routes.exact.iter().map(|(path, target)| listed(path, target, false));
+        let catch_all = routes.catch_all.iter().map(|(path, target)| listed(path, target, true));
+        let some = routes.catch_some.iter().flat_map(|(path, all)| all.iter().map(move |(_, t)| (path, t)));
+        let some = some.map(|(path, target)| listed(path, target, true));
+        let mut all: Vec<_> = exact.chain(catch_all).chain(some).collect();
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        all
+    }
+
+    /// Where a call to `path` goes: the handler of the path, else the nearest catch-all at or above it.
+    pub(crate) fn route(&self, path: &Path) -> Route {
+        let routes = self.0.read();
+        if let Some(target) = routes.exact.get(path) {
+            return Route::Target(target.clone());
+        }
+        if routes.catch_all.is_empty() && routes.catch_some.is_empty() {
+            return Route::Nothing;
+        }
+        routes.catcher(path.as_str())
+    }
+}
+
+impl Routes {
+    fn catcher(&self, path: &str) -> Route {
+        let mut choice = Vec::new();
+        for node in std::iter::once(path).chain(parents(path)) {
+            choice.extend(self.catch_some.get(node).into_iter().flatten().cloned());
+            if let Some(target) = self.catch_all.get(node) {
+                if choice.is_empty() {
+                    return Route::Target(target.clone());
+                }
+                choice.push((Scope::CatchAll, target.clone()));
+                break;
+            }
+        }
+        if choice.is_empty() { Route::Nothing } else { Route::Choice(choice) }
+    }
+
+    /// Who has what a handler of this scope at `path` would need.
+    fn owner(&self, path: &Path, scope: &Scope) -> Option<Path> {
+        let target = match scope {
+            Scope::Exact => self.exact.get(path),
+            Scope::CatchAll => self.catch_all.get(path),
+            Scope::CatchSome(_) => None,
+        };
+        target.map(|target| target.pool.namespace.clone())
+    }
+
+    fn insert(&mut self, path: Path, scope: Scope, target: Target) {
+        match scope {
+            Scope::Exact => drop(self.exact.insert(path, target)),
+            Scope::CatchAll => drop(self.catch_all.insert(path, target)),
+            Scope::CatchSome(_) => self.catch_some.entry(path).or_default().push((scope, target)),
+        }
+    }
+}
+
+/// Picks one of several catch-alls by their predicates, the nearest first. Runs user code.
+pub(crate) fn choose(choice: Vec<(Scope, Target)>, path: &Path) -> Result<Target, Rejection> {
+    let mut takers = Vec::new();
+    for (scope, target) in choice {
+        match scope {
+            Scope::CatchSome(predicate) if predicate(path.as_str()) => takers.push(target),
+            Scope::CatchSome(_) => {}
+            _ if takers.is_empty() => takers.push(target),
+            _ => {}
+        }
+    }
+    match (takers.pop(), takers.len()) {
+        (Some(target), 0) => Ok(target),
+        (Some(_), others) => Err(Rejection::Ambiguous {
+            path: path.clone(),
+            count: u32::try_from(others + 1).unwrap_or(u32::MAX),
+        }),
+        (None, _) => Err(Rejection::NoHandler { path: path.clone() }),
+    }
+}
+
+impl Attached {
+    /// Adds a handler while the API is served.
+    ///
+    /// # Errors
+    ///
+    /// When the path has a handler already, of this API or of another, or cannot be one.
+    pub fn handle<A, T, E, F>(&self, path: &str, function: F) -> Result<(), ApiError>
+    where
+        A: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        E: HandlerError,
+        F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
+    {
+        self.add(path, Handler::new(function))
+    }
+
+    /// The same for a handler that is one already: a deferred one, or one that was taken away.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Attached::handle`].
+    pub fn add(&self, path: &str, handler: Handler) -> Result<(), ApiError> {
+        let path = self.full_path(path)?;
+        let mut routes = self.arb.0.write();
+        match routes.owner(&path, &Scope::Exact) {
+            Some(owner) if owner == self.pool.namespace => Err(ApiError::Taken { path }),
+            Some(owner) => Err(ApiError::Claimed { path, owner }),
+            None => {
+                routes.insert(path, Scope::Exact, Target::new(handler, &self.pool));
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts another function in the place of a handler: each call runs the old one or the new one, and
+    /// none is lost. Gives the old one back.
+    ///
+    /// # Errors
+    ///
+    /// When this API has no handler there.
+    pub fn replace<A, T, E, F>(&self, path: &str, function: F) -> Result<Handler, ApiError>
+    where
+        A: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        E: HandlerError,
+        F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
+    {
+        self.replace_with(path, Handler::new(function))
+    }
+
+    /// The same for a handler that is one already.
+    ///
+    /// # Errors
+    ///
+    /// When this API has no handler there.
+    pub fn replace_with(&self, path: &str, handler: Handler) -> Result<Handler, ApiError> {
+        let path = self.full_path(path)?;
+        let mut routes = self.arb.0.write();
+        let target = routes.exact.get_mut(&path).filter(|target| Arc::ptr_eq(&target.pool, &self.pool));
+        let target = target.ok_or(ApiError::Missing { path })?;
+        Ok(std::mem::replace(target, Target::new(handler, &self.pool)).handler)
+    }
+
+    /// Puts another function in the place of a catch-all, or adds one.
+    ///
+    /// # Errors
+    ///
+    /// When another API has the catch-all of this node.
+    pub fn replace_catch_all<F>(&self, node: &str, function: F) -> Result<Option<Handler>, ApiError>
+    where
+        F: Fn(&Context, crate::wire::Payload) -> Result<crate::wire::Payload, crate::wire::Fault>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let path = self.pool.namespace.join(node)?;
+        let mut routes = self.arb.0.write();
+        if let Some(target) = routes.catch_all.get(&path)
+            && !Arc::ptr_eq(&target.pool, &self.pool)
+        {
+            let owner = target.pool.namespace.clone();
+            return Err(ApiError::Claimed { path, owner });
+        }
+        let target = Target::new(Handler::new(function), &self.pool);
+        Ok(routes.catch_all.insert(path, target).map(|old| old.handler))
+    }
+
+    /// Takes a handler away: later calls find none, those that wait or run go on. Gives it back.
+    ///
+    /// # Errors
+    ///
+    /// When this API has no handler there.
+    pub fn remove(&self, path: &str) -> Result<Handler, ApiError> {
+        let path = self.full_path(path)?;
+        let mut routes = self.arb.0.write();
+        match routes.exact.get(&path) {
+            Some(target) if Arc::ptr_eq(&target.pool, &self.pool) => {}
+            _ => return Err(ApiError::Missing { path }),
+        }
+        routes.exact.remove(&path).map(|target| target.handler).ok_or(ApiError::Missing { path })
+    }
+
+    /// Serves the API no longer. What waits for a worker is answered as if it had come later, without a
+    /// handler; what runs goes on. Idempotent.
+    pub fn detach(&self) {
+        let mine = |target: &Target| Arc::ptr_eq(&target.pool, &self.pool);
+        let mut routes = self.arb.0.write();
+        routes.exact.retain(|_, target| !mine(target));
+        routes.catch_all.retain(|_, target| !mine(target));
+        for catchers in routes.catch_some.values_mut() {
+            catchers.retain(|(_, target)| !mine(target));
+        }
+        routes.catch_some.retain(|_, catchers| !catchers.is_empty());
+        drop(routes);
+        for task in self.pool.lane.close() {
+            task.refuse_as_unknown();
+        }
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &Path {
+        &self.pool.namespace
+    }
+
+    /// How many of its handlers run, and how many calls wait for a worker.
+    pub fn depth(&self) -> (usize, usize) {
+        self.pool.lane.depth()
+    }
+
+    fn full_path(&self, path: &str) -> Result<Path, ApiError> {
+        match self.pool.namespace.join(path)? {
+            path if path.is_root() => Err(PathError::Empty.into()),
+            path => Ok(path),
+        }
+    }
+}
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attached").field("namespace", &self.pool.namespace).finish_non_exhaustive()
+    }
+}

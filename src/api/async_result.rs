@@ -1,0 +1,157 @@
+//! The handle of a started call.
+
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Receiver;
+use serde::de::DeserializeOwned;
+
+use super::action::{check_may_block, decode};
+use crate::{
+    error::{CallError, Misuse},
+    link::{Slot, Started},
+    sync::Arc,
+    wire::{Path, TransactionId},
+};
+
+/// A call that is under way. Poll it, wait for it, or await it: it is a [`Future`] for any executor.
+///
+/// The result is handed out once. Dropping the handle cancels the call, unless it was started to
+/// [release a semaphore](crate::Action::releasing).
+#[must_use = "dropping it cancels the call"]
+pub struct AsyncResult<T> {
+    started: Started,
+    slot: Arc<Slot>,
+    cancels: bool,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> AsyncResult<T> {
+    pub(crate) fn new(started: Started, slot: Arc<Slot>, cancels: bool) -> AsyncResult<T> {
+        AsyncResult { started, slot, cancels, value: PhantomData }
+    }
+
+    /// Whether the call has ended, with a value or without. Does not block.
+    pub fn is_done(&self) -> bool {
+        if !self.slot.is_done() && self.slot.deadline.is_some_and(|at| at <= Instant::now()) {
+            self.started.link.expire(self.started.id);
+        }
+        self.slot.is_done()
+    }
+
+    /// How long the call took, or has taken so far.
+    pub fn elapsed(&self) -> Duration {
+        self.slot.elapsed(Instant::now())
+    }
+
+    /// What was called.
+    pub fn path(&self) -> &Path {
+        &self.slot.path
+    }
+
+    /// The name of the call on its link.
+    pub fn transaction(&self) -> TransactionId {
+        self.started.id
+    }
+
+    /// Ends the call as cancelled, unless it has ended. The handler's token fires. Does not block.
+    pub fn cancel(&self) {
+        self.started.link.cancel(self.started.id);
+    }
+
+    /// A channel that gets one message when the call has ended, for a
+    /// [`Select`](crossbeam_channel::Select) beside other channels.
+    pub fn ready(&self) -> Receiver<()> {
+        self.slot.ready()
+    }
+}
+
+impl<T: DeserializeOwned + 'static> AsyncResult<T> {
+    /// Waits for the end of the call.
+    ///
+    /// Blocks the calling thread. The wait ends with the reply, the call's own deadline, or the closing
+    /// of the link, whichever comes first.
+    ///
+    /// # Errors
+    ///
+    /// Whatever a call can end in; [`Misuse::Taken`] when the result was handed out before.
+    pub fn wait(mut self) -> Result<T, CallError> {
+        check_may_block()?;
+        self.block(self.slot.deadline);
+        if !self.slot.is_done() {
+            self.started.link.expire(self.started.id);
+            self.slot.settle();
+        }
+        self.take()
+    }
+
+    /// Waits for the end of the call, for at most `limit`; `None` means that it has not come yet, and
+    /// leaves the call alone.
+    ///
+    /// Blocks the calling thread. The wait ends with the reply, the limit, the call's own deadline, or
+    /// the closing of the link, whichever comes first; a reply that is already here always wins.
+    ///
+    /// # Errors
+    ///
+    /// The call's own end, once: [`CallError::TimedOut`] is the call's deadline, not `limit`.
+    pub fn wait_timeout(&mut self, limit: Duration) -> Result<Option<T>, CallError> {
+        check_may_block()?;
+        let limit = Instant::now().checked_add(limit);
+        self.block(limit.into_iter().chain(self.slot.deadline).min());
+        self.try_wait()
+    }
+
+    /// The end of the call if it is here; `None` means that it has not come yet. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// The call's own end, once.
+    pub fn try_wait(&mut self) -> Result<Option<T>, CallError> {
+        if self.is_done() { self.take().map(Some) } else { Ok(None) }
+    }
+
+    fn block(&self, limit: Option<Instant>) {
+        self.started.link.wait(&self.slot, limit);
+    }
+
+    fn take(&mut self) -> Result<T, CallError> {
+        let taken = || CallError::from(Misuse::Taken { path: self.slot.path.clone() });
+        decode(&self.started.link, self.slot.take().ok_or_else(taken)?)
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Future for AsyncResult<T> {
+    type Output = Result<T, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        let waker: &Waker = cx.waker();
+        if !self.is_done() && self.slot.set_waker(waker) {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.take())
+    }
+}
+
+impl<T> Drop for AsyncResult<T> {
+    fn drop(&mut self) {
+        if self.cancels && !self.slot.is_done() {
+            self.cancel();
+        }
+    }
+}
+
+impl<T> fmt::Debug for AsyncResult<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncResult")
+            .field("path", self.path())
+            .field("transaction", &self.started.id)
+            .field("done", &self.slot.is_done())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,249 @@
+//! What Head and Neck are built on: the APIs of this side, and the link to the other.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Api, ApiArb, ApiHandle, Attached, Context, Handler, Report,
+    arb::{Route, choose},
+    hooks::Hooks,
+};
+use crate::{
+    config::Config,
+    counters::{Counters, Tally},
+    error::{ApiError, CallError, CloseReason, Rejection},
+    link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState},
+    sync::{Arc, RwLock, Weak},
+    wire::{Fault, Path, Payload, Side},
+    workers::contain,
+};
+
+/// One side: what it serves, and how it calls the other. A [`Head`](crate::Head) and a
+/// [`Neck`](crate::Neck) are one, and hand it out. Cheap to clone; every clone is the same one.
+///
+/// It does not keep the link alive: that is up to the Head or the Neck, and once they are gone every
+/// call ends with [`CallError::Closed`].
+#[derive(Clone)]
+pub struct Endpoint(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    weak: Weak<Inner>,
+    pub(crate) side: Side,
+    pub(crate) config: Config,
+    arb: ApiArb,
+    hooks: Hooks,
+    tally: Arc<Tally>,
+    link: RwLock<Option<Arc<Link>>>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(side: Side, config: Config) -> Endpoint {
+        Endpoint(Arc::new_cyclic(|weak| Inner {
+            weak: weak.clone(),
+            side,
+            config,
+            arb: ApiArb::default(),
+            hooks: Hooks::default(),
+            tally: Arc::default(),
+            link: RwLock::new(None),
+        }))
+    }
+
+    /// What a link of this endpoint is made of.
+    pub(crate) fn link_parts(&self) -> LinkParts {
+        LinkParts {
+            side: self.0.side,
+            config: self.0.config.clone(),
+            dispatch: self.0.clone(),
+            tally: self.0.tally.clone(),
+        }
+    }
+
+    /// Puts a link behind every handle of this endpoint.
+    pub(crate) fn connect(&self, link: &Arc<Link>) {
+        *self.0.link.write() = Some(link.clone());
+    }
+
+    /// The other side's APIs at and below `path`; the empty path is the root. Nothing is sent: whether
+    /// anything handles a path shows when it is called.
+    pub fn api(&self, path: &str) -> ApiHandle {
+        ApiHandle::new(self.0.clone(), path)
+    }
+
+    /// Serves an API to the other side, from now on.
+    ///
+    /// # Errors
+    ///
+    /// When another API owns one of its paths; then nothing of it is served.
+    pub fn attach(&self, api: Api) -> Result<Attached, ApiError> {
+        self.0.arb.attach(api)
+    }
+
+    /// What is served here, and by whom.
+    pub fn arb(&self) -> &ApiArb {
+        &self.0.arb
+    }
+
+    /// Calls `listener` with every state of the link, once each and in order; with those that it has
+    /// been in already, too. It runs on a thread of the link, and must not make blocking calls.
+    pub fn on_state(&self, listener: impl Fn(LinkState) + Send + Sync + 'static) {
+        self.0.hooks.add_listener(Arc::new(listener), self.0.link.read().as_ref());
+    }
+
+    /// Calls `hook` with what no caller is told about. It runs on a thread of the link, one report at a
+    /// time. A second hook takes the place of the first.
+    pub fn on_error(&self, hook: impl Fn(&Report) + Send + Sync + 'static) {
+        self.0.hooks.set_error_hook(Arc::new(hook));
+    }
+
+    /// Serves every call and event that no API takes. A second one takes the place of the first.
+    pub fn on_unhandled<F>(&self, function: F)
+    where
+        F: Fn(&Context, Payload) -> Result<Payload, Fault> + Send + Sync + 'static,
+    {
+        *self.0.hooks.unhandled.write() = Some(Handler::new(function));
+    }
+
+    /// What this side has counted so far.
+    pub fn counters(&self) -> Counters {
+        self.0.tally.read()
+    }
+
+    /// How many calls of this side are under way, and how many of the other side are served.
+    pub fn under_way(&self) -> (usize, usize) {
+        self.0.link().map_or((0, 0), |link| link.under_way())
+    }
+
+    /// The state of the link.
+    pub fn state(&self) -> LinkState {
+        self.0.link().map_or(LinkState::Starting, |link| link.stage())
+    }
+
+    /// Why the link is over; `None` while it is not.
+    pub fn close_reason(&self) -> Option<Arc<CloseReason>> {
+        self.0.link().and_then(|link| link.close_reason())
+    }
+
+    /// How many threads of the link there are now, the keeper of its clock not counted.
+    pub fn n_threads(&self) -> usize {
+        self.0.link().map_or(0, |link| link.n_threads())
+    }
+
+    /// Blocks until both sides take calls or the link is over, for at most `limit`. Says which state it
+    /// is in then.
+    pub fn wait_open(&self, limit: Duration) -> LinkState {
+        let deadline = Instant::now().checked_add(limit);
+        self.0.link().map_or(LinkState::Starting, |link| link.wait_open(deadline))
+    }
+}
+
+impl Inner {
+    pub(crate) fn link(&self) -> Option<Arc<Link>> {
+        self.link.read().clone()
+    }
+
+    pub(crate) fn report(&self, link: &Link, report: Report) {
+        self.hooks.report(link, || report);
+    }
+
+    pub(crate) fn count_ignored(&self) {
+        self.tally.ignored_errors.up();
+    }
+
+    /// Counts and reports an event that is not handled.
+    pub(crate) fn drop_event(&self, link: &Link, path: &Path, error: CallError) {
+        self.tally.events_dropped.up();
+        self.hooks.report(link, || Report::EventDropped { path: path.clone(), error });
+    }
+
+    /// What becomes of a call or an event that no API takes.
+    fn unhandled(self: &Arc<Inner>, link: &Arc<Link>, incoming: Incoming, why: Rejection) -> Option<Errand> {
+        let handler = self.hooks.unhandled.read().clone();
+        let Some(handler) = handler.filter(|_| matches!(why, Rejection::NoHandler { .. })) else {
+            match incoming.id {
+                Some(id) => {
+                    self.tally.unhandled.up();
+                    link.fail(id, why.into());
+                }
+                None => self.drop_event(link, &incoming.path, why.into()),
+            }
+            return None;
+        };
+        let context = Context::new(&incoming, link, self);
+        let job = move || {
+            if let Err(error) = handler.run(&context, incoming.payload) {
+                context.link.tally().events_failed.up();
+                let report = Report::EventFailed { path: context.path.clone(), error };
+                context.endpoint.report(&context.link, report);
+            }
+        };
+        Some(Errand { job: Box::new(job), slow: true })
+    }
+
+    /// Asks the predicates which of several catch-alls takes a call, on a thread that may run user code.
+    fn decide(
+        self: &Arc<Inner>,
+        link: &Arc<Link>,
+        incoming: Incoming,
+        choice: impl FnOnce(&Path) -> Result<super::task::Target, Rejection> + Send + 'static,
+        nested: bool,
+    ) -> Errand {
+        let (inner, link) = (self.clone(), link.clone());
+        let job = move || {
+            let decided = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| choice(&incoming.path)));
+            let unknown = || Err(Rejection::NoHandler { path: incoming.path.clone() });
+            let errand = match decided.unwrap_or_else(|_| unknown()) {
+                Ok(target) => target.admit(incoming, &link, &inner, nested),
+                Err(why) => inner.unhandled(&link, incoming, why),
+            };
+            errand.into_iter().for_each(|errand| contain(errand.job));
+        };
+        Errand { job: Box::new(job), slow: true }
+    }
+}
+
+impl Dispatch for Inner {
+    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, nested: bool) -> Option<Errand> {
+        let inner = self.weak.upgrade()?;
+        match incoming.id {
+            Some(_) => self.tally.calls_served.up(),
+            None => self.tally.events_served.up(),
+        }
+        match self.arb.route(&incoming.path) {
+            Route::Target(target) => target.admit(incoming, link, &inner, nested),
+            Route::Choice(choice) => {
+                Some(inner.decide(link, incoming, move |path| choose(choice, path), nested))
+            }
+            Route::Nothing => {
+                let why = Rejection::NoHandler { path: incoming.path.clone() };
+                inner.unhandled(link, incoming, why)
+            }
+        }
+    }
+
+    fn changed(&self, link: &Arc<Link>, state: LinkState) {
+        self.hooks.changed(link, state);
+    }
+
+    fn callback_panicked(&self, link: &Arc<Link>, text: String) {
+        self.hooks.report(link, || Report::CallbackPanicked { text });
+    }
+
+    fn late_reply(&self, link: &Arc<Link>) {
+        self.hooks.report(link, || Report::LateReply);
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("side", &self.0.side).field("state", &self.state()).finish()
+    }
+}

@@ -1,0 +1,175 @@
+//! Functions over typed arguments as one kind of value, and what happens when they fail.
+
+use std::{any::type_name, fmt, marker::PhantomData, panic::AssertUnwindSafe, panic::catch_unwind};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Context, Responder};
+use crate::{
+    error::{CallError, Rejection},
+    link::{Current, Place, within},
+    sync::Arc,
+    wire::{Fault, FaultKind, Payload},
+    workers::{forget_panic, panic_text},
+};
+
+/// What a handler may return as its error: a [`Fault`], or any error that can be serialized, which
+/// then arrives typed.
+pub trait HandlerError: Send + 'static {
+    /// The error as it travels.
+    fn into_fault(self) -> Fault;
+}
+
+impl HandlerError for Fault {
+    fn into_fault(self) -> Fault {
+        self
+    }
+}
+
+impl<E> HandlerError for E
+where
+    E: Serialize + DeserializeOwned + fmt::Display + Send + 'static,
+{
+    fn into_fault(self) -> Fault {
+        Fault::from_typed(&self)
+    }
+}
+
+/// A handler, whatever its types. [`Attached::replace`](crate::Attached::replace) and
+/// [`Attached::remove`](crate::Attached::remove) give the old one back as this.
+#[derive(Clone)]
+pub struct Handler(pub(crate) Arc<dyn Serve>);
+
+/// Serves one call or event: decodes, runs, answers. May panic where user code does.
+pub(crate) trait Serve: Send + Sync {
+    fn serve(&self, context: &Context, payload: Payload) -> Served;
+}
+
+/// What came of it.
+pub(crate) enum Served {
+    /// It is answered, or somebody else is going to.
+    Done,
+    /// It has to be answered with this.
+    Failed(CallError),
+}
+
+impl Handler {
+    /// A function of one owned value; take a tuple or a struct for several.
+    pub fn new<A, T, E, F>(function: F) -> Handler
+    where
+        A: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        E: HandlerError,
+        F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
+    {
+        Handler(Arc::new(Function { function, types: PhantomData::<fn(A) -> (T, E)> }))
+    }
+
+    /// A function that answers later, from any thread.
+    pub fn deferred<A, T, F>(function: F) -> Handler
+    where
+        A: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        F: Fn(Context, A, Responder<T>) + Send + Sync + 'static,
+    {
+        Handler(Arc::new(Deferred { function, types: PhantomData::<fn(A) -> T> }))
+    }
+
+    /// Runs the handler for a call or event, contains its panic, and answers whatever is to be
+    /// answered. Gives the failure of an event, and the text of a panic.
+    pub(crate) fn run(&self, context: &Context, payload: Payload) -> Result<(), CallError> {
+        let current = Current {
+            link: context.link.number(),
+            transaction: context.transaction,
+            deadline: context.deadline,
+            place: Place::Handler,
+        };
+        let serve = AssertUnwindSafe(|| within(current, || self.0.serve(context, payload)));
+        let failure = match catch_unwind(serve) {
+            Ok(Served::Done) => return Ok(()),
+            Ok(Served::Failed(error)) => error,
+            Err(panic) => {
+                let text = panic_text(&*panic);
+                forget_panic(panic);
+                context.link.tally().handler_panics.up();
+                Fault::of(FaultKind::Panicked, text, "").into()
+            }
+        };
+        match context.transaction {
+            Some(id) => {
+                context.link.fail(id, failure);
+                Ok(())
+            }
+            None => Err(failure),
+        }
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handler(..)")
+    }
+}
+
+struct Function<F, A, T, E> {
+    function: F,
+    types: PhantomData<fn(A) -> (T, E)>,
+}
+
+impl<A, T, E, F> Serve for Function<F, A, T, E>
+where
+    A: DeserializeOwned + Send + 'static,
+    T: Serialize + Send + 'static,
+    E: HandlerError,
+    F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
+{
+    fn serve(&self, context: &Context, payload: Payload) -> Served {
+        let arguments = match arguments::<A>(context, payload) {
+            Ok(arguments) => arguments,
+            Err(error) => return Served::Failed(error),
+        };
+        match (self.function)(context, arguments) {
+            Ok(value) => {
+                if let Some(id) = context.transaction {
+                    context.link.reply(id, &context.path, value);
+                }
+                Served::Done
+            }
+            Err(error) => Served::Failed(error.into_fault().into()),
+        }
+    }
+}
+
+struct Deferred<F, A, T> {
+    function: F,
+    types: PhantomData<fn(A) -> T>,
+}
+
+impl<A, T, F> Serve for Deferred<F, A, T>
+where
+    A: DeserializeOwned + Send + 'static,
+    T: Serialize + Send + 'static,
+    F: Fn(Context, A, Responder<T>) + Send + Sync + 'static,
+{
+    fn serve(&self, context: &Context, payload: Payload) -> Served {
+        match arguments::<A>(context, payload) {
+            Ok(arguments) => {
+                let responder = Responder::new(context);
+                (self.function)(context.clone(), arguments, responder);
+                Served::Done
+            }
+            Err(error) => Served::Failed(error),
+        }
+    }
+}
+
+fn arguments<A: DeserializeOwned + 'static>(context: &Context, payload: Payload) -> Result<A, CallError> {
+    payload.into_value::<A>(context.link.codec()).map_err(|error| {
+        Rejection::BadArguments {
+            path: context.path.clone(),
+            expected: type_name::<A>().into(),
+            detail: error.text().into(),
+        }
+        .into()
+    })
+}

@@ -1,0 +1,98 @@
+//! What users hear of without having asked: states, failures that no caller sees, and what nobody
+//! handles.
+
+use std::fmt;
+
+use crate::{
+    error::CallError,
+    link::{Link, LinkState},
+    sync::{Arc, Mutex, RwLock},
+    wire::Path,
+};
+
+use super::Handler;
+
+/// Something that no caller is told about.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Report {
+    /// The handler of an event failed or panicked.
+    EventFailed {
+        /// The full path.
+        path: Path,
+        /// How.
+        error: CallError,
+    },
+    /// An event found no handler, or a full queue.
+    EventDropped {
+        /// The full path.
+        path: Path,
+        /// Why.
+        error: CallError,
+    },
+    /// A callback or a listener panicked.
+    CallbackPanicked {
+        /// The text of the panic.
+        text: String,
+    },
+    /// A reply came for a call that had ended, and was dropped.
+    LateReply,
+}
+
+pub(crate) type StateListener = Arc<dyn Fn(LinkState) + Send + Sync>;
+pub(crate) type ErrorHook = Arc<dyn Fn(&Report) + Send + Sync>;
+
+/// Whom an endpoint tells.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    states: Mutex<States>,
+    errors: RwLock<Option<ErrorHook>>,
+    pub(crate) unhandled: RwLock<Option<Handler>>,
+}
+
+#[derive(Default)]
+struct States {
+    listeners: Vec<StateListener>,
+    /// The states that the current link has been in.
+    passed: Vec<LinkState>,
+}
+
+impl Hooks {
+    /// Adds a listener; it is told of the states that the current link has been in already.
+    pub(crate) fn add_listener(&self, listener: StateListener, link: Option<&Arc<Link>>) {
+        let mut states = self.states.lock();
+        states.listeners.push(listener.clone());
+        if let Some(link) = link {
+            for state in states.passed.clone() {
+                let listener = listener.clone();
+                link.run_listener(Box::new(move || listener(state)));
+            }
+        }
+    }
+
+    /// Tells everybody, in order, on a thread of the link.
+    pub(crate) fn changed(&self, link: &Link, state: LinkState) {
+        let mut states = self.states.lock();
+        states.passed.push(state);
+        for listener in states.listeners.clone() {
+            link.run_listener(Box::new(move || listener(state)));
+        }
+    }
+
+    pub(crate) fn set_error_hook(&self, hook: ErrorHook) {
+        *self.errors.write() = Some(hook);
+    }
+
+    /// Tells the error hook, if there is one, on a thread of the link.
+    pub(crate) fn report(&self, link: &Link, report: impl FnOnce() -> Report) {
+        let Some(hook) = self.errors.read().clone() else { return };
+        let report = report();
+        link.run_listener(Box::new(move || hook(&report)));
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hooks(..)")
+    }
+}

@@ -1,0 +1,27 @@
+//! Names to handlers: what is served, who owns which path, and how calls are built.
+//!
+//! Knows links as something to start a call on and to answer one over; knows no transport, frame or
+//! process.
+
+mod action;
+mod api;
+mod arb;
+mod async_result;
+mod context;
+mod endpoint;
+mod handle;
+mod handler;
+mod hooks;
+mod responder;
+mod task;
+
+pub use action::{Action, IgnoringErrors};
+pub use api::{Api, WhenFull};
+pub use arb::{ApiArb, Attached, Listed};
+pub use async_result::AsyncResult;
+pub use context::Context;
+pub use endpoint::Endpoint;
+pub use handle::ApiHandle;
+pub use handler::{Handler, HandlerError};
+pub use hooks::Report;
+pub use responder::Responder;

@@ -1,0 +1,70 @@
+//! Answers a call later, from any thread.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::Serialize;
+
+use super::{Context, HandlerError};
+use crate::{error::CallError, link::CancelToken};
+
+/// Answers one call, once, from any thread. Dropped without an answer, it gives the caller
+/// [`CallError::NoAnswer`].
+#[must_use = "dropping it tells the caller that there is no answer"]
+pub struct Responder<T> {
+    context: Option<Context>,
+    result: PhantomData<fn(T)>,
+}
+
+impl<T: Serialize + Send + 'static> Responder<T> {
+    pub(crate) fn new(context: &Context) -> Responder<T> {
+        Responder { context: Some(context.clone()), result: PhantomData }
+    }
+
+    /// Answers with a value. Does not block. An event takes no answer, and drops it.
+    pub fn answer(mut self, value: T) {
+        if let Some(context) = self.context.take()
+            && let Some(id) = context.transaction
+        {
+            context.link.reply(id, &context.path, value);
+        }
+    }
+
+    /// Answers with a failure. Does not block.
+    pub fn fail<E: HandlerError>(mut self, error: E) {
+        if let Some(context) = self.context.take()
+            && let Some(id) = context.transaction
+        {
+            context.link.fail(id, error.into_fault().into());
+        }
+    }
+
+    /// Answers with what a handler would have returned. Does not block.
+    pub fn respond<E: HandlerError>(self, result: Result<T, E>) {
+        match result {
+            Ok(value) => self.answer(value),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Fires when the caller gives up.
+    pub fn cancel_token(&self) -> Option<&CancelToken> {
+        self.context.as_ref().map(Context::cancel_token)
+    }
+}
+
+impl<T> Drop for Responder<T> {
+    fn drop(&mut self) {
+        if let Some(context) = self.context.take()
+            && let Some(id) = context.transaction
+        {
+            context.link.fail(id, CallError::NoAnswer);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Responder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.context.as_ref().map(|context| &context.path);
+        f.debug_struct("Responder").field("path", &path).finish_non_exhaustive()
+    }
+}

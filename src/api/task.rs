@@ -1,0 +1,148 @@
+//! One call or event on its way through an API's queue to its handler.
+
+use std::time::{Duration, Instant};
+
+use super::{Context, Handler, Report, api::WhenFull, endpoint::Inner};
+use crate::{
+    error::{CallError, Rejection},
+    link::{Errand, Incoming, Link},
+    sync::{Arc, AtomicU64, Ordering},
+    wire::{Path, Payload},
+    workers::{Admission, Lane},
+};
+
+/// The workers and the queue of one API.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) namespace: Path,
+    pub(crate) lane: Lane<Task>,
+    pub(crate) bound: usize,
+    pub(crate) when_full: WhenFull,
+}
+
+/// Where a path leads.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) handler: Handler,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) pace: Arc<Pace>,
+}
+
+/// How long a handler usually runs, for the choice whether somebody else should read meanwhile.
+#[derive(Debug)]
+pub(crate) struct Pace(AtomicU64);
+
+/// A call or an event whose handler is known.
+#[derive(Debug)]
+pub(crate) struct Task {
+    target: Target,
+    context: Context,
+    payload: Payload,
+}
+
+impl Target {
+    pub(crate) fn new(handler: Handler, pool: &Arc<Pool>) -> Target {
+        Target {
+            handler,
+            pool: pool.clone(),
+            pace: Arc::new(Pace(AtomicU64::new(SLOW.as_nanos() as u64 * 2))),
+        }
+    }
+
+    /// Takes a call or an event in. What comes back may be run at once.
+    pub(crate) fn admit(
+        &self,
+        incoming: Incoming,
+        link: &Arc<Link>,
+        endpoint: &Arc<Inner>,
+        nested: bool,
+    ) -> Option<Errand> {
+        let context = Context::new(&incoming, link, endpoint);
+        let task = Task { target: self.clone(), context, payload: incoming.payload };
+        let slow = self.pace.is_slow();
+        if nested {
+            return Some(Errand { job: Box::new(move || task.run()), slow });
+        }
+        let pool = &self.pool;
+        let bound = match pool.when_full {
+            WhenFull::Refuse => pool.bound,
+            // Whatever waits counts against the limit of calls that are served at once.
+            WhenFull::Wait => link.config().served_calls.max(pool.bound),
+        };
+        match pool.lane.admit(task, bound) {
+            Admission::Run(task) => Some(Errand { job: Box::new(move || run_on(task)), slow }),
+            Admission::Queued => None,
+            Admission::Full(task) => {
+                let detail = format!("{bound} calls wait in the queue of {}", task.target.pool.namespace);
+                task.refuse(Rejection::Busy { path: task.context.path.clone(), detail: detail.into() });
+                None
+            }
+            Admission::Closed(task) => {
+                task.refuse_as_unknown();
+                None
+            }
+        }
+    }
+}
+
+/// Runs a task, and those that come to wait in its queue meanwhile.
+fn run_on(first: Task) {
+    let pool = first.target.pool.clone();
+    let mut next = Some(first);
+    while let Some(task) = next {
+        task.run();
+        next = pool.lane.next();
+    }
+}
+
+impl Task {
+    fn run(self) {
+        let Task { target, context, payload } = self;
+        let started = Instant::now();
+        if context.link.close_reason().is_some() && context.transaction.is_some() {
+            return;
+        }
+        if let Some(id) = context.transaction
+            && (context.cancel.is_cancelled() || context.deadline.is_some_and(|at| at <= started))
+        {
+            context.link.tally().expired_in_queue.up();
+            return context.link.fail(id, Rejection::Expired.into());
+        }
+        if let Err(error) = target.handler.run(&context, payload) {
+            context.link.tally().events_failed.up();
+            let report = Report::EventFailed { path: context.path.clone(), error };
+            context.endpoint.report(&context.link, report);
+        }
+        target.pace.note(started.elapsed());
+    }
+
+    /// Answers a call whose API went while it waited.
+    pub(crate) fn refuse_as_unknown(&self) {
+        self.refuse(Rejection::NoHandler { path: self.context.path.clone() });
+    }
+
+    /// Answers a call without running it; an event is dropped and reported.
+    pub(crate) fn refuse(&self, why: Rejection) {
+        let context = &self.context;
+        match context.transaction {
+            Some(id) => context.link.fail(id, why.into()),
+            None => context.endpoint.drop_event(&context.link, &context.path, CallError::Rejected(why)),
+        }
+    }
+}
+
+impl Pace {
+    fn is_slow(&self) -> bool {
+        u128::from(self.0.load(Ordering::Relaxed)) > SLOW.as_nanos()
+    }
+
+    /// A moving average over about the last eight runs.
+    fn note(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX / 16).min(u64::MAX / 16);
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(before - before / 8 + took / 8, Ordering::Relaxed);
+    }
+}
+
+/// Above this, waking another thread to read costs less than the calls that would wait.
+const SLOW: Duration = Duration::from_micros(50);

@@ -1,0 +1,165 @@
+//! How a link gets ready and how it ends: every way to the end is the same few steps, once.
+
+use std::time::{Duration, Instant};
+
+use super::{Core, Link, LinkState, Wiring, flow::Harvest};
+use crate::{
+    error::{CallError, CloseReason, Executed},
+    os::Attendant,
+    sync::Arc,
+};
+
+impl Link {
+    /// Tells the other side that calls may come.
+    pub(crate) fn say_ready(&self) {
+        let mut core = self.core.lock();
+        if core.state.say_ready() {
+            self.flush(core);
+            self.note_ready();
+        }
+    }
+
+    /// Blocks until both sides are ready or the link is over, at most until `deadline`.
+    pub(crate) fn wait_open(&self, deadline: Option<Instant>) -> LinkState {
+        self.wait_for(deadline, |core| core.stage != LinkState::Starting);
+        self.stage()
+    }
+
+    /// Blocks until the other side is ready or the link is over, at most until `deadline`.
+    pub(crate) fn wait_peer_ready(&self, deadline: Option<Instant>) -> bool {
+        self.wait_for(deadline, |core| core.state.peer_is_ready() || core.state.is_closed());
+        let core = self.core.lock();
+        core.state.peer_is_ready() && !core.state.is_closed()
+    }
+
+    /// Blocks until the link is over.
+    pub(crate) fn wait_closed(&self, deadline: Option<Instant>) -> bool {
+        self.wait_for(deadline, |core| core.stage == LinkState::Closed)
+    }
+
+    /// Takes no new calls, waits for those under way, at most until `deadline`, then closes.
+    pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> bool {
+        let mut core = self.core.lock();
+        core.state.go_away();
+        self.flush(core);
+        let quiet = self.wait_for(deadline, |core| core.state.is_quiet() || core.state.is_closed());
+        self.close();
+        quiet
+    }
+
+    /// Ends the link from this side: what is under way fails, events that wait still leave if the
+    /// other side reads within the grace, and the other side is told. Idempotent.
+    pub(crate) fn close(&self) {
+        self.end_calls();
+        let deadline = Instant::now().checked_add(self.config.grace);
+        self.wait_for(deadline, |core| {
+            core.state.is_drained() || core.state.is_closed() || !core.state.peer_is_ready()
+        });
+        self.say_bye(0);
+        self.lose(CloseReason::Local);
+    }
+
+    /// Ends the calls of this side before the link itself.
+    fn end_calls(&self) {
+        let mut core = self.core.lock();
+        if core.state.is_closed() || core.reason.is_some() {
+            return;
+        }
+        core.reason = Some(Arc::new(CloseReason::Local));
+        self.enter(&mut core, LinkState::Disconnected);
+        let (calls, served) = core.state.end_calls();
+        let reason = core.closing_reason();
+        self.flush(core);
+        served.iter().for_each(super::CancelToken::fire);
+        self.fail_all(calls, &reason);
+    }
+
+    /// Sends the last words, if there is room for them.
+    pub(super) fn say_bye(&self, code: u16) {
+        let mut core = self.core.lock();
+        if !core.state.is_closed() {
+            core.state.say_bye(code);
+            self.flush(core);
+        }
+    }
+
+    /// Ends the link for `reason`. The first reason stands.
+    pub(super) fn lose(&self, reason: CloseReason) {
+        let mut core = self.core.lock();
+        let Some(remains) = core.state.close() else { return };
+        if core.reason.is_none() {
+            core.reason = Some(Arc::new(reason));
+            self.enter(&mut core, LinkState::Disconnected);
+        }
+        let reason = core.closing_reason();
+        drop(core);
+        if !matches!(*reason, CloseReason::Local | CloseReason::Peer) {
+            log::warn!("{} link lost: {reason}", self.side);
+        }
+        self.tally.events_unsent.add(remains.unsent_events);
+        remains.served.iter().for_each(super::CancelToken::fire);
+        self.fail_all(remains.calls, &reason);
+        self.enter(&mut self.core.lock(), LinkState::Closed);
+        if let Wiring::Framed(framed) = &self.wiring {
+            // Taken out under its lock and dropped outside of it: this is what the other side sees.
+            let sender = framed.sender.lock().take();
+            drop(sender);
+            framed.role.close();
+            framed.nudge.nudge();
+        }
+        self.crew.stop();
+        self.keeper.stop();
+    }
+
+    fn fail_all(&self, calls: Vec<super::state::Ended<Arc<super::Slot>>>, reason: &Arc<CloseReason>) {
+        let now = Instant::now();
+        for ended in calls {
+            let error = CallError::Closed { reason: reason.clone(), executed: ended.executed };
+            self.complete_now(&ended.waiter, Err(error), now);
+        }
+    }
+
+    /// The other process has ended: what it had sent is delivered, then the link ends.
+    ///
+    /// Whoever reads does both when it comes to the nudge, which stands behind what was sent.
+    pub(crate) fn peer_died(&self, reason: CloseReason) {
+        let Wiring::Framed(framed) = &self.wiring else { return self.lose(reason) };
+        self.core.lock().dying.get_or_insert(reason);
+        framed.nudge.nudge();
+        let Some(mut reader) = framed.role.take() else { return };
+        let mut harvest = Harvest::default();
+        self.drain(&mut reader, &mut harvest);
+        self.finish(harvest);
+    }
+
+    /// What the keeper looked after, if it is still there. Waits for the keeper to end.
+    pub(crate) fn release_attendant(&self) -> Option<Box<dyn Attendant>> {
+        self.keeper.join();
+        self.keeper.take_attendant()
+    }
+
+    /// Waits for the threads of the link to end, for at most `limit`; those still in user code then
+    /// are left behind, and counted. The calling thread is not waited for.
+    pub(crate) fn join(&self, limit: Duration) {
+        self.keeper.join();
+        let left = self.crew.join(limit);
+        if left > 0 {
+            self.tally.threads_left_behind.add(left as u64);
+            log::warn!(
+                "{left} threads named {}-* were still in user code and are left behind",
+                self.config.name
+            );
+        }
+    }
+}
+
+impl Core {
+    /// The error of a call that finds the link closed.
+    pub(super) fn closed(&self, executed: Executed) -> CallError {
+        CallError::Closed { reason: self.closing_reason(), executed }
+    }
+
+    fn closing_reason(&self) -> Arc<CloseReason> {
+        self.reason.clone().unwrap_or_else(|| Arc::new(CloseReason::Local))
+    }
+}

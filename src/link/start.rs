@@ -1,0 +1,233 @@
+//! How calls and events set out, how they end before a reply, and how calls of the other side are
+//! answered.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{
+    Link, Slot, Wiring, current,
+    message::{Cargo, Incoming},
+    state::{Ended, Refusal},
+    token::CancelToken,
+};
+use crate::{
+    error::{CallError, Executed, Misuse, Rejection},
+    sync::Arc,
+    wire::{CallHead, EventHead, Fault, HEADER_LEN, Kind, MAX_ENVELOPE, Path, Payload, TransactionId},
+};
+
+/// What is known of a call before it sets out, besides its arguments.
+pub(crate) struct CallPlan {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) attempt: u32,
+    /// The calling thread is going to block for it.
+    pub(crate) blocking: bool,
+}
+
+/// A call that has set out.
+#[derive(Clone, Debug)]
+pub(crate) struct Started {
+    pub(crate) link: Arc<Link>,
+    pub(crate) id: TransactionId,
+}
+
+impl Link {
+    /// Sends a call, or queues it. Does not block.
+    pub(crate) fn start<A>(self: &Arc<Link>, plan: &CallPlan, arguments: A) -> Result<Started, CallError>
+    where
+        A: Serialize + Send + 'static,
+    {
+        let slot = &plan.slot;
+        let cargo = self.pack_call(slot, plan.attempt, arguments)?;
+        let watched = !plan.blocking || !self.wakes_at_deadlines();
+        let timer = slot.deadline.filter(|_| watched);
+        let mut core = self.core.lock();
+        let began = core.state.begin_call(slot.clone(), timer, cargo, plan.blocking);
+        let id = began.map_err(|refusal| core.refused(&slot.path, refusal))?;
+        let wake = timer.is_some_and(|at| self.arm(&mut core, at));
+        self.tally.calls.up();
+        self.flush(core);
+        if wake {
+            self.wake_keeper();
+        }
+        Ok(Started { link: self.clone(), id })
+    }
+
+    /// Sends an event, or queues it. Does not block.
+    pub(crate) fn fire<A>(&self, path: &Path, arguments: A) -> Result<(), CallError>
+    where
+        A: Serialize + Send + 'static,
+    {
+        let cargo = match &self.wiring {
+            Wiring::Direct(_) => Cargo::Moved(Box::new(Incoming {
+                id: None,
+                path: path.clone(),
+                parent: None,
+                deadline: None,
+                attempt: 0,
+                payload: Payload::moved(arguments),
+                cancel: CancelToken::default(),
+            })),
+            Wiring::Framed(_) => {
+                self.pack(path, &arguments, |out| EventHead { path: path.as_str() }.write(out))?
+            }
+        };
+        let mut core = self.core.lock();
+        if let Err(refusal) = core.state.begin_event(cargo) {
+            self.tally.events_unsent.up();
+            return Err(core.refused(path, refusal));
+        }
+        self.tally.events_sent.up();
+        self.flush(core);
+        Ok(())
+    }
+
+    fn pack_call<A>(&self, slot: &Slot, attempt: u32, arguments: A) -> Result<Cargo, CallError>
+    where
+        A: Serialize + Send + 'static,
+    {
+        let parent = current().filter(|current| current.link == self.number());
+        let parent = parent.and_then(|current| current.transaction);
+        let path = &slot.path;
+        match &self.wiring {
+            Wiring::Direct(_) => Ok(Cargo::Moved(Box::new(Incoming {
+                id: None,
+                path: path.clone(),
+                parent,
+                deadline: slot.deadline,
+                attempt,
+                payload: Payload::moved(arguments),
+                cancel: CancelToken::default(),
+            }))),
+            Wiring::Framed(_) => {
+                let left = |at: Instant| at.saturating_duration_since(slot.started);
+                let remaining = slot.deadline.map(|at| micros_up(left(at)));
+                let head = CallHead { parent, remaining, attempt, path: path.as_str() };
+                self.pack(path, &arguments, |out| head.write(out))
+            }
+        }
+    }
+
+    fn pack<A: Serialize + 'static>(
+        &self,
+        path: &Path,
+        arguments: &A,
+        head: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Cargo, CallError> {
+        let mut buffer = Vec::with_capacity(HEADER_LEN + MAX_ENVELOPE);
+        buffer.resize(HEADER_LEN, 0);
+        head(&mut buffer);
+        Payload::write(arguments, self.codec(), &mut buffer)
+            .map_err(|error| Misuse::Encode { path: path.clone(), detail: error.text().into() })?;
+        let (size, limit) = (buffer.len() - HEADER_LEN, self.config.message_limit);
+        if size > limit {
+            return Err(Rejection::TooLarge { size: size as u64, limit: limit as u64 }.into());
+        }
+        Ok(Cargo::Bytes(buffer))
+    }
+
+    fn wakes_at_deadlines(&self) -> bool {
+        match &self.wiring {
+            Wiring::Framed(framed) => framed.wakes_at_deadlines,
+            Wiring::Direct(_) => true,
+        }
+    }
+
+    // Ends of our own making.
+
+    /// Ends a call whose deadline has passed, unless it has ended.
+    pub(crate) fn expire(&self, id: TransactionId) {
+        if let Some(ended) = self.abandon(id) {
+            self.time_out(ended, Instant::now());
+        }
+    }
+
+    /// Ends a call for which nobody waits any more, unless it has ended.
+    pub(crate) fn cancel(&self, id: TransactionId) {
+        if let Some(ended) = self.abandon(id) {
+            self.complete_now(&ended.waiter, Err(CallError::Cancelled), Instant::now());
+        }
+    }
+
+    fn abandon(&self, id: TransactionId) -> Option<Ended<Arc<Slot>>> {
+        let mut core = self.core.lock();
+        let ended = core.state.cancel_call(id);
+        self.flush(core);
+        ended
+    }
+
+    pub(super) fn time_out(&self, ended: Ended<Arc<Slot>>, now: Instant) {
+        let slot = ended.waiter;
+        let after = now.saturating_duration_since(slot.started);
+        let error = CallError::TimedOut { path: slot.path.clone(), after, executed: ended.executed };
+        self.complete_now(&slot, Err(error), now);
+    }
+
+    // Answers.
+
+    /// Answers a call of the other side with a value. Nobody may wait for it any more.
+    pub(crate) fn reply<T>(&self, id: TransactionId, path: &Path, value: T)
+    where
+        T: Serialize + Send + 'static,
+    {
+        if matches!(self.wiring, Wiring::Direct(_)) {
+            return self.reply_direct(id, Ok(Payload::moved(value)));
+        }
+        let mut buffer = Vec::with_capacity(HEADER_LEN + REPLY_ROOM);
+        buffer.resize(HEADER_LEN, 0);
+        if let Err(error) = Payload::write(&value, self.codec(), &mut buffer) {
+            return self
+                .fail(id, Fault::new(format!("the result of {path} does not encode: {error}")).into());
+        }
+        let (size, limit) = (buffer.len() - HEADER_LEN, self.config.message_limit);
+        if size > limit {
+            let text = format!("the result of {path} has {size} bytes, over the limit of {limit}");
+            return self.fail(id, Fault::new(text).into());
+        }
+        self.answer(id, Kind::Reply, buffer);
+    }
+
+    /// Answers a call of the other side with a failure.
+    pub(crate) fn fail(&self, id: TransactionId, error: CallError) {
+        if matches!(self.wiring, Wiring::Direct(_)) {
+            return self.reply_direct(id, Err(error));
+        }
+        let mut buffer = vec![0; HEADER_LEN];
+        error.to_record().write(&mut buffer);
+        self.answer(id, Kind::Fault, buffer);
+    }
+
+    fn answer(&self, id: TransactionId, kind: Kind, buffer: Vec<u8>) {
+        let mut core = self.core.lock();
+        if core.state.finish_served(id) {
+            core.state.answer(id, kind, buffer);
+        }
+        self.flush(core);
+        self.changed.notify_all();
+    }
+}
+
+impl super::Core {
+    /// What a caller is told about a refusal.
+    fn refused(&self, path: &Path, refusal: Refusal) -> CallError {
+        match refusal {
+            Refusal::Closed => self.closed(Executed::No),
+            Refusal::ShuttingDown if self.reason.is_some() => self.closed(Executed::No),
+            Refusal::ShuttingDown => Rejection::ShuttingDown.into(),
+            Refusal::Full(messages) => {
+                let detail = format!("{messages} messages wait to be sent").into();
+                Rejection::Busy { path: path.clone(), detail }.into()
+            }
+        }
+    }
+}
+
+/// Microseconds, rounded up, so that a little time is never none.
+fn micros_up(duration: Duration) -> u64 {
+    let nanos = duration.as_nanos();
+    u64::try_from(nanos.div_ceil(1000)).unwrap_or(u64::MAX).min(u64::MAX - 1)
+}
+
+/// Room for the usual reply without a second allocation.
+const REPLY_ROOM: usize = 64;

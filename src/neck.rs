@@ -1,0 +1,232 @@
+//! The Neck: the end that was spawned, or that connects.
+
+use std::{
+    fmt,
+    thread::Builder,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    api::{Api, Endpoint},
+    config::Config,
+    error::{ApiError, CloseReason, Error, Result, StartError},
+    link::Link,
+    os::{self, Attendant},
+    process::{self, Bootstrap, HeadWatch},
+    sync::{Arc, Weak},
+    transport::Transport,
+    wire::{Side, Token},
+};
+
+/// The end of a link that a [`Head`](crate::Head) spawned, or made in the same process.
+///
+/// It is not ready before [`run`](Neck::run) or [`start`](Neck::start): calls that come before wait,
+/// within their timeouts, so that none finds half of the APIs. Everything an [`Endpoint`] can do, it
+/// can do. Dropping it closes the link.
+pub struct Neck {
+    endpoint: Endpoint,
+    link: Arc<Link>,
+}
+
+/// What a [`Neck`] is made with.
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until it makes a Neck"]
+pub struct NeckBuilder {
+    config: Config,
+    apis: Vec<Api>,
+}
+
+impl Neck {
+    /// Finds the Head that started this process. Does not block for long.
+    ///
+    /// From here on this process ends with its Head: when the Head is gone, calls fail, [`Neck::run`]
+    /// returns, and half a second later the process exits, should it still be there.
+    ///
+    /// ```no_run
+    /// use nape::{Api, Context, Fault, Neck};
+    ///
+    /// fn main() -> nape::Result<()> {
+    ///     let echo = Api::new("echo").handle("text", |_: &Context, text: String| Ok::<_, Fault>(text))?;
+    ///     Neck::from_env()?.serve(echo)?.run()
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::NotSpawned`] when no Head started this process, or when this was called before.
+    pub fn from_env() -> Result<Neck> {
+        Neck::builder().from_env()
+    }
+
+    /// A Neck with other limits than the defaults.
+    pub fn builder() -> NeckBuilder {
+        NeckBuilder::default()
+    }
+
+    /// Serves an API.
+    ///
+    /// # Errors
+    ///
+    /// When another API owns one of its paths.
+    pub fn serve(self, api: Api) -> Result<Neck, ApiError> {
+        self.endpoint.attach(api)?;
+        Ok(self)
+    }
+
+    /// Tells the Head that everything is attached: from now on it may call.
+    pub fn start(self) -> Neck {
+        self.link.say_ready();
+        self
+    }
+
+    /// Tells the Head that everything is attached, and blocks until the link is over.
+    ///
+    /// # Errors
+    ///
+    /// When it ended in another way than by either side's close: the reason, as
+    /// [`CallError::Closed`](crate::CallError::Closed).
+    pub fn run(self) -> Result<()> {
+        self.link.say_ready();
+        self.wait()
+    }
+
+    /// Blocks until the link is over.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Neck::run`].
+    pub fn wait(&self) -> Result<()> {
+        self.link.wait_closed(None);
+        match self.link.close_reason() {
+            Some(reason) if !matches!(*reason, CloseReason::Local | CloseReason::Peer) => {
+                let executed = crate::error::Executed::Maybe;
+                Err(crate::error::CallError::Closed { reason, executed }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What all handles point to. Cheap to clone; it does not keep the link alive.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Takes no new calls in either direction, waits for those under way, at most for `limit`, then
+    /// closes. Says whether all had ended. Blocks.
+    pub fn shut_down(&self, limit: Duration) -> bool {
+        self.link.shut_down(Instant::now().checked_add(limit))
+    }
+
+    /// Closes the link: calls under way end at once, events that wait still leave within the grace.
+    /// Idempotent. Blocks for at most the [grace](Config::grace).
+    pub fn close(&self) {
+        self.link.close();
+    }
+
+    pub(crate) fn new(endpoint: Endpoint, link: Arc<Link>) -> Neck {
+        endpoint.connect(&link);
+        Neck { endpoint, link }
+    }
+}
+
+impl NeckBuilder {
+    /// Other limits and times than the defaults.
+    pub fn config(mut self, config: Config) -> NeckBuilder {
+        self.config = config;
+        self
+    }
+
+    /// Serves an API from the start.
+    pub fn serve(mut self, api: Api) -> NeckBuilder {
+        self.apis.push(api);
+        self
+    }
+
+    /// See [`Neck::from_env`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Neck::from_env`]; also when two of the APIs claim the same path.
+    #[allow(clippy::wrong_self_convention, reason = "it is named as the constructor for which it stands")]
+    pub fn from_env(self) -> Result<Neck> {
+        let endpoint = self.endpoint()?;
+        let Bootstrap { transport, token, guard } = process::from_env()?;
+        let link = Link::over(endpoint.link_parts(), transport, token, None).map_err(setup("link"))?;
+        tie_to_head(guard, &link).map_err(setup("thread that watches the Head"))?;
+        Ok(Neck::new(endpoint, link))
+    }
+
+    /// A Neck over one end of a connection; whoever has the other end is its Head.
+    ///
+    /// # Errors
+    ///
+    /// When two of the APIs claim the same path, or a thread cannot be started.
+    pub fn over(self, transport: Transport) -> Result<Neck> {
+        let endpoint = self.endpoint()?;
+        let link =
+            Link::over(endpoint.link_parts(), transport, Token::default(), None).map_err(setup("link"))?;
+        Ok(Neck::new(endpoint, link))
+    }
+
+    pub(crate) fn endpoint(self) -> Result<Endpoint> {
+        let endpoint = Endpoint::new(Side::Neck, self.config);
+        for api in self.apis {
+            endpoint.attach(api)?;
+        }
+        Ok(endpoint)
+    }
+}
+
+fn setup(what: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |error| StartError::Setup { what, error: Arc::new(error) }.into()
+}
+
+/// Starts the thread that ends this process with its Head. It outlives the Neck: a process that was
+/// spawned belongs to its Head to the last.
+fn tie_to_head(guard: HeadWatch, link: &Arc<Link>) -> std::io::Result<()> {
+    let link = Arc::downgrade(link);
+    Builder::new().name("nape-lifeline".into()).spawn(move || end_with_head(guard, &link)).map(|_| ())
+}
+
+fn end_with_head(mut guard: HeadWatch, link: &Weak<Link>) {
+    let reason = loop {
+        if let Some(reason) = guard.look() {
+            break reason;
+        }
+        if let Err(error) = os::wait_readable(&Attendant::descriptors(&guard), None) {
+            log::warn!("cannot watch the Head: {error}");
+            return;
+        }
+    };
+    if let Some(link) = link.upgrade() {
+        link.peer_died(reason);
+    }
+    std::thread::sleep(ORPHAN_GRACE);
+    log::warn!("the Head is gone, and this process with it");
+    os::exit_now(1);
+}
+
+impl std::ops::Deref for Neck {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+impl Drop for Neck {
+    fn drop(&mut self) {
+        let end = Instant::now().checked_add(self.endpoint.0.config.grace);
+        self.link.close();
+        self.link.join(end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now())));
+    }
+}
+
+impl fmt::Debug for Neck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Neck").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+/// How long a process may live on without its Head, to put its house in order.
+const ORPHAN_GRACE: Duration = Duration::from_millis(500);

@@ -1,0 +1,3 @@
+//! What a user can rely on, tried from outside, on every kind of link.
+
+mod smoke;
