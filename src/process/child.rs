@@ -259,3 +259,19 @@ const TRACER_ROUNDS: u32 = 100;
 const TRACER_PAUSE: Duration = Duration::from_millis(1);
 /// `ESRCH`, which has no [`io::ErrorKind`] of its own.
 const NO_SUCH_PROCESS: i32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_was_reaped_before_we_looked_still_has_last_words() {
+        let program: Arc<str> = "/bin/sh".into();
+        let mut command = Command::new("/bin/sh");
+        let mut child = command.args(["-c", "echo last words >&2"]).stderr(Stdio::piped()).spawn().unwrap();
+        child.wait().unwrap();
+        let error = adopt(child, &program, Instant::now()).err().unwrap();
+        let StartError::Died { death, .. } = error else { panic!("{error:?}") };
+        assert_eq!((death.exit, &*death.stderr), (Exit::Unknown, "last words\n"));
+    }
+}
