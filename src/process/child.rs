@@ -14,7 +14,7 @@ use crate::{
     os::{self, Attendant},
 };
 
-use super::{spawn::Stderr, stderr::LastWords};
+use super::{caught::caught, spawn::Stderr, stderr::LastWords};
 
 /// A running program that we started, and its last words. Dropping it kills and reaps the process.
 pub(crate) struct ChildHandle {
@@ -53,7 +53,7 @@ impl ChildHandle {
             command.stderr(Stdio::piped());
         }
         let started = Instant::now();
-        let child = start(&mut command)
+        let child = caught("it cannot be executed, and somebody else has reaped it", || command.spawn())
             .map_err(|error| StartError::Spawn { program: program.clone(), error: Arc::new(error) })?;
         drop(place);
         adopt(child, program, started)
@@ -201,15 +201,6 @@ impl Process {
         }
         Exit::Unknown
     }
-}
-
-/// Starts the command.
-///
-/// When the program cannot be executed, `std` waits for the forked child and panics if somebody else
-/// has reaped it, which is usual where SIGCHLD is ignored. That is a failure like any other.
-fn start(command: &mut Command) -> io::Result<Child> {
-    let spawned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| command.spawn()));
-    spawned.unwrap_or_else(|_| Err(io::Error::other("it cannot be executed, and somebody else reaped it")))
 }
 
 /// Puts a new child under our watch instead of that of `std`, which from here on neither kills nor
