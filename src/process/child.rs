@@ -14,7 +14,7 @@ use crate::{
     os::{self, Attendant},
 };
 
-use super::{spawn::Stderr, stderr::LastWords};
+use super::{caught::caught, spawn::Stderr, stderr::LastWords};
 
 /// A running program that we started, and its last words. Dropping it kills and reaps the process.
 pub(crate) struct ChildHandle {
@@ -53,7 +53,7 @@ impl ChildHandle {
             command.stderr(Stdio::piped());
         }
         let started = Instant::now();
-        let child = start(&mut command)
+        let child = caught("it cannot be executed, and somebody else has reaped it", || command.spawn())
             .map_err(|error| StartError::Spawn { program: program.clone(), error: Arc::new(error) })?;
         drop(place);
         adopt(child, program, started)
@@ -209,15 +209,6 @@ impl Process {
     }
 }
 
-/// Starts the command.
-///
-/// When the program cannot be executed, `std` waits for the forked child and panics if somebody else
-/// has reaped it, which is usual where SIGCHLD is ignored. That is a failure like any other.
-fn start(command: &mut Command) -> io::Result<Child> {
-    let spawned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| command.spawn()));
-    spawned.unwrap_or_else(|_| Err(io::Error::other("it cannot be executed, and somebody else reaped it")))
-}
-
 /// Puts a new child under our watch instead of that of `std`, which from here on neither kills nor
 /// reaps it.
 fn adopt(mut child: Child, program: &Arc<str>, started: Instant) -> Result<ChildHandle, StartError> {
@@ -265,3 +256,19 @@ const TRACER_ROUNDS: u32 = 100;
 const TRACER_PAUSE: Duration = Duration::from_millis(1);
 /// `ESRCH`, which has no [`io::ErrorKind`] of its own.
 const NO_SUCH_PROCESS: i32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_was_reaped_before_we_looked_still_has_last_words() {
+        let program: Arc<str> = "/bin/sh".into();
+        let mut command = Command::new("/bin/sh");
+        let mut child = command.args(["-c", "echo last words >&2"]).stderr(Stdio::piped()).spawn().unwrap();
+        child.wait().unwrap();
+        let error = adopt(child, &program, Instant::now()).err().unwrap();
+        let StartError::Died { death, .. } = error else { panic!("{error:?}") };
+        assert_eq!((death.exit, &*death.stderr), (Exit::Unknown, "last words\n"));
+    }
+}

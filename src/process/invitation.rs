@@ -29,7 +29,7 @@ use crate::{
     wire::Token,
 };
 
-use super::child::setup;
+use super::{caught::caught, child::setup};
 
 /// The name of the environment variable.
 pub(crate) const VARIABLE: &str = "NAPE_NECK";
@@ -106,7 +106,7 @@ pub(crate) fn prepare_ipc() -> Result<(), StartError> {
     let (sender, receiver) = bytes_channel().map_err(setup("channel"))?;
     // Proves that there is room for the pair, and makes it again by closing.
     drop(os::pipe().map_err(setup("channel"))?);
-    sender.send(&[]).map_err(setup("channel"))?;
+    caught("ipc-channel cannot measure its sockets", || sender.send(&[])).map_err(setup("channel"))?;
     drop(receiver);
     MEASURED.store(true, Ordering::Release);
     Ok(())

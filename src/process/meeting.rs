@@ -5,7 +5,7 @@
 //! connection of our own when nobody else comes.
 
 use std::{
-    env, io,
+    env, fs, io,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -14,9 +14,12 @@ use std::{
 
 use ipc_channel::{IpcError, ipc::IpcOneShotServer};
 
-use crate::os::{self, Wakeup};
+use crate::{
+    os::{self, Wakeup},
+    wire::Token,
+};
 
-use super::invitation::Arrival;
+use super::{caught::caught, invitation::Arrival};
 
 /// A name under which one child can come.
 pub(crate) struct Meeting {
@@ -28,7 +31,7 @@ impl Meeting {
     /// Makes the name: a socket in a new directory of its own, which only our user can enter.
     pub(crate) fn new() -> io::Result<Meeting> {
         check_directory()?;
-        let (server, name) = IpcOneShotServer::new()?;
+        let (server, name) = caught("the temporary directory cannot be used", IpcOneShotServer::new)?;
         Ok(Meeting { server, name })
     }
 
@@ -114,8 +117,8 @@ impl Drop for WakeAtEnd {
     }
 }
 
-/// ipc-channel panics over a name that is no UTF-8, cuts one that is too long, and leaks a
-/// descriptor when there is no directory.
+/// ipc-channel panics over a name that is no UTF-8, cuts one that is too long, and panics and leaks a
+/// descriptor where it cannot make a directory of its own. So one is made here first.
 fn check_directory() -> io::Result<()> {
     let directory = env::temp_dir();
     let fits = directory.to_str().is_some_and(|name| name.len() + OWN_PART <= LONGEST_NAME);
@@ -124,10 +127,9 @@ fn check_directory() -> io::Result<()> {
         let text = format!("the temporary directory must be UTF-8 of at most {limit} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    match directory.metadata()?.is_dir() {
-        true => Ok(()),
-        false => Err(io::ErrorKind::NotADirectory.into()),
-    }
+    let probe = directory.join(format!(".nape-{}", Token(os::random_token()?).to_hex()));
+    fs::create_dir(&probe)?;
+    fs::remove_dir(&probe)
 }
 
 /// What is appended to the temporary directory: `/.tmpXXXXXX/socket`.

@@ -5,6 +5,7 @@
 //! depends on it.
 
 mod bootstrap;
+mod caught;
 mod child;
 mod invitation;
 mod meeting;
