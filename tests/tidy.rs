@@ -14,18 +14,19 @@ const LAYERS: &[(&str, &str)] = &[
     // The leaves, which everybody but `wire` may use.
     ("error", "wire"),
     ("config", "wire error"),
-    ("sync", "wire error config"),
+    ("sync", ""),
+    ("counters", "sync"),
+    ("semaphore", "sync"),
     ("os", "wire error config sync"),
     ("transport", "wire error config sync os"),
     ("workers", "wire error config sync os"),
-    ("link", "wire error config sync os transport workers"),
-    ("api", "wire error config sync os transport workers link"),
+    ("link", "wire error config sync counters semaphore os transport workers"),
+    ("api", "wire error config sync counters semaphore os transport workers link"),
     ("typed", "wire error config sync os transport workers link api"),
-    // Aside: it makes links, and only the two ends depend on it.
-    ("process", "wire error config sync os transport workers link"),
-    ("endpoint", "wire error config sync os transport workers link api typed process"),
-    ("head", "wire error config sync os transport workers link api typed process endpoint"),
-    ("neck", "wire error config sync os transport workers link api typed process endpoint"),
+    // Aside: it makes transports, and only the two ends depend on it.
+    ("process", "wire error config sync os transport"),
+    ("neck", "wire error config sync os transport workers link api typed process"),
+    ("head", "wire error config sync os transport workers link api typed process neck"),
 ];
 
 /// Where `unsafe` may stand: the start of a path.

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Api, Context, Handler, HandlerError,
-    api::Scope,
+    served::Scope,
     task::{Pool, Target},
 };
 use crate::{

@@ -4,7 +4,7 @@
 //! process.
 
 mod action;
-mod api;
+
 mod arb;
 mod async_result;
 mod context;
@@ -13,10 +13,10 @@ mod handle;
 mod handler;
 mod hooks;
 mod responder;
+mod served;
 mod task;
 
 pub use action::{Action, IgnoringErrors};
-pub use api::{Api, WhenFull};
 pub use arb::{ApiArb, Attached, Listed};
 pub use async_result::AsyncResult;
 pub use context::Context;
@@ -25,3 +25,4 @@ pub use handle::ApiHandle;
 pub use handler::{Handler, HandlerError};
 pub use hooks::Report;
 pub use responder::Responder;
+pub use served::{Api, WhenFull};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Context, Handler, Report, api::WhenFull, endpoint::Inner};
+use super::{Context, Handler, Report, endpoint::Inner, served::WhenFull};
 use crate::{
     error::{CallError, Rejection},
     link::{Errand, Incoming, Link},

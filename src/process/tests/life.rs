@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::*;
+use crate::process::child::ChildHandle;
 use crate::{
     error::{CloseReason, Exit},
     os::{self, Attendant},

@@ -1,0 +1,74 @@
+//! Both ends of every kind of link, and a watchdog for what could hang.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use nape::{Head, HeadBuilder, Neck, NeckBuilder, transport::ipc_pair};
+
+/// How long anything may take before it counts as a hang.
+pub const HANG: Duration = Duration::from_secs(60);
+
+/// A kind of link, with its two ends in this process.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Values move.
+    Channel,
+    /// The same, encoded.
+    Encoded,
+    /// Over ipc-channel.
+    Ipc,
+}
+
+impl Kind {
+    /// Both ends with defaults. The Neck has not started.
+    pub fn ends(self) -> (Head, Neck) {
+        self.ends_with(Head::builder(), Neck::builder())
+    }
+
+    /// Both ends. The Neck has not started.
+    pub fn ends_with(self, head: HeadBuilder, neck: NeckBuilder) -> (Head, Neck) {
+        match self {
+            Kind::Channel => head.in_process_with(neck).unwrap(),
+            Kind::Encoded => head.in_process_encoded(neck).unwrap(),
+            Kind::Ipc => {
+                let (ours, theirs) = ipc_pair().unwrap();
+                (head.over(ours).unwrap(), neck.over(theirs).unwrap())
+            }
+        }
+    }
+
+    /// Whether bytes travel.
+    pub fn encodes(self) -> bool {
+        !matches!(self, Kind::Channel)
+    }
+}
+
+/// Makes a test of each function for each kind of link. A new kind joins by one line here.
+macro_rules! on_every_link {
+    ($($test:ident),* $(,)?) => {
+        mod channel { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Channel)) })* }
+        mod encoded { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Encoded)) })* }
+        mod ipc { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Ipc)) })* }
+    };
+}
+
+/// Runs a test, and fails it when it hangs.
+pub fn watched(test: impl FnOnce() + Send + 'static) {
+    let (done, finished) = mpsc::channel();
+    let name = thread::current().name().unwrap_or("test").to_owned();
+    thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            let _ = done.send(catch_unwind(AssertUnwindSafe(test)));
+        })
+        .unwrap();
+    match finished.recv_timeout(HANG) {
+        Ok(Ok(())) => {}
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => panic!("{name} hangs"),
+    }
+}
