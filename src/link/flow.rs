@@ -117,16 +117,16 @@ impl Link {
 
     /// Reads one packet and does what it says, but for what must wait until the role is given up.
     pub(super) fn read(&self, reader: &mut Reader, limit: Option<Instant>, harvest: &mut Harvest) -> Read {
-        let look = AssertUnwindSafe(|| reader.receiver.receive(limit));
-        let received = match catch_unwind(look) {
-            Ok(received) => received,
-            Err(panic) => {
-                self.lose(CloseReason::Broken(panic_text(&*panic).into()));
-                forget_panic(panic);
-                return Read::Over;
-            }
-        };
-        self.take(received, reader, harvest)
+        let look = AssertUnwindSafe(|| {
+            let received = reader.receiver.receive(limit);
+            self.take(received, reader, harvest)
+        });
+        // A transport that panics, or a mistake of ours: whoever waits for this link is told.
+        catch_unwind(look).unwrap_or_else(|panic| {
+            self.lose(CloseReason::Broken(panic_text(&*panic).into()));
+            forget_panic(panic);
+            Read::Over
+        })
     }
 
     /// Why somebody may have nudged whoever reads.

@@ -1,3 +1,5 @@
+//! Tries it from all sides.
+
 use std::error::Error as _;
 
 use proptest::{collection::vec, prelude::*};

@@ -1,3 +1,5 @@
+//! Tries it from all sides.
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt, thread,

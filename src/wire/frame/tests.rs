@@ -1,3 +1,5 @@
+//! Tries it from all sides.
+
 use proptest::{collection::vec, prelude::*};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tries it from all sides.
+
 use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*};
