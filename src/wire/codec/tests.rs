@@ -1,4 +1,4 @@
-//! Tries it from all sides.
+//! Values through the codec and back, and bytes that are no values.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,4 +1,4 @@
-//! Tries it from all sides.
+//! Failures on the wire, whole, cut off and forged.
 
 use proptest::{collection::vec, prelude::*};
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! Tries it from all sides.
+//! Headers through bytes and back, and bytes that are no frames.
 
 use proptest::{collection::vec, prelude::*};
 

@@ -1,4 +1,4 @@
-//! Tries it from all sides.
+//! Greetings, right and wrong.
 
 use proptest::{collection::vec, prelude::*};
 

@@ -1,4 +1,4 @@
-//! Tries it from all sides.
+//! Envelopes through bytes and back, and bytes that are none.
 
 use proptest::{collection::vec, prelude::*};
 

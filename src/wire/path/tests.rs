@@ -1,4 +1,4 @@
-//! Tries it from all sides.
+//! The rules for paths against a naive reading of them.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Tries it from all sides.
+//! Payloads moved, encoded and raw.
 
 use std::sync::Arc;
 
