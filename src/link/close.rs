@@ -7,6 +7,7 @@ use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
     sync::Arc,
+    workers::discard,
 };
 
 impl Link {
@@ -117,6 +118,7 @@ impl Link {
             let error = CallError::Closed { reason: reason.clone(), executed: ended.executed };
             self.complete_now(&ended.waiter, Err(error), now);
         }
+        discard(remains.unsent);
     }
 
     /// The other process has ended: what it had sent is delivered, then the link ends.
