@@ -77,3 +77,6 @@ impl<T> Lane<T> {
         (state.running, state.queue.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -219,3 +219,6 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// How long a thread waits for a job before it ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;
