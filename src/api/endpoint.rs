@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     counters::{Counters, Tally},
     error::{ApiError, CallError, CloseReason, Rejection},
-    link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState},
+    link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
     sync::{Arc, RwLock, Weak},
     wire::{Fault, Path, Payload, Side},
     workers::contain,
@@ -188,14 +188,14 @@ impl Inner {
         link: &Arc<Link>,
         incoming: Incoming,
         choice: impl FnOnce(&Path) -> Result<super::task::Target, Rejection> + Send + 'static,
-        nested: bool,
+        ancestor: Option<Arc<Slot>>,
     ) -> Errand {
         let (inner, link) = (self.clone(), link.clone());
         let job = move || {
             let decided = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| choice(&incoming.path)));
             let unknown = || Err(Rejection::NoHandler { path: incoming.path.clone() });
             let errand = match decided.unwrap_or_else(|_| unknown()) {
-                Ok(target) => target.admit(incoming, &link, &inner, nested),
+                Ok(target) => target.admit(incoming, &link, &inner, ancestor.as_ref()),
                 Err(why) => inner.unhandled(&link, incoming, why),
             };
             errand.into_iter().for_each(|errand| contain(errand.job));
@@ -205,16 +205,17 @@ impl Inner {
 }
 
 impl Dispatch for Inner {
-    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, nested: bool) -> Option<Errand> {
+    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, ancestor: Option<&Arc<Slot>>) -> Option<Errand> {
         let inner = self.weak.upgrade()?;
         match incoming.id {
             Some(_) => self.tally.calls_served.up(),
             None => self.tally.events_served.up(),
         }
         match self.arb.route(&incoming.path) {
-            Route::Target(target) => target.admit(incoming, link, &inner, nested),
+            Route::Target(target) => target.admit(incoming, link, &inner, ancestor),
             Route::Choice(choice) => {
-                Some(inner.decide(link, incoming, move |path| choose(choice, path), nested))
+                let ancestor = ancestor.cloned();
+                Some(inner.decide(link, incoming, move |path| choose(choice, path), ancestor))
             }
             Route::Nothing => {
                 let why = Rejection::NoHandler { path: incoming.path.clone() };
