@@ -5,4 +5,6 @@
 #[macro_use]
 mod support;
 
+mod events;
 mod smoke;
+mod tools;
