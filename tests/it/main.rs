@@ -5,6 +5,8 @@
 #[macro_use]
 mod support;
 
+mod arbitration;
 mod events;
+mod names;
 mod smoke;
 mod tools;
