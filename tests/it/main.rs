@@ -8,5 +8,6 @@ mod support;
 mod arbitration;
 mod events;
 mod names;
+mod pressure;
 mod smoke;
 mod tools;

@@ -85,3 +85,8 @@ pub fn patiently<T>(mut attempt: impl FnMut() -> Result<T, CallError>) -> T {
 pub fn is_unknown<T>(outcome: &Result<T, CallError>, path: &str) -> bool {
     matches!(outcome, Err(CallError::Rejected(Rejection::NoHandler { path: at })) if at.as_str() == path)
 }
+
+/// Whether a call was refused because of a full queue.
+pub fn is_busy<T>(outcome: &Result<T, CallError>, path: &str) -> bool {
+    matches!(outcome, Err(CallError::Rejected(Rejection::Busy { path: at, .. })) if at.as_str() == path)
+}
