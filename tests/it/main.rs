@@ -5,4 +5,9 @@
 #[macro_use]
 mod support;
 
+mod arbitration;
+mod events;
+mod names;
+mod pressure;
 mod smoke;
+mod tools;
