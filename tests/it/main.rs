@@ -9,5 +9,6 @@ mod arbitration;
 mod events;
 mod names;
 mod pressure;
+mod shape;
 mod smoke;
 mod tools;
