@@ -9,6 +9,7 @@ mod arbitration;
 mod events;
 mod names;
 mod pressure;
+mod process;
 mod shape;
 mod smoke;
 mod tools;
