@@ -31,7 +31,6 @@ use crate::{
 pub struct Endpoint(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    weak: Weak<Inner>,
     pub(crate) side: Side,
     pub(crate) config: Config,
     arb: ApiArb,
@@ -56,8 +55,7 @@ struct Undecided {
 
 impl Endpoint {
     pub(crate) fn new(side: Side, config: Config) -> Endpoint {
-        Endpoint(Arc::new_cyclic(|weak| Inner {
-            weak: weak.clone(),
+        Endpoint(Arc::new(Inner {
             side,
             config,
             arb: ApiArb::default(),
@@ -79,7 +77,7 @@ impl Endpoint {
         LinkParts {
             side: self.0.side,
             config: self.0.config.clone(),
-            dispatch: self.0.clone(),
+            dispatch: Arc::downgrade(&self.0) as Weak<dyn Dispatch>,
             tally: self.0.tally.clone(),
         }
     }
@@ -251,21 +249,25 @@ impl Inner {
 }
 
 impl Dispatch for Inner {
-    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, ancestor: Option<&Arc<Slot>>) -> Option<Errand> {
-        let inner = self.weak.upgrade()?;
+    fn dispatch(
+        self: Arc<Self>,
+        link: &Arc<Link>,
+        incoming: Incoming,
+        ancestor: Option<&Arc<Slot>>,
+    ) -> Option<Errand> {
         match incoming.id {
             Some(_) => self.tally.calls_served.up(),
             None => self.tally.events_served.up(),
         }
         match self.arb.route(&incoming.path) {
-            Route::Target(target) => target.admit(incoming, link, &inner, ancestor),
+            Route::Target(target) => target.admit(incoming, link, &self, ancestor),
             Route::Choice(choice) => {
                 let (link, ancestor) = (link.clone(), ancestor.cloned());
-                inner.decide(Undecided { link, incoming, choice, ancestor })
+                self.decide(Undecided { link, incoming, choice, ancestor })
             }
             Route::Nothing => {
                 let why = Rejection::NoHandler { path: incoming.path.clone() };
-                inner.unhandled(link, incoming, why, ancestor)
+                self.unhandled(link, incoming, why, ancestor)
             }
         }
     }
