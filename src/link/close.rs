@@ -103,7 +103,7 @@ impl Link {
             let sender = framed.sender.lock().take();
             drop(sender);
             framed.role.close();
-            framed.nudge.nudge();
+            framed.nudge();
         }
         self.crew.stop();
         self.keeper.stop();
@@ -127,7 +127,7 @@ impl Link {
     pub(crate) fn peer_died(&self, reason: CloseReason) {
         let Wiring::Framed(framed) = &self.wiring else { return self.lose(reason) };
         self.core.lock().dying.get_or_insert(reason);
-        framed.nudge.nudge();
+        framed.nudge();
         let Some(mut reader) = framed.role.take() else { return };
         let mut harvest = Harvest::default();
         self.drain(&mut reader, &mut harvest);
@@ -142,9 +142,15 @@ impl Link {
 
     /// Waits for the threads of the link to end, for at most `limit`; those still in user code then
     /// are left behind, and counted. The calling thread is not waited for.
+    ///
+    /// Afterwards the link holds nothing but memory, however long handles point to it.
     pub(crate) fn join(&self, limit: Duration) {
         self.keeper.join();
         let left = self.crew.join(limit);
+        if let Wiring::Framed(framed) = &self.wiring {
+            let nudge = framed.nudge.lock().take();
+            drop(nudge);
+        }
         if left > 0 {
             self.tally.threads_left_behind.add(left as u64);
             log::warn!(

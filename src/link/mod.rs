@@ -138,7 +138,8 @@ struct Framed {
     role: Role,
     /// `None` after the end. Used by the one thread that set `sending`.
     sender: Mutex<Option<Box<dyn FrameSender>>>,
-    nudge: Arc<dyn Nudge>,
+    /// `None` once nobody reads any more. It holds a descriptor, where the transport has some.
+    nudge: Mutex<Option<Arc<dyn Nudge>>>,
     wakes_at_deadlines: bool,
 }
 
@@ -166,7 +167,7 @@ impl Link {
         let wiring = Wiring::Framed(Framed {
             role: Role::new(transport.receiver),
             sender: Mutex::new(Some(transport.sender)),
-            nudge: transport.nudge,
+            nudge: Mutex::new(Some(transport.nudge)),
             wakes_at_deadlines: transport.wakes_at_deadlines,
         });
         let attended = attendant.is_some();
@@ -391,7 +392,17 @@ impl Link {
 
     fn nudge(&self) {
         if let Wiring::Framed(framed) = &self.wiring {
-            framed.nudge.nudge();
+            framed.nudge();
+        }
+    }
+}
+
+impl Framed {
+    /// Brings whoever reads out of the transport.
+    fn nudge(&self) {
+        let nudge = self.nudge.lock().clone();
+        if let Some(nudge) = nudge {
+            nudge.nudge();
         }
     }
 }
