@@ -57,6 +57,9 @@ pub(super) fn rounds() {
         let after = Snapshot::settled(&before);
         assert_eq!(after, before, "after fault {fault} in round {round}");
     }
+    let handles: Vec<_> = (0..5).map(|_| head().api("victim")).collect();
+    assert_eq!(Snapshot::settled(&before), before, "handles hold more than memory");
+    handles.iter().for_each(|victim| drop(victim.action("echo", 1u64).call::<u64>().unwrap_err()));
     println!("{ROUNDS} rounds without a trace");
 }
 
