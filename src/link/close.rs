@@ -1,6 +1,9 @@
 //! How a link gets ready and how it ends: every way to the end is the same few steps, once.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use super::{Core, Link, LinkState, Slot, Wiring, flow::Harvest, state::Remains};
 use crate::{
@@ -134,6 +137,23 @@ impl Link {
         self.finish(harvest);
     }
 
+    /// Nothing can be sent any more, so that the other side is gone, or about to go. What it had sent is
+    /// delivered all the same, and its goodbye may be among that.
+    ///
+    /// The sockets of a process go a moment before its end can be seen, which says more. So where there
+    /// is a process to watch, its end is waited for.
+    pub(super) fn cannot_send(&self, error: io::Error) {
+        let reason = match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => CloseReason::Gone,
+            _ => CloseReason::Io(Arc::new(error)),
+        };
+        if !self.keeper.has_attendant() {
+            return self.peer_died(reason);
+        }
+        self.core.lock().mute = Instant::now().checked_add(DYING).map(|at| (at, reason));
+        self.wake_keeper();
+    }
+
     /// What the keeper looked after, if it is still there. Waits for the keeper to end.
     pub(crate) fn release_attendant(&self) -> Option<Box<dyn Attendant>> {
         self.keeper.join();
@@ -171,3 +191,6 @@ impl Core {
         self.reason.clone().unwrap_or_else(|| Arc::new(CloseReason::Local))
     }
 }
+
+/// How long the end of a process that has closed its sockets may take to be seen.
+const DYING: Duration = Duration::from_millis(100);

@@ -71,6 +71,11 @@ impl Keeper {
         }
     }
 
+    /// Whether it looks after anything besides the clock.
+    pub(crate) fn has_attendant(&self) -> bool {
+        self.attended
+    }
+
     /// Waits for the thread to end, unless it is the calling one. It has been told to stop.
     pub(crate) fn join(&self) {
         let thread = self.thread.lock().take();

@@ -118,7 +118,9 @@ struct Core {
     reason: Option<Arc<CloseReason>>,
     /// The other process has ended; what it had sent is still to be read.
     dying: Option<CloseReason>,
-    /// A thread is sending; it takes along what is queued meanwhile.
+    /// Nothing can be sent any more: why the link ends at this time, if it has not ended before.
+    mute: Option<(Instant, CloseReason)>,
+    /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
     /// A buffer that was sent, kept to be used again.
     spare: Vec<u8>,
@@ -202,6 +204,7 @@ impl Link {
             stage: LinkState::Starting,
             reason: None,
             dying: None,
+            mute: None,
             sending: false,
             spare: Vec::new(),
             armed: None,
@@ -358,7 +361,8 @@ impl Link {
             late.push(ended);
         }
         let nudge = core.state.take_alarms(now);
-        let next = core.state.next_alarm();
+        let gone = core.mute.take_if(|(at, _)| *at <= now);
+        let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
         for ended in late {
@@ -367,11 +371,14 @@ impl Link {
         if nudge {
             self.nudge();
         }
+        if let Some((_, reason)) = gone {
+            self.peer_died(reason);
+        }
         next
     }
 
     fn next_alarm(&self) -> Option<Instant> {
-        self.core.lock().state.next_alarm()
+        self.core.lock().next_alarm()
     }
 
     /// Sees to it that the keeper looks at the clock at `at`. Gives the lock back.
@@ -394,6 +401,13 @@ impl Link {
         if let Wiring::Framed(framed) = &self.wiring {
             framed.nudge();
         }
+    }
+}
+
+impl Core {
+    /// When the keeper has to look at the clock.
+    fn next_alarm(&self) -> Option<Instant> {
+        self.state.next_alarm().into_iter().chain(self.mute.as_ref().map(|(at, _)| *at)).min()
     }
 }
 

@@ -11,10 +11,12 @@ mod victim;
 use std::{
     error::Error,
     os::fd::OwnedFd,
+    sync::mpsc,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use nape::{CallError, CloseReason, Config, Death, Executed, Head};
+use nape::{ApiHandle, CallError, CloseReason, Config, Death, Executed, Head};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
@@ -69,6 +71,36 @@ fn death(error: &CallError) -> Death {
     let told = error.source().map(ToString::to_string).unwrap_or_default();
     assert!(told.contains(&death.exit.to_string()), "{told:?} does not tell how");
     death.clone()
+}
+
+/// A call to the child and back: what was sent before it has been read when it returns.
+#[track_caller]
+fn echo(head: &Head) {
+    assert_eq!(head.api("victim").action("echo", 4711u64).call::<u64>().unwrap(), 4711);
+}
+
+/// Threads that call without a pause until they cannot. They have begun.
+fn call_for_ever(head: &Head) -> Vec<JoinHandle<CallError>> {
+    let (sender, calling) = mpsc::channel();
+    let call = |victim: ApiHandle, sender: mpsc::Sender<()>| {
+        for number in 0u64.. {
+            match victim.action("echo", number).call::<u64>() {
+                Ok(echo) => assert_eq!(echo, number),
+                Err(error) => return error,
+            }
+            if number == 10 {
+                sender.send(()).unwrap();
+            }
+        }
+        unreachable!("there are many numbers")
+    };
+    let caller = |_| {
+        let (victim, sender) = (head.api("victim"), sender.clone());
+        thread::spawn(move || call(victim, sender))
+    };
+    let callers: Vec<_> = (0..4).map(caller).collect();
+    callers.iter().for_each(|_| calling.recv().unwrap());
+    callers
 }
 
 /// A promised limit is tested with a factor of five, for busy machines.

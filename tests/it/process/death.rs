@@ -1,7 +1,6 @@
 //! A child that dies with calls under way: every one of them ends, once, soon, and says how it died.
 
 use std::{
-    process,
     sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
@@ -10,7 +9,7 @@ use std::{
 use nape::{AsyncResult, CallError, Exit, Head, LinkState, Timeout};
 use rustix::process::Signal;
 
-use super::{Watch, death, five_times, head};
+use super::{Watch, call_for_ever, death, echo, five_times, head};
 use crate::support::{HANG, watched};
 
 #[test]
@@ -70,7 +69,7 @@ fn kill_with_64_pending() -> (Duration, Duration) {
     let times = times.into_iter().cycle();
     let wait = |time| head.api("victim").action("wait", ()).timeout(time).start::<()>().unwrap();
     let pending: Vec<_> = times.take(64).map(wait).collect();
-    all_have_arrived(&head);
+    echo(&head);
     let kernel = thread::spawn(move || victim.wait_end(HANG).expect("it was killed"));
     let killed = Instant::now();
     head.kill();
@@ -120,9 +119,7 @@ fn ac_73_callers_that_never_pause_learn_of_the_death() {
     watched(|| {
         for _ in 0..5 {
             let head = head();
-            let (sender, calling) = mpsc::channel();
-            let callers: Vec<_> = (0..4).map(|_| call_for_ever(&head, sender.clone())).collect();
-            callers.iter().for_each(|_| calling.recv().unwrap());
+            let callers = call_for_ever(&head);
             head.kill();
             for caller in callers {
                 let error = caller.join().unwrap();
@@ -131,24 +128,6 @@ fn ac_73_callers_that_never_pause_learn_of_the_death() {
             }
         }
     });
-}
-
-/// A thread that calls until it cannot, and says when it has begun.
-fn call_for_ever(head: &Head, calling: mpsc::Sender<()>) -> thread::JoinHandle<CallError> {
-    let victim = head.api("victim");
-    thread::spawn(move || {
-        let mut calls = 0u64;
-        loop {
-            match victim.action("echo", calls).call::<u64>() {
-                Ok(echo) => assert_eq!(echo, calls),
-                Err(error) => return error,
-            }
-            calls += 1;
-            if calls == 10 {
-                calling.send(()).unwrap();
-            }
-        }
-    })
 }
 
 #[test]
@@ -190,7 +169,7 @@ fn ac_73_a_grandchild_that_holds_the_descriptors_hides_nothing() {
         let leave = head.api("victim").action("leave-grandchild", ());
         let grandchild = Grandchild(Watch::of(leave.call().unwrap()));
         let pending = wait_for_ever(&head);
-        all_have_arrived(&head);
+        echo(&head);
         head.kill();
         let told = victim.wait_end(HANG).expect("it was killed");
         assert_eq!(death(&pending.wait().unwrap_err()).exit, Exit::Signal(9));
@@ -232,17 +211,11 @@ fn ac_71_states_come_once_each_and_pending_calls_end_in_between() {
         assert_eq!(head.counters().callback_panics, 3);
         drop(head);
         pending.lock().unwrap().drain(..).for_each(|call| drop(death(&call.wait().unwrap_err())));
-        assert_eq!(states.try_recv(), Err(mpsc::TryRecvError::Empty), "no state comes twice");
+        assert!(states.recv().is_err(), "no state comes twice");
     });
 }
 
 /// A call that is never answered.
 fn wait_for_ever(head: &Head) -> AsyncResult<()> {
     head.api("victim").action("wait", ()).timeout(Timeout::Never).start().unwrap()
-}
-
-/// What was sent before this has been read by the child after this.
-fn all_have_arrived(head: &Head) {
-    let number = u64::from(process::id());
-    assert_eq!(head.api("victim").action("echo", number).call::<u64>().unwrap(), number);
 }

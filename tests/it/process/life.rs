@@ -11,7 +11,7 @@ use std::{
 use nape::{Api, CallError, Context, Executed, Fault, Head, Timeout};
 use rustix::process::Signal;
 
-use super::{Watch, five_times, head, head_with_grace, victim};
+use super::{Watch, call_for_ever, echo, five_times, head, head_with_grace, victim};
 use crate::support::{HANG, watched};
 
 #[test]
@@ -29,7 +29,7 @@ fn ac_74_a_child_that_is_stopped_costs_no_more_than_the_timeouts() {
         let grace = Duration::from_millis(200);
         let head = head_with_grace("serve", grace);
         let victim = Watch::child_of(&head);
-        assert_eq!(head.api("victim").action("echo", 1u64).call::<u64>().unwrap(), 1);
+        echo(&head);
         victim.send(Signal::STOP);
         for limit in [50, 200].map(Duration::from_millis) {
             let begin = Instant::now();
@@ -51,7 +51,7 @@ fn a_child_that_stays_after_the_goodbye_is_killed() {
         let grace = Duration::from_millis(300);
         let head = head_with_grace("linger", grace);
         let victim = Watch::child_of(&head);
-        assert_eq!(head.api("victim").action("echo", 1u64).call::<u64>().unwrap(), 1);
+        echo(&head);
         let begin = Instant::now();
         drop_takes_at_most(head, grace);
         assert!(begin.elapsed() >= grace, "it had its time");
@@ -66,7 +66,7 @@ fn a_child_whose_handler_never_returns_is_killed() {
         let head = head_with_grace("serve", grace);
         let victim = Watch::child_of(&head);
         let pending = head.api("victim").action("spin", ()).start::<()>().unwrap();
-        assert_eq!(head.api("victim").action("echo", 1u64).call::<u64>().unwrap(), 1);
+        echo(&head);
         drop_takes_at_most(head, grace);
         assert!(victim.has_ended());
         assert!(matches!(pending.wait(), Err(CallError::Closed { .. })));
@@ -84,31 +84,36 @@ fn drop_takes_at_most(head: Head, grace: Duration) {
 #[test]
 fn a_child_ends_by_itself_when_its_head_is_dropped() {
     watched(|| {
-        // The shell tells how it ended: the Head keeps that to itself once it is gone.
-        let child = victim::command("serve");
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", "\"$0\" \"$@\"; echo code $?"]).arg(child.get_program()).args(child.get_args());
-        shell.envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        shell.stdout(Stdio::piped());
-        let mut head = Head::spawn(shell).unwrap();
-        let mut stdout = head.take_stdout().unwrap();
-        assert_eq!(head.api("victim").action("echo", 1u64).call::<u64>().unwrap(), 1);
-        drop(head);
-        let mut output = String::new();
-        stdout.read_to_string(&mut output).unwrap();
-        assert!(output.ends_with("code 0\n"), "{output}");
+        ends_by_itself(|head| echo(head));
+        // With answers on their way, that is: the goodbye is seen behind all that cannot be sent.
+        for _ in 0..10 {
+            ends_by_itself(|head| drop(call_for_ever(head)));
+        }
     });
+}
+
+fn ends_by_itself(usage: impl Fn(&Head)) {
+    // The shell tells how it ended: the Head keeps that to itself once it is gone.
+    let child = victim::command("serve");
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "\"$0\" \"$@\"; echo code $?"]).arg(child.get_program()).args(child.get_args());
+    shell.envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.stdout(Stdio::piped());
+    let mut head = Head::spawn(shell).unwrap();
+    let mut stdout = head.take_stdout().unwrap();
+    usage(&head);
+    drop(head);
+    let mut output = String::new();
+    stdout.read_to_string(&mut output).unwrap();
+    assert!(output.ends_with("code 0\n"), "{output}");
 }
 
 #[test]
 fn what_a_child_prints_goes_where_its_stdout_goes() {
     watched(|| {
         let mut command = victim::command("serve");
-        let mut head = Head::spawn({
-            command.stdout(Stdio::piped());
-            command
-        })
-        .unwrap();
+        command.stdout(Stdio::piped());
+        let mut head = Head::spawn(command).unwrap();
         let mut stdout = head.take_stdout().unwrap();
         assert!(head.take_stdout().is_none(), "it is handed out once");
         head.api("victim").action("print", 100usize).call::<()>().unwrap();
@@ -143,9 +148,7 @@ fn a_child_whose_stdout_nobody_reads_still_answers() {
         // Far more than a pipe holds: this one handler waits for us.
         let print = head.api("victim").action("print", 100_000usize).timeout(Timeout::Never);
         let print = print.start::<()>().unwrap();
-        for number in 0..100u64 {
-            assert_eq!(head.api("victim").action("echo", number).call::<u64>().unwrap(), number);
-        }
+        (0..100).for_each(|_| echo(&head));
         assert!(!print.is_done());
         let reader = thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()).unwrap());
         print.wait().unwrap();
@@ -158,9 +161,7 @@ fn a_child_whose_stdout_nobody_reads_still_answers() {
 fn a_child_outlives_the_thread_that_spawned_it() {
     watched(|| {
         let head = thread::spawn(head).join().unwrap();
-        for number in 0..10u64 {
-            assert_eq!(head.api("victim").action("echo", number).call::<u64>().unwrap(), number);
-        }
+        (0..10).for_each(|_| echo(&head));
     });
 }
 
@@ -210,7 +211,7 @@ pub(super) fn middle() {
     if std::env::var(BUSY).unwrap() == "busy" {
         let spin = head.api("victim").action("spin", ()).timeout(Timeout::Never);
         spin.then(move |_: Result<(), CallError>| drop(sender)).unwrap();
-        assert_eq!(head.api("victim").action("echo", 1u64).call::<u64>().unwrap(), 1);
+        echo(&head);
         println!("neck {neck}");
         let _ = never.recv();
     } else {

@@ -12,7 +12,7 @@ use std::{
 use nape::{CallError, Head, Timeout};
 use rustix::process::Signal;
 
-use super::{Watch, five_times, head, head_with_grace, victim};
+use super::{Watch, echo, five_times, head, head_with_grace, victim};
 use crate::support::watched;
 
 /// In a process of its own, where no other test starts threads or children meanwhile.
@@ -83,10 +83,6 @@ const FAULTS: [fn(); 10] = [
     || drop(Head::spawn(victim::command("exit-early")).unwrap_err()),
     || drop(Head::spawn(Command::new("/nowhere/at/all")).unwrap_err()),
 ];
-
-fn echo(head: &Head) {
-    assert_eq!(head.api("victim").action("echo", 1u64).call::<u64>().unwrap(), 1);
-}
 
 fn pending(head: &Head) -> Vec<nape::AsyncResult<()>> {
     let wait = || head.api("victim").action("wait", ()).timeout(Timeout::Never);
