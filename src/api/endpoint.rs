@@ -31,6 +31,7 @@ use crate::{
 pub struct Endpoint(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
+    weak: Weak<Inner>,
     pub(crate) side: Side,
     pub(crate) config: Config,
     arb: ApiArb,
@@ -55,7 +56,8 @@ struct Undecided {
 
 impl Endpoint {
     pub(crate) fn new(side: Side, config: Config) -> Endpoint {
-        Endpoint(Arc::new(Inner {
+        Endpoint(Arc::new_cyclic(|weak| Inner {
+            weak: weak.clone(),
             side,
             config,
             arb: ApiArb::default(),
@@ -77,7 +79,7 @@ impl Endpoint {
         LinkParts {
             side: self.0.side,
             config: self.0.config.clone(),
-            dispatch: Arc::downgrade(&self.0) as Weak<dyn Dispatch>,
+            dispatch: self.0.clone(),
             tally: self.0.tally.clone(),
         }
     }
@@ -249,25 +251,21 @@ impl Inner {
 }
 
 impl Dispatch for Inner {
-    fn dispatch(
-        self: Arc<Self>,
-        link: &Arc<Link>,
-        incoming: Incoming,
-        ancestor: Option<&Arc<Slot>>,
-    ) -> Option<Errand> {
+    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, ancestor: Option<&Arc<Slot>>) -> Option<Errand> {
+        let inner = self.weak.upgrade()?;
         match incoming.id {
             Some(_) => self.tally.calls_served.up(),
             None => self.tally.events_served.up(),
         }
         match self.arb.route(&incoming.path) {
-            Route::Target(target) => target.admit(incoming, link, &self, ancestor),
+            Route::Target(target) => target.admit(incoming, link, &inner, ancestor),
             Route::Choice(choice) => {
                 let (link, ancestor) = (link.clone(), ancestor.cloned());
-                self.decide(Undecided { link, incoming, choice, ancestor })
+                inner.decide(Undecided { link, incoming, choice, ancestor })
             }
             Route::Nothing => {
                 let why = Rejection::NoHandler { path: incoming.path.clone() };
-                self.unhandled(link, incoming, why, ancestor)
+                inner.unhandled(link, incoming, why, ancestor)
             }
         }
     }

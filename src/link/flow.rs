@@ -217,8 +217,8 @@ impl Link {
 
     pub(super) fn count_late_reply(&self) {
         self.tally.late_replies.up();
-        if let (Some(link), Some(dispatch)) = (self.strong(), self.dispatch.upgrade()) {
-            dispatch.late_reply(&link);
+        if let Some(link) = self.strong() {
+            self.dispatch.late_reply(&link);
         }
     }
 
@@ -239,8 +239,8 @@ impl Link {
         ancestor: Option<Arc<Slot>>,
         harvest: &mut Harvest,
     ) {
-        if let (Some(link), Some(dispatch)) = (self.strong(), self.dispatch.upgrade()) {
-            harvest.errands.extend(dispatch.dispatch(&link, incoming, ancestor.as_ref()));
+        if let Some(link) = self.strong() {
+            harvest.errands.extend(self.dispatch.dispatch(&link, incoming, ancestor.as_ref()));
         }
     }
 

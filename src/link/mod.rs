@@ -64,18 +64,11 @@ pub enum LinkState {
 }
 
 /// What a link hands up. None of it may block or run user code.
-///
-/// A link does not keep it alive, because it is what keeps the link.
 pub(crate) trait Dispatch: Send + Sync + 'static {
     /// Routes a call or an event that came in. What comes back may be run at once by whoever asked;
     /// `None` when it was queued, answered, or left to the thread that blocks for its `ancestor`, the
     /// call of ours from which it descends: such a call does not wait for a place in a queue.
-    fn dispatch(
-        self: Arc<Self>,
-        link: &Arc<Link>,
-        incoming: Incoming,
-        ancestor: Option<&Arc<Slot>>,
-    ) -> Option<Errand>;
+    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, ancestor: Option<&Arc<Slot>>) -> Option<Errand>;
 
     /// Takes note of a new state.
     fn changed(&self, link: &Arc<Link>, state: LinkState);
@@ -107,7 +100,7 @@ pub(crate) struct Link {
     keeper: Keeper,
     callbacks: Lane<Job>,
     listeners: Lane<Job>,
-    dispatch: Weak<dyn Dispatch>,
+    dispatch: Arc<dyn Dispatch>,
     tally: Arc<Tally>,
 }
 
@@ -149,7 +142,7 @@ struct Framed {
 pub(crate) struct LinkParts {
     pub(crate) side: Side,
     pub(crate) config: Config,
-    pub(crate) dispatch: Weak<dyn Dispatch>,
+    pub(crate) dispatch: Arc<dyn Dispatch>,
     pub(crate) tally: Arc<Tally>,
 }
 
@@ -330,8 +323,8 @@ impl Link {
         core.stage = stage;
         self.changed.notify_all();
         log::debug!("{} link {:x}: {stage:?}", self.side, self.number());
-        if let (Some(link), Some(dispatch)) = (self.strong(), self.dispatch.upgrade()) {
-            dispatch.changed(&link, stage);
+        if let Some(link) = self.strong() {
+            self.dispatch.changed(&link, stage);
         }
     }
 
@@ -430,9 +423,7 @@ fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: Job) {
     crate::workers::forget_panic(panic);
     if let Some(link) = weak.upgrade() {
         link.tally.callback_panics.up();
-        if let Some(dispatch) = link.dispatch.upgrade() {
-            dispatch.callback_panicked(&link, text);
-        }
+        link.dispatch.callback_panicked(&link, text);
     }
 }
 
