@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
 
@@ -16,10 +17,10 @@ use crate::{
     config::Config,
     counters::{Counters, Tally},
     error::{ApiError, CallError, CloseReason, Rejection},
-    link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState},
+    link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
     sync::{Arc, RwLock, Weak},
     wire::{Fault, Path, Payload, Side},
-    workers::{Admission, Lane, contain, forget_panic},
+    workers::{Admission, Lane, forget_panic},
 };
 
 /// One side: what it serves, and how it calls the other. A [`Head`](crate::Head) and a
@@ -50,6 +51,7 @@ struct Undecided {
     link: Arc<Link>,
     incoming: Incoming,
     choice: Vec<(Scope, Target)>,
+    ancestor: Option<Arc<Slot>>,
 }
 
 impl Endpoint {
@@ -186,11 +188,11 @@ impl Inner {
         link: &Arc<Link>,
         incoming: Incoming,
         why: Rejection,
-        nested: bool,
+        ancestor: Option<&Arc<Slot>>,
     ) -> Option<Errand> {
         let target = self.hooks.unhandled.read().clone();
         if let Some(target) = target.filter(|_| matches!(why, Rejection::NoHandler { .. })) {
-            return target.admit(incoming, link, self, nested);
+            return target.admit(incoming, link, self, ancestor);
         }
         match incoming.id {
             Some(id) => {
@@ -204,20 +206,16 @@ impl Inner {
 
     /// Has the predicates asked which of several catch-alls takes a call, on a thread that may run user
     /// code.
-    fn decide(self: &Arc<Inner>, undecided: Undecided, nested: bool) -> Option<Errand> {
-        let inner = self.clone();
-        if nested {
-            let job = move || inner.ask(undecided, true).into_iter().for_each(|errand| contain(errand.job));
-            return Some(Errand { job: Box::new(job), slow: true });
-        }
+    fn decide(self: &Arc<Inner>, undecided: Undecided) -> Option<Errand> {
         match self.undecided.admit(undecided, REST_QUEUE) {
             Admission::Run(first) => {
+                let inner = self.clone();
                 Some(Errand { job: Box::new(move || inner.decide_all(first)), slow: true })
             }
             Admission::Full(Undecided { link, incoming, .. }) => {
                 let detail = format!("{REST_QUEUE} calls wait for the predicates of catch-alls").into();
                 let why = Rejection::Busy { path: incoming.path.clone(), detail };
-                self.unhandled(&link, incoming, why, false)
+                self.unhandled(&link, incoming, why, None)
             }
             Admission::Queued | Admission::Closed(_) => None,
         }
@@ -228,39 +226,42 @@ impl Inner {
         while let Some(undecided) = next {
             let link = undecided.link.clone();
             // Not here: a handler may take its time, and the next call would wait for it.
-            self.ask(undecided, false).into_iter().for_each(|errand| link.submit(errand.job));
+            self.ask(undecided).into_iter().for_each(|errand| link.submit(errand.job));
             next = self.undecided.next();
         }
     }
 
-    fn ask(self: &Arc<Inner>, undecided: Undecided, nested: bool) -> Option<Errand> {
-        let Undecided { link, incoming, choice } = undecided;
-        let asked = std::panic::AssertUnwindSafe(|| choose(choice, &incoming.path));
-        let decided = std::panic::catch_unwind(asked).unwrap_or_else(|panic| {
+    fn ask(self: &Arc<Inner>, undecided: Undecided) -> Option<Errand> {
+        let Undecided { link, incoming, choice, ancestor } = undecided;
+        let asked = AssertUnwindSafe(|| choose(choice, &incoming.path));
+        let decided = catch_unwind(asked).unwrap_or_else(|panic| {
             forget_panic(panic);
             self.tally.handler_panics.up();
             Err(Rejection::NoHandler { path: incoming.path.clone() })
         });
         match decided {
-            Ok(target) => target.admit(incoming, &link, self, nested),
-            Err(why) => self.unhandled(&link, incoming, why, nested),
+            Ok(target) => target.admit(incoming, &link, self, ancestor.as_ref()),
+            Err(why) => self.unhandled(&link, incoming, why, ancestor.as_ref()),
         }
     }
 }
 
 impl Dispatch for Inner {
-    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, nested: bool) -> Option<Errand> {
+    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, ancestor: Option<&Arc<Slot>>) -> Option<Errand> {
         let inner = self.weak.upgrade()?;
         match incoming.id {
             Some(_) => self.tally.calls_served.up(),
             None => self.tally.events_served.up(),
         }
         match self.arb.route(&incoming.path) {
-            Route::Target(target) => target.admit(incoming, link, &inner, nested),
-            Route::Choice(choice) => inner.decide(Undecided { link: link.clone(), incoming, choice }, nested),
+            Route::Target(target) => target.admit(incoming, link, &inner, ancestor),
+            Route::Choice(choice) => {
+                let (link, ancestor) = (link.clone(), ancestor.cloned());
+                inner.decide(Undecided { link, incoming, choice, ancestor })
+            }
             Route::Nothing => {
                 let why = Rejection::NoHandler { path: incoming.path.clone() };
-                inner.unhandled(link, incoming, why, nested)
+                inner.unhandled(link, incoming, why, ancestor)
             }
         }
     }

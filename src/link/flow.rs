@@ -234,23 +234,15 @@ impl Link {
         self.flush(core);
     }
 
-    /// Hands a call to the thread that waits for the call from which it descends, or up.
+    /// Hands a call or an event up.
     pub(super) fn route(
         &self,
         incoming: super::Incoming,
         ancestor: Option<Arc<Slot>>,
         harvest: &mut Harvest,
     ) {
-        let Some(link) = self.strong() else { return };
-        let ancestor = ancestor.filter(|slot| slot.is_blocked());
-        let Some(errand) = self.dispatch.dispatch(&link, incoming, ancestor.is_some()) else { return };
-        let Some(slot) = ancestor else {
-            harvest.errands.push(errand);
-            return;
-        };
-        match slot.offer(errand.job) {
-            Ok(()) => {}
-            Err(job) => harvest.errands.push(Errand { job, slow: true }),
+        if let Some(link) = self.strong() {
+            harvest.errands.extend(self.dispatch.dispatch(&link, incoming, ancestor.as_ref()));
         }
     }
 

@@ -171,3 +171,6 @@ impl State {
 
 /// How long the role may stay vacant, at least once and at most twice.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests;

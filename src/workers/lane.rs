@@ -82,3 +82,6 @@ impl<T> Lane<T> {
         (state.running, state.queue.len())
     }
 }
+
+#[cfg(test)]
+mod tests;
