@@ -6,8 +6,11 @@
 mod support;
 
 mod arbitration;
+mod deaf_peer;
 mod events;
+mod life;
 mod names;
 mod pressure;
+mod raw_end;
 mod smoke;
 mod tools;
