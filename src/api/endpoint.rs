@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
 
@@ -20,7 +19,7 @@ use crate::{
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
     sync::{Arc, RwLock, Weak},
     wire::{Fault, Path, Payload, Side},
-    workers::{Admission, Lane, forget_panic},
+    workers::{Admission, Lane, contain, forget_panic},
 };
 
 /// One side: what it serves, and how it calls the other. A [`Head`](crate::Head) and a
@@ -51,6 +50,7 @@ struct Undecided {
     link: Arc<Link>,
     incoming: Incoming,
     choice: Vec<(Scope, Target)>,
+    /// The call of ours from which it descends.
     ancestor: Option<Arc<Slot>>,
 }
 
@@ -207,9 +207,13 @@ impl Inner {
     /// Has the predicates asked which of several catch-alls takes a call, on a thread that may run user
     /// code.
     fn decide(self: &Arc<Inner>, undecided: Undecided) -> Option<Errand> {
+        let inner = self.clone();
+        if undecided.ancestor.is_some() {
+            let job = move || inner.ask(undecided).into_iter().for_each(|errand| contain(errand.job));
+            return Some(Errand { job: Box::new(job), slow: true });
+        }
         match self.undecided.admit(undecided, REST_QUEUE) {
             Admission::Run(first) => {
-                let inner = self.clone();
                 Some(Errand { job: Box::new(move || inner.decide_all(first)), slow: true })
             }
             Admission::Full(Undecided { link, incoming, .. }) => {
@@ -233,8 +237,8 @@ impl Inner {
 
     fn ask(self: &Arc<Inner>, undecided: Undecided) -> Option<Errand> {
         let Undecided { link, incoming, choice, ancestor } = undecided;
-        let asked = AssertUnwindSafe(|| choose(choice, &incoming.path));
-        let decided = catch_unwind(asked).unwrap_or_else(|panic| {
+        let asked = std::panic::AssertUnwindSafe(|| choose(choice, &incoming.path));
+        let decided = std::panic::catch_unwind(asked).unwrap_or_else(|panic| {
             forget_panic(panic);
             self.tally.handler_panics.up();
             Err(Rejection::NoHandler { path: incoming.path.clone() })

@@ -12,5 +12,6 @@ mod life;
 mod names;
 mod pressure;
 mod raw_end;
+mod shape;
 mod smoke;
 mod tools;
