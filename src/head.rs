@@ -283,6 +283,7 @@ impl Drop for Head {
             child.farewell(left());
         }
         self.link.join(left());
+        self.endpoint.dismantle();
     }
 }
 

@@ -219,6 +219,7 @@ impl Drop for Neck {
         let end = Instant::now().checked_add(self.endpoint.0.config.grace);
         self.link.close();
         self.link.join(end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now())));
+        self.endpoint.dismantle();
     }
 }
 
