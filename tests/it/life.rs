@@ -254,7 +254,10 @@ fn ac_75_shutting_down_lets_finish_and_takes_nothing_new(kind: Kind) {
     let gate = Gate::default();
     let api = |gate: &Gate| {
         let gate = gate.clone();
-        let pass = move |_: &Context, n: u64| Ok::<_, Fault>([gate.pass(), ()].len() as u64 + n);
+        let pass = move |_: &Context, n: u64| {
+            gate.pass();
+            Ok::<_, Fault>(n + 2)
+        };
         Api::new("a").workers(4).handle("pass", pass).unwrap()
     };
     head.attach(api(&gate)).unwrap();
@@ -411,28 +414,49 @@ fn p24_dropping_is_bounded_when_a_handler_never_returns(kind: Kind) {
     until("they end when they can", || end.n_threads() == 0);
 }
 
-fn counting_drops() -> (impl Fn() + Send + Clone, Arc<AtomicU64>) {
-    let count = Arc::new(AtomicU64::new(0));
-    let theirs = count.clone();
-    (move || drop(theirs.fetch_add(1, Ordering::Relaxed)), count)
+/// Counts when it is dropped.
+struct Counted(Arc<AtomicU64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
-#[test]
-fn a_handler_that_is_attached_goes_with_its_link() {
-    struct Counted<F: Fn()>(F);
-    impl<F: Fn()> Drop for Counted<F> {
-        fn drop(&mut self) {
-            (self.0)();
-        }
+/// Also where a handler holds an end of its own link, which holds the handler.
+fn what_users_left_at_a_link_goes_with_it(kind: Kind) {
+    let (head, neck) = kind.ends();
+    let drops = Arc::new(AtomicU64::new(0));
+    let holding = |end: &Endpoint| {
+        let (end, counted) = (end.clone(), Counted(drops.clone()));
+        move || assert!(end.state() >= LinkState::Starting && counted.0.load(Ordering::Relaxed) < 99)
+    };
+    let neck = neck.start();
+    for end in [head.endpoint(), neck.endpoint()] {
+        let held = holding(end);
+        let handler = move |_: &Context, ()| Ok::<_, Fault>(held());
+        end.attach(Api::new("a").handle("x", handler).unwrap()).unwrap();
+        let held = holding(end);
+        let catcher = move |_: &Context, payload| {
+            held();
+            Ok(payload)
+        };
+        end.attach(Api::new("b").catch_some("", |_| true, catcher).unwrap()).unwrap();
+        let held = holding(end);
+        end.on_state(move |_| held());
+        let held = holding(end);
+        end.on_error(move |_| held());
+        let held = holding(end);
+        end.on_unhandled(move |_, payload| {
+            held();
+            Ok(payload)
+        });
     }
-    let (drops, count) = counting_drops();
-    let held = Counted(drops);
-    let (head, neck) = Kind::Encoded.ends();
-    let handler = move |_: &Context, ()| Ok::<_, Fault>(std::ptr::from_ref(&held) as usize);
-    let neck = neck.serve(Api::new("a").handle("x", handler).unwrap()).unwrap().start();
-    head.api("a").action("x", ()).call::<usize>().unwrap();
+    head.api("a").action("x", ()).call::<()>().unwrap();
+    head.api("b").action("x", 1u8).call::<u8>().unwrap();
+    neck.api("c").action("x", 1u8).call::<u8>().unwrap();
     drop((head, neck));
-    within(LONG, "what the handler held is dropped", || count.load(Ordering::Relaxed) == 1);
+    within(LONG, "all that was held is dropped", || drops.load(Ordering::Relaxed) == 10);
 }
 
 on_every_link! {
@@ -451,4 +475,5 @@ on_every_link! {
     ac_97_each_side_waits_for_the_other_alone,
     p8_a_listener_that_blocks_is_told_so,
     p24_dropping_is_bounded_when_a_handler_never_returns,
+    what_users_left_at_a_link_goes_with_it,
 }

@@ -8,6 +8,7 @@ mod support;
 mod arbitration;
 mod deaf_peer;
 mod events;
+mod farewell;
 mod life;
 mod names;
 mod pressure;
