@@ -6,9 +6,13 @@
 mod support;
 
 mod arbitration;
+mod deaf_peer;
 mod events;
+mod farewell;
+mod life;
 mod names;
 mod pressure;
+mod raw_end;
 mod shape;
 mod smoke;
 mod tools;
