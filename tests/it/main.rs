@@ -6,10 +6,11 @@
 mod support;
 
 mod arbitration;
+mod deaf_peer;
 mod events;
+mod farewell;
+mod life;
 mod names;
 mod pressure;
 mod process;
-mod shape;
-mod smoke;
-mod tools;
+mod raw_end;
