@@ -60,7 +60,12 @@ impl Link {
             core.state.is_drained() || core.state.is_closed() || !core.state.peer_is_ready()
         });
         self.say_bye(0);
+        // Whoever is sending at this moment takes the goodbye along, unless the link is lost before that:
+        // then the other side would never hear of it.
+        self.wait_for(deadline, |core| !core.sending || core.state.is_closed());
         self.lose(CloseReason::Local);
+        // Another thread may have lost it first, and be at it still.
+        self.wait_closed(deadline);
     }
 
     /// Ends the calls of this side before the link itself.

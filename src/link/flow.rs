@@ -68,7 +68,7 @@ impl Link {
         core.spare = packet;
         core.sending = false;
         // Whoever closes waits for this.
-        if core.state.is_drained() {
+        if core.state.is_drained() || core.reason.is_some() {
             self.changed.notify_all();
         }
     }
