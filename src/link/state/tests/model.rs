@@ -150,7 +150,7 @@ impl Model {
         let (waiter, had_ended) = (**waiter, !call.ends.is_empty());
         let ended = self.pair.ends[from].state.cancel_call(call.id);
         assert_eq!(ended.is_none(), had_ended, "a call is there until it has ended");
-        if let Some(Ended { waiter: theirs, executed }) = ended {
+        if let Some(Ended { waiter: theirs, executed, .. }) = ended {
             assert_eq!(theirs, waiter);
             self.end(waiter, End::Cancelled(executed));
         }
