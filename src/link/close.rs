@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, Link, LinkState, Slot, Wiring, flow::Harvest, state::Remains};
+use super::{Core, Framed, Link, LinkState, Slot, Wiring, flow::Harvest, state::Remains};
 use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
@@ -99,9 +99,10 @@ impl Link {
         self.bury(remains, &reason);
         self.enter(&mut self.core.lock(), LinkState::Closed);
         if let Wiring::Framed(framed) = &self.wiring {
-            // Taken out under its lock and dropped outside of it: this is what the other side sees.
-            let sender = framed.sender.lock().take();
-            drop(sender);
+            // Whoever is sending takes the last words along, and hangs up after them.
+            if !self.core.lock().sending {
+                framed.hang_up();
+            }
             framed.role.close();
             framed.nudge.nudge();
         }
@@ -152,6 +153,14 @@ impl Link {
                 self.config.name
             );
         }
+    }
+}
+
+impl Framed {
+    /// Lets go of the way out, which is what the other side sees. It is dropped outside of its lock.
+    pub(super) fn hang_up(&self) {
+        let sender = self.sender.lock().take();
+        drop(sender);
     }
 }
 

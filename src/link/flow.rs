@@ -73,6 +73,11 @@ impl Link {
         if core.state.is_drained() {
             self.changed.notify_all();
         }
+        // Whoever closed meanwhile has left it to this thread.
+        if core.state.is_closed() {
+            drop(core);
+            framed.hang_up();
+        }
     }
 
     // In.

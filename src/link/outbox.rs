@@ -132,7 +132,8 @@ impl Outbox {
         let bulk = self.bulk.drain(..).map(|(draft, _)| draft.kind);
         let kinds = starts.iter().map(|start| start.kind).chain(bulk);
         let events = kinds.filter(|kind| *kind == Kind::Event).count();
-        self.control.clear();
+        // The last words may be waiting for a thread that is sending at this moment.
+        self.control.retain(|draft| draft.kind == Kind::Bye);
         self.answers.clear();
         self.starts_bytes = 0;
         (starts, events as u64)
