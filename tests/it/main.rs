@@ -11,6 +11,8 @@ mod events;
 mod farewell;
 mod life;
 mod names;
+mod nothing_left;
+mod numbers;
 mod pressure;
 mod raw_end;
 mod shape;
