@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Core, Link, LinkState, Slot, Wiring, flow::Harvest, state::Remains};
+use super::{Core, Framed, Link, LinkState, Slot, Wiring, flow::Harvest, state::Remains};
 use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
@@ -60,8 +60,8 @@ impl Link {
             core.state.is_drained() || core.state.is_closed() || !core.state.peer_is_ready()
         });
         self.say_bye(0);
-        // Whoever is sending at this moment takes the goodbye along, unless the link is lost before that:
-        // then the other side would never hear of it.
+        // Whoever is sending at this moment takes the goodbye along. It is waited for, because this process
+        // may end when this returns.
         self.wait_for(deadline, |core| !core.sending || core.state.is_closed());
         self.lose(CloseReason::Local);
         // Another thread may have lost it first, and be at it still.
@@ -107,9 +107,10 @@ impl Link {
         self.bury(remains, &reason);
         self.enter(&mut self.core.lock(), LinkState::Closed);
         if let Wiring::Framed(framed) = &self.wiring {
-            // Taken out under its lock and dropped outside of it: this is what the other side sees.
-            let sender = framed.sender.lock().take();
-            drop(sender);
+            // Whoever is sending takes the last words along, and hangs up after them.
+            if !self.core.lock().sending {
+                framed.hang_up();
+            }
             framed.role.close();
             framed.nudge();
         }
@@ -147,7 +148,8 @@ impl Link {
     ///
     /// The sockets of a process go a moment before its end can be seen, which says more. So where there
     /// is a process to watch, its end is waited for.
-    pub(super) fn cannot_send(&self, error: io::Error) {
+    pub(super) fn cannot_send(&self, framed: &Framed, error: io::Error) {
+        framed.hang_up();
         let reason = match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => CloseReason::Gone,
             _ => CloseReason::Io(Arc::new(error)),
@@ -183,6 +185,14 @@ impl Link {
                 self.config.name
             );
         }
+    }
+}
+
+impl Framed {
+    /// Lets go of the way out, which is what the other side sees. It is dropped outside of its lock.
+    pub(super) fn hang_up(&self) {
+        let sender = self.sender.lock().take();
+        drop(sender);
     }
 }
 

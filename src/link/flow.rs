@@ -59,7 +59,7 @@ impl Link {
             };
             if let Err(error) = sent {
                 // `sending` stays set: what waits is never sent, and ends as what was not.
-                return self.cannot_send(error);
+                return self.cannot_send(framed, error);
             }
             core = self.core.lock();
         }
@@ -70,6 +70,11 @@ impl Link {
         // Whoever closes waits for this.
         if core.state.is_drained() || core.reason.is_some() {
             self.changed.notify_all();
+        }
+        // Whoever closed meanwhile has left it to this thread.
+        if core.state.is_closed() {
+            drop(core);
+            framed.hang_up();
         }
     }
 

@@ -14,6 +14,8 @@ mod farewell;
 mod goodbye;
 mod life;
 mod names;
+mod nothing_left;
+mod numbers;
 mod pressure;
 mod process;
 mod raw_end;
