@@ -5,4 +5,9 @@
 #[macro_use]
 mod support;
 
-mod smoke;
+mod api_sketch;
+mod calls;
+mod crossing;
+mod errors;
+mod payloads;
+mod results;
