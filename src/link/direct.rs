@@ -8,6 +8,7 @@ use super::{
     message::{Cargo, Incoming, Start},
     outbox::Draft,
     slot::Outcome,
+    state::Finish,
 };
 use crate::{
     error::{CallError, CloseReason, Rejection},
@@ -95,9 +96,15 @@ impl Link {
     }
 
     pub(super) fn reply_direct(&self, id: TransactionId, outcome: Outcome) {
-        let wanted = self.core.lock().state.finish_served(id);
-        if wanted && let Some(peer) = self.peer() {
-            peer.take_reply(id, outcome);
+        let finish = self.core.lock().state.finish_served(id);
+        match finish {
+            Finish::Awaited => {
+                if let Some(peer) = self.peer() {
+                    peer.take_reply(id, outcome);
+                }
+            }
+            Finish::GivenUp => self.tally.answers_unsent.up(),
+            Finish::Over => {}
         }
         self.changed.notify_all();
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     Link, Slot, Wiring, current,
     message::{Cargo, Incoming},
-    state::{Ended, Refusal},
+    state::{Ended, Finish, Refusal},
     token::CancelToken,
 };
 use crate::{
@@ -200,8 +200,10 @@ impl Link {
 
     fn answer(&self, id: TransactionId, kind: Kind, buffer: Vec<u8>) {
         let mut core = self.core.lock();
-        if core.state.finish_served(id) {
-            core.state.answer(id, kind, buffer);
+        match core.state.finish_served(id) {
+            Finish::Awaited => core.state.answer(id, kind, buffer),
+            Finish::GivenUp => self.tally.answers_unsent.up(),
+            Finish::Over => {}
         }
         self.flush(core);
         self.changed.notify_all();
