@@ -170,3 +170,8 @@ pub use link::{CancelToken, LinkState};
 pub use neck::{Neck, NeckBuilder};
 pub use semaphore::Semaphore;
 pub use wire::{FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId};
+
+// The program in there runs with the other examples of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -10,7 +10,7 @@ use crate::{
     wire::Path,
 };
 
-use super::Handler;
+use super::task::Target;
 
 /// Something that no caller is told about.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub(crate) type ErrorHook = Arc<dyn Fn(&Report) + Send + Sync>;
 pub(crate) struct Hooks {
     states: Mutex<States>,
     errors: RwLock<Option<ErrorHook>>,
-    pub(crate) unhandled: RwLock<Option<Handler>>,
+    pub(crate) unhandled: RwLock<Option<Target>>,
 }
 
 #[derive(Default)]
@@ -77,6 +77,12 @@ impl Hooks {
         for listener in states.listeners.clone() {
             link.run_listener(Box::new(move || listener(state)));
         }
+    }
+
+    /// Tells nobody any more; gives back who was told, to be dropped without a lock.
+    pub(crate) fn clear(&self) -> impl Sized + use<> {
+        let listeners = std::mem::take(&mut self.states.lock().listeners);
+        (listeners, self.errors.write().take(), self.unhandled.write().take())
     }
 
     pub(crate) fn set_error_hook(&self, hook: ErrorHook) {

@@ -14,6 +14,7 @@ mod direct;
 mod flow;
 mod inbox;
 mod keeper;
+mod line;
 mod message;
 mod outbox;
 mod receive;
@@ -31,7 +32,7 @@ use std::{
 
 pub(crate) use current::{Current, Place, current, within};
 pub(crate) use message::Incoming;
-pub(crate) use slot::{Callback, Outcome, Slot};
+pub(crate) use slot::{Callback, Offer, Outcome, Slot};
 pub(crate) use start::{CallPlan, Started};
 pub use token::CancelToken;
 
@@ -66,8 +67,9 @@ pub enum LinkState {
 /// What a link hands up. None of it may block or run user code.
 pub(crate) trait Dispatch: Send + Sync + 'static {
     /// Routes a call or an event that came in. What comes back may be run at once by whoever asked;
-    /// `None` when it was queued or answered. `nested` calls do not wait for a place in a queue.
-    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, nested: bool) -> Option<Errand>;
+    /// `None` when it was queued, answered, or left to the thread that blocks for its `ancestor`, the
+    /// call of ours from which it descends: such a call does not wait for a place in a queue.
+    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, ancestor: Option<&Arc<Slot>>) -> Option<Errand>;
 
     /// Takes note of a new state.
     fn changed(&self, link: &Arc<Link>, state: LinkState);
@@ -143,7 +145,8 @@ pub(crate) struct LinkParts {
 }
 
 impl Link {
-    /// A link over `transport`. It greets at once; [`Link::say_ready`] lets calls in.
+    /// A link over `transport`. It greets at once; [`Link::say_ready`] lets calls in. With a limit it
+    /// breaks off when it is not greeted in time.
     ///
     /// # Errors
     ///
@@ -153,17 +156,21 @@ impl Link {
         transport: Transport,
         token: Token,
         attendant: Option<Box<dyn Attendant>>,
+        greet_within: Option<Duration>,
     ) -> io::Result<Arc<Link>> {
-        let state = State::new(parts.side, &parts.config, transport.window, token);
+        let greet_by = greet_within.and_then(|limit| Instant::now().checked_add(limit));
+        let state = State::new(parts.side, &parts.config, transport.window, token, greet_by);
+        // Whoever reads watches the clock for it, where a transport can do that.
+        let patience = greet_by.filter(|_| transport.wakes_at_deadlines);
         let wiring = Wiring::Framed(Framed {
-            role: Role::new(transport.receiver),
+            role: Role::new(transport.receiver, patience),
             sender: Mutex::new(Some(transport.sender)),
             nudge: transport.nudge,
             wakes_at_deadlines: transport.wakes_at_deadlines,
         });
-        let attended = attendant.is_some();
+        let kept = attendant.is_some() || (greet_by.is_some() && patience.is_none());
         let link = Link::assemble(parts, state, wiring, attendant);
-        if attended {
+        if kept {
             link.keeper.wake(&link)?;
         }
         link.flush(link.core.lock());
@@ -349,6 +356,7 @@ impl Link {
             late.push(ended);
         }
         let nudge = core.state.take_alarms(now);
+        let overdue = core.state.overdue(now);
         let next = core.state.next_alarm();
         core.armed = next;
         self.flush(core);
@@ -357,6 +365,9 @@ impl Link {
         }
         if nudge {
             self.nudge();
+        }
+        if let Some(violation) = overdue {
+            self.break_off(violation);
         }
         next
     }

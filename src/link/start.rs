@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     Link, Slot, Wiring, current,
+    inbox::fault_limit,
     message::{Cargo, Incoming},
     state::{Ended, Finish, Refusal},
     token::CancelToken,
@@ -15,6 +16,7 @@ use crate::{
     error::{CallError, Executed, Misuse, Rejection},
     sync::Arc,
     wire::{CallHead, EventHead, Fault, HEADER_LEN, Kind, MAX_ENVELOPE, Path, Payload, TransactionId},
+    workers::discard,
 };
 
 /// What is known of a call before it sets out, besides its arguments.
@@ -147,6 +149,7 @@ impl Link {
     pub(crate) fn cancel(&self, id: TransactionId) {
         if let Some(ended) = self.abandon(id) {
             self.complete_now(&ended.waiter, Err(CallError::Cancelled), Instant::now());
+            discard(ended.unsent);
         }
     }
 
@@ -162,6 +165,7 @@ impl Link {
         let after = now.saturating_duration_since(slot.started);
         let error = CallError::TimedOut { path: slot.path.clone(), after, executed: ended.executed };
         self.complete_now(&slot, Err(error), now);
+        discard(ended.unsent);
     }
 
     // Answers.
@@ -195,6 +199,12 @@ impl Link {
         }
         let mut buffer = vec![0; HEADER_LEN];
         error.to_record().write(&mut buffer);
+        let (size, limit) = (buffer.len() - HEADER_LEN, fault_limit(self.config.message_limit));
+        if size > limit {
+            let text = format!("the error has {size} bytes, over the limit of {limit}");
+            buffer.truncate(HEADER_LEN);
+            CallError::Fault(Fault::new(text)).to_record().write(&mut buffer);
+        }
         self.answer(id, Kind::Fault, buffer);
     }
 

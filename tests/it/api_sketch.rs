@@ -4,7 +4,10 @@ use nape::{Api, AsyncResult, CallError, Context, Fault, Payload, Responder, Sema
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
-use crate::support::{HANG, Kind, only};
+use crate::{
+    support::{HANG, Kind},
+    tools::only,
+};
 
 on_every_link! { the_sketch_compiles_and_runs }
 

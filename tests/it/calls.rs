@@ -16,8 +16,11 @@ use nape::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::crossing::countdown;
-use crate::support::{HANG, Kind, SOON, eventually, nothing_is_under_way, only, watched};
+use crate::{
+    crossing::countdown,
+    support::{HANG, Kind, watched},
+    tools::{LONG, SOON, eventually, nothing_is_under_way, only},
+};
 
 on_every_link! {
     ac_01_a_call_returns_exactly_the_value_of_the_handler,
@@ -217,7 +220,7 @@ fn a_reply_crosses_the_cancel((ours, theirs): (Transport, Transport)) {
     hold.store(true, Ordering::Release);
     assert!(matches!(late.wait(), Err(CallError::TimedOut { .. })));
     drop(open);
-    assert_eq!(told.recv_timeout(HANG / 2).unwrap(), "LateReply");
+    assert_eq!(told.recv_timeout(LONG).unwrap(), "LateReply");
     hold.store(false, Ordering::Release);
     assert_eq!(slow.action("add", (3u64, 4u64)).call::<u64>().unwrap(), 7);
     assert_eq!((head.counters().late_replies, neck.counters().answers_unsent), (1, 0));
@@ -300,10 +303,10 @@ fn ac_05_a_callback_runs_once_after_a_timeout_and_a_late_answer(kind: Kind) {
     let (head, neck) = kind.serving(api);
     let action = head.api("clock.slow").action("deep.wait", 1u64).timeout(Duration::from_millis(20));
     let told = told_by(action);
-    assert!(matches!(told.recv_timeout(HANG / 2).unwrap(), Err(CallError::TimedOut { .. })));
+    assert!(matches!(told.recv_timeout(LONG).unwrap(), Err(CallError::TimedOut { .. })));
     drop(open);
     nothing_is_under_way(&head, &neck);
-    assert!(told.recv_timeout(HANG / 2).is_err_and(|error| error.is_disconnected()));
+    assert!(told.recv_timeout(LONG).is_err_and(|error| error.is_disconnected()));
 }
 
 fn ac_05_a_callback_runs_once_when_either_side_goes(kind: Kind) {
@@ -359,7 +362,7 @@ fn ac_06_a_panic_in_a_callback_goes_to_the_error_hook(kind: Kind) {
     for round in 0..20u64 {
         slow.action("add", (round, 0u64)).then(|sum: Result<u64, _>| panic!("no {}", sum.unwrap())).unwrap();
     }
-    let mut texts: Vec<_> = (0..20).map(|_| told.recv_timeout(HANG / 2).unwrap()).collect();
+    let mut texts: Vec<_> = (0..20).map(|_| told.recv_timeout(LONG).unwrap()).collect();
     texts.sort();
     let mut expected: Vec<_> = (0..20).map(|round| format!("no {round}")).collect();
     expected.sort();
@@ -380,11 +383,11 @@ fn ac_06_an_error_hook_that_panics_is_not_told_of_itself(kind: Kind) {
     });
     let slow = head.api("clock.slow");
     slow.action("add", (0u64, 0u64)).then(|_: Result<u64, _>| panic!("the callback fails")).unwrap();
-    assert!(told.recv_timeout(HANG / 2).unwrap().contains("the callback fails"));
+    assert!(told.recv_timeout(LONG).unwrap().contains("the callback fails"));
     eventually(|| head.counters().callback_panics == 2);
     // A second report comes after everything that the first one led to.
     slow.action("add", (0u64, 0u64)).then(|_: Result<u64, _>| panic!("again")).unwrap();
-    assert!(told.recv_timeout(HANG / 2).unwrap().contains("again"));
+    assert!(told.recv_timeout(LONG).unwrap().contains("again"));
     eventually(|| head.counters().callback_panics == 4);
 }
 
@@ -434,7 +437,7 @@ fn ac_07_a_state_listener_is_told_that_it_may_not_block(kind: Kind) {
         let mut started = slow.action("add", (1u64, 2u64)).start::<u64>().unwrap();
         tell.send((outcome, started.wait_timeout(HANG))).unwrap();
     });
-    let (called, waited) = told.recv_timeout(HANG / 2).unwrap();
+    let (called, waited) = told.recv_timeout(LONG).unwrap();
     for outcome in [called.map(Some), waited] {
         let Err(CallError::Misuse(Misuse::WouldDeadlock { .. })) = outcome else { panic!("{outcome:?}") };
     }

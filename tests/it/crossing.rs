@@ -9,7 +9,10 @@ use std::{
 use crossbeam_channel::unbounded;
 use nape::{Api, CallError, Context, Endpoint, Executed, Fault, Timeout};
 
-use crate::support::{HANG, Kind, nothing_is_under_way, only};
+use crate::{
+    support::{HANG, Kind},
+    tools::{LONG, nothing_is_under_way, only},
+};
 
 on_every_link! {
     ac_13_many_threads_each_get_their_own_answer,
@@ -146,7 +149,7 @@ fn ac_64_several_deep_chains_at_once_complete(kind: Kind) {
             for end in [head.endpoint(), neck.endpoint()] {
                 scope.spawn(move || {
                     for depth in [64u64, 1, 33, 2, 8 + thread] {
-                        let down = end.api("count").action("down", depth).timeout(HANG / 2);
+                        let down = end.api("count").action("down", depth).timeout(LONG);
                         assert_eq!(down.call::<u64>().unwrap(), depth);
                     }
                 });
@@ -235,7 +238,7 @@ fn ac_90_a_call_back_after_the_deadline_is_over_at_once(kind: Kind) {
     let outcome = head.api("neck").action("late", ()).timeout(Duration::from_millis(20)).call::<()>();
     assert!(matches!(outcome, Err(CallError::TimedOut { .. })));
     for _ in 0..3 {
-        match told.recv_timeout(HANG / 2).unwrap() {
+        match told.recv_timeout(LONG).unwrap() {
             Err(CallError::TimedOut { path, executed: Executed::No, .. }) => {
                 assert_eq!(path.as_str(), "head.touch")
             }

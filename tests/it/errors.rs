@@ -15,7 +15,10 @@ use nape::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::support::{HANG, Kind, SOON, eventually, nothing_is_under_way, only, watched};
+use crate::{
+    support::{HANG, Kind, watched},
+    tools::{LONG, SOON, eventually, nothing_is_under_way, only},
+};
 
 on_every_link! {
     ac_20_an_unknown_path_is_told_soon_and_in_full,
@@ -245,7 +248,7 @@ fn ac_22_a_panic_in_an_event_goes_to_the_error_hook(kind: Kind) {
     neck.on_error(move |report| tell.send(report.clone()).unwrap());
     for how in [0u8, 3] {
         head.api("p").action("panic", how).fire().unwrap();
-        let Report::EventFailed { path, error } = told.recv_timeout(HANG / 2).unwrap() else { panic!() };
+        let Report::EventFailed { path, error } = told.recv_timeout(LONG).unwrap() else { panic!() };
         assert_eq!((path.as_str(), error.fault().unwrap().kind()), ("p.panic", FaultKind::Panicked));
     }
     assert_eq!((neck.counters().events_failed, neck.counters().handler_panics), (2, 2));

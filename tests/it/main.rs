@@ -6,8 +6,18 @@
 mod support;
 
 mod api_sketch;
+mod arbitration;
 mod calls;
 mod crossing;
+mod deaf_peer;
 mod errors;
+mod events;
+mod farewell;
+mod life;
+mod names;
 mod payloads;
+mod pressure;
+mod raw_end;
 mod results;
+mod shape;
+mod tools;

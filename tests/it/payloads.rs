@@ -18,7 +18,10 @@ use nape::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use crate::support::{HANG, Kind, eventually, nothing_is_under_way, only, watched};
+use crate::{
+    support::{HANG, Kind, watched},
+    tools::{eventually, nothing_is_under_way, only},
+};
 
 on_every_link! {
     ac_24_arguments_that_do_not_decode_fail_that_call_only,

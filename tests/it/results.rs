@@ -15,7 +15,10 @@ use std::{
 use crossbeam_channel::{Receiver, Select, Sender, bounded, unbounded};
 use nape::{Api, AsyncResult, CallError, Context, Executed, Fault, Head, Misuse, Neck, Semaphore, Timeout};
 
-use crate::support::{HANG, Kind, SOON, eventually, nothing_is_under_way, watched};
+use crate::{
+    support::{HANG, Kind, watched},
+    tools::{LONG, SOON, eventually, nothing_is_under_way},
+};
 
 on_every_link! {
     ac_08_a_result_says_whether_it_is_done_and_how_long_it_took,
@@ -160,7 +163,7 @@ fn ac_10_cancelling_or_dropping_fires_the_token_of_the_handler(kind: Kind) {
         };
         kept.iter().for_each(AsyncResult::cancel);
         assert_eq!(head.under_way(), (0, 0), "{how}");
-        let (which, at) = held.cancelled.recv_timeout(HANG / 2).unwrap();
+        let (which, at) = held.cancelled.recv_timeout(LONG).unwrap();
         assert!(which == x as u64 && at < gave_up + SOON, "{how}: {:?}", at - gave_up);
         if let Some(r) = kept {
             r.cancel();
@@ -213,7 +216,7 @@ fn ac_10_a_handle_that_releases_a_semaphore_may_be_dropped(kind: Kind) {
     assert_eq!((head.under_way().0, semaphore.permits()), (2, 0));
     held.open.send(()).unwrap();
     held.open.send(()).unwrap();
-    assert!(semaphore.acquire_timeout(HANG / 2));
+    assert!(semaphore.acquire_timeout(LONG));
     nothing_is_under_way(&head, &neck);
     assert!(held.cancelled.is_empty() && head.counters().values == 2);
     // Cancelling is still there for whoever wants it.
@@ -323,7 +326,7 @@ fn ac_15_results_release_one_semaphore_however_they_end(kind: Kind) {
     assert!(action(1).timeout(Duration::ZERO).start::<u64>().is_err());
     m.action("fail", ()).releasing(&semaphore).then(|_: Result<u64, CallError>| ()).unwrap();
     m.action("fail", ()).releasing(&semaphore).fire().unwrap();
-    assert!((0..7).all(|_| semaphore.acquire_timeout(HANG / 2)));
+    assert!((0..7).all(|_| semaphore.acquire_timeout(LONG)));
     let cut_off = action(1).start::<u64>().unwrap();
     neck.close();
     semaphore.acquire();
@@ -346,11 +349,11 @@ fn ac_15_results_are_selected_beside_other_channels(kind: Kind) {
     };
     assert_eq!(pick(Duration::from_millis(5)), None);
     other.send("first").unwrap();
-    assert_eq!(pick(HANG / 2), Some(0));
+    assert_eq!(pick(LONG), Some(0));
     others.recv().unwrap();
     for _ in 0..4 {
         held.open.send(()).unwrap();
-        let which = pick(HANG / 2).unwrap() - 1;
+        let which = pick(LONG).unwrap() - 1;
         ready[which].try_recv().unwrap();
         assert_eq!(all[which].try_wait().unwrap(), Some(which as u64 + 1));
     }
@@ -358,7 +361,7 @@ fn ac_15_results_are_selected_beside_other_channels(kind: Kind) {
     // One that is asked for after the end, and one whose call times out while nobody waits for it.
     assert!(all[0].ready().try_recv().is_ok());
     let late = head.api("m").action("wait", 9u64).timeout(Duration::from_millis(5)).start::<u64>().unwrap();
-    late.ready().recv_timeout(HANG / 2).unwrap();
+    late.ready().recv_timeout(LONG).unwrap();
     assert!(matches!(late.wait(), Err(CallError::TimedOut { .. })));
 }
 
@@ -450,7 +453,7 @@ fn ac_16_a_future_may_be_dropped_or_polled_after_its_end(kind: Kind) {
     assert!(poll(&mut dropped, &waker).is_pending());
     held.entered.recv().unwrap();
     drop(dropped);
-    assert_eq!(held.cancelled.recv_timeout(HANG / 2).unwrap().0, 1);
+    assert_eq!(held.cancelled.recv_timeout(LONG).unwrap().0, 1);
     let mut r = start(&head, 2);
     held.open.send(()).unwrap();
     eventually(|| r.is_done());
@@ -486,7 +489,7 @@ fn ac_16_a_waker_may_call_and_may_panic(kind: Kind) {
     assert!(all.iter_mut().all(|r| poll(r, &waker).is_pending()));
     for _ in 0..4 {
         held.open.send(()).unwrap();
-        assert_eq!(told.recv_timeout(HANG / 2).unwrap(), 7);
+        assert_eq!(told.recv_timeout(LONG).unwrap(), 7);
     }
     for (x, r) in all.into_iter().enumerate() {
         assert_eq!(r.wait().unwrap(), x as u64 + 1);
@@ -496,7 +499,7 @@ fn ac_16_a_waker_may_call_and_may_panic(kind: Kind) {
         let action = calls.0.api("m").action("wait", 1u64).timeout(Duration::from_millis(5));
         let mut r = action.start::<u64>().unwrap();
         assert!(poll(&mut r, &waker).is_pending());
-        assert_eq!(told.recv_timeout(HANG / 2).unwrap(), 7);
+        assert_eq!(told.recv_timeout(LONG).unwrap(), 7);
         assert!(matches!(r.wait(), Err(CallError::TimedOut { .. })));
     }
     nothing_is_under_way(&calls.0, &neck);

@@ -4,17 +4,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crossbeam_channel::Receiver;
 use nape::{Api, Head, HeadBuilder, Neck, NeckBuilder, transport::ipc_pair};
 
 /// How long anything may take before it counts as a hang.
 pub const HANG: Duration = Duration::from_secs(60);
-
-/// "Soon" is 50 ms on an idle machine; tests grant five times as much.
-pub const SOON: Duration = Duration::from_millis(250);
 
 /// A kind of link, with its two ends in this process.
 #[derive(Clone, Copy, Debug)]
@@ -81,28 +77,4 @@ pub fn watched(test: impl FnOnce() + Send + 'static) {
         Ok(Err(panic)) => resume_unwind(panic),
         Err(_) => panic!("{name} hangs"),
     }
-}
-
-/// Waits until `holds`, and fails the test if it never does. For what no channel tells.
-#[track_caller]
-pub fn eventually(holds: impl Fn() -> bool) {
-    let end = Instant::now() + HANG / 2;
-    while !holds() {
-        assert!(Instant::now() < end, "it never came to hold");
-        thread::yield_now();
-    }
-}
-
-/// The one thing that comes out of a channel whose sender goes to a callback: exactly one.
-#[track_caller]
-pub fn only<T>(told: &Receiver<T>) -> T {
-    let first = told.recv_timeout(HANG / 2).expect("the callback did not run");
-    assert!(told.recv_timeout(HANG / 2).is_err_and(|error| error.is_disconnected()), "it ran again");
-    first
-}
-
-/// That no call is under way on either side any more.
-#[track_caller]
-pub fn nothing_is_under_way(head: &Head, neck: &Neck) {
-    eventually(|| head.under_way() == (0, 0) && neck.under_way() == (0, 0));
 }

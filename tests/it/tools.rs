@@ -1,0 +1,113 @@
+//! What several modules need to hold handlers back and to wait for what they see.
+
+use std::{
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Receiver;
+use nape::{CallError, Head, Neck, Rejection};
+
+/// "Soon" is 50 ms on an idle machine; a busy one gets five times as long.
+pub const SOON: Duration = Duration::from_millis(250);
+
+/// Far more than anything here takes, and less than the watchdog waits.
+pub const LONG: Duration = Duration::from_secs(30);
+
+/// Holds handlers back until it is opened.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<Passed>, Condvar)>);
+
+#[derive(Default)]
+struct Passed {
+    open: bool,
+    waiting: usize,
+}
+
+impl Gate {
+    /// Blocks until the gate is open.
+    pub fn pass(&self) {
+        let (state, changed) = &*self.0;
+        let mut state = state.lock().unwrap();
+        state.waiting += 1;
+        changed.notify_all();
+        let mut state = changed.wait_while(state, |state| !state.open).unwrap();
+        state.waiting -= 1;
+    }
+
+    /// Lets everybody through from now on.
+    pub fn open(&self) {
+        self.0.0.lock().unwrap().open = true;
+        self.0.1.notify_all();
+    }
+
+    /// Blocks until `n` stand before it.
+    pub fn await_waiting(&self, n: usize) {
+        let (state, changed) = &*self.0;
+        let state = state.lock().unwrap();
+        let (state, _) = changed.wait_timeout_while(state, LONG, |state| state.waiting < n).unwrap();
+        assert!(state.waiting >= n, "{} of {n} came to the gate", state.waiting);
+    }
+
+    /// How many stand before it.
+    pub fn waiting(&self) -> usize {
+        self.0.0.lock().unwrap().waiting
+    }
+}
+
+/// Looks until something is so that nobody announces.
+#[track_caller]
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
+    within(LONG, what, is_so);
+}
+
+/// The same for a promise with a time.
+#[track_caller]
+pub fn within(limit: Duration, what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + limit;
+    while !is_so() {
+        assert!(Instant::now() < end, "not after {limit:?}: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Does something again for as long as a queue on its way is full.
+pub fn patiently<T>(mut attempt: impl FnMut() -> Result<T, CallError>) -> T {
+    loop {
+        match attempt() {
+            Err(CallError::Rejected(Rejection::Busy { .. })) => thread::yield_now(),
+            done => return done.unwrap(),
+        }
+    }
+}
+
+/// Whether a call found no handler for `path`.
+pub fn is_unknown<T>(outcome: &Result<T, CallError>, path: &str) -> bool {
+    matches!(outcome, Err(CallError::Rejected(Rejection::NoHandler { path: at })) if at.as_str() == path)
+}
+
+/// Whether a call was refused because of a full queue.
+pub fn is_busy<T>(outcome: &Result<T, CallError>, path: &str) -> bool {
+    matches!(outcome, Err(CallError::Rejected(Rejection::Busy { path: at, .. })) if at.as_str() == path)
+}
+
+/// The same without words, where the line says them.
+#[track_caller]
+pub fn eventually(is_so: impl Fn() -> bool) {
+    until("what that line says", is_so);
+}
+
+/// The one thing that comes out of a channel whose sender goes to a callback: exactly one.
+#[track_caller]
+pub fn only<T>(told: &Receiver<T>) -> T {
+    let first = told.recv_timeout(LONG).expect("the callback did not run");
+    assert!(told.recv_timeout(LONG).is_err_and(|error| error.is_disconnected()), "it ran again");
+    first
+}
+
+/// That no call is under way on either side any more.
+#[track_caller]
+pub fn nothing_is_under_way(head: &Head, neck: &Neck) {
+    eventually(|| head.under_way() == (0, 0) && neck.under_way() == (0, 0));
+}
