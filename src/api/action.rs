@@ -200,12 +200,12 @@ fn ignore<T>(endpoint: &Inner, result: Result<Option<T>, CallError>) -> Result<O
 
 /// Refuses to block where nothing could be served meanwhile.
 pub(super) fn check_may_block() -> Result<(), CallError> {
-    match current() {
-        Some(current) if current.place == Place::Listener => {
-            Err(Misuse::WouldDeadlock { place: "a state listener or an error hook" }.into())
-        }
-        _ => Ok(()),
-    }
+    let place = match current().map(|current| current.place) {
+        Some(Place::Listener) => "a state listener",
+        Some(Place::ErrorHook) => "an error hook",
+        _ => return Ok(()),
+    };
+    Err(Misuse::WouldDeadlock { place }.into())
 }
 
 /// The value of a call that has ended.

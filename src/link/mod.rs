@@ -285,9 +285,18 @@ impl Link {
 
     /// Runs a listener after those before it.
     pub(crate) fn run_listener(&self, listener: Job) {
+        self.run_in_order(Place::Listener, listener);
+    }
+
+    /// Runs the error hook after the listeners before it.
+    pub(crate) fn run_error_hook(&self, hook: Job) {
+        self.run_in_order(Place::ErrorHook, hook);
+    }
+
+    fn run_in_order(&self, place: Place, code: Job) {
         let weak = self.weak.clone();
         let number = self.number();
-        self.run_in(true, Box::new(move || user_code(&weak, number, Place::Listener, listener)));
+        self.run_in(true, Box::new(move || user_code(&weak, number, place, code)));
     }
 
     fn run_in(&self, in_order: bool, job: Job) {
@@ -406,9 +415,12 @@ fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: Job) {
     let Err(panic) = std::panic::catch_unwind(run) else { return };
     let text = crate::workers::panic_text(&*panic);
     crate::workers::forget_panic(panic);
-    if let Some(link) = weak.upgrade() {
-        link.tally.callback_panics.up();
-        link.dispatch.callback_panicked(&link, text);
+    let Some(link) = weak.upgrade() else { return };
+    link.tally.callback_panics.up();
+    match place {
+        // Told of its own panic, it would panic again, and so on without an end.
+        Place::ErrorHook => log::warn!("the error hook panicked: {text}"),
+        _ => link.dispatch.callback_panicked(&link, text),
     }
 }
 
