@@ -64,7 +64,7 @@ counters! {
     answers_unsent,
     /// Handlers that panicked.
     handler_panics,
-    /// Callbacks, listeners and error hooks that panicked.
+    /// Callbacks, listeners, error hooks and wakers that panicked.
     callback_panics,
     /// Threads that were still in user code when the link closed, and were left behind.
     threads_left_behind,

@@ -98,7 +98,7 @@ impl Link {
             if framed.role.release(reader, urgent) {
                 self.call_ticker();
             }
-            harvest.wakers.into_iter().for_each(Waker::wake);
+            harvest.wakers.into_iter().for_each(|waker| self.wake(waker));
             harvest.errands.into_iter().for_each(|errand| self.submit(errand.job));
             let Some(errand) = first else { return };
             contain(errand.job);
@@ -112,7 +112,7 @@ impl Link {
     /// Does what is left to do after the reader role was given up.
     pub(super) fn finish(&self, harvest: Harvest) {
         harvest.errands.into_iter().for_each(|errand| self.submit(errand.job));
-        harvest.wakers.into_iter().for_each(Waker::wake);
+        harvest.wakers.into_iter().for_each(|waker| self.wake(waker));
     }
 
     /// Reads one packet and does what it says, but for what must wait until the role is given up.
@@ -278,7 +278,7 @@ impl Link {
             self.nudge();
         }
         if let Some(waker) = aftermath.waker {
-            waker.wake();
+            self.wake(waker);
         }
     }
 

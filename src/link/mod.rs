@@ -27,6 +27,7 @@ mod wait;
 
 use std::{
     fmt, io,
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -293,6 +294,12 @@ impl Link {
         self.run_in_order(Place::ErrorHook, hook);
     }
 
+    /// Calls a waker on the calling thread. It is user code: one that panics must not end a thread that
+    /// reads or watches the clock.
+    fn wake(&self, waker: Waker) {
+        user_code(&self.weak, self.number(), Place::Callback, || waker.wake());
+    }
+
     fn run_in_order(&self, place: Place, code: Job) {
         let weak = self.weak.clone();
         let number = self.number();
@@ -409,7 +416,7 @@ impl Link {
 }
 
 /// Runs user code that belongs to no call, and reports its panic.
-fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: Job) {
+fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: impl FnOnce()) {
     let current = Current { link: number, transaction: None, deadline: None, place };
     let run = std::panic::AssertUnwindSafe(|| within(current, code));
     let Err(panic) = std::panic::catch_unwind(run) else { return };
