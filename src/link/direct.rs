@@ -14,6 +14,7 @@ use crate::{
     error::{CallError, CloseReason, Rejection},
     sync::{Arc, MutexGuard},
     wire::{Kind, TransactionId},
+    workers::contain,
 };
 
 impl Link {
@@ -47,7 +48,8 @@ impl Link {
             drop(core);
             if let Some(peer) = self.peer() {
                 control.into_iter().for_each(|draft| peer.accept_control(&draft));
-                start.into_iter().for_each(|start| peer.accept(start, self));
+                // What is refused is dropped here. A panic of that must not leave `sending` behind.
+                start.into_iter().for_each(|start| contain(|| peer.accept(start, self)));
             }
             core = self.core.lock();
         }
