@@ -1,6 +1,9 @@
 //! A call that is built but not sent, and the ways to send it.
 
-use std::time::Instant;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -12,6 +15,7 @@ use crate::{
     semaphore::Semaphore,
     sync::Arc,
     wire::{Path, PathError},
+    workers::{forget_panic, panic_text},
 };
 
 /// A call or an event that is built but not sent. What is set on it holds for it alone.
@@ -109,12 +113,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
     {
         let semaphore = self.semaphore.clone();
         let (slot, link) = self.prepare()?;
-        let weak = Arc::downgrade(&link);
+        let codec = link.codec();
         let callback: Callback = Box::new(move |outcome| {
-            callback(match weak.upgrade() {
-                Some(link) => decode(&link, outcome),
-                None => outcome.and_then(|payload| into_value(payload, crate::wire::Codec::default())),
-            });
+            callback(outcome.and_then(|payload| into_value_contained(payload, codec)))
         });
         let slot = Arc::new(slot.with_semaphore(semaphore).with_callback(callback));
         let plan = CallPlan { slot, attempt: 0, blocking: false };
@@ -219,5 +220,17 @@ fn into_value<T: DeserializeOwned + 'static>(
 ) -> Result<T, CallError> {
     payload.into_value::<T>(codec).map_err(|error| {
         CallError::Decode(format!("expected {}: {error}", std::any::type_name::<T>()).into())
+    })
+}
+
+/// The same for a callback, which is to be called even if the type panics when it is decoded.
+fn into_value_contained<T: DeserializeOwned + 'static>(
+    payload: crate::wire::Payload,
+    codec: crate::wire::Codec,
+) -> Result<T, CallError> {
+    catch_unwind(AssertUnwindSafe(|| into_value(payload, codec))).unwrap_or_else(|panic| {
+        let text = format!("{} panicked: {}", std::any::type_name::<T>(), panic_text(&*panic));
+        forget_panic(panic);
+        Err(CallError::Decode(text.into()))
     })
 }
