@@ -11,7 +11,7 @@ use super::{ApiHandle, AsyncResult, endpoint::Inner};
 use crate::{
     config::Timeout,
     error::{CallError, Executed, Misuse, Rejection},
-    link::{CallPlan, Callback, Link, Outcome, Place, Slot, current},
+    link::{CallPlan, Link, Outcome, Place, Slot, Started, current},
     semaphore::Semaphore,
     sync::Arc,
     wire::{Path, PathError},
@@ -49,8 +49,9 @@ impl<A> Action<A> {
         self
     }
 
-    /// Releases one permit of `semaphore` when the call has ended, however it ends. The
-    /// [`AsyncResult`] of such a call may be dropped without cancelling it.
+    /// Releases one permit of `semaphore` when the call has ended, however it ends; at once when it cannot
+    /// even set out, and for an event. The [`AsyncResult`] of such a call may be dropped without
+    /// cancelling it.
     pub fn releasing(mut self, semaphore: &Semaphore) -> Action<A> {
         self.semaphore = Some(semaphore.clone());
         self
@@ -72,12 +73,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// Whatever a call can end in; [`Misuse::WouldDeadlock`] from a state listener or an error hook.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
-        check_may_block()?;
-        let semaphore = self.semaphore.clone();
-        let (slot, link) = self.prepare()?;
-        let slot = Arc::new(slot.with_semaphore(semaphore).blocked());
-        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: true };
-        let started = link.start(&plan, self.arguments)?;
+        check_may_block().inspect_err(|_| self.release())?;
+        let (started, slot) = self.set_out(true, |slot, _| slot.blocked())?;
+        let link = started.link;
         if !link.wait(&slot, slot.deadline) {
             link.expire(started.id);
             slot.settle();
@@ -91,12 +89,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// What shows at once: a closed link, a full send queue, arguments that do not encode, no time.
     pub fn start<T: DeserializeOwned + 'static>(self) -> Result<AsyncResult<T>, CallError> {
-        let semaphore = self.semaphore.clone();
-        let cancels = semaphore.is_none();
-        let (slot, link) = self.prepare()?;
-        let slot = Arc::new(slot.with_semaphore(semaphore));
-        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: false };
-        let started = link.start(&plan, self.arguments)?;
+        let cancels = self.semaphore.is_none();
+        let (started, slot) = self.set_out(false, |slot, _| slot)?;
         Ok(AsyncResult::new(started, slot, cancels))
     }
 
@@ -111,15 +105,12 @@ impl<A: Serialize + Send + 'static> Action<A> {
         T: DeserializeOwned + 'static,
         F: FnOnce(Result<T, CallError>) + Send + 'static,
     {
-        let semaphore = self.semaphore.clone();
-        let (slot, link) = self.prepare()?;
-        let codec = link.codec();
-        let callback: Callback = Box::new(move |outcome| {
-            callback(outcome.and_then(|payload| into_value_contained(payload, codec)))
-        });
-        let slot = Arc::new(slot.with_semaphore(semaphore).with_callback(callback));
-        let plan = CallPlan { slot, attempt: 0, blocking: false };
-        link.start(&plan, self.arguments).map(|_| ())
+        let with_callback = |slot: Slot, link: &Link| {
+            let codec = link.codec();
+            let decode = move |payload| into_value_contained(payload, codec);
+            slot.with_callback(Box::new(move |outcome| callback(outcome.and_then(decode))))
+        };
+        self.set_out(false, with_callback).map(|_| ())
     }
 
     /// Sends an event: no transaction, no answer, and at the other side the same handler as for a call.
@@ -129,22 +120,43 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// What shows at once: a closed link, a full send queue, arguments that do not encode.
     pub fn fire(self) -> Result<(), CallError> {
-        let path = self.path.map_err(Misuse::BadPath)?;
-        let link = self.endpoint.link()?;
-        let path = if path.is_root() { return Err(Misuse::BadPath(PathError::Empty).into()) } else { path };
-        let fired = link.fire(&path, self.arguments);
-        if let Some(semaphore) = self.semaphore {
-            semaphore.release();
-        }
+        let semaphore = self.semaphore.clone();
+        let fired = self.send_event();
+        release(&semaphore);
         fired
+    }
+
+    fn send_event(self) -> Result<(), CallError> {
+        let path = self.checked_path()?;
+        self.endpoint.link()?.fire(&path, self.arguments)
+    }
+
+    /// Sends the call. One that cannot set out releases its permit all the same, for whoever counts on it.
+    fn set_out(
+        self,
+        blocking: bool,
+        fit_out: impl FnOnce(Slot, &Link) -> Slot,
+    ) -> Result<(Started, Arc<Slot>), CallError> {
+        let (slot, link) = self.prepare().inspect_err(|_| self.release())?;
+        let slot = Arc::new(fit_out(slot.with_semaphore(self.semaphore.clone()), &link));
+        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking };
+        let semaphore = self.semaphore;
+        let started = link.start(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
+        Ok((started, slot))
+    }
+
+    fn release(&self) {
+        release(&self.semaphore);
+    }
+
+    fn checked_path(&self) -> Result<Path, CallError> {
+        let path = self.path.clone().map_err(Misuse::BadPath)?;
+        if path.is_root() { Err(Misuse::BadPath(PathError::Empty).into()) } else { Ok(path) }
     }
 
     /// The place for the end of the call, and the link that it takes.
     fn prepare(&self) -> Result<(Slot, Arc<Link>), CallError> {
-        let path = self.path.clone().map_err(Misuse::BadPath)?;
-        if path.is_root() {
-            return Err(Misuse::BadPath(PathError::Empty).into());
-        }
+        let path = self.checked_path()?;
         let link = self.endpoint.link()?;
         let now = Instant::now();
         let own = match self.timeout {
@@ -155,6 +167,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let inherited = current().and_then(|current| current.deadline);
         let deadline = own.into_iter().chain(inherited).min();
         if deadline.is_some_and(|at| at <= now) {
+            link.tally().calls.up();
             link.tally().timeouts.up();
             let after = std::time::Duration::ZERO;
             return Err(CallError::TimedOut { path, after, executed: Executed::No });
@@ -183,6 +196,10 @@ impl<A: Serialize + Send + 'static> IgnoringErrors<A> {
         let endpoint = self.0.endpoint.clone();
         ignore(&endpoint, self.0.fire().map(Some)).map(|_| ())
     }
+}
+
+fn release(semaphore: &Option<Semaphore>) {
+    semaphore.iter().for_each(Semaphore::release);
 }
 
 fn ignore<T>(endpoint: &Inner, result: Result<Option<T>, CallError>) -> Result<Option<T>, CallError> {

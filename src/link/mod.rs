@@ -33,7 +33,7 @@ use std::{
 
 pub(crate) use current::{Current, Place, current, within};
 pub(crate) use message::Incoming;
-pub(crate) use slot::{Callback, Offer, Outcome, Slot};
+pub(crate) use slot::{Offer, Outcome, Slot};
 pub(crate) use start::{CallPlan, Started};
 pub use token::CancelToken;
 
