@@ -14,7 +14,7 @@ use super::{
     state::{Action, State},
 };
 use crate::{
-    error::{CallError, CloseReason},
+    error::{CallError, CloseReason, Executed, Rejection},
     sync::{Arc, MutexGuard},
     transport::Received,
     wire::{ProtocolError, Taken, take_frame},
@@ -263,6 +263,7 @@ impl Link {
 
     /// Fills the slot of a call and starts its callback. What comes back is done without the role.
     pub(super) fn complete(&self, slot: &Slot, outcome: Outcome, now: Instant) -> Aftermath {
+        let outcome = outcome.map_err(|error| in_own_words(error, slot, now));
         self.count(&outcome);
         let mut aftermath = slot.complete(outcome, now);
         if let Some(callback) = aftermath.callback.take() {
@@ -291,6 +292,17 @@ impl Link {
             Err(CallError::Rejected(_)) => self.tally.rejections.up(),
             Err(_) => self.tally.faults.up(),
         }
+    }
+}
+
+/// A call that is over time ends in one way, whichever side finds out first.
+fn in_own_words(error: CallError, slot: &Slot, now: Instant) -> CallError {
+    match error {
+        CallError::Rejected(Rejection::Expired) if slot.deadline.is_some_and(|at| at <= now) => {
+            let after = now.saturating_duration_since(slot.started);
+            CallError::TimedOut { path: slot.path.clone(), after, executed: Executed::No }
+        }
+        other => other,
     }
 }
 
