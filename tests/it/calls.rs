@@ -285,7 +285,7 @@ fn told_by(action: nape::Action<u64>) -> Receiver<Result<u64, CallError>> {
 }
 
 fn ac_05_a_callback_runs_once_with_a_value_or_a_fault(kind: Kind) {
-    let halve = |_: &Context, x: u64| if x % 2 == 0 { Ok(x / 2) } else { Err(Fault::new("odd")) };
+    let halve = |_: &Context, x: u64| if x.is_multiple_of(2) { Ok(x / 2) } else { Err(Fault::new("odd")) };
     let (head, neck) = kind.serving(Api::new("m").handle("halve", halve).unwrap());
     let all: Vec<_> = (0..200u64).map(|x| told_by(head.api("m").action("halve", x))).collect();
     for (x, told) in all.iter().enumerate() {
