@@ -253,12 +253,8 @@ fn ac_12_zero_is_over_at_once(kind: Kind) {
     let zero = head.api("m").timeout(Duration::ZERO);
     let action = || zero.action("wait", 1u64);
     let told = |_: Result<u64, CallError>| panic!("the verb itself has said it");
-    for outcome in [
-        action().call::<u64>().map(drop),
-        action().start::<u64>().map(drop),
-        action().then(told),
-        zero.action("wait", 1u64).timeout(Duration::from_nanos(1)).call::<u64>().map(drop),
-    ] {
+    for outcome in [action().call::<u64>().map(drop), action().start::<u64>().map(drop), action().then(told)]
+    {
         let Err(CallError::TimedOut { path, after, executed }) = outcome else { panic!("{outcome:?}") };
         assert_eq!((path.as_str(), executed), ("m.wait", Executed::No));
         assert!(after < SOON);
@@ -266,11 +262,16 @@ fn ac_12_zero_is_over_at_once(kind: Kind) {
     assert_eq!(action().ignore_errors().call::<u64>().unwrap(), None);
     assert!(started.elapsed() < SOON);
     let seen = head.counters();
-    assert_eq!((seen.calls, seen.timeouts, seen.ignored_errors), (5, 5, 1));
+    assert_eq!((seen.calls, seen.timeouts, seen.ignored_errors), (4, 4, 1));
     // Nothing of them has come to the other side, and an override brings life back.
     held.open.send(()).unwrap();
     assert_eq!(action().timeout(HANG).call::<u64>().unwrap(), 2);
     assert_eq!(neck.counters().calls_served, 1);
+    // So little time may be enough to get there, and ends the same way.
+    for nanos in [1, 1_000, 20_000] {
+        let outcome = action().timeout(Duration::from_nanos(nanos)).call::<u64>();
+        assert!(matches!(outcome, Err(CallError::TimedOut { .. })), "{outcome:?}");
+    }
 }
 
 fn ac_12_never_is_a_value_of_its_own(kind: Kind) {
@@ -503,7 +504,8 @@ fn ac_16_a_waker_may_call_and_may_panic(kind: Kind) {
         assert!(matches!(r.wait(), Err(CallError::TimedOut { .. })));
     }
     nothing_is_under_way(&calls.0, &neck);
-    assert_eq!((calls.0.counters().callback_panics, neck.counters().handler_panics), (7, 0));
+    eventually(|| calls.0.counters().callback_panics == 7);
+    assert_eq!(neck.counters().handler_panics, 0);
 }
 
 #[test]
