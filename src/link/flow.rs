@@ -14,7 +14,7 @@ use super::{
     state::{Action, State},
 };
 use crate::{
-    error::{CallError, CloseReason},
+    error::{CallError, CloseReason, Executed, Rejection},
     sync::{Arc, MutexGuard},
     transport::Received,
     wire::{ProtocolError, Taken, take_frame},
@@ -101,7 +101,7 @@ impl Link {
             if framed.role.release(reader, urgent) {
                 self.call_ticker();
             }
-            harvest.wakers.into_iter().for_each(Waker::wake);
+            harvest.wakers.into_iter().for_each(|waker| self.wake(waker));
             harvest.errands.into_iter().for_each(|errand| self.submit(errand.job));
             let Some(errand) = first else { return };
             contain(errand.job);
@@ -115,7 +115,7 @@ impl Link {
     /// Does what is left to do after the reader role was given up.
     pub(super) fn finish(&self, harvest: Harvest) {
         harvest.errands.into_iter().for_each(|errand| self.submit(errand.job));
-        harvest.wakers.into_iter().for_each(Waker::wake);
+        harvest.wakers.into_iter().for_each(|waker| self.wake(waker));
     }
 
     /// Reads one packet and does what it says, but for what must wait until the role is given up.
@@ -266,6 +266,7 @@ impl Link {
 
     /// Fills the slot of a call and starts its callback. What comes back is done without the role.
     pub(super) fn complete(&self, slot: &Slot, outcome: Outcome, now: Instant) -> Aftermath {
+        let outcome = outcome.map_err(|error| in_own_words(error, slot, now));
         self.count(&outcome);
         let mut aftermath = slot.complete(outcome, now);
         if let Some(callback) = aftermath.callback.take() {
@@ -281,7 +282,7 @@ impl Link {
             self.nudge();
         }
         if let Some(waker) = aftermath.waker {
-            waker.wake();
+            self.wake(waker);
         }
     }
 
@@ -294,6 +295,17 @@ impl Link {
             Err(CallError::Rejected(_)) => self.tally.rejections.up(),
             Err(_) => self.tally.faults.up(),
         }
+    }
+}
+
+/// A call that is over time ends in one way, whichever side finds out first.
+fn in_own_words(error: CallError, slot: &Slot, now: Instant) -> CallError {
+    match error {
+        CallError::Rejected(Rejection::Expired) if slot.deadline.is_some_and(|at| at <= now) => {
+            let after = now.saturating_duration_since(slot.started);
+            CallError::TimedOut { path: slot.path.clone(), after, executed: Executed::No }
+        }
+        other => other,
     }
 }
 

@@ -27,12 +27,13 @@ mod wait;
 
 use std::{
     fmt, io,
+    task::Waker,
     time::{Duration, Instant},
 };
 
 pub(crate) use current::{Current, Place, current, within};
 pub(crate) use message::Incoming;
-pub(crate) use slot::{Callback, Offer, Outcome, Slot};
+pub(crate) use slot::{Offer, Outcome, Slot};
 pub(crate) use start::{CallPlan, Started};
 pub use token::CancelToken;
 
@@ -289,9 +290,24 @@ impl Link {
 
     /// Runs a listener after those before it.
     pub(crate) fn run_listener(&self, listener: Job) {
+        self.run_in_order(Place::Listener, listener);
+    }
+
+    /// Runs the error hook after the listeners before it.
+    pub(crate) fn run_error_hook(&self, hook: Job) {
+        self.run_in_order(Place::ErrorHook, hook);
+    }
+
+    /// Calls a waker on the calling thread. It is user code: one that panics must not end a thread that
+    /// reads or watches the clock.
+    fn wake(&self, waker: Waker) {
+        user_code(&self.weak, self.number(), Place::Callback, || waker.wake());
+    }
+
+    fn run_in_order(&self, place: Place, code: Job) {
         let weak = self.weak.clone();
         let number = self.number();
-        self.run_in(true, Box::new(move || user_code(&weak, number, Place::Listener, listener)));
+        self.run_in(true, Box::new(move || user_code(&weak, number, place, code)));
     }
 
     fn run_in(&self, in_order: bool, job: Job) {
@@ -425,15 +441,18 @@ impl Framed {
 }
 
 /// Runs user code that belongs to no call, and reports its panic.
-fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: Job) {
+fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: impl FnOnce()) {
     let current = Current { link: number, transaction: None, deadline: None, place };
     let run = std::panic::AssertUnwindSafe(|| within(current, code));
     let Err(panic) = std::panic::catch_unwind(run) else { return };
     let text = crate::workers::panic_text(&*panic);
     crate::workers::forget_panic(panic);
-    if let Some(link) = weak.upgrade() {
-        link.tally.callback_panics.up();
-        link.dispatch.callback_panicked(&link, text);
+    let Some(link) = weak.upgrade() else { return };
+    link.tally.callback_panics.up();
+    match place {
+        // Told of its own panic, it would panic again, and so on without an end.
+        Place::ErrorHook => log::warn!("the error hook panicked: {text}"),
+        _ => link.dispatch.callback_panicked(&link, text),
     }
 }
 

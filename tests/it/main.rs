@@ -7,8 +7,12 @@
 #[macro_use]
 mod support;
 
+mod api_sketch;
 mod arbitration;
+mod calls;
+mod crossing;
 mod deaf_peer;
+mod errors;
 mod events;
 mod farewell;
 mod goodbye;
@@ -16,9 +20,10 @@ mod life;
 mod names;
 mod nothing_left;
 mod numbers;
+mod payloads;
 mod pressure;
 mod process;
 mod raw_end;
+mod results;
 mod shape;
-mod smoke;
 mod tools;
