@@ -2,6 +2,8 @@
 //!
 //! Each test carries the id of the behavior that it shows. Those in `on_every_link!` run on each link.
 
+#![allow(unreachable_pub, reason = "no item of a test is reachable from anywhere")]
+
 #[macro_use]
 mod support;
 
