@@ -59,6 +59,7 @@ impl Link {
             };
             if let Err(error) = sent {
                 // `sending` stays set: what waits is never sent, and ends as what was not.
+                framed.hang_up();
                 return self.cannot_send(error);
             }
             core = self.core.lock();
