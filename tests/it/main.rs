@@ -9,6 +9,7 @@ mod arbitration;
 mod deaf_peer;
 mod events;
 mod farewell;
+mod hostile;
 mod life;
 mod names;
 mod pressure;
