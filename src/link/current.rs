@@ -11,6 +11,7 @@ pub(crate) enum Place {
     Handler,
     Callback,
     Listener,
+    ErrorHook,
 }
 
 /// What is known about the user code that runs on this thread.

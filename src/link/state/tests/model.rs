@@ -150,7 +150,7 @@ impl Model {
         let (waiter, had_ended) = (**waiter, !call.ends.is_empty());
         let ended = self.pair.ends[from].state.cancel_call(call.id);
         assert_eq!(ended.is_none(), had_ended, "a call is there until it has ended");
-        if let Some(Ended { waiter: theirs, executed }) = ended {
+        if let Some(Ended { waiter: theirs, executed, .. }) = ended {
             assert_eq!(theirs, waiter);
             self.end(waiter, End::Cancelled(executed));
         }
@@ -160,7 +160,7 @@ impl Model {
         self.pair.advance(millis);
         let now = self.pair.now;
         for side in [HEAD, NECK] {
-            while let Some(Ended { waiter, executed }) = self.pair.ends[side].state.handle_timeout(now) {
+            while let Some(Ended { waiter, executed, .. }) = self.pair.ends[side].state.handle_timeout(now) {
                 assert!(self.calls[&waiter].timer.is_some_and(|at| at <= now), "it ends too early");
                 self.end(waiter, End::TimedOut(executed));
             }
@@ -265,7 +265,7 @@ impl Model {
         let remains = self.pair.ends[side].state.close().expect("it is open");
         let Remains { calls, served, .. } = remains;
         assert_eq!(served.len(), self.served[side].len());
-        for Ended { waiter, executed } in calls {
+        for Ended { waiter, executed, .. } in calls {
             self.end(waiter, End::Closed(executed));
         }
         assert!(self.pair.ends[side].state.close().is_none(), "there is one end only");
