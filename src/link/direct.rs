@@ -52,7 +52,7 @@ impl Link {
         }
         core.sending = false;
         if core.state.is_drained() {
-            self.changed.notify_all();
+            self.settled.notify_all();
         }
     }
 
@@ -99,7 +99,7 @@ impl Link {
         if wanted && let Some(peer) = self.peer() {
             peer.take_reply(id, outcome);
         }
-        self.changed.notify_all();
+        self.settled.notify_all();
     }
 
     fn take_reply(&self, id: TransactionId, outcome: Outcome) {

@@ -71,7 +71,7 @@ impl Link {
         core.sending = false;
         // Whoever closes waits for this.
         if core.state.is_drained() {
-            self.changed.notify_all();
+            self.settled.notify_all();
         }
     }
 

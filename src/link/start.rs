@@ -204,7 +204,7 @@ impl Link {
             core.state.answer(id, kind, buffer);
         }
         self.flush(core);
-        self.changed.notify_all();
+        self.settled.notify_all();
     }
 }
 
