@@ -1,4 +1,140 @@
 //! Calls between processes on one machine, and between threads in one process.
+//!
+//! A [`Head`] spawns or meets a [`Neck`]; both may call and both may serve, over one link. No async
+//! runtime is needed, and every handle also works under one. Every call ends exactly once: with its
+//! value, or with a [`CallError`] that says why there is none.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use nape::{Api, Context, Fault, Head};
+//!
+//! fn main() -> nape::Result<()> {
+//!     let (head, neck) = Head::in_process()?;
+//!
+//!     // One side serves ...
+//!     let words = Api::new("words").handle("count", |_: &Context, text: String| {
+//!         Ok::<_, Fault>(text.split_whitespace().count())
+//!     })?;
+//!     let _neck = neck.serve(words)?.start();
+//!
+//!     // ... and the other one calls.
+//!     let words = head.api("words").timeout(Duration::from_secs(5));
+//!     let n: usize = words.action("count", "the quick brown fox".to_owned()).call()?;
+//!     assert_eq!(n, 4);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! With [`Head::spawn`] and [`Neck::from_env`] in the places of [`Head::in_process`] the two sides are
+//! two processes. Nothing else changes.
+//!
+//! # Serving
+//!
+//! An [`Api`] is a tree of handlers under a dotted namespace, with workers and a queue of its own. A
+//! handler takes a [`Context`] and one owned value: a tuple or a struct for several, [`Payload`] for raw
+//! bytes. It returns a value, or an error: a [`Fault`], into which `?` turns any error, or an error type
+//! that can be serialized and arrives typed.
+//!
+//! ```
+//! use nape::{Api, Context, Fault, Payload, Responder, WhenFull};
+//!
+//! # fn main() -> Result<(), nape::ApiError> {
+//! let api = Api::new("text")
+//!     .workers(2) // at most two handlers at a time, in the order of arrival
+//!     .queue(256, WhenFull::Refuse)
+//!     .handle("parse", |_: &Context, text: String| -> Result<i64, Fault> { Ok(text.trim().parse()?) })?
+//!     .deferred("later", |_: Context, text: String, answer: Responder<usize>| {
+//!         let thread = std::thread::Builder::new();
+//!         thread.spawn(move || answer.answer(text.len())).expect("a thread can be had");
+//!     })?
+//!     .otherwise(|cx: &Context, raw: Payload| -> Result<Payload, Fault> {
+//!         Err(Fault::new(format!("{} takes no {} bytes", cx.path(), raw.bytes().len())))
+//!     })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Endpoint::attach`] serves an API while the link runs, and gives an [`Attached`] by which handlers
+//! come, are replaced and go. Several APIs share the link through the arbitrator, [`ApiArb`], which
+//! refuses two that claim the same path. Both a [`Head`] and a [`Neck`] are an [`Endpoint`].
+//!
+//! # Calling
+//!
+//! [`ApiHandle::action`] builds an [`Action`]; one of its verbs sends it:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use nape::{CallError, Semaphore};
+//! # use nape::{Api, Context, Fault, Head};
+//! # let (head, neck) = Head::in_process()?;
+//! # let api = Api::new("math").handle("double", |_: &Context, n: u64| Ok::<_, Fault>(2 * n))?;
+//! # let _neck = neck.serve(api)?.start();
+//! let math = head.api("math");
+//!
+//! // It blocks ...
+//! let n: u64 = math.action("double", 1u64).timeout(Duration::from_secs(1)).call()?;
+//!
+//! // ... or is started: then it can be polled, waited for, or awaited ...
+//! let mut doubling = math.action("double", 2u64).start::<u64>()?;
+//! while doubling.try_wait()?.is_none() {
+//!     doubling.ready().recv_timeout(Duration::from_millis(10)).ok();
+//! }
+//!
+//! // ... or calls back ...
+//! let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+//! math.action("double", 3u64).then(move |outcome: Result<u64, CallError>| {
+//!     sender.send(outcome).ok();
+//! })?;
+//! assert_eq!(receiver.recv().expect("the callback runs")?, 6);
+//!
+//! // ... or releases a semaphore ...
+//! let done = Semaphore::new(0);
+//! let doubling = math.action("double", 4u64).releasing(&done).start::<u64>()?;
+//! done.acquire();
+//! assert_eq!(doubling.wait()?, 8);
+//!
+//! // ... or is an event, and nobody answers.
+//! math.action("double", 5u64).fire()?;
+//! # Ok::<(), nape::Error>(())
+//! ```
+//!
+//! A call without a timeout of its own has that of its [`ApiHandle`], which by default is 30 seconds;
+//! [`Timeout::Never`] is explicit. A call that is made in a handler has at most the time that the handler
+//! has. Dropping an [`AsyncResult`] cancels its call, and the handler's [`CancelToken`] fires.
+//!
+//! # When it goes wrong
+//!
+//! | [`CallError`] | what to do |
+//! |---|---|
+//! | [`TimedOut`](CallError::TimedOut) | `executed` says whether it may have run |
+//! | [`Cancelled`](CallError::Cancelled) | nothing: you asked for it |
+//! | [`Closed`](CallError::Closed) | the link is gone for all calls; `reason` says why, with the exit status and the last lines of stderr of a child that died |
+//! | [`Rejected`](CallError::Rejected) | no handler ran: the path is wrong, a queue is full, the arguments do not fit |
+//! | [`Fault`](CallError::Fault) | the handler failed or panicked: [`Fault::typed`], [`Fault::message`], [`Fault::chain`] |
+//! | [`NoAnswer`](CallError::NoAnswer) | the handler dropped its [`Responder`] |
+//! | [`Decode`](CallError::Decode) | the caller asked for another type than the handler returns |
+//! | [`Misuse`](CallError::Misuse) | the calling code is wrong |
+//!
+//! What no caller is told about, such as the failure of an event's handler, goes to
+//! [`Endpoint::on_error`] and is counted in [`Counters`]. What nobody handles goes to
+//! [`Endpoint::on_unhandled`], if it is set.
+//!
+//! # Threads
+//!
+//! A link starts threads as they are needed and ends them two seconds after. An idle link has none or
+//! one in process, and two with a child. Handlers run on threads of the link, callbacks and listeners
+//! too; a caller that blocks reads its own reply. [`guide::architecture`] tells how.
+//!
+//! # What is not promised
+//!
+//! - Exactly-once execution. A failure says [`Executed::No`] when the call cannot have run, else
+//!   [`Executed::Maybe`].
+//! - An end to a handler that never looks at its token: threads cannot be killed. When its link closes,
+//!   it is left behind, and counted.
+//! - Safety from a hostile child over ipc-channel, which believes the lengths that its peer states.
+//! - Anything after a `fork` without `exec`.
 
 #![deny(unsafe_code)]
 // The lists stand in `clippy.toml`. Tests may name what the library must not.
@@ -8,6 +144,7 @@ mod api;
 mod config;
 mod counters;
 mod error;
+pub mod guide;
 mod head;
 mod link;
 mod neck;
@@ -25,9 +162,16 @@ pub use api::{
 };
 pub use config::{Config, Timeout};
 pub use counters::Counters;
-pub use error::*;
+pub use error::{
+    ApiError, CallError, CloseReason, Death, Error, Executed, Exit, Misuse, Rejection, Result, StartError,
+};
 pub use head::{Head, HeadBuilder};
 pub use link::{CancelToken, LinkState};
 pub use neck::{Neck, NeckBuilder};
 pub use semaphore::Semaphore;
-pub use wire::*;
+pub use wire::{FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId};
+
+// The program in there runs with the other examples of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("typed", "wire error config sync os transport workers link api"),
     // Aside: it makes transports, and only the two ends depend on it.
     ("process", "wire error config sync os transport"),
+    ("guide", ""),
     ("neck", "wire error config sync os transport workers link api typed process"),
     ("head", "wire error config sync os transport workers link api typed process neck"),
 ];

@@ -71,7 +71,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         check_may_block()?;
         let semaphore = self.semaphore.clone();
         let (slot, link) = self.prepare()?;
-        let slot = Arc::new(slot.with_semaphore(semaphore));
+        let slot = Arc::new(slot.with_semaphore(semaphore).blocked());
         let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: true };
         let started = link.start(&plan, self.arguments)?;
         if !link.wait(&slot, slot.deadline) {

@@ -182,7 +182,8 @@ impl Attached {
     ///
     /// # Errors
     ///
-    /// When the path has a handler already, of this API or of another, or cannot be one.
+    /// When the path has a handler already, of this API or of another, or cannot be one; or when the API
+    /// is detached.
     pub fn handle<A, T, E, F>(&self, path: &str, function: F) -> Result<(), ApiError>
     where
         A: DeserializeOwned + Send + 'static,
@@ -201,6 +202,7 @@ impl Attached {
     pub fn add(&self, path: &str, handler: Handler) -> Result<(), ApiError> {
         let path = self.full_path(path)?;
         let mut routes = self.arb.0.write();
+        self.check_attached()?;
         match routes.owner(&path, &Scope::Exact) {
             Some(owner) if owner == self.pool.namespace => Err(ApiError::Taken { path }),
             Some(owner) => Err(ApiError::Claimed { path, owner }),
@@ -244,7 +246,7 @@ impl Attached {
     ///
     /// # Errors
     ///
-    /// When another API has the catch-all of this node.
+    /// When another API has the catch-all of this node, or this one is detached.
     pub fn replace_catch_all<F>(&self, node: &str, function: F) -> Result<Option<Handler>, ApiError>
     where
         F: Fn(&Context, crate::wire::Payload) -> Result<crate::wire::Payload, crate::wire::Fault>
@@ -254,6 +256,7 @@ impl Attached {
     {
         let path = self.pool.namespace.join(node)?;
         let mut routes = self.arb.0.write();
+        self.check_attached()?;
         if let Some(target) = routes.catch_all.get(&path)
             && !Arc::ptr_eq(&target.pool, &self.pool)
         {
@@ -290,8 +293,10 @@ impl Attached {
             catchers.retain(|(_, target)| !mine(target));
         }
         routes.catch_some.retain(|_, catchers| !catchers.is_empty());
+        // Under the lock of the routes: whoever adds one looks there whether the lane is closed.
+        let waiting = self.pool.lane.close();
         drop(routes);
-        for task in self.pool.lane.close() {
+        for task in waiting {
             task.refuse_as_unknown();
         }
     }
@@ -304,6 +309,14 @@ impl Attached {
     /// How many of its handlers run, and how many calls wait for a worker.
     pub fn depth(&self) -> (usize, usize) {
         self.pool.lane.depth()
+    }
+
+    /// Refuses paths for an API that would never serve them, and would keep them from every other one.
+    fn check_attached(&self) -> Result<(), ApiError> {
+        match self.pool.lane.is_closed() {
+            true => Err(ApiError::Detached { namespace: self.pool.namespace.clone() }),
+            false => Ok(()),
+        }
     }
 
     fn full_path(&self, path: &str) -> Result<Path, ApiError> {

@@ -6,18 +6,20 @@ use std::{
 };
 
 use super::{
-    Api, ApiArb, ApiHandle, Attached, Context, Handler, Report,
+    Api, ApiArb, ApiHandle, Attached, Context, Handler, Report, WhenFull,
     arb::{Route, choose},
     hooks::Hooks,
+    served::Scope,
+    task::{Pool, Target},
 };
 use crate::{
     config::Config,
     counters::{Counters, Tally},
     error::{ApiError, CallError, CloseReason, Rejection},
-    link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState},
+    link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
     sync::{Arc, RwLock, Weak},
     wire::{Fault, Path, Payload, Side},
-    workers::contain,
+    workers::{Admission, Lane, contain, forget_panic},
 };
 
 /// One side: what it serves, and how it calls the other. A [`Head`](crate::Head) and a
@@ -36,6 +38,20 @@ pub(crate) struct Inner {
     hooks: Hooks,
     tally: Arc<Tally>,
     link: RwLock<Option<Arc<Link>>>,
+    /// The workers for what no API takes.
+    rest: Arc<Pool>,
+    /// What waits for the users' predicates. They are asked for one call at a time, in the order of
+    /// arrival, which would else be lost here.
+    undecided: Lane<Undecided>,
+}
+
+/// A call or an event for which there are several catch-alls.
+struct Undecided {
+    link: Arc<Link>,
+    incoming: Incoming,
+    choice: Vec<(Scope, Target)>,
+    /// The call of ours from which it descends.
+    ancestor: Option<Arc<Slot>>,
 }
 
 impl Endpoint {
@@ -48,6 +64,13 @@ impl Endpoint {
             hooks: Hooks::default(),
             tally: Arc::default(),
             link: RwLock::new(None),
+            rest: Arc::new(Pool {
+                namespace: Path::root(),
+                lane: Lane::new(REST_WORKERS),
+                bound: REST_QUEUE,
+                when_full: WhenFull::Refuse,
+            }),
+            undecided: Lane::new(1),
         }))
     }
 
@@ -98,12 +121,13 @@ impl Endpoint {
         self.0.hooks.set_error_hook(Arc::new(hook));
     }
 
-    /// Serves every call and event that no API takes. A second one takes the place of the first.
+    /// Serves every call and event that no API takes, at most four at a time; 1,024 may wait, and those
+    /// beyond are refused. A second one takes the place of the first.
     pub fn on_unhandled<F>(&self, function: F)
     where
         F: Fn(&Context, Payload) -> Result<Payload, Fault> + Send + Sync + 'static,
     {
-        *self.0.hooks.unhandled.write() = Some(Handler::new(function));
+        *self.0.hooks.unhandled.write() = Some(Target::new(Handler::new(function), &self.0.rest));
     }
 
     /// What this side has counted so far.
@@ -159,66 +183,89 @@ impl Inner {
     }
 
     /// What becomes of a call or an event that no API takes.
-    fn unhandled(self: &Arc<Inner>, link: &Arc<Link>, incoming: Incoming, why: Rejection) -> Option<Errand> {
-        let handler = self.hooks.unhandled.read().clone();
-        let Some(handler) = handler.filter(|_| matches!(why, Rejection::NoHandler { .. })) else {
-            match incoming.id {
-                Some(id) => {
-                    self.tally.unhandled.up();
-                    link.fail(id, why.into());
-                }
-                None => self.drop_event(link, &incoming.path, why.into()),
-            }
-            return None;
-        };
-        let context = Context::new(&incoming, link, self);
-        let job = move || {
-            if let Err(error) = handler.run(&context, incoming.payload) {
-                context.link.tally().events_failed.up();
-                let report = Report::EventFailed { path: context.path.clone(), error };
-                context.endpoint.report(&context.link, report);
-            }
-        };
-        Some(Errand { job: Box::new(job), slow: true })
-    }
-
-    /// Asks the predicates which of several catch-alls takes a call, on a thread that may run user code.
-    fn decide(
+    fn unhandled(
         self: &Arc<Inner>,
         link: &Arc<Link>,
         incoming: Incoming,
-        choice: impl FnOnce(&Path) -> Result<super::task::Target, Rejection> + Send + 'static,
-        nested: bool,
-    ) -> Errand {
-        let (inner, link) = (self.clone(), link.clone());
-        let job = move || {
-            let decided = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| choice(&incoming.path)));
-            let unknown = || Err(Rejection::NoHandler { path: incoming.path.clone() });
-            let errand = match decided.unwrap_or_else(|_| unknown()) {
-                Ok(target) => target.admit(incoming, &link, &inner, nested),
-                Err(why) => inner.unhandled(&link, incoming, why),
-            };
-            errand.into_iter().for_each(|errand| contain(errand.job));
-        };
-        Errand { job: Box::new(job), slow: true }
+        why: Rejection,
+        ancestor: Option<&Arc<Slot>>,
+    ) -> Option<Errand> {
+        let target = self.hooks.unhandled.read().clone();
+        if let Some(target) = target.filter(|_| matches!(why, Rejection::NoHandler { .. })) {
+            return target.admit(incoming, link, self, ancestor);
+        }
+        match incoming.id {
+            Some(id) => {
+                self.tally.unhandled.up();
+                link.fail(id, why.into());
+            }
+            None => self.drop_event(link, &incoming.path, why.into()),
+        }
+        None
+    }
+
+    /// Has the predicates asked which of several catch-alls takes a call, on a thread that may run user
+    /// code.
+    fn decide(self: &Arc<Inner>, undecided: Undecided) -> Option<Errand> {
+        let inner = self.clone();
+        if undecided.ancestor.is_some() {
+            let job = move || inner.ask(undecided).into_iter().for_each(|errand| contain(errand.job));
+            return Some(Errand { job: Box::new(job), slow: true });
+        }
+        match self.undecided.admit(undecided, REST_QUEUE) {
+            Admission::Run(first) => {
+                Some(Errand { job: Box::new(move || inner.decide_all(first)), slow: true })
+            }
+            Admission::Full(Undecided { link, incoming, .. }) => {
+                let detail = format!("{REST_QUEUE} calls wait for the predicates of catch-alls").into();
+                let why = Rejection::Busy { path: incoming.path.clone(), detail };
+                self.unhandled(&link, incoming, why, None)
+            }
+            Admission::Queued | Admission::Closed(_) => None,
+        }
+    }
+
+    fn decide_all(self: &Arc<Inner>, first: Undecided) {
+        let mut next = Some(first);
+        while let Some(undecided) = next {
+            let link = undecided.link.clone();
+            // Not here: a handler may take its time, and the next call would wait for it.
+            self.ask(undecided).into_iter().for_each(|errand| link.submit(errand.job));
+            next = self.undecided.next();
+        }
+    }
+
+    fn ask(self: &Arc<Inner>, undecided: Undecided) -> Option<Errand> {
+        let Undecided { link, incoming, choice, ancestor } = undecided;
+        let asked = std::panic::AssertUnwindSafe(|| choose(choice, &incoming.path));
+        let decided = std::panic::catch_unwind(asked).unwrap_or_else(|panic| {
+            forget_panic(panic);
+            self.tally.handler_panics.up();
+            Err(Rejection::NoHandler { path: incoming.path.clone() })
+        });
+        match decided {
+            Ok(target) => target.admit(incoming, &link, self, ancestor.as_ref()),
+            Err(why) => self.unhandled(&link, incoming, why, ancestor.as_ref()),
+        }
     }
 }
 
 impl Dispatch for Inner {
-    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, nested: bool) -> Option<Errand> {
+    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, ancestor: Option<&Arc<Slot>>) -> Option<Errand> {
         let inner = self.weak.upgrade()?;
         match incoming.id {
             Some(_) => self.tally.calls_served.up(),
             None => self.tally.events_served.up(),
         }
         match self.arb.route(&incoming.path) {
-            Route::Target(target) => target.admit(incoming, link, &inner, nested),
+            Route::Target(target) => target.admit(incoming, link, &inner, ancestor),
             Route::Choice(choice) => {
-                Some(inner.decide(link, incoming, move |path| choose(choice, path), nested))
+                let (link, ancestor) = (link.clone(), ancestor.cloned());
+                inner.decide(Undecided { link, incoming, choice, ancestor })
             }
             Route::Nothing => {
                 let why = Rejection::NoHandler { path: incoming.path.clone() };
-                inner.unhandled(link, incoming, why)
+                inner.unhandled(link, incoming, why, ancestor)
             }
         }
     }
@@ -247,3 +294,8 @@ impl fmt::Debug for Endpoint {
         f.debug_struct("Endpoint").field("side", &self.0.side).field("state", &self.state()).finish()
     }
 }
+
+/// How many handlers of what no API takes run at once.
+const REST_WORKERS: usize = 4;
+/// How many calls and events wait for one, and how many wait for the predicates of catch-alls.
+const REST_QUEUE: usize = 1024;

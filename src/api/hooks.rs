@@ -10,7 +10,7 @@ use crate::{
     wire::Path,
 };
 
-use super::Handler;
+use super::task::Target;
 
 /// Something that no caller is told about.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub(crate) type ErrorHook = Arc<dyn Fn(&Report) + Send + Sync>;
 pub(crate) struct Hooks {
     states: Mutex<States>,
     errors: RwLock<Option<ErrorHook>>,
-    pub(crate) unhandled: RwLock<Option<Handler>>,
+    pub(crate) unhandled: RwLock<Option<Target>>,
 }
 
 #[derive(Default)]

@@ -141,6 +141,9 @@ impl Api {
     /// The same for the paths for which `predicate` holds. Several APIs may have one at the same node;
     /// a call that more than one of them takes is answered as ambiguous.
     ///
+    /// Predicates should be quick: they are asked for one call at a time. What they decide keeps its
+    /// order; a later call to a path that has a handler of its own may be served before.
+    ///
     /// # Errors
     ///
     /// When the node cannot be a path.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::{Context, Handler, Report, endpoint::Inner, served::WhenFull};
 use crate::{
     error::{CallError, Rejection},
-    link::{Errand, Incoming, Link},
-    sync::{Arc, AtomicU64, Ordering},
+    link::{Errand, Incoming, Link, Offer, Slot},
+    sync::{Arc, AtomicU64, Mutex, Ordering},
     wire::{Path, Payload},
     workers::{Admission, Lane},
 };
@@ -32,9 +32,18 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct Pace(AtomicU64);
 
+/// A call or an event on its way to its handler.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// The usual one.
+    Plain(Body),
+    /// One that the thread which waits for its ancestor may take out of the queue.
+    Shared(Arc<Mutex<Option<Body>>>),
+}
+
 /// A call or an event whose handler is known.
 #[derive(Debug)]
-pub(crate) struct Task {
+pub(crate) struct Body {
     target: Target,
     context: Context,
     payload: Payload,
@@ -55,14 +64,14 @@ impl Target {
         incoming: Incoming,
         link: &Arc<Link>,
         endpoint: &Arc<Inner>,
-        nested: bool,
+        ancestor: Option<&Arc<Slot>>,
     ) -> Option<Errand> {
         let context = Context::new(&incoming, link, endpoint);
-        let task = Task { target: self.clone(), context, payload: incoming.payload };
-        let slow = self.pace.is_slow();
-        if nested {
-            return Some(Errand { job: Box::new(move || task.run()), slow });
-        }
+        let body = Body { target: self.clone(), context, payload: incoming.payload };
+        let task = match ancestor {
+            None => Task::Plain(body),
+            Some(ancestor) => Task::offer_to(ancestor, body)?,
+        };
         let pool = &self.pool;
         let bound = match pool.when_full {
             WhenFull::Refuse => pool.bound,
@@ -70,34 +79,63 @@ impl Target {
             WhenFull::Wait => link.config().served_calls.max(pool.bound),
         };
         match pool.lane.admit(task, bound) {
-            Admission::Run(task) => Some(Errand { job: Box::new(move || run_on(task)), slow }),
-            Admission::Queued => None,
-            Admission::Full(task) => {
-                let detail = format!("{bound} calls wait in the queue of {}", task.target.pool.namespace);
-                task.refuse(Rejection::Busy { path: task.context.path.clone(), detail: detail.into() });
-                None
+            Admission::Run(task) => {
+                let (pool, slow) = (pool.clone(), self.pace.is_slow());
+                return Some(Errand { job: Box::new(move || run_on(&pool, task)), slow });
             }
-            Admission::Closed(task) => {
-                task.refuse_as_unknown();
-                None
-            }
+            Admission::Queued => {}
+            Admission::Full(task) => task.into_body().into_iter().for_each(|body| body.refuse_as_busy(bound)),
+            Admission::Closed(task) => task.refuse_as_unknown(),
         }
+        None
     }
 }
 
 /// Runs a task, and those that come to wait in its queue meanwhile.
-fn run_on(first: Task) {
-    let pool = first.target.pool.clone();
+fn run_on(pool: &Pool, first: Task) {
     let mut next = Some(first);
     while let Some(task) = next {
-        task.run();
+        if let Some(body) = task.into_body() {
+            body.run();
+        }
         next = pool.lane.next();
     }
 }
 
 impl Task {
+    /// Leaves a call to the thread that blocks for its ancestor, or will. `None` if one does already;
+    /// else it is to wait in the queue as well, and whoever comes first runs it.
+    fn offer_to(ancestor: &Slot, body: Body) -> Option<Task> {
+        let cell = Arc::new(Mutex::new(Some(body)));
+        let theirs = cell.clone();
+        let errand = move || {
+            let body = theirs.lock().take();
+            body.into_iter().for_each(Body::run);
+        };
+        match ancestor.offer(Box::new(errand)) {
+            Offer::Taken => None,
+            Offer::Kept | Offer::Declined => Some(Task::Shared(cell)),
+        }
+    }
+
+    fn into_body(self) -> Option<Body> {
+        match self {
+            Task::Plain(body) => Some(body),
+            Task::Shared(cell) => cell.lock().take(),
+        }
+    }
+
+    /// Answers a call whose API went while it waited.
+    pub(crate) fn refuse_as_unknown(self) {
+        if let Some(body) = self.into_body() {
+            body.refuse(Rejection::NoHandler { path: body.context.path.clone() });
+        }
+    }
+}
+
+impl Body {
     fn run(self) {
-        let Task { target, context, payload } = self;
+        let Body { target, context, payload } = self;
         let started = Instant::now();
         if context.link.close_reason().is_some() && context.transaction.is_some() {
             return;
@@ -116,13 +154,13 @@ impl Task {
         target.pace.note(started.elapsed());
     }
 
-    /// Answers a call whose API went while it waited.
-    pub(crate) fn refuse_as_unknown(&self) {
-        self.refuse(Rejection::NoHandler { path: self.context.path.clone() });
+    fn refuse_as_busy(&self, bound: usize) {
+        let detail = format!("{bound} calls wait in the queue of {}", self.target.pool.namespace).into();
+        self.refuse(Rejection::Busy { path: self.context.path.clone(), detail });
     }
 
     /// Answers a call without running it; an event is dropped and reported.
-    pub(crate) fn refuse(&self, why: Rejection) {
+    fn refuse(&self, why: Rejection) {
         let context = &self.context;
         match context.transaction {
             Some(id) => context.link.fail(id, why.into()),

@@ -116,7 +116,7 @@ pub enum Rejection {
         limit: u64,
     },
     /// A side is shutting down and takes no new calls.
-    #[error("the other side is shutting down")]
+    #[error("the link is shutting down")]
     ShuttingDown,
     /// Several catch-alls claim the path.
     #[error("{path} is claimed by {count} APIs")]

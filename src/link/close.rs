@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, Link, LinkState, Wiring, flow::Harvest};
+use super::{Core, Link, LinkState, Slot, Wiring, flow::Harvest, state::Remains};
 use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
     sync::Arc,
+    workers::discard,
 };
 
 impl Link {
@@ -68,11 +69,10 @@ impl Link {
         }
         core.reason = Some(Arc::new(CloseReason::Local));
         self.enter(&mut core, LinkState::Disconnected);
-        let (calls, served) = core.state.end_calls();
+        let remains = core.state.end_calls();
         let reason = core.closing_reason();
         self.flush(core);
-        served.iter().for_each(super::CancelToken::fire);
-        self.fail_all(calls, &reason);
+        self.bury(remains, &reason);
     }
 
     /// Sends the last words, if there is room for them.
@@ -97,9 +97,7 @@ impl Link {
         if !matches!(*reason, CloseReason::Local | CloseReason::Peer) {
             log::warn!("{} link lost: {reason}", self.side);
         }
-        self.tally.events_unsent.add(remains.unsent_events);
-        remains.served.iter().for_each(super::CancelToken::fire);
-        self.fail_all(remains.calls, &reason);
+        self.bury(remains, &reason);
         self.enter(&mut self.core.lock(), LinkState::Closed);
         if let Wiring::Framed(framed) = &self.wiring {
             // Taken out under its lock and dropped outside of it: this is what the other side sees.
@@ -112,12 +110,16 @@ impl Link {
         self.keeper.stop();
     }
 
-    fn fail_all(&self, calls: Vec<super::state::Ended<Arc<super::Slot>>>, reason: &Arc<CloseReason>) {
+    /// Tells everybody who has to do with what was under way.
+    fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) {
+        self.tally.events_unsent.add(remains.unsent_events);
+        remains.served.iter().for_each(super::CancelToken::fire);
         let now = Instant::now();
-        for ended in calls {
+        for ended in remains.calls {
             let error = CallError::Closed { reason: reason.clone(), executed: ended.executed };
             self.complete_now(&ended.waiter, Err(error), now);
         }
+        discard(remains.unsent);
     }
 
     /// The other process has ended: what it had sent is delivered, then the link ends.

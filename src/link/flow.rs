@@ -117,16 +117,16 @@ impl Link {
 
     /// Reads one packet and does what it says, but for what must wait until the role is given up.
     pub(super) fn read(&self, reader: &mut Reader, limit: Option<Instant>, harvest: &mut Harvest) -> Read {
-        let look = AssertUnwindSafe(|| reader.receiver.receive(limit));
-        let received = match catch_unwind(look) {
-            Ok(received) => received,
-            Err(panic) => {
-                self.lose(CloseReason::Broken(panic_text(&*panic).into()));
-                forget_panic(panic);
-                return Read::Over;
-            }
-        };
-        self.take(received, reader, harvest)
+        let look = AssertUnwindSafe(|| {
+            let received = reader.receiver.receive(limit);
+            self.take(received, reader, harvest)
+        });
+        // A transport that panics, or a mistake of ours: whoever waits for this link is told.
+        catch_unwind(look).unwrap_or_else(|panic| {
+            self.lose(CloseReason::Broken(panic_text(&*panic).into()));
+            forget_panic(panic);
+            Read::Over
+        })
     }
 
     /// Why somebody may have nudged whoever reads.
@@ -234,23 +234,15 @@ impl Link {
         self.flush(core);
     }
 
-    /// Hands a call to the thread that waits for the call from which it descends, or up.
+    /// Hands a call or an event up.
     pub(super) fn route(
         &self,
         incoming: super::Incoming,
         ancestor: Option<Arc<Slot>>,
         harvest: &mut Harvest,
     ) {
-        let Some(link) = self.strong() else { return };
-        let ancestor = ancestor.filter(|slot| slot.is_blocked());
-        let Some(errand) = self.dispatch.dispatch(&link, incoming, ancestor.is_some()) else { return };
-        let Some(slot) = ancestor else {
-            harvest.errands.push(errand);
-            return;
-        };
-        match slot.offer(errand.job) {
-            Ok(()) => {}
-            Err(job) => harvest.errands.push(Errand { job, slow: true }),
+        if let Some(link) = self.strong() {
+            harvest.errands.extend(self.dispatch.dispatch(&link, incoming, ancestor.as_ref()));
         }
     }
 

@@ -31,7 +31,7 @@ use std::{
 
 pub(crate) use current::{Current, Place, current, within};
 pub(crate) use message::Incoming;
-pub(crate) use slot::{Callback, Outcome, Slot};
+pub(crate) use slot::{Callback, Offer, Outcome, Slot};
 pub(crate) use start::{CallPlan, Started};
 pub use token::CancelToken;
 
@@ -66,8 +66,9 @@ pub enum LinkState {
 /// What a link hands up. None of it may block or run user code.
 pub(crate) trait Dispatch: Send + Sync + 'static {
     /// Routes a call or an event that came in. What comes back may be run at once by whoever asked;
-    /// `None` when it was queued or answered. `nested` calls do not wait for a place in a queue.
-    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, nested: bool) -> Option<Errand>;
+    /// `None` when it was queued, answered, or left to the thread that blocks for its `ancestor`, the
+    /// call of ours from which it descends: such a call does not wait for a place in a queue.
+    fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, ancestor: Option<&Arc<Slot>>) -> Option<Errand>;
 
     /// Takes note of a new state.
     fn changed(&self, link: &Arc<Link>, state: LinkState);

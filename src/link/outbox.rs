@@ -95,10 +95,13 @@ impl Outbox {
         Some(start)
     }
 
-    /// Drops the calls that have not left.
-    pub(crate) fn withdraw_calls(&mut self) {
-        self.starts.retain(|start| start.kind != Kind::Call);
+    /// Takes back the calls that have not left.
+    pub(crate) fn withdraw_calls(&mut self) -> Vec<Start> {
+        let (calls, events): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.starts).into_iter().partition(|start| start.kind == Kind::Call);
+        self.starts = events.into();
         self.starts_bytes = self.starts.iter().map(Start::size).sum();
+        calls
     }
 
     /// The next word of control, whatever the window.
@@ -123,15 +126,16 @@ impl Outbox {
         Some(start)
     }
 
-    /// Drops what waits and says how many events were among it.
-    pub(crate) fn clear(&mut self) -> u64 {
+    /// Empties every line. Gives back what had not started to leave, and says how many events are lost.
+    pub(crate) fn clear(&mut self) -> (Vec<Start>, u64) {
+        let starts = Vec::from(std::mem::take(&mut self.starts));
         let bulk = self.bulk.drain(..).map(|(draft, _)| draft.kind);
-        let events = self.starts.drain(..).map(|start| start.kind).chain(bulk);
-        let events = events.filter(|kind| *kind == Kind::Event).count();
+        let kinds = starts.iter().map(|start| start.kind).chain(bulk);
+        let events = kinds.filter(|kind| *kind == Kind::Event).count();
         self.control.clear();
         self.answers.clear();
         self.starts_bytes = 0;
-        events as u64
+        (starts, events as u64)
     }
 
     /// Whether nothing waits that may ever be sent.

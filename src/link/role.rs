@@ -76,13 +76,14 @@ impl Role {
         reader
     }
 
-    /// A caller stops to wait. If it was asked to take the role, the next one is.
-    pub(crate) fn step_out(&self, slot: &Arc<Slot>) {
+    /// A caller stops to wait. If it was asked to take the role, the next one is. Says whether a thread
+    /// of the crew has to be woken for it.
+    #[must_use]
+    pub(crate) fn step_out(&self, slot: &Arc<Slot>) -> bool {
         let mut state = self.0.lock();
         state.waiting.retain(|other| !Arc::ptr_eq(other, slot));
-        if slot.take_promotion() && state.reader.is_some() {
-            state.promote_next();
-        }
+        let passed_over = slot.take_promotion() && state.reader.is_some();
+        passed_over && !state.promote_next() && !state.ticking
     }
 
     /// Gives the role up. `urgent`: a thread of the crew should take it at once, since the one that
@@ -132,7 +133,8 @@ impl Role {
     pub(crate) fn ticker_left(&self) -> bool {
         let mut state = self.0.lock();
         state.ticking = false;
-        state.reader.is_some() && !state.closed
+        // When it is urgent, whoever was woken for it is on its way, this thread perhaps.
+        state.reader.is_some() && !state.urgent && !state.closed
     }
 
     /// Ends the role. Its receiver goes now, or when whoever has it gives it up.
@@ -155,15 +157,20 @@ impl State {
         Some(reader)
     }
 
-    /// Asks the blocked caller that came first to take the role.
+    /// Asks the blocked caller that came first and still waits to take the role.
     fn promote_next(&mut self) -> bool {
-        let next = self.waiting.pop_front();
-        if let Some(slot) = &next {
-            slot.promote();
+        while let Some(slot) = self.waiting.pop_front() {
+            if !slot.is_done() {
+                slot.promote();
+                return true;
+            }
         }
-        next.is_some()
+        false
     }
 }
 
 /// How long the role may stay vacant, at least once and at most twice.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests;

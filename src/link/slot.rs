@@ -61,6 +61,17 @@ pub(crate) struct Aftermath {
     pub(crate) nudge: bool,
 }
 
+/// What became of an errand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// A thread blocks for the call, and is going to run it.
+    Taken,
+    /// No thread does; one that comes to block runs it.
+    Kept,
+    /// The call has ended.
+    Declined,
+}
+
 /// Why a parked thread woke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
@@ -90,6 +101,13 @@ impl Slot {
             }),
             changed: Condvar::new(),
         }
+    }
+
+    /// A thread is about to block for the call: what descends from it can be left to that thread from
+    /// the start.
+    pub(crate) fn blocked(self) -> Slot {
+        self.inner.lock().blocked = true;
+        self
     }
 
     /// Calls `callback` with the outcome, which then nobody else can take.
@@ -203,24 +221,23 @@ impl Slot {
         !needless
     }
 
-    /// Whether a thread blocks for this call.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.inner.lock().blocked
-    }
-
-    /// Gives the blocked thread something to run. `Err` if no thread blocks any more.
+    /// Leaves something to run for the thread that blocks for this call, or will.
     ///
     /// Called by whoever has the reader role, so that the blocked thread is not inside the transport
     /// unless it is the calling one.
-    pub(crate) fn offer(&self, errand: Job) -> Result<(), Job> {
+    pub(crate) fn offer(&self, errand: Job) -> Offer {
         let mut inner = self.inner.lock();
-        if !inner.blocked || !matches!(inner.stage, Stage::Pending) {
-            return Err(errand);
+        if !matches!(inner.stage, Stage::Pending) {
+            return Offer::Declined;
         }
         inner.errands.push(errand);
+        let blocked = inner.blocked;
         drop(inner);
+        if !blocked {
+            return Offer::Kept;
+        }
         self.changed.notify_one();
-        Ok(())
+        Offer::Taken
     }
 
     /// What the blocked thread should run next.

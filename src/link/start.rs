@@ -15,6 +15,7 @@ use crate::{
     error::{CallError, Executed, Misuse, Rejection},
     sync::Arc,
     wire::{CallHead, EventHead, Fault, HEADER_LEN, Kind, MAX_ENVELOPE, Path, Payload, TransactionId},
+    workers::discard,
 };
 
 /// What is known of a call before it sets out, besides its arguments.
@@ -147,6 +148,7 @@ impl Link {
     pub(crate) fn cancel(&self, id: TransactionId) {
         if let Some(ended) = self.abandon(id) {
             self.complete_now(&ended.waiter, Err(CallError::Cancelled), Instant::now());
+            discard(ended.unsent);
         }
     }
 
@@ -162,6 +164,7 @@ impl Link {
         let after = now.saturating_duration_since(slot.started);
         let error = CallError::TimedOut { path: slot.path.clone(), after, executed: ended.executed };
         self.complete_now(&slot, Err(error), now);
+        discard(ended.unsent);
     }
 
     // Answers.

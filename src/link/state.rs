@@ -57,6 +57,8 @@ pub(crate) enum Refusal {
 pub(crate) struct Ended<W> {
     pub(crate) waiter: W,
     pub(crate) executed: Executed,
+    /// What had not left. It may hold values of the user's: to be dropped without a lock.
+    pub(crate) unsent: Option<Start>,
 }
 
 #[derive(Debug)]
@@ -244,14 +246,12 @@ impl<W: Clone> State<W> {
     }
 
     fn abandon(&mut self, id: TransactionId, pending: Pending<W>) -> Ended<W> {
-        let executed = if pending.sent { Executed::Maybe } else { Executed::No };
         if pending.sent {
             self.outbox.call_ended();
             self.outbox.push_control(Draft::bare(Kind::Cancel, id.to_bits()));
-        } else {
-            self.outbox.withdraw(id);
+            return Ended { waiter: pending.waiter, executed: Executed::Maybe, unsent: None };
         }
-        Ended { waiter: pending.waiter, executed }
+        Ended { waiter: pending.waiter, executed: Executed::No, unsent: self.outbox.withdraw(id) }
     }
 
     /// Ends the serving of a call. `false` if nobody waits for its answer any more.
@@ -291,17 +291,23 @@ impl<W: Clone> State<W> {
 
     /// Ends the calls in both directions and takes nothing from here on but what the other side sends;
     /// events that wait may still leave.
-    pub(crate) fn end_calls(&mut self) -> (Vec<Ended<W>>, Vec<CancelToken>) {
+    pub(crate) fn end_calls(&mut self) -> Remains<W> {
         self.going_away = true;
+        let unsent = self.outbox.withdraw_calls();
+        self.remains(unsent, 0)
+    }
+
+    fn remains(&mut self, unsent: Vec<Start>, unsent_events: u64) -> Remains<W> {
         let calls = self.drain_calls();
-        self.outbox.withdraw_calls();
-        (calls, self.served.drain().map(|(_, token)| token).collect())
+        let served = self.served.drain().map(|(_, token)| token).collect();
+        Remains { calls, served, unsent, unsent_events }
     }
 
     fn drain_calls(&mut self) -> Vec<Ended<W>> {
         let ended = |pending: Pending<W>| Ended {
             waiter: pending.waiter,
             executed: if pending.sent { Executed::Maybe } else { Executed::No },
+            unsent: None,
         };
         self.calls.drain().into_iter().map(ended).collect()
     }
@@ -311,10 +317,9 @@ impl<W: Clone> State<W> {
         if std::mem::replace(&mut self.closed, true) {
             return None;
         }
-        let calls = self.drain_calls();
-        let served = self.served.drain().map(|(_, token)| token).collect();
         self.alarms.clear();
-        Some(Remains { calls, served, unsent_events: self.outbox.clear() })
+        let (unsent, unsent_events) = self.outbox.clear();
+        Some(self.remains(unsent, unsent_events))
     }
 
     /// Writes what may be sent now into `packet`; `false` when there is nothing.
@@ -403,5 +408,7 @@ impl<W: Clone> State<W> {
 pub(crate) struct Remains<W> {
     pub(crate) calls: Vec<Ended<W>>,
     pub(crate) served: Vec<CancelToken>,
+    /// What had not left, to be dropped without a lock.
+    pub(crate) unsent: Vec<Start>,
     pub(crate) unsent_events: u64,
 }

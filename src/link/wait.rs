@@ -16,7 +16,9 @@ impl Link {
         match &self.wiring {
             Wiring::Framed(framed) => {
                 self.wait_for_frames(framed, slot, limit);
-                framed.role.step_out(slot);
+                if framed.role.step_out(slot) {
+                    self.call_ticker();
+                }
             }
             Wiring::Direct(_) => self.wait_for_peer(slot, limit),
         }

@@ -71,9 +71,17 @@ impl<T> Lane<T> {
         std::mem::take(&mut state.queue)
     }
 
+    /// Whether nothing is taken any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     /// How many things are under way, and how many wait.
     pub(crate) fn depth(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.running, state.queue.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

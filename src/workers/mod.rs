@@ -199,6 +199,11 @@ pub(crate) fn contain(job: impl FnOnce()) {
     }
 }
 
+/// Drops something of the user's; should that panic, it hurts nobody else.
+pub(crate) fn discard<T>(value: T) {
+    contain(move || drop(value));
+}
+
 /// Drops what a panic carried; should that panic too, it is forgotten.
 pub(crate) fn forget_panic(panic: Box<dyn std::any::Any + Send>) {
     if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
@@ -214,3 +219,6 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// How long a thread waits for a job before it ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

@@ -5,4 +5,10 @@
 #[macro_use]
 mod support;
 
+mod arbitration;
+mod events;
+mod names;
+mod pressure;
+mod shape;
 mod smoke;
+mod tools;

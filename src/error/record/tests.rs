@@ -1,9 +1,11 @@
+//! Every error makes the way to a record and back.
+
 use std::error::Error as _;
 
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{Side, wire::ProtocolError};
+use crate::wire::{ProtocolError, Side};
 
 fn path(text: &str) -> Path {
     Path::new(text).unwrap()

@@ -1,3 +1,5 @@
+//! Values through the codec and back, and bytes that are no values.
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt, thread,

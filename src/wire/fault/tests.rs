@@ -1,3 +1,5 @@
+//! Failures on the wire, whole, cut off and forged.
+
 use proptest::{collection::vec, prelude::*};
 use serde::Deserialize;
 

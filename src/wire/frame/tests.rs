@@ -1,3 +1,5 @@
+//! Headers through bytes and back, and bytes that are no frames.
+
 use proptest::{collection::vec, prelude::*};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Greetings, right and wrong.
+
 use proptest::{collection::vec, prelude::*};
 
 use super::*;

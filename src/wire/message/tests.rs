@@ -1,3 +1,5 @@
+//! Envelopes through bytes and back, and bytes that are none.
+
 use proptest::{collection::vec, prelude::*};
 
 use super::{super::Side, *};

@@ -1,3 +1,5 @@
+//! The rules for paths against a naive reading of them.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

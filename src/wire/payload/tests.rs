@@ -1,3 +1,5 @@
+//! Payloads moved, encoded and raw.
+
 use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*};

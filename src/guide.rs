@@ -1,0 +1,7 @@
+//! How it works inside, at length: for those who want to know before they build on it.
+
+#[doc = include_str!("guide/architecture.md")]
+pub mod architecture {}
+
+#[doc = include_str!("guide/wire.md")]
+pub mod wire {}

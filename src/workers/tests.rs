@@ -1,0 +1,127 @@
+//! Threads that come, work and go.
+
+use std::sync::mpsc;
+
+use super::*;
+
+struct Rest;
+
+impl Idle for Rest {
+    fn idle(&self, _: bool) -> Option<Duration> {
+        None
+    }
+
+    fn interrupted(&self) {}
+}
+
+fn crew() -> Crew {
+    Crew::new("test".into(), Rest)
+}
+
+fn submit(crew: &Crew, job: impl FnOnce() + Send + 'static) {
+    crew.submit(Box::new(job)).map_err(|(error, _)| error).unwrap();
+}
+
+const HANG: Duration = Duration::from_secs(30);
+
+#[test]
+fn ac_60_as_many_jobs_run_at_once_as_are_submitted() {
+    let crew = crew();
+    let (here, everybody) = mpsc::channel();
+    let releases: Vec<_> = (0..8)
+        .map(|_| {
+            let (release, wait) = mpsc::channel::<()>();
+            let here = here.clone();
+            submit(&crew, move || {
+                here.send(()).unwrap();
+                let _ = wait.recv();
+            });
+            release
+        })
+        .collect();
+    for _ in 0..8 {
+        everybody.recv_timeout(HANG).expect("each job runs while the others wait");
+    }
+    drop(releases);
+    crew.stop();
+    assert_eq!(crew.join(HANG), 0);
+    assert_eq!(crew.n_threads(), 0);
+}
+
+#[test]
+fn p_18_a_panic_hurts_nobody_else() {
+    struct Worse;
+    impl Drop for Worse {
+        fn drop(&mut self) {
+            panic!("while dropping a panic");
+        }
+    }
+    let crew = crew();
+    let (done, finished) = mpsc::channel();
+    for _ in 0..20 {
+        submit(&crew, || std::panic::panic_any(Worse));
+        let done = done.clone();
+        submit(&crew, move || done.send(()).unwrap());
+    }
+    for _ in 0..20 {
+        finished.recv_timeout(HANG).expect("the job after the panic runs");
+    }
+    crew.stop();
+    assert_eq!(crew.join(HANG), 0);
+}
+
+#[test]
+fn p_24_a_thread_in_user_code_is_left_behind_and_counted() {
+    let crew = crew();
+    let (release, wait) = mpsc::channel::<()>();
+    let (here, there) = mpsc::channel();
+    submit(&crew, move || {
+        here.send(()).unwrap();
+        let _ = wait.recv();
+    });
+    there.recv_timeout(HANG).unwrap();
+    crew.stop();
+    assert_eq!(crew.join(Duration::from_millis(20)), 1);
+    drop(release);
+    assert_eq!(crew.join(HANG), 0);
+}
+
+#[test]
+fn p_24_a_crew_that_is_joined_by_its_own_thread_does_not_wait_for_it() {
+    let crew = Arc::new(crew());
+    let (done, finished) = mpsc::channel();
+    let theirs = crew.clone();
+    submit(&crew, move || {
+        theirs.stop();
+        done.send(theirs.join(HANG)).unwrap();
+    });
+    assert_eq!(finished.recv_timeout(HANG), Ok(0));
+}
+
+#[test]
+fn a_job_that_comes_after_the_stop_still_runs() {
+    let crew = crew();
+    crew.stop();
+    let (done, finished) = mpsc::channel();
+    submit(&crew, move || done.send(()).unwrap());
+    finished.recv_timeout(HANG).unwrap();
+    assert_eq!(crew.join(HANG), 0);
+}
+
+#[test]
+fn threads_are_used_again() {
+    let crew = crew();
+    let (done, finished) = mpsc::channel();
+    for _ in 0..200 {
+        let done = done.clone();
+        submit(&crew, move || done.send(()).unwrap());
+        finished.recv_timeout(HANG).unwrap();
+        // The thread waits again soon; until then another may be started.
+        while crew.shared.waiting.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(crew.n_threads(), 1);
+    crew.stop();
+    assert_eq!(crew.join(HANG), 0);
+}
