@@ -122,7 +122,8 @@ impl Config {
         self
     }
 
-    /// How long the other side may take from its start until it is ready: 10 s by default.
+    /// How long the other side may take from its start until it is ready, or over a given transport
+    /// until it greets: 10 s by default.
     pub fn start_timeout(mut self, limit: Duration) -> Config {
         self.start_timeout = limit;
         self

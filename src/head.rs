@@ -209,7 +209,7 @@ impl HeadBuilder {
         let mut child = child;
         let (process, program) = (child.process(), child.program().clone());
         let (stdin, stdout) = (child.take_stdin(), child.take_stdout());
-        let link = Link::over(endpoint.link_parts(), transport, token, Some(Box::new(child)))
+        let link = Link::over(endpoint.link_parts(), transport, token, Some(Box::new(child)), None)
             .map_err(|error| Error::from(StartError::Setup { what: "link", error: Arc::new(error) }))?;
         let child = Child { process, program, stdin, stdout, _lifeline: lifeline };
         Ok(Head::new(endpoint, link, Some(child)).await_child(deadline, limit)?)
@@ -242,17 +242,25 @@ impl HeadBuilder {
     /// When two of the APIs of one end claim the same path, or a thread cannot be started.
     pub fn in_process_encoded(self, neck: NeckBuilder) -> Result<(Head, Neck)> {
         let (ours, theirs) = memory_pair();
-        Ok((self.over(ours)?, neck.over(theirs)?))
+        Ok((self.over_until(ours, None)?, neck.over_until(theirs, None)?))
     }
 
     /// A Head over one end of a connection; whoever has the other end is its Neck. Does not wait for it.
+    ///
+    /// Who has not greeted within the [start timeout](Config::start_timeout) is taken for no Neck: the
+    /// link closes then.
     ///
     /// # Errors
     ///
     /// When two of the APIs claim the same path, or a thread cannot be started.
     pub fn over(self, transport: Transport) -> Result<Head> {
+        let greet_within = self.config.start_timeout;
+        self.over_until(transport, Some(greet_within))
+    }
+
+    fn over_until(self, transport: Transport, greet_within: Option<Duration>) -> Result<Head> {
         let endpoint = self.endpoint()?;
-        let link = Link::over(endpoint.link_parts(), transport, Token::default(), None)
+        let link = Link::over(endpoint.link_parts(), transport, Token::default(), None, greet_within)
             .map_err(|error| Error::from(StartError::Setup { what: "link", error: Arc::new(error) }))?;
         Ok(Head::new(endpoint, link, None))
     }
@@ -283,6 +291,7 @@ impl Drop for Head {
             child.farewell(left());
         }
         self.link.join(left());
+        self.endpoint.dismantle();
     }
 }
 

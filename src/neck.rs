@@ -151,20 +151,28 @@ impl NeckBuilder {
     pub fn from_env(self) -> Result<Neck> {
         let endpoint = self.endpoint()?;
         let Bootstrap { transport, token, guard } = process::from_env()?;
-        let link = Link::over(endpoint.link_parts(), transport, token, None).map_err(setup("link"))?;
+        let link = Link::over(endpoint.link_parts(), transport, token, None, None).map_err(setup("link"))?;
         tie_to_head(guard, &link).map_err(setup("thread that watches the Head"))?;
         Ok(Neck::new(endpoint, link))
     }
 
     /// A Neck over one end of a connection; whoever has the other end is its Head.
     ///
+    /// Who has not greeted within the [start timeout](Config::start_timeout) is taken for no Head: the
+    /// link closes then.
+    ///
     /// # Errors
     ///
     /// When two of the APIs claim the same path, or a thread cannot be started.
     pub fn over(self, transport: Transport) -> Result<Neck> {
+        let greet_within = self.config.start_timeout;
+        self.over_until(transport, Some(greet_within))
+    }
+
+    pub(crate) fn over_until(self, transport: Transport, greet_within: Option<Duration>) -> Result<Neck> {
         let endpoint = self.endpoint()?;
-        let link =
-            Link::over(endpoint.link_parts(), transport, Token::default(), None).map_err(setup("link"))?;
+        let link = Link::over(endpoint.link_parts(), transport, Token::default(), None, greet_within)
+            .map_err(setup("link"))?;
         Ok(Neck::new(endpoint, link))
     }
 
@@ -219,6 +227,7 @@ impl Drop for Neck {
         let end = Instant::now().checked_add(self.endpoint.0.config.grace);
         self.link.close();
         self.link.join(end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now())));
+        self.endpoint.dismantle();
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{ApiHandle, AsyncResult, endpoint::Inner};
 use crate::{
     config::Timeout,
-    error::{CallError, CloseReason, Executed, Misuse, Rejection},
+    error::{CallError, Executed, Misuse, Rejection},
     link::{CallPlan, Callback, Link, Outcome, Place, Slot, current},
     semaphore::Semaphore,
     sync::Arc,
@@ -129,7 +129,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     /// What shows at once: a closed link, a full send queue, arguments that do not encode.
     pub fn fire(self) -> Result<(), CallError> {
         let path = self.path.map_err(Misuse::BadPath)?;
-        let link = self.endpoint.link().ok_or_else(not_connected)?;
+        let link = self.endpoint.link()?;
         let path = if path.is_root() { return Err(Misuse::BadPath(PathError::Empty).into()) } else { path };
         let fired = link.fire(&path, self.arguments);
         if let Some(semaphore) = self.semaphore {
@@ -144,7 +144,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         if path.is_root() {
             return Err(Misuse::BadPath(PathError::Empty).into());
         }
-        let link = self.endpoint.link().ok_or_else(not_connected)?;
+        let link = self.endpoint.link()?;
         let now = Instant::now();
         let own = match self.timeout {
             // A time that cannot be counted is no limit.
@@ -220,8 +220,4 @@ fn into_value<T: DeserializeOwned + 'static>(
     payload.into_value::<T>(codec).map_err(|error| {
         CallError::Decode(format!("expected {}: {error}", std::any::type_name::<T>()).into())
     })
-}
-
-fn not_connected() -> CallError {
-    CallError::Closed { reason: Arc::new(CloseReason::Local), executed: Executed::No }
 }

@@ -108,6 +108,11 @@ impl ApiArb {
         all
     }
 
+    /// Serves nothing any more; gives back what was served, to be dropped without a lock.
+    pub(crate) fn clear(&self) -> impl Sized + use<> {
+        std::mem::take(&mut *self.0.write())
+    }
+
     /// Where a call to `path` goes: the handler of the path, else the nearest catch-all at or above it.
     pub(crate) fn route(&self, path: &Path) -> Route {
         let routes = self.0.read();

@@ -15,11 +15,11 @@ use super::{
 use crate::{
     config::Config,
     counters::{Counters, Tally},
-    error::{ApiError, CallError, CloseReason, Rejection},
+    error::{ApiError, CallError, CloseReason, Executed, Rejection},
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
     sync::{Arc, RwLock, Weak},
     wire::{Fault, Path, Payload, Side},
-    workers::{Admission, Lane, contain, forget_panic},
+    workers::{Admission, Lane, contain, discard, forget_panic},
 };
 
 /// One side: what it serves, and how it calls the other. A [`Head`](crate::Head) and a
@@ -37,7 +37,7 @@ pub(crate) struct Inner {
     arb: ApiArb,
     hooks: Hooks,
     tally: Arc<Tally>,
-    link: RwLock<Option<Arc<Link>>>,
+    connection: RwLock<Connection>,
     /// The workers for what no API takes.
     rest: Arc<Pool>,
     /// What waits for the users' predicates. They are asked for one call at a time, in the order of
@@ -54,6 +54,14 @@ struct Undecided {
     ancestor: Option<Arc<Slot>>,
 }
 
+/// What stands behind the handles of an endpoint.
+enum Connection {
+    None,
+    Link(Arc<Link>),
+    /// The Head or the Neck is gone.
+    Over(Arc<CloseReason>),
+}
+
 impl Endpoint {
     pub(crate) fn new(side: Side, config: Config) -> Endpoint {
         Endpoint(Arc::new_cyclic(|weak| Inner {
@@ -63,7 +71,7 @@ impl Endpoint {
             arb: ApiArb::default(),
             hooks: Hooks::default(),
             tally: Arc::default(),
-            link: RwLock::new(None),
+            connection: RwLock::new(Connection::None),
             rest: Arc::new(Pool {
                 namespace: Path::root(),
                 lane: Lane::new(REST_WORKERS),
@@ -86,7 +94,15 @@ impl Endpoint {
 
     /// Puts a link behind every handle of this endpoint.
     pub(crate) fn connect(&self, link: &Arc<Link>) {
-        *self.0.link.write() = Some(link.clone());
+        *self.0.connection.write() = Connection::Link(link.clone());
+    }
+
+    /// The Head or the Neck is gone: lets go of the link and of everything of the user's, which may hold
+    /// handles to this endpoint itself.
+    pub(crate) fn dismantle(&self) {
+        let reason = self.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
+        let before = std::mem::replace(&mut *self.0.connection.write(), Connection::Over(reason));
+        discard((before, self.0.arb.clear(), self.0.hooks.clear()));
     }
 
     /// The other side's APIs at and below `path`; the empty path is the root. Nothing is sent: whether
@@ -112,7 +128,7 @@ impl Endpoint {
     /// Calls `listener` with every state of the link, once each and in order; with those that it has
     /// been in already, too. It runs on a thread of the link, and must not make blocking calls.
     pub fn on_state(&self, listener: impl Fn(LinkState) + Send + Sync + 'static) {
-        self.0.hooks.add_listener(Arc::new(listener), self.0.link.read().as_ref());
+        self.0.hooks.add_listener(Arc::new(listener), self.0.link().ok().as_ref());
     }
 
     /// Calls `hook` with what no caller is told about. It runs on a thread of the link, one report at a
@@ -142,12 +158,20 @@ impl Endpoint {
 
     /// The state of the link.
     pub fn state(&self) -> LinkState {
-        self.0.link().map_or(LinkState::Starting, |link| link.stage())
+        match &*self.0.connection.read() {
+            Connection::None => LinkState::Starting,
+            Connection::Link(link) => link.stage(),
+            Connection::Over(_) => LinkState::Closed,
+        }
     }
 
     /// Why the link is over; `None` while it is not.
     pub fn close_reason(&self) -> Option<Arc<CloseReason>> {
-        self.0.link().and_then(|link| link.close_reason())
+        match &*self.0.connection.read() {
+            Connection::None => None,
+            Connection::Link(link) => link.close_reason(),
+            Connection::Over(reason) => Some(reason.clone()),
+        }
     }
 
     /// How many threads of the link there are now, the keeper of its clock not counted.
@@ -159,13 +183,19 @@ impl Endpoint {
     /// is in then.
     pub fn wait_open(&self, limit: Duration) -> LinkState {
         let deadline = Instant::now().checked_add(limit);
-        self.0.link().map_or(LinkState::Starting, |link| link.wait_open(deadline))
+        self.0.link().map_or_else(|_| self.state(), |link| link.wait_open(deadline))
     }
 }
 
 impl Inner {
-    pub(crate) fn link(&self) -> Option<Arc<Link>> {
-        self.link.read().clone()
+    /// The link that a call takes now.
+    pub(crate) fn link(&self) -> Result<Arc<Link>, CallError> {
+        let reason = match &*self.connection.read() {
+            Connection::Link(link) => return Ok(link.clone()),
+            Connection::Over(reason) => reason.clone(),
+            Connection::None => Arc::new(CloseReason::Local),
+        };
+        Err(CallError::Closed { reason, executed: Executed::No })
     }
 
     pub(crate) fn report(&self, link: &Link, report: Report) {

@@ -79,6 +79,12 @@ impl Hooks {
         }
     }
 
+    /// Tells nobody any more; gives back who was told, to be dropped without a lock.
+    pub(crate) fn clear(&self) -> impl Sized + use<> {
+        let listeners = std::mem::take(&mut self.states.lock().listeners);
+        (listeners, self.errors.write().take(), self.unhandled.write().take())
+    }
+
     pub(crate) fn set_error_hook(&self, hook: ErrorHook) {
         *self.errors.write() = Some(hook);
     }

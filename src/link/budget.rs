@@ -38,3 +38,6 @@ impl Budget {
 /// How many such frames may come at once, and how many a second after that.
 const BURST: u32 = 20_000;
 const A_SECOND: u32 = 20_000;
+
+#[cfg(test)]
+mod tests;

@@ -60,18 +60,21 @@ impl<W> TransactionManager<W> {
     }
 
     /// Takes out the call that a peer answers. `None` means that it ended before.
+    ///
+    /// An answer to a call that waits to leave is a lie: its id is issued, and no peer can know it.
     pub(crate) fn answered(
         &mut self,
         bits: u64,
     ) -> Result<Option<(TransactionId, Pending<W>)>, ProtocolError> {
-        let id = self.ours(bits)?;
+        let id = self.answerable(bits)?;
         Ok(self.end(id).map(|pending| (id, pending)))
     }
 
-    /// Reads the id of a call of ours. One that was never issued is a lie.
-    pub(crate) fn ours(&self, bits: u64) -> Result<TransactionId, ProtocolError> {
+    /// Reads the id of a call of ours that a peer may answer.
+    pub(crate) fn answerable(&self, bits: u64) -> Result<TransactionId, ProtocolError> {
+        let unsent = |id: &TransactionId| self.pending.get(&id.counter()).is_some_and(|call| !call.sent);
         TransactionId::from_bits(bits)
-            .filter(|id| id.side() == self.side && id.counter() <= self.last)
+            .filter(|id| id.side() == self.side && id.counter() <= self.last && !unsent(id))
             .ok_or(ProtocolError::UnknownId(bits))
     }
 
@@ -114,3 +117,6 @@ impl<W> TransactionManager<W> {
         self.pending.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,6 +118,7 @@ impl Link {
     /// Reads one packet and does what it says, but for what must wait until the role is given up.
     pub(super) fn read(&self, reader: &mut Reader, limit: Option<Instant>, harvest: &mut Harvest) -> Read {
         let look = AssertUnwindSafe(|| {
+            let limit = limit.into_iter().chain(reader.patience).min();
             let received = reader.receiver.receive(limit);
             self.take(received, reader, harvest)
         });
@@ -129,16 +130,27 @@ impl Link {
         })
     }
 
+    fn after_packet(&self, reader: &mut Reader) -> Read {
+        let core = self.core.lock();
+        reader.patience = reader.patience.filter(|_| core.state.awaits_greeting().is_some());
+        if core.state.is_closed() { Read::Over } else { Read::Packet }
+    }
+
     /// Why somebody may have nudged whoever reads.
     fn look_up(&self, reader: &mut Reader, harvest: &mut Harvest) -> Read {
         let core = self.core.lock();
         if core.state.is_closed() {
             return Read::Over;
         }
-        if core.dying.is_none() {
+        let overdue = core.state.overdue(Instant::now());
+        let dying = core.dying.is_some();
+        drop(core);
+        if let Some(violation) = overdue {
+            return self.break_off(violation);
+        }
+        if !dying {
             return Read::Nothing;
         }
-        drop(core);
         self.drain(reader, harvest);
         Read::Over
     }
@@ -163,18 +175,19 @@ impl Link {
     fn take(&self, received: std::io::Result<Received>, reader: &mut Reader, harvest: &mut Harvest) -> Read {
         let end = match received {
             Ok(Received::Packet(packet)) => match self.take_packet(packet, &mut reader.actions, harvest) {
-                Ok(()) => return if self.is_over() { Read::Over } else { Read::Packet },
+                Ok(()) => return self.after_packet(reader),
                 Err(violation) => return self.break_off(violation),
             },
             Ok(Received::Nudge | Received::Deadline) => return self.look_up(reader, harvest),
-            Ok(Received::End) => CloseReason::Gone,
+            Ok(Received::End) => self.core.lock().state.vanished(),
             Err(error) => CloseReason::Io(Arc::new(error)),
         };
         self.lose(end);
         Read::Over
     }
 
-    fn break_off(&self, violation: ProtocolError) -> Read {
+    /// Ends the link over something that the other side did, or did not do in time.
+    pub(super) fn break_off(&self, violation: ProtocolError) -> Read {
         log::warn!("{} link: protocol error: {violation}", self.side);
         self.say_bye(violation.code());
         self.lose(CloseReason::Protocol(violation));
@@ -282,11 +295,11 @@ impl Link {
 }
 
 /// Takes a packet apart.
-fn take_frames(
-    state: &mut State<Arc<Slot>>,
+pub(super) fn take_frames<W: Clone>(
+    state: &mut State<W>,
     packet: Vec<u8>,
     now: Instant,
-    actions: &mut Vec<Action<Arc<Slot>>>,
+    actions: &mut Vec<Action<W>>,
 ) -> Result<(), ProtocolError> {
     let mut rest = &packet[..];
     while !rest.is_empty() {

@@ -37,15 +37,13 @@ impl Inbox {
         if header.flags.continues != open {
             return Err(ProtocolError::BadChunk(header.id));
         }
+        let body = frame.body();
+        let before = self.unfinished.get(&key).map_or(0, Vec::len);
+        self.within_limit(header.kind, before + body.len())?;
         if !header.flags.more && !open {
             return Ok(Some(frame.into_body()));
         }
-        let body = frame.body();
         let parts = self.unfinished.entry(key).or_default();
-        let len = parts.len() + body.len();
-        if len > self.message_limit {
-            return Err(ProtocolError::TooLarge { len: len as u64, limit: self.message_limit as u64 });
-        }
         if body.is_empty() {
             return Err(ProtocolError::Flood("empty frames"));
         }
@@ -59,14 +57,33 @@ impl Inbox {
         Ok(Some(Body { buffer, start: 0 }))
     }
 
+    /// Forgets the parts of a message of which no more will come.
+    pub(crate) fn discard(&mut self, kind: Kind, id: u64) {
+        let parts = self.unfinished.remove(&(kind as u8, id));
+        self.bytes -= parts.map_or(0, |parts| parts.len());
+    }
+
     /// Whether a message of this kind and id is unfinished.
     pub(crate) fn is_open(&self, kind: Kind, id: u64) -> bool {
         self.unfinished.contains_key(&(kind as u8, id))
     }
 
+    fn within_limit(&self, kind: Kind, len: usize) -> Result<(), ProtocolError> {
+        let limit = match kind {
+            Kind::Fault => fault_limit(self.message_limit),
+            _ if kind.may_be_cut() => self.message_limit,
+            // What stands in these is ours, and fits into a frame.
+            _ => FRAME_LIMIT,
+        };
+        if len > limit {
+            return Err(ProtocolError::TooLarge { len: len as u64, limit: limit as u64 });
+        }
+        Ok(())
+    }
+
     fn within_bounds(&self) -> Result<(), ProtocolError> {
         let too_many = self.unfinished.len() > MAX_UNFINISHED;
-        if too_many || self.bytes > self.message_limit.saturating_mul(MAX_UNFINISHED_SIZE) {
+        if too_many || self.bytes > fault_limit(self.message_limit).saturating_mul(MAX_UNFINISHED_SIZE) {
             return Err(ProtocolError::Flood("unfinished messages"));
         }
         Ok(())
@@ -104,8 +121,15 @@ impl Frame<'_> {
     }
 }
 
+/// The limit of a fault: the texts of any error have room, however small a message has to be.
+pub(crate) fn fault_limit(message_limit: usize) -> usize {
+    message_limit.max(128 * 1024)
+}
+
 /// How many messages may be unfinished at once.
-const MAX_UNFINISHED: usize = 1024;
+const MAX_UNFINISHED: usize = 64;
 /// How many times the limit of one message they may have together.
 const MAX_UNFINISHED_SIZE: usize = 4;
-const _: () = assert!(FRAME_LIMIT > HEADER_LEN);
+
+#[cfg(test)]
+mod tests;

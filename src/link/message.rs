@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{outbox::Draft, token::CancelToken};
-use crate::wire::{Kind, Path, Payload, TransactionId};
+use crate::wire::{FRAME_LIMIT, Kind, Path, Payload, TransactionId};
 
 /// A call or an event that came from the other side.
 #[derive(Debug)]
@@ -43,6 +43,16 @@ impl Start {
             Cargo::Bytes(buffer) => buffer.len(),
             Cargo::Moved(incoming) => incoming.payload.held(),
         }
+    }
+
+    /// Whether it takes more than one frame.
+    pub(crate) fn is_large(&self) -> bool {
+        matches!(&self.cargo, Cargo::Bytes(buffer) if buffer.len() > FRAME_LIMIT)
+    }
+
+    /// The bytes of its first frame.
+    pub(crate) fn frame_size(&self) -> usize {
+        self.size().min(FRAME_LIMIT)
     }
 
     pub(crate) fn into_draft(self) -> Option<Draft> {

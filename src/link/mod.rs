@@ -14,6 +14,7 @@ mod direct;
 mod flow;
 mod inbox;
 mod keeper;
+mod line;
 mod message;
 mod outbox;
 mod receive;
@@ -147,7 +148,8 @@ pub(crate) struct LinkParts {
 }
 
 impl Link {
-    /// A link over `transport`. It greets at once; [`Link::say_ready`] lets calls in.
+    /// A link over `transport`. It greets at once; [`Link::say_ready`] lets calls in. With a limit it
+    /// breaks off when it is not greeted in time.
     ///
     /// # Errors
     ///
@@ -157,17 +159,21 @@ impl Link {
         transport: Transport,
         token: Token,
         attendant: Option<Box<dyn Attendant>>,
+        greet_within: Option<Duration>,
     ) -> io::Result<Arc<Link>> {
-        let state = State::new(parts.side, &parts.config, transport.window, token);
+        let greet_by = greet_within.and_then(|limit| Instant::now().checked_add(limit));
+        let state = State::new(parts.side, &parts.config, transport.window, token, greet_by);
+        // Whoever reads watches the clock for it, where a transport can do that.
+        let patience = greet_by.filter(|_| transport.wakes_at_deadlines);
         let wiring = Wiring::Framed(Framed {
-            role: Role::new(transport.receiver),
+            role: Role::new(transport.receiver, patience),
             sender: Mutex::new(Some(transport.sender)),
             nudge: transport.nudge,
             wakes_at_deadlines: transport.wakes_at_deadlines,
         });
-        let attended = attendant.is_some();
+        let kept = attendant.is_some() || (greet_by.is_some() && patience.is_none());
         let link = Link::assemble(parts, state, wiring, attendant);
-        if attended {
+        if kept {
             link.keeper.wake(&link)?;
         }
         link.flush(link.core.lock());
@@ -356,6 +362,7 @@ impl Link {
             late.push(ended);
         }
         let nudge = core.state.take_alarms(now);
+        let overdue = core.state.overdue(now);
         let next = core.state.next_alarm();
         core.armed = next;
         self.flush(core);
@@ -364,6 +371,9 @@ impl Link {
         }
         if nudge {
             self.nudge();
+        }
+        if let Some(violation) = overdue {
+            self.break_off(violation);
         }
         next
     }

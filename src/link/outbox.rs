@@ -1,13 +1,15 @@
 //! What waits to be sent, in which order it goes, and how much may be under way.
 //!
-//! Four lines, the first that has something goes first: *control*, *answers*, *starts* (calls and
-//! events, in the order of their making), and *bulk*, the rest of messages that do not fit into one
-//! frame, which take turns. A start waits until the other side is ready, and a call until fewer than
-//! `in_flight` calls are unanswered. Everything but the few kinds in [`is_free`] keeps to the window.
+//! *Control* goes first. Behind it are three lanes, and the first that has something goes: *answers*
+//! and *starts* (calls and events, in the order of their making) of one frame each, and *slow*: what
+//! has to be cut, a few messages at a time, which take turns. Every so often a lane further behind goes
+//! first, so that none waits forever. A start waits until the other side is ready, and a call until
+//! fewer than `in_flight` calls are unanswered. Everything but the few kinds in [`is_free`] keeps to the
+//! window.
 
 use std::collections::VecDeque;
 
-use super::message::Start;
+use super::{line::Line, message::Start};
 use crate::{
     transport::Window,
     wire::{Ack, FRAME_LIMIT, Flags, HEADER_LEN, Header, Kind, ProtocolError, TransactionId},
@@ -26,15 +28,28 @@ impl Draft {
     pub(crate) fn bare(kind: Kind, id: u64) -> Draft {
         Draft { kind, id, buffer: vec![0; HEADER_LEN] }
     }
+
+    /// Whether it takes more than one frame.
+    fn is_large(&self) -> bool {
+        self.buffer.len() > FRAME_LIMIT
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
     control: VecDeque<Draft>,
     answers: VecDeque<Draft>,
-    starts: VecDeque<Start>,
+    starts: Line,
+    /// Answers that have to be cut.
+    slow_answers: VecDeque<Draft>,
+    /// Starts that have to be cut, and the events behind an event that has to be.
+    slow_starts: Line,
+    /// What is being cut, and where it goes on: at most [`UNFINISHED`] answers and as many starts.
     bulk: VecDeque<(Draft, usize)>,
-    starts_bytes: usize,
+    /// How many frames the lanes have given.
+    turn: u32,
+    /// The last words have gone.
+    ended: bool,
     /// The other side takes calls.
     open: bool,
     in_flight: usize,
@@ -50,14 +65,33 @@ pub(crate) struct Outbox {
     told: Ack,
 }
 
+#[derive(Clone, Copy)]
+enum Lane {
+    Answers,
+    Starts,
+    Slow,
+}
+
+/// What the slow lane does next.
+enum Slow {
+    Answer,
+    Start,
+    Rest,
+}
+
 impl Outbox {
     pub(crate) fn new(window: Window, in_flight_limit: usize) -> Outbox {
+        // Through a window of nothing, nothing would ever go.
+        let window = Window { frames: window.frames.max(1), bytes: window.bytes.max(1) };
         Outbox {
             control: VecDeque::new(),
             answers: VecDeque::new(),
-            starts: VecDeque::new(),
+            starts: Line::default(),
+            slow_answers: VecDeque::new(),
+            slow_starts: Line::default(),
             bulk: VecDeque::new(),
-            starts_bytes: 0,
+            turn: 0,
+            ended: false,
             open: false,
             in_flight: 0,
             in_flight_limit,
@@ -74,12 +108,15 @@ impl Outbox {
     }
 
     pub(crate) fn push_answer(&mut self, draft: Draft) {
-        self.answers.push_back(draft);
+        let line = if draft.is_large() { &mut self.slow_answers } else { &mut self.answers };
+        line.push_back(draft);
     }
 
     pub(crate) fn push_start(&mut self, start: Start) {
-        self.starts_bytes += start.size();
-        self.starts.push_back(start);
+        // Events keep their order: one that could go at once would overtake a large one before it.
+        let follows = start.kind == Kind::Event && self.slow_events() > 0;
+        let line = if follows || start.is_large() { &mut self.slow_starts } else { &mut self.starts };
+        line.push(start);
     }
 
     /// The other side is ready: starts may leave.
@@ -89,18 +126,19 @@ impl Outbox {
 
     /// Takes a call back that has not left.
     pub(crate) fn withdraw(&mut self, id: TransactionId) -> Option<Start> {
-        let at = self.starts.iter().position(|start| start.id == id)?;
-        let start = self.starts.remove(at)?;
-        self.starts_bytes -= start.size();
-        Some(start)
+        self.starts.withdraw(id).or_else(|| self.slow_starts.withdraw(id))
     }
 
-    /// Takes back the calls that have not left.
+    /// Drops what is left of a call that has left in part.
+    pub(crate) fn cut_short(&mut self, id: TransactionId) {
+        self.bulk.retain(|(draft, _)| draft.kind != Kind::Call || draft.id != id.to_bits());
+    }
+
+    /// Takes back the calls that have not left, and drops the rest of those that have in part.
     pub(crate) fn withdraw_calls(&mut self) -> Vec<Start> {
-        let (calls, events): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.starts).into_iter().partition(|start| start.kind == Kind::Call);
-        self.starts = events.into();
-        self.starts_bytes = self.starts.iter().map(Start::size).sum();
+        self.bulk.retain(|(draft, _)| draft.kind != Kind::Call);
+        let mut calls = self.starts.take_calls();
+        calls.append(&mut self.slow_starts.take_calls());
         calls
     }
 
@@ -114,43 +152,60 @@ impl Outbox {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// The next call or event that may leave now, without regard to the window.
+    /// The next call or event of one frame that may leave now, without regard to the window.
     pub(crate) fn next_start(&mut self) -> Option<Start> {
-        let kind = self.starts.front()?.kind;
-        if !self.open || (kind == Kind::Call && self.in_flight >= self.in_flight_limit) {
-            return None;
-        }
-        let start = self.starts.pop_front()?;
-        self.starts_bytes -= start.size();
-        self.in_flight += usize::from(kind == Kind::Call);
+        self.starts.front().filter(|start| self.may_leave(start.kind))?;
+        let start = self.starts.pop()?;
+        self.in_flight += usize::from(start.kind == Kind::Call);
         Some(start)
+    }
+
+    fn may_leave(&self, kind: Kind) -> bool {
+        self.open && (kind != Kind::Call || self.in_flight < self.in_flight_limit)
     }
 
     /// Empties every line. Gives back what had not started to leave, and says how many events are lost.
     pub(crate) fn clear(&mut self) -> (Vec<Start>, u64) {
-        let starts = Vec::from(std::mem::take(&mut self.starts));
-        let bulk = self.bulk.drain(..).map(|(draft, _)| draft.kind);
-        let kinds = starts.iter().map(|start| start.kind).chain(bulk);
-        let events = kinds.filter(|kind| *kind == Kind::Event).count();
+        let events = self.starts.events() + self.slow_events();
         self.control.clear();
         self.answers.clear();
-        self.starts_bytes = 0;
-        (starts, events as u64)
+        self.slow_answers.clear();
+        self.bulk.clear();
+        let lines = [std::mem::take(&mut self.starts), std::mem::take(&mut self.slow_starts)];
+        (lines.into_iter().flat_map(Line::into_starts).collect(), events as u64)
     }
 
     /// Whether nothing waits that may ever be sent.
     pub(crate) fn is_drained(&self) -> bool {
-        self.control.is_empty() && self.answers.is_empty() && self.starts.is_empty() && self.bulk.is_empty()
+        let (starts, _) = self.waiting();
+        self.control.is_empty() && self.n_answers() == 0 && starts == 0 && self.bulk.is_empty()
     }
 
     /// How many messages and bytes wait to be started.
     pub(crate) fn waiting(&self) -> (usize, usize) {
-        (self.starts.len(), self.starts_bytes)
+        let [quick, slow] = [&self.starts, &self.slow_starts];
+        (quick.len() + slow.len(), quick.bytes() + slow.bytes())
+    }
+
+    /// How many answers wait, or have left in part.
+    pub(crate) fn n_answers(&self) -> usize {
+        self.answers.len() + self.slow_answers.len() + self.n_cut(true)
     }
 
     /// How many answers to pings wait.
     pub(crate) fn n_pongs(&self) -> usize {
         self.control.iter().filter(|draft| draft.kind == Kind::Pong).count()
+    }
+
+    /// How many events wait in the slow lane or have left in part.
+    fn slow_events(&self) -> usize {
+        let cut = self.bulk.iter().filter(|(draft, _)| draft.kind == Kind::Event).count();
+        self.slow_starts.events() + cut
+    }
+
+    /// How many answers, or else starts, have left in part.
+    fn n_cut(&self, answers: bool) -> usize {
+        self.bulk.iter().filter(|(draft, _)| is_answer(draft.kind) == answers).count()
     }
 
     /// Takes the acknowledgement of a frame, and says whether it tells anything new.
@@ -187,17 +242,17 @@ impl Outbox {
         mut started: impl FnMut(TransactionId),
     ) -> bool {
         packet.clear();
-        while let Some(draft) = self.next_draft(FRAME_LIMIT - packet.len(), &mut started) {
-            let (draft, from) = draft;
+        while let Some((draft, from)) = self.next_draft(FRAME_LIMIT - packet.len()) {
             let len = (draft.buffer.len() - from).min(FRAME_LIMIT - HEADER_LEN);
             let more = from + len < draft.buffer.len();
             let continues = from > HEADER_LEN;
+            if draft.kind == Kind::Call && !continues {
+                TransactionId::from_bits(draft.id).into_iter().for_each(&mut started);
+            }
             if packet.is_empty() && !more && !continues {
                 // The usual case: the message is the frame, and the frame is the packet.
                 *packet = draft.buffer;
-                let len = packet.len();
                 self.seal(packet, draft.kind, draft.id, Flags { more, continues });
-                debug_assert!(len <= FRAME_LIMIT);
             } else {
                 let start = packet.len();
                 packet.resize(start + HEADER_LEN, 0);
@@ -208,7 +263,7 @@ impl Outbox {
                 }
             }
         }
-        if packet.is_empty() && self.owes_credit() {
+        if packet.is_empty() && self.owes_credit() && !self.ended {
             packet.resize(HEADER_LEN, 0);
             self.seal(packet, Kind::Credit, 0, Flags::default());
         }
@@ -216,38 +271,92 @@ impl Outbox {
     }
 
     /// The next message, or part of one, that fits into `room` and may go; and where it goes on.
-    fn next_draft(&mut self, room: usize, started: &mut impl FnMut(TransactionId)) -> Option<(Draft, usize)> {
-        let fits = |draft: &Draft| draft.buffer.len().min(FRAME_LIMIT) <= room;
+    fn next_draft(&mut self, room: usize) -> Option<(Draft, usize)> {
+        if self.ended {
+            return None;
+        }
         let window_open = self.window_is_open();
-        if let Some(draft) = self.control.front()
-            && fits(draft)
-            && (window_open || is_free(draft.kind))
-        {
-            return self.control.pop_front().map(|draft| (draft, HEADER_LEN));
+        if let Some(at) = self.control.iter().position(|draft| window_open || is_free(draft.kind)) {
+            if self.control[at].buffer.len() > room {
+                return None;
+            }
+            let draft = self.control.remove(at)?;
+            self.ended = draft.kind == Kind::Bye;
+            return Some((draft, HEADER_LEN));
         }
         if !window_open {
             return None;
         }
-        if let Some(draft) = self.answers.front() {
-            return if fits(draft) {
-                self.answers.pop_front().map(|draft| (draft, HEADER_LEN))
-            } else {
-                None
-            };
+        let next = |lane: Lane| self.next_of(lane).map(|size| (lane, size));
+        let (lane, _) = self.lanes().into_iter().find_map(next).filter(|(_, size)| *size <= room)?;
+        self.turn = self.turn.wrapping_add(1);
+        self.take_of(lane)
+    }
+
+    /// The lanes, the first to go first.
+    fn lanes(&self) -> [Lane; 3] {
+        match self.turn % ROUND {
+            HALF_ROUND => [Lane::Starts, Lane::Answers, Lane::Slow],
+            LAST_OF_ROUND => [Lane::Slow, Lane::Starts, Lane::Answers],
+            _ => [Lane::Answers, Lane::Starts, Lane::Slow],
         }
-        if self.starts.front().is_some_and(|start| start.size().min(FRAME_LIMIT) <= room)
-            && let Some(start) = self.next_start()
-        {
-            if start.kind == Kind::Call {
-                started(start.id);
+    }
+
+    /// The size of the next frame of a lane, if it has one that may go.
+    fn next_of(&self, lane: Lane) -> Option<usize> {
+        match lane {
+            Lane::Answers => self.answers.front().map(|draft| draft.buffer.len()),
+            Lane::Starts => {
+                self.starts.front().filter(|start| self.may_leave(start.kind)).map(Start::frame_size)
             }
-            return start.into_draft().map(|draft| (draft, HEADER_LEN));
+            Lane::Slow => match self.next_slow()? {
+                Slow::Answer => Some(FRAME_LIMIT),
+                Slow::Start => self.slow_starts.front().map(Start::frame_size),
+                Slow::Rest => {
+                    let (draft, from) = self.bulk.front()?;
+                    Some((draft.buffer.len() - from + HEADER_LEN).min(FRAME_LIMIT))
+                }
+            },
         }
-        let (draft, from) = self.bulk.front()?;
-        if (draft.buffer.len() - from).min(FRAME_LIMIT - HEADER_LEN) + HEADER_LEN > room {
-            return None;
+    }
+
+    fn take_of(&mut self, lane: Lane) -> Option<(Draft, usize)> {
+        let whole = |draft| (draft, HEADER_LEN);
+        match lane {
+            Lane::Answers => self.answers.pop_front().map(whole),
+            Lane::Starts => self.next_start()?.into_draft().map(whole),
+            Lane::Slow => match self.next_slow()? {
+                Slow::Answer => self.slow_answers.pop_front().map(whole),
+                Slow::Start => {
+                    let start = self.slow_starts.pop()?;
+                    self.in_flight += usize::from(start.kind == Kind::Call);
+                    start.into_draft().map(whole)
+                }
+                Slow::Rest => self.bulk.pop_front(),
+            },
         }
-        self.bulk.pop_front()
+    }
+
+    fn next_slow(&self) -> Option<Slow> {
+        if !self.slow_answers.is_empty() && self.n_cut(true) < UNFINISHED {
+            return Some(Slow::Answer);
+        }
+        if self.slow_starts.front().is_some_and(|start| self.may_begin(start)) {
+            return Some(Slow::Start);
+        }
+        (!self.bulk.is_empty()).then_some(Slow::Rest)
+    }
+
+    /// Whether the first of the slow starts may begin.
+    fn may_begin(&self, start: &Start) -> bool {
+        let in_order = || {
+            let cut = self.bulk.iter().any(|(draft, _)| draft.kind == Kind::Event);
+            // The events of the quick line are older: newer ones are lined up behind this one.
+            !cut && self.starts.events() == 0
+        };
+        self.may_leave(start.kind)
+            && self.n_cut(false) < UNFINISHED
+            && (start.kind != Kind::Event || in_order())
     }
 
     /// Writes the header of a frame that goes now.
@@ -282,7 +391,9 @@ impl Outbox {
     /// Whether the other side could soon wait for an acknowledgement that nothing else carries.
     fn owes_credit(&self) -> bool {
         let untold = self.untold();
-        untold.frames >= self.window.frames / 2 || untold.bytes >= self.window.bytes / 2
+        // At least one, since a credit for nothing would go again and again.
+        let half = |of: u32| (of / 2).max(1);
+        untold.frames >= half(self.window.frames) || untold.bytes >= half(self.window.bytes)
     }
 }
 
@@ -291,3 +402,18 @@ impl Outbox {
 pub(crate) fn is_free(kind: Kind) -> bool {
     matches!(kind, Kind::Hello | Kind::Ready | Kind::Credit | Kind::GoAway | Kind::Bye)
 }
+
+fn is_answer(kind: Kind) -> bool {
+    matches!(kind, Kind::Reply | Kind::Fault)
+}
+
+/// How many answers, and how many starts, may have left in part. A receiver allows for four messages of
+/// the largest size at once, and ends the link of a sender that begins more of them.
+const UNFINISHED: usize = 2;
+/// In so many frames each lane is first once at least.
+const ROUND: u32 = 16;
+const HALF_ROUND: u32 = ROUND / 2;
+const LAST_OF_ROUND: u32 = ROUND - 1;
+
+#[cfg(test)]
+mod tests;

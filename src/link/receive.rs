@@ -31,6 +31,10 @@ pub(super) fn frame<W: Clone>(
     if matches!(header.kind, Kind::Call | Kind::Event) && !header.flags.continues {
         check_start(state, header)?;
     }
+    if matches!(header.kind, Kind::Reply | Kind::Fault) {
+        // At the first part already: nothing is kept for a call that was never made.
+        state.calls.answerable(header.id)?;
+    }
     let Some(body) = state.inbox.take(header, frame)? else { return Ok(()) };
     message(state, header, body, now, actions)
 }
@@ -59,12 +63,8 @@ fn message<W: Clone>(
         Kind::StreamItem | Kind::StreamEnd => Err(ProtocolError::OutOfPlace("a stream")),
         Kind::Ping => ping(state, header.id, now),
         Kind::Pong => state.budget.pay("pongs", now),
-        Kind::GoAway => {
-            state.handle_go_away();
-            actions.push(Action::PeerGoingAway);
-            Ok(())
-        }
-        Kind::Bye => bye(&body, actions),
+        Kind::GoAway => go_away(state, now, actions),
+        Kind::Bye => bye(state, &body, actions),
     }
 }
 
@@ -84,15 +84,24 @@ fn ready<W: Clone>(state: &mut State<W>, actions: &mut Vec<Action<W>>) -> Result
     Ok(())
 }
 
+fn go_away<W: Clone>(
+    state: &mut State<W>,
+    now: Instant,
+    actions: &mut Vec<Action<W>>,
+) -> Result<(), ProtocolError> {
+    if !state.handle_go_away() {
+        return state.budget.pay("go-aways", now);
+    }
+    actions.push(Action::PeerGoingAway);
+    Ok(())
+}
+
 /// Checks the id of a call or an event at its first frame.
 fn check_start<W>(state: &State<W>, header: &Header) -> Result<(), ProtocolError> {
     let id = TransactionId::from_bits(header.id).filter(|id| id.side() != state.side);
     let id = id.ok_or(ProtocolError::BadId(header.id))?;
-    let open = state.inbox.is_open(Kind::Call, header.id) || state.inbox.is_open(Kind::Event, header.id);
-    if open {
-        return Err(ProtocolError::BadChunk(header.id));
-    }
-    if state.served.contains_key(&id) {
+    let open = |kind| state.inbox.is_open(kind, header.id);
+    if open(Kind::Call) || open(Kind::Event) || state.served.contains_key(&id) {
         return Err(ProtocolError::DuplicateId(header.id));
     }
     Ok(())
@@ -117,12 +126,9 @@ fn call<W: Clone>(
         payload: Payload::from_tail(Vec::new(), 0),
     };
     if let Some(why) = refusal(state, &incoming, head.remaining) {
-        refuse(state, bits, why);
-        return if state.served.len() < state.served_limit {
-            Ok(())
-        } else {
-            state.budget.pay("calls beyond the limit", now)
-        };
+        let beyond = matches!(why, Rejection::Busy { .. });
+        refuse(state, bits, why)?;
+        return if beyond { state.budget.pay("calls beyond the limit", now) } else { Ok(()) };
     }
     let start = body.start + len;
     let incoming = Incoming { payload: Payload::from_tail(body.buffer, start), ..incoming };
@@ -139,16 +145,22 @@ fn refusal<W>(state: &State<W>, incoming: &Incoming, remaining: Option<u64>) -> 
     if remaining == Some(0) {
         return Some(Rejection::Expired);
     }
-    (state.served.len() >= state.served_limit).then(|| Rejection::Busy {
+    // An answer that the other side has not read is one that it waits for.
+    let unanswered = state.served.len() + state.outbox.n_answers();
+    (unanswered >= state.served_limit).then(|| Rejection::Busy {
         path: incoming.path.clone(),
         detail: format!("{} calls are unanswered, which is the limit of the link", state.served_limit).into(),
     })
 }
 
-fn refuse<W>(state: &mut State<W>, bits: u64, why: Rejection) {
+fn refuse<W>(state: &mut State<W>, bits: u64, why: Rejection) -> Result<(), ProtocolError> {
+    if state.outbox.n_answers() >= state.served_limit.saturating_mul(MAX_UNREAD) {
+        return Err(ProtocolError::Flood("calls whose answers are not read"));
+    }
     let mut draft = Draft::bare(Kind::Fault, bits);
     CallError::Rejected(why).to_record().write(&mut draft.buffer);
     state.outbox.push_answer(draft);
+    Ok(())
 }
 
 fn event<W>(body: Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
@@ -198,6 +210,8 @@ fn cancel<W: Clone>(
     actions: &mut Vec<Action<W>>,
 ) -> Result<(), ProtocolError> {
     state.budget.pay("cancels", now)?;
+    // Should the call be on its way still, no more of it comes.
+    state.inbox.discard(Kind::Call, bits);
     let id = TransactionId::from_bits(bits).filter(|id| id.side() != state.side);
     if let Some(token) = id.and_then(|id| state.handle_cancel(id)) {
         actions.push(Action::Cancelled(token));
@@ -214,14 +228,21 @@ fn ping<W>(state: &mut State<W>, id: u64, now: Instant) -> Result<(), ProtocolEr
     Ok(())
 }
 
-fn bye<W>(body: &Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
+fn bye<W: Clone>(
+    state: &mut State<W>,
+    body: &Body,
+    actions: &mut Vec<Action<W>>,
+) -> Result<(), ProtocolError> {
     let reason = match Bye::read(body.bytes())?.code {
         0 => CloseReason::Peer,
         code => CloseReason::Accused { code },
     };
+    state.handle_bye();
     actions.push(Action::Close(reason));
     Ok(())
 }
 
 /// How many answers to pings may wait for a peer that does not read them.
 const MAX_PONGS: usize = 64;
+/// How many refusals may wait for such a peer, in calls that may be served at once.
+const MAX_UNREAD: usize = 10;

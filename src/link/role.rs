@@ -8,7 +8,10 @@
 //! A ticker that sees one thread keep the role for a whole tick goes to sleep; whoever gives the role
 //! up then has to wake one.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::{Slot, state::Action};
 use crate::{
@@ -21,6 +24,8 @@ pub(crate) struct Reader {
     pub(crate) receiver: Box<dyn FrameReceiver>,
     /// Room for what frames lead to, kept to be used again.
     pub(crate) actions: Vec<Action<Arc<Slot>>>,
+    /// When the other side must have greeted, until it has.
+    pub(crate) patience: Option<Instant>,
 }
 
 pub(crate) struct Role(Mutex<State>);
@@ -49,9 +54,9 @@ pub(crate) enum Post {
 }
 
 impl Role {
-    pub(crate) fn new(receiver: Box<dyn FrameReceiver>) -> Role {
+    pub(crate) fn new(receiver: Box<dyn FrameReceiver>, patience: Option<Instant>) -> Role {
         Role(Mutex::new(State {
-            reader: Some(Reader { receiver, actions: Vec::new() }),
+            reader: Some(Reader { receiver, actions: Vec::new(), patience }),
             taken: 0,
             ticking: false,
             seen: 0,

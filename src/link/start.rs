@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     Link, Slot, Wiring, current,
+    inbox::fault_limit,
     message::{Cargo, Incoming},
     state::{Ended, Refusal},
     token::CancelToken,
@@ -198,6 +199,12 @@ impl Link {
         }
         let mut buffer = vec![0; HEADER_LEN];
         error.to_record().write(&mut buffer);
+        let (size, limit) = (buffer.len() - HEADER_LEN, fault_limit(self.config.message_limit));
+        if size > limit {
+            let text = format!("the error has {size} bytes, over the limit of {limit}");
+            buffer.truncate(HEADER_LEN);
+            CallError::Fault(Fault::new(text)).to_record().write(&mut buffer);
+        }
         self.answer(id, Kind::Fault, buffer);
     }
 

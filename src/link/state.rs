@@ -69,6 +69,10 @@ pub(crate) struct State<W> {
     send_queue: usize,
     send_queue_bytes: usize,
     pub(super) greeted: bool,
+    /// When the other side must have greeted.
+    greet_by: Option<Instant>,
+    /// The other side has said its last words.
+    peer_left: bool,
     pub(super) peer_ready: bool,
     ready: bool,
     closed: bool,
@@ -85,9 +89,16 @@ pub(crate) struct State<W> {
 }
 
 impl<W: Clone> State<W> {
-    /// A side that greets first.
-    pub(crate) fn new(side: Side, config: &Config, window: Window, token: Token) -> State<W> {
+    /// A side that greets first, and is to be greeted in time.
+    pub(crate) fn new(
+        side: Side,
+        config: &Config,
+        window: Window,
+        token: Token,
+        greet_by: Option<Instant>,
+    ) -> State<W> {
         let mut state = State::bare(side, config, window, token);
+        state.greet_by = greet_by;
         let mut hello = Draft::bare(Kind::Hello, 0);
         Hello::ours(side, token).write(&mut hello.buffer);
         state.outbox.push_control(hello);
@@ -109,6 +120,8 @@ impl<W: Clone> State<W> {
             send_queue: config.send_queue,
             send_queue_bytes: config.send_queue_bytes,
             greeted: false,
+            greet_by: None,
+            peer_left: false,
             peer_ready: false,
             ready: false,
             closed: false,
@@ -133,7 +146,7 @@ impl<W: Clone> State<W> {
         now: Instant,
         actions: &mut Vec<Action<W>>,
     ) -> Result<(), ProtocolError> {
-        if self.closed {
+        if self.closed || self.peer_left {
             return Ok(());
         }
         let news = self.outbox.acknowledge(header.ack)?;
@@ -171,9 +184,31 @@ impl<W: Clone> State<W> {
         self.outbox.open();
     }
 
-    /// Takes the other side's wish for no more calls.
-    pub(crate) fn handle_go_away(&mut self) {
-        self.peer_going_away = true;
+    /// Takes the other side's wish for no more calls. Says whether it is news.
+    pub(crate) fn handle_go_away(&mut self) -> bool {
+        !std::mem::replace(&mut self.peer_going_away, true)
+    }
+
+    /// Takes the other side's last words; what comes behind them is not looked at.
+    pub(super) fn handle_bye(&mut self) {
+        self.peer_left = true;
+    }
+
+    /// What the silence of the other side means when its time is over.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<ProtocolError> {
+        self.awaits_greeting()
+            .filter(|at| *at <= now)
+            .map(|_| ProtocolError::BadHello("it did not come in time"))
+    }
+
+    /// When the other side must have greeted, should it still have to.
+    pub(crate) fn awaits_greeting(&self) -> Option<Instant> {
+        self.greet_by.filter(|_| !self.greeted && !self.closed)
+    }
+
+    /// Why the link is over when the other end of the connection is gone.
+    pub(crate) fn vanished(&self) -> CloseReason {
+        if self.greeted { CloseReason::Gone } else { CloseReason::Protocol(ProtocolError::ClosedBeforeHello) }
     }
 
     /// Takes the end of a call that the other side answered; `None` if it had ended before.
@@ -248,6 +283,8 @@ impl<W: Clone> State<W> {
     fn abandon(&mut self, id: TransactionId, pending: Pending<W>) -> Ended<W> {
         if pending.sent {
             self.outbox.call_ended();
+            // The cancel says that the rest of a call that has left in part does not come.
+            self.outbox.cut_short(id);
             self.outbox.push_control(Draft::bare(Kind::Cancel, id.to_bits()));
             return Ended { waiter: pending.waiter, executed: Executed::Maybe, unsent: None };
         }
@@ -282,7 +319,7 @@ impl<W: Clone> State<W> {
         }
     }
 
-    /// Queues the last words, and takes nothing from here on. They go before what still waits.
+    /// Queues the last words. They go before what still waits, and nothing leaves after them.
     pub(crate) fn say_bye(&mut self, code: u16) {
         let mut bye = Draft::bare(Kind::Bye, 0);
         Bye { code }.write(&mut bye.buffer);
@@ -360,7 +397,8 @@ impl<W: Clone> State<W> {
 
     /// When something has to be done next.
     pub(crate) fn next_alarm(&self) -> Option<Instant> {
-        self.calls.next_timer().into_iter().chain(self.alarms.first().map(|(at, _)| *at)).min()
+        let alarm = self.alarms.first().map(|(at, _)| *at);
+        [self.calls.next_timer(), alarm, self.awaits_greeting()].into_iter().flatten().min()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -412,3 +450,6 @@ pub(crate) struct Remains<W> {
     pub(crate) unsent: Vec<Start>,
     pub(crate) unsent_events: u64,
 }
+
+#[cfg(test)]
+mod tests;

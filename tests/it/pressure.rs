@@ -14,7 +14,7 @@ use nape::{Api, CallError, Config, Context, Executed, Fault, Head, Neck, Respond
 
 use crate::{
     support::Kind,
-    tools::{Gate, SOON, is_busy, until},
+    tools::{Gate, SOON, is_busy, is_unknown, until},
 };
 
 /// An API whose handler waits at the gate and counts how often it runs.
@@ -26,6 +26,11 @@ fn gated(gate: &Gate, runs: &Arc<AtomicU64>) -> Api {
         Ok::<_, Fault>(n)
     };
     Api::new("a").handle("wait", wait).unwrap()
+}
+
+/// Returns when the other side has taken in what was sent before: that a call was given up, too.
+fn round_trip(head: &Head) {
+    assert!(is_unknown(&head.api("nobody").action("home", ()).call::<()>(), "nobody.home"));
 }
 
 fn is_late<T>(outcome: &Result<T, CallError>, wanted: Executed) -> bool {
@@ -105,6 +110,7 @@ fn ac_61_waiting_for_a_full_queue_counts_against_the_timeout(kind: Kind) {
     let late = api.action("wait", 99u64).timeout(limit).call::<u64>();
     assert!(matches!(late, Err(CallError::TimedOut { .. })), "{late:?}");
     assert!(began.elapsed() >= limit && began.elapsed() < limit + SOON, "{:?}", began.elapsed());
+    round_trip(&head);
     gate.open();
     for (n, call) in waiting.into_iter().enumerate() {
         assert_eq!(call.wait().unwrap(), n as u64);
@@ -276,6 +282,7 @@ fn ac_91_what_expired_in_the_queue_is_not_run(kind: Kind) {
     late.into_iter().for_each(|call| assert!(is_late(&call.wait(), Executed::Maybe)));
     until("all have come", || neck.under_way().1 == 8);
     drop(cancelled);
+    round_trip(&head);
     gate.open();
     assert_eq!((first.wait().unwrap(), patient.wait().unwrap()), (0, 7));
     assert_eq!(runs.load(Ordering::Relaxed), 2, "a call that nobody waited for was run");

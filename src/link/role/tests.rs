@@ -21,7 +21,7 @@ impl FrameReceiver for Nothing {
 }
 
 fn role() -> Role {
-    Role::new(Box::new(Nothing))
+    Role::new(Box::new(Nothing), None)
 }
 
 fn slot() -> Arc<Slot> {

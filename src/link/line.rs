@@ -1,0 +1,66 @@
+//! Calls and events that wait to leave, in the order of their making.
+
+use std::collections::VecDeque;
+
+use super::message::Start;
+use crate::wire::{Kind, TransactionId};
+
+/// A queue that knows how many bytes and how many events it holds.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    starts: VecDeque<Start>,
+    bytes: usize,
+    events: usize,
+}
+
+impl Line {
+    pub(crate) fn push(&mut self, start: Start) {
+        self.bytes += start.size();
+        self.events += usize::from(start.kind == Kind::Event);
+        self.starts.push_back(start);
+    }
+
+    pub(crate) fn front(&self) -> Option<&Start> {
+        self.starts.front()
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Start> {
+        let start = self.starts.pop_front()?;
+        self.bytes -= start.size();
+        self.events -= usize::from(start.kind == Kind::Event);
+        Some(start)
+    }
+
+    /// Takes a call out.
+    pub(crate) fn withdraw(&mut self, id: TransactionId) -> Option<Start> {
+        let at = self.starts.iter().position(|start| start.kind == Kind::Call && start.id == id);
+        let start = at.and_then(|at| self.starts.remove(at))?;
+        self.bytes -= start.size();
+        Some(start)
+    }
+
+    /// Takes all calls out.
+    pub(crate) fn take_calls(&mut self) -> Vec<Start> {
+        let starts = std::mem::take(&mut self.starts).into_iter();
+        let (calls, events): (Vec<_>, Vec<_>) = starts.partition(|start| start.kind == Kind::Call);
+        self.starts = events.into();
+        self.bytes = self.starts.iter().map(Start::size).sum();
+        calls
+    }
+
+    pub(crate) fn into_starts(self) -> impl Iterator<Item = Start> {
+        self.starts.into_iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn events(&self) -> usize {
+        self.events
+    }
+}

@@ -1,0 +1,201 @@
+//! A peer that stops to read, or never says that it has read: it costs us what was configured and no
+//! more, and hangs nobody.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use nape::{
+    Api, CallError, Config, Context, Executed, Fault, Head, HeadBuilder, LinkState,
+    transport::{ipc_pair, memory_pair},
+};
+
+use crate::{
+    raw_end::{CALL, RawNeck},
+    support::Kind,
+    tools::{LONG, SOON, is_busy, until},
+};
+
+/// A Head, and a Neck that has greeted and does nothing else by itself.
+fn with_raw_neck(kind: Kind, builder: HeadBuilder) -> (Head, RawNeck) {
+    let (ours, theirs) = match kind {
+        Kind::Channel => unreachable!("it has no frames that anybody could leave unread"),
+        Kind::Encoded => memory_pair(),
+        Kind::Ipc => ipc_pair().unwrap(),
+    };
+    let head = builder.over(ours).unwrap();
+    let neck = RawNeck::ready(theirs);
+    assert_eq!(head.wait_open(LONG), LinkState::Open);
+    (head, neck)
+}
+
+/// Fires until the queue is full, and says how many events were taken.
+fn fill(head: &Head, bytes: usize) -> usize {
+    for n in 0..1_000_000 {
+        let fired = head.api("deaf").action("ear", vec![7u8; bytes]).fire();
+        if is_busy(&fired, "deaf.ear") {
+            return n;
+        }
+        fired.unwrap();
+    }
+    panic!("the queue has no end");
+}
+
+fn ac_63_a_queue_for_a_deaf_peer_fills_up_and_says_so(kind: Kind) {
+    let config = Config::new().send_queue(50);
+    let (head, neck) = with_raw_neck(kind, Head::builder().config(config));
+    let n = fill(&head, 1);
+    // What the window lets out, and what waits behind it.
+    assert!((50..=50 + 128).contains(&n), "{n} events");
+    let api = head.api("deaf");
+    assert!(is_busy(&api.action("ear", ()).fire(), "deaf.ear"));
+    assert!(is_busy(&api.action("ear", ()).start::<()>().map(drop), "deaf.ear"));
+    assert!(is_busy(&api.action("ear", ()).then(|_: Result<(), _>| unreachable!()), "deaf.ear"));
+    assert_eq!(head.under_way(), (0, 0));
+    drop(neck);
+}
+
+fn ac_63_the_bytes_for_a_deaf_peer_have_a_bound(kind: Kind) {
+    let config = Config::new().send_queue(1_000_000).send_queue_bytes(300_000);
+    let (head, _neck) = with_raw_neck(kind, Head::builder().config(config));
+    let n = fill(&head, 10_000);
+    let bytes = n * 10_000;
+    assert!((300_000..300_000 + 160_000 + 20_000).contains(&bytes), "{bytes} bytes");
+}
+
+/// Messages that do not fit into a frame leave in parts, and what is left of them counts as well.
+fn ac_63_the_bytes_of_large_messages_have_a_bound(kind: Kind) {
+    let config = Config::new().send_queue(1_000_000).send_queue_bytes(1_000_000);
+    let (head, mut neck) = with_raw_neck(kind, Head::builder().config(config));
+    let mut n = fill(&head, 200_000);
+    // Reads a little, again and again, so that a part of something may leave each time.
+    for _ in 0..40 {
+        while !neck.receive(Duration::from_millis(5)).is_empty() {}
+        let ack = neck.read;
+        neck.send(crate::raw_end::CREDIT, 0, ack, &[]);
+        until("some of it has left", || head.counters().events_sent == n as u64);
+        n += fill(&head, 200_000);
+    }
+    let held = n * 200_000 - neck.read.1 as usize;
+    // The queue, a message over it, the few that have left in part, and the window.
+    assert!(held < 1_000_000 + 200_000 + 4 * 200_000 + 200_000, "{held} bytes are held");
+}
+
+fn ac_63_blocked_calls_to_a_deaf_peer_time_out(kind: Kind) {
+    let config = Config::new().send_queue(10);
+    let (head, _neck) = with_raw_neck(kind, Head::builder().config(config));
+    fill(&head, 1);
+    let limit = Duration::from_millis(80);
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| {
+                let began = Instant::now();
+                let end = head.api("deaf").action("ear", ()).timeout(limit).call::<()>();
+                let in_vain = matches!(&end, Err(CallError::TimedOut { executed: Executed::No, .. }));
+                assert!(in_vain, "{end:?}");
+                let took = began.elapsed();
+                assert!(took >= limit && took < limit + SOON, "{took:?}");
+            });
+        }
+    });
+    assert_eq!(head.under_way(), (0, 0));
+}
+
+fn ac_63_a_call_that_left_for_a_deaf_peer_times_out(kind: Kind) {
+    let (head, mut neck) = with_raw_neck(kind, Head::builder());
+    let limit = Duration::from_millis(80);
+    let began = Instant::now();
+    let end = head.api("deaf").action("ear", ()).timeout(limit).call::<()>();
+    let may_have_run = matches!(&end, Err(CallError::TimedOut { executed: Executed::Maybe, .. }));
+    assert!(may_have_run && began.elapsed() < limit + SOON, "{end:?} after {:?}", began.elapsed());
+    let frames: Vec<_> = std::iter::repeat_with(|| neck.receive(SOON)).take(3).flatten().collect();
+    assert!(frames.iter().any(|frame| frame.kind == CALL), "{frames:?}");
+}
+
+/// Time-outs free what they hold, or a caller that tries again and again would fill the memory.
+fn ac_63_calls_that_time_out_leave_nothing_in_the_queue(kind: Kind) {
+    let config = Config::new().send_queue(10);
+    let (head, mut neck) = with_raw_neck(kind, Head::builder().config(config));
+    for _ in 0..300 {
+        let end =
+            head.api("deaf").action("ear", vec![1u64; 100]).timeout(Duration::from_millis(1)).call::<()>();
+        assert!(matches!(end, Err(CallError::TimedOut { .. })), "{end:?}");
+    }
+    let mut frames = 0;
+    while let Some(n) = Some(neck.receive(SOON).len()).filter(|n| *n > 0) {
+        frames += n;
+    }
+    assert!(frames <= 2 + 128 + 1, "{frames} frames left");
+}
+
+fn ac_63_closing_in_front_of_a_deaf_peer_takes_the_grace(kind: Kind) {
+    let grace = Duration::from_millis(100);
+    let config = Config::new().send_queue(10).grace(grace);
+    let (head, _neck) = with_raw_neck(kind, Head::builder().config(config));
+    let n = fill(&head, 1);
+    let pending = thread::scope(|scope| {
+        let pending = scope.spawn(|| {
+            let end = head.api("deaf").action("ear", ()).call::<()>();
+            (end, Instant::now())
+        });
+        until("the call is under way", || head.under_way().0 == 1);
+        let began = Instant::now();
+        head.close();
+        let took = began.elapsed();
+        assert!(took >= grace && took < grace + SOON * 2, "{took:?}");
+        let (end, at) = pending.join().unwrap();
+        assert!(at - began < grace + SOON, "calls end before the grace");
+        end
+    });
+    assert!(matches!(pending, Err(CallError::Closed { executed: Executed::No, .. })), "{pending:?}");
+    let counters = head.counters();
+    assert_eq!(counters.events_sent, n as u64);
+    assert!(counters.events_unsent >= 10, "{counters:?}");
+    let began = Instant::now();
+    drop(head);
+    assert!(began.elapsed() < SOON * 2, "{:?}", began.elapsed());
+}
+
+/// A peer that makes calls and never acknowledges an answer cannot have answers kept for it for ever.
+fn ac_63_answers_that_nobody_reads_have_a_bound(kind: Kind) {
+    let config = Config::new().served_calls(20);
+    let api = Api::new("a").handle("blob", |_: &Context, _: nape::Payload| Ok::<_, Fault>(vec![1u8; 2000]));
+    let builder = Head::builder().config(config).serve(api.unwrap());
+    let (head, mut neck) = with_raw_neck(kind, builder);
+    let (mut sent, mut acknowledged) = (0u32, 0u32);
+    let end = Instant::now() + LONG;
+    while head.close_reason().is_none() && sent < 20_000 {
+        assert!(Instant::now() < end, "{sent} calls were sent, {acknowledged} were read");
+        // Keeps to its own window, and reads without ever saying so.
+        if sent - acknowledged < neck.window() {
+            neck.call("a.blob");
+            sent += 1;
+            continue;
+        }
+        let frames = neck.receive(Duration::from_millis(20));
+        acknowledged = frames.iter().map(|frame| frame.acknowledged).fold(acknowledged, u32::max);
+    }
+    let reason = head.close_reason().map(|reason| reason.to_string());
+    assert!(reason.as_deref().unwrap_or("still open").starts_with("protocol error"), "{reason:?}");
+    assert!(head.counters().calls_served < 20 + 128 + 20, "{:?}", head.counters());
+}
+
+/// Makes a test of each function for each kind of link that moves frames.
+macro_rules! on_every_wire {
+    ($($test:ident),* $(,)?) => {
+        mod encoded { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Encoded)) })* }
+        mod ipc { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Ipc)) })* }
+    };
+}
+
+on_every_wire! {
+    ac_63_a_queue_for_a_deaf_peer_fills_up_and_says_so,
+    ac_63_the_bytes_for_a_deaf_peer_have_a_bound,
+    ac_63_the_bytes_of_large_messages_have_a_bound,
+    ac_63_blocked_calls_to_a_deaf_peer_time_out,
+    ac_63_a_call_that_left_for_a_deaf_peer_times_out,
+    ac_63_calls_that_time_out_leave_nothing_in_the_queue,
+    ac_63_closing_in_front_of_a_deaf_peer_takes_the_grace,
+    ac_63_answers_that_nobody_reads_have_a_bound,
+}

@@ -1,0 +1,196 @@
+//! Closing and dropping from wherever user code runs, and in the midst of everything.
+
+use std::{
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::unbounded;
+use nape::{Api, CallError, Config, Context, Endpoint, Fault, Head, LinkState, Neck};
+
+use crate::{
+    support::Kind,
+    tools::{LONG, until},
+};
+
+/// The two ends, and one of them where user code can take and drop it.
+type Held<T> = Arc<Mutex<Option<T>>>;
+
+fn held<T>(end: T) -> Held<T> {
+    Arc::new(Mutex::new(Some(end)))
+}
+
+fn take<T>(held: &Held<T>) -> Option<T> {
+    held.lock().unwrap().take()
+}
+
+/// A grace that a test can wait for, should somebody wait for itself.
+fn ends(kind: Kind) -> (Head, Neck) {
+    let config = || Config::new().grace(Duration::from_millis(500));
+    kind.ends_with(Head::builder().config(config()), Neck::builder().config(config()))
+}
+
+fn is_closed<T>(outcome: &Result<T, CallError>) -> bool {
+    matches!(outcome, Err(CallError::Closed { .. }))
+}
+
+/// Runs `what` in a handler of the Neck that the Head has called, and gives the end of that call.
+fn in_a_handler(
+    head: &Endpoint,
+    neck: &Endpoint,
+    what: impl Fn() + Send + Sync + 'static,
+) -> Result<(), CallError> {
+    let handler = move |_: &Context, ()| {
+        what();
+        Ok::<_, Fault>(())
+    };
+    neck.attach(Api::new("a").handle("do", handler).unwrap()).unwrap();
+    head.api("a").action("do", ()).call()
+}
+
+fn p24_a_handler_may_close_or_drop_its_own_end(kind: Kind) {
+    for drops in [false, true] {
+        let (head, neck) = ends(kind);
+        let end = neck.endpoint().clone();
+        let neck = held(neck.start());
+        let called = in_a_handler(&head, &end, move || match drops {
+            true => drop(take(&neck).unwrap()),
+            false => neck.lock().unwrap().as_ref().unwrap().close(),
+        });
+        assert!(is_closed(&called), "{called:?}");
+        until("it is over", || end.state() == LinkState::Closed);
+    }
+}
+
+fn p24_a_handler_may_drop_the_other_end(kind: Kind) {
+    let (head, neck) = ends(kind);
+    let (near, far) = (head.endpoint().clone(), neck.endpoint().clone());
+    let neck = neck.start();
+    let head = held(head);
+    let called = in_a_handler(&near, &far, move || drop(take(&head)));
+    assert!(is_closed(&called), "{called:?}");
+    neck.wait().unwrap();
+}
+
+/// Here the handler runs on the thread that waits for the call from which it descends.
+fn p24_a_nested_handler_may_drop_its_own_end(kind: Kind) {
+    let (head, neck) = ends(kind);
+    let end = head.endpoint().clone();
+    let back = |cx: &Context, ()| Ok::<_, Fault>(cx.api("h").action("drop", ()).call::<()>()?);
+    let neck = neck.serve(Api::new("n").handle("back", back).unwrap()).unwrap().start();
+    let head = held(head);
+    let drop_it = move |_: &Context, ()| {
+        drop(take(&head));
+        Ok::<_, Fault>(())
+    };
+    end.attach(Api::new("h").handle("drop", drop_it).unwrap()).unwrap();
+    let called = end.api("n").action("back", ()).call::<()>();
+    assert!(is_closed(&called), "{called:?}");
+    neck.wait().unwrap();
+}
+
+fn p24_a_callback_may_close_or_drop_its_own_end(kind: Kind) {
+    for drops in [false, true] {
+        let (head, neck) = ends(kind);
+        let (end, neck) = (head.endpoint().clone(), neck.start());
+        let (tell, told) = unbounded();
+        let head = held(head);
+        end.api("nobody")
+            .action("home", ())
+            .then(move |_: Result<(), _>| {
+                match drops {
+                    true => drop(take(&head).unwrap()),
+                    false => head.lock().unwrap().as_ref().unwrap().close(),
+                }
+                tell.send(()).unwrap();
+            })
+            .unwrap();
+        told.recv_timeout(LONG).unwrap();
+        neck.wait().unwrap();
+        assert_eq!(end.state(), LinkState::Closed);
+    }
+}
+
+fn p24_a_listener_may_close_or_drop_its_own_end(kind: Kind) {
+    for (drops, at) in [(false, LinkState::Open), (true, LinkState::Open), (true, LinkState::Disconnected)] {
+        let (head, neck) = ends(kind);
+        let (end, neck) = (head.endpoint().clone(), neck.start());
+        let (tell, told) = unbounded();
+        let head = held(head);
+        end.on_state(move |state| {
+            if state == at {
+                match drops {
+                    true => drop(take(&head)),
+                    false => head.lock().unwrap().as_ref().unwrap().close(),
+                }
+            }
+            tell.send(state).unwrap();
+        });
+        if at != LinkState::Open {
+            neck.close();
+        }
+        for wanted in [LinkState::Open, LinkState::Disconnected, LinkState::Closed] {
+            assert_eq!(told.recv_timeout(LONG), Ok(wanted), "{drops} {at:?}");
+        }
+        neck.wait().unwrap();
+    }
+}
+
+fn p24_dropping_while_a_thread_unwinds_works(kind: Kind) {
+    let (head, neck) = ends(kind);
+    let neck = neck.start();
+    let thread = thread::spawn(move || {
+        let _head = head;
+        panic!("on purpose");
+    });
+    assert!(thread.join().is_err());
+    neck.wait().unwrap();
+}
+
+/// Every call ends, whoever drops what, and when.
+fn p24_a_link_may_go_in_the_midst_of_storms(kind: Kind) {
+    for round in 0..20u32 {
+        let (head, neck) = ends(kind);
+        let down = |cx: &Context, n: u32| match n {
+            0 => Ok::<u32, Fault>(0),
+            n => Ok(cx.api("a").action("down", n - 1).call::<u32>()? + 1),
+        };
+        head.attach(Api::new("a").workers(2).handle("down", down).unwrap()).unwrap();
+        let neck = neck.serve(Api::new("a").workers(2).handle("down", down).unwrap()).unwrap().start();
+        let (near, far) = (head.endpoint().clone(), neck.endpoint().clone());
+        let began = Instant::now();
+        thread::scope(|scope| {
+            for seed in 0..4 {
+                let end = if seed % 2 == 0 { &near } else { &far };
+                scope.spawn(move || {
+                    while !is_closed(&end.api("a").action("down", 2u32).call::<u32>()) {
+                        let _ = end.api("a").action("down", 0u32).fire();
+                    }
+                });
+            }
+            let enough = 20 * (round + 1);
+            until("it has got going", || near.counters().calls > u64::from(enough));
+            match round % 3 {
+                0 => drop(head),
+                1 => drop(neck),
+                _ => {
+                    scope.spawn(|| drop(head));
+                    drop(neck);
+                }
+            }
+        });
+        assert_eq!((near.under_way(), far.under_way()), ((0, 0), (0, 0)));
+        assert!(began.elapsed() < LONG);
+    }
+}
+
+on_every_link! {
+    p24_a_handler_may_close_or_drop_its_own_end,
+    p24_a_handler_may_drop_the_other_end,
+    p24_a_nested_handler_may_drop_its_own_end,
+    p24_a_callback_may_close_or_drop_its_own_end,
+    p24_a_listener_may_close_or_drop_its_own_end,
+    p24_dropping_while_a_thread_unwinds_works,
+    p24_a_link_may_go_in_the_midst_of_storms,
+}
