@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use super::{Framed, Link, Slot, Wiring, flow::Harvest, flow::Read, role::Reader, slot::Woken};
-use crate::{sync::Arc, workers::contain};
+use crate::{
+    sync::Arc,
+    workers::{contain, look_out},
+};
 
 impl Link {
     /// Blocks until the call has ended or `limit` has passed, and runs the calls that descend from it
@@ -31,11 +34,8 @@ impl Link {
     }
 
     fn wait_for_peer(&self, slot: &Slot, limit: Option<Instant>) {
-        for round in 0..SPINS {
-            if slot.is_done() {
-                return;
-            }
-            spin(round);
+        if look_out(|| slot.is_done()) {
+            return;
         }
         loop {
             match slot.park(limit) {
@@ -109,15 +109,3 @@ fn run_errands(slot: &Slot) {
         contain(errand);
     }
 }
-
-/// Waits a little longer each time, as crossbeam's channels do.
-fn spin(round: u32) {
-    if round < 7 {
-        (0..1 << round).for_each(|_| std::hint::spin_loop());
-    } else {
-        std::thread::yield_now();
-    }
-}
-
-/// How often a thread looks before it parks.
-const SPINS: u32 = 11;
