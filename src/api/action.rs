@@ -207,7 +207,8 @@ fn ignore<T>(endpoint: &Inner, result: Result<Option<T>, CallError>) -> Result<O
         Err(
             CallError::TimedOut { .. }
             | CallError::Closed { .. }
-            | CallError::Rejected(Rejection::ShuttingDown),
+            // The same as a timeout, seen by the other side first.
+            | CallError::Rejected(Rejection::Expired | Rejection::ShuttingDown),
         ) => {
             endpoint.count_ignored();
             Ok(None)

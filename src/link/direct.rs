@@ -54,7 +54,7 @@ impl Link {
             core = self.core.lock();
         }
         core.sending = false;
-        if core.state.is_drained() {
+        if core.state.is_drained() || core.reason.is_some() {
             self.changed.notify_all();
         }
     }

@@ -57,21 +57,24 @@ impl Link {
                 Some(sender) => sender.send(&packet),
                 None => Ok(()),
             };
-            core = self.core.lock();
             if let Err(error) = sent {
-                core.sending = false;
-                drop(core);
-                self.lose(CloseReason::Io(Arc::new(error)));
-                return;
+                // `sending` stays set: what waits is never sent, and ends as what was not.
+                return self.cannot_send(framed, error);
             }
+            core = self.core.lock();
         }
         packet.clear();
         packet.shrink_to(SPARE);
         core.spare = packet;
         core.sending = false;
         // Whoever closes waits for this.
-        if core.state.is_drained() {
+        if core.state.is_drained() || core.reason.is_some() {
             self.changed.notify_all();
+        }
+        // Whoever closed meanwhile has left it to this thread.
+        if core.state.is_closed() {
+            drop(core);
+            framed.hang_up();
         }
     }
 

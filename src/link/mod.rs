@@ -113,7 +113,9 @@ struct Core {
     reason: Option<Arc<CloseReason>>,
     /// The other process has ended; what it had sent is still to be read.
     dying: Option<CloseReason>,
-    /// A thread is sending; it takes along what is queued meanwhile.
+    /// Nothing can be sent any more: why the link ends at this time, if it has not ended before.
+    mute: Option<(Instant, CloseReason)>,
+    /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
     /// A buffer that was sent, kept to be used again.
     spare: Vec<u8>,
@@ -133,7 +135,8 @@ struct Framed {
     role: Role,
     /// `None` after the end. Used by the one thread that set `sending`.
     sender: Mutex<Option<Box<dyn FrameSender>>>,
-    nudge: Arc<dyn Nudge>,
+    /// `None` once nobody reads any more. It holds a descriptor, where the transport has some.
+    nudge: Mutex<Option<Arc<dyn Nudge>>>,
     wakes_at_deadlines: bool,
 }
 
@@ -166,7 +169,7 @@ impl Link {
         let wiring = Wiring::Framed(Framed {
             role: Role::new(transport.receiver, patience),
             sender: Mutex::new(Some(transport.sender)),
-            nudge: transport.nudge,
+            nudge: Mutex::new(Some(transport.nudge)),
             wakes_at_deadlines: transport.wakes_at_deadlines,
         });
         let kept = attendant.is_some() || (greet_by.is_some() && patience.is_none());
@@ -201,6 +204,7 @@ impl Link {
             stage: LinkState::Starting,
             reason: None,
             dying: None,
+            mute: None,
             sending: false,
             spare: Vec::new(),
             armed: None,
@@ -373,7 +377,8 @@ impl Link {
         }
         let nudge = core.state.take_alarms(now);
         let overdue = core.state.overdue(now);
-        let next = core.state.next_alarm();
+        let gone = core.mute.take_if(|(at, _)| *at <= now);
+        let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
         for ended in late {
@@ -385,11 +390,14 @@ impl Link {
         if let Some(violation) = overdue {
             self.break_off(violation);
         }
+        if let Some((_, reason)) = gone {
+            self.peer_died(reason);
+        }
         next
     }
 
     fn next_alarm(&self) -> Option<Instant> {
-        self.core.lock().state.next_alarm()
+        self.core.lock().next_alarm()
     }
 
     /// Sees to it that the keeper looks at the clock at `at`. Gives the lock back.
@@ -410,7 +418,24 @@ impl Link {
 
     fn nudge(&self) {
         if let Wiring::Framed(framed) = &self.wiring {
-            framed.nudge.nudge();
+            framed.nudge();
+        }
+    }
+}
+
+impl Core {
+    /// When the keeper has to look at the clock.
+    fn next_alarm(&self) -> Option<Instant> {
+        self.state.next_alarm().into_iter().chain(self.mute.as_ref().map(|(at, _)| *at)).min()
+    }
+}
+
+impl Framed {
+    /// Brings whoever reads out of the transport.
+    fn nudge(&self) {
+        let nudge = self.nudge.lock().clone();
+        if let Some(nudge) = nudge {
+            nudge.nudge();
         }
     }
 }
