@@ -19,9 +19,7 @@ impl Link {
         match &self.wiring {
             Wiring::Framed(framed) => {
                 self.wait_for_frames(framed, slot, limit);
-                if framed.role.step_out(slot) {
-                    self.call_ticker();
-                }
+                self.step_out(framed, slot);
             }
             Wiring::Direct(_) => self.wait_for_peer(slot, limit),
         }
@@ -49,6 +47,9 @@ impl Link {
     fn wait_for_frames(&self, framed: &Framed, slot: &Arc<Slot>, limit: Option<Instant>) {
         while !slot.is_done() {
             if slot.has_errand() {
+                // Else the role could be handed to this slot while its thread waits for another call, in
+                // the errand; then that thread would sleep beside a role that nobody has.
+                self.step_out(framed, slot);
                 run_errands(slot);
                 continue;
             }
@@ -62,6 +63,12 @@ impl Link {
                     Woken::Errand | Woken::Promoted => {}
                 },
             }
+        }
+    }
+
+    fn step_out(&self, framed: &Framed, slot: &Arc<Slot>) {
+        if framed.role.step_out(slot) {
+            self.call_ticker();
         }
     }
 
