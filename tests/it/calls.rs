@@ -11,7 +11,8 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nape::{
-    Api, CallError, CloseReason, Config, Context, Executed, Fault, Head, Misuse, Neck, Report, Responder,
+    Api, CallError, CloseReason, Config, Context, Executed, Fault, Head, LinkState, Misuse, Neck, Report,
+    Responder,
     transport::{FrameSender, Transport, ipc_pair, memory_pair},
 };
 use serde::{Deserialize, Serialize};
@@ -133,6 +134,7 @@ fn assert_timed_out<T: std::fmt::Debug>(outcome: &Result<T, CallError>, timeout:
 fn ac_02_timeout_names_the_method_and_the_time(kind: Kind) {
     let (api, _open) = stubborn();
     let (head, _neck) = kind.serving(api);
+    assert_eq!(head.wait_open(LONG), LinkState::Open);
     let slow = head.api("clock.slow").timeout(Duration::from_millis(20));
     let started = Instant::now();
     let outcome = slow.api("deep").action("wait", 1u64).call::<u64>();
@@ -145,6 +147,7 @@ fn ac_02_timeout_names_the_method_and_the_time(kind: Kind) {
 fn ac_02_every_verb_times_out(kind: Kind) {
     let (api, _open) = stubborn();
     let (head, _neck) = kind.serving(api);
+    assert_eq!(head.wait_open(LONG), LinkState::Open);
     let timeout = Duration::from_millis(60);
     let action = || head.api("clock.slow").action("deep.wait", 1u64).timeout(timeout);
     let started = Instant::now();
