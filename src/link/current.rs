@@ -28,6 +28,11 @@ thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
 }
 
+/// Tells this thread from every other one that is alive.
+pub(super) fn this_thread() -> usize {
+    CURRENT.with(|current| std::ptr::from_ref(current) as usize)
+}
+
 /// The call that this thread serves.
 pub(crate) fn current() -> Option<Current> {
     CURRENT.with_borrow(|current| *current)

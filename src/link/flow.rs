@@ -133,10 +133,18 @@ impl Link {
         })
     }
 
-    fn after_packet(&self, reader: &mut Reader) -> Read {
+    fn after_packet(&self, reader: &mut Reader, harvest: &mut Harvest) -> Read {
         let core = self.core.lock();
         reader.patience = reader.patience.filter(|_| core.state.awaits_greeting().is_some());
-        if core.state.is_closed() { Read::Over } else { Read::Packet }
+        if core.state.is_closed() {
+            return Read::Over;
+        }
+        if core.dying.is_none() {
+            return Read::Packet;
+        }
+        drop(core);
+        self.drain(reader, harvest);
+        Read::Over
     }
 
     /// Why somebody may have nudged whoever reads.
@@ -178,7 +186,7 @@ impl Link {
     fn take(&self, received: std::io::Result<Received>, reader: &mut Reader, harvest: &mut Harvest) -> Read {
         let end = match received {
             Ok(Received::Packet(packet)) => match self.take_packet(packet, &mut reader.actions, harvest) {
-                Ok(()) => return self.after_packet(reader),
+                Ok(()) => return self.after_packet(reader, harvest),
                 Err(violation) => return self.break_off(violation),
             },
             Ok(Received::Nudge | Received::Deadline) => return self.look_up(reader, harvest),

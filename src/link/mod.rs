@@ -438,7 +438,13 @@ impl Core {
 
 impl Framed {
     /// Brings whoever reads out of the transport.
+    ///
+    /// The one that reads has no need of it: it looks around after each packet. And it must not, since a
+    /// nudge may have to wait for room that only the one that reads can make.
     fn nudge(&self) {
+        if self.role.is_mine() {
+            return;
+        }
         let nudge = self.nudge.lock().clone();
         if let Some(nudge) = nudge {
             nudge.nudge();

@@ -117,7 +117,7 @@ fn d_01_somebody_who_says_nothing(place: Place) {
     stage.leave();
     // One who has greeted in time may be silent for as long as it likes.
     let mut stage = Stage::with(place, hasty(), echo());
-    std::thread::sleep(Duration::from_millis(250));
+    assert!(stage.lives_for(Duration::from_millis(250)));
     stage.works();
     stage.leave();
 }

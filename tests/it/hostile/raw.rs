@@ -3,32 +3,32 @@
 
 use nape::transport::{FrameReceiver, FrameSender, Received, Transport, Window};
 
-pub const HELLO: u8 = 1;
-pub const READY: u8 = 2;
-pub const CALL: u8 = 3;
-pub const EVENT: u8 = 4;
-pub const REPLY: u8 = 5;
-pub const FAULT: u8 = 6;
-pub const CANCEL: u8 = 7;
-pub const CREDIT: u8 = 8;
-pub const PING: u8 = 11;
-pub const PONG: u8 = 12;
-pub const GO_AWAY: u8 = 13;
-pub const BYE: u8 = 14;
+pub(crate) const HELLO: u8 = 1;
+pub(crate) const READY: u8 = 2;
+pub(crate) const CALL: u8 = 3;
+pub(crate) const EVENT: u8 = 4;
+pub(crate) const REPLY: u8 = 5;
+pub(crate) const FAULT: u8 = 6;
+pub(crate) const CANCEL: u8 = 7;
+pub(crate) const CREDIT: u8 = 8;
+pub(crate) const PING: u8 = 11;
+pub(crate) const PONG: u8 = 12;
+pub(crate) const GO_AWAY: u8 = 13;
+pub(crate) const BYE: u8 = 14;
 
-pub const MORE: u8 = 1;
-pub const CONTINUES: u8 = 2;
-pub const OPTIONAL: u8 = 4;
+pub(crate) const MORE: u8 = 1;
+pub(crate) const CONTINUES: u8 = 2;
+pub(crate) const OPTIONAL: u8 = 4;
 
 /// Which end is played by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     Head,
     Neck,
 }
 
 impl Side {
-    pub fn other(self) -> Side {
+    pub(crate) fn other(self) -> Side {
         match self {
             Side::Head => Side::Neck,
             Side::Neck => Side::Head,
@@ -36,7 +36,7 @@ impl Side {
     }
 
     /// An id of this side.
-    pub fn id(self, counter: u64) -> u64 {
+    pub(crate) fn id(self, counter: u64) -> u64 {
         match self {
             Side::Head => counter,
             Side::Neck => counter | 1 << 63,
@@ -44,7 +44,7 @@ impl Side {
     }
 
     /// The greeting of this side, fields that a case may spoil.
-    pub fn hello(self) -> Hello {
+    pub(crate) fn hello(self) -> Hello {
         let side = match self {
             Side::Head => 0,
             Side::Neck => 1,
@@ -55,18 +55,18 @@ impl Side {
 
 /// The body of a hello.
 #[derive(Clone)]
-pub struct Hello {
-    pub magic: [u8; 4],
-    pub side: u8,
-    pub codec: u8,
-    pub zero: u16,
-    pub versions: (u16, u16),
-    pub features: u32,
-    pub token: [u8; 16],
+pub(crate) struct Hello {
+    pub(crate) magic: [u8; 4],
+    pub(crate) side: u8,
+    pub(crate) codec: u8,
+    pub(crate) zero: u16,
+    pub(crate) versions: (u16, u16),
+    pub(crate) features: u32,
+    pub(crate) token: [u8; 16],
 }
 
 impl Hello {
-    pub fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         let mut body = self.magic.to_vec();
         body.extend([self.side, self.codec]);
         body.extend(self.zero.to_le_bytes());
@@ -78,13 +78,13 @@ impl Hello {
         body
     }
 
-    pub fn frame(&self) -> Vec<u8> {
+    pub(crate) fn frame(&self) -> Vec<u8> {
         frame(HELLO, 0, 0, &self.body())
     }
 }
 
 /// A frame that acknowledges nothing.
-pub fn frame(kind: u8, flags: u8, id: u64, body: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, id: u64, body: &[u8]) -> Vec<u8> {
     let mut frame = (20 + body.len() as u32).to_le_bytes().to_vec();
     frame.extend([kind, flags, 0, 0]);
     frame.extend(id.to_le_bytes());
@@ -94,21 +94,21 @@ pub fn frame(kind: u8, flags: u8, id: u64, body: &[u8]) -> Vec<u8> {
 }
 
 /// A frame whose first field lies.
-pub fn frame_of_length(len: u32) -> Vec<u8> {
+pub(crate) fn frame_of_length(len: u32) -> Vec<u8> {
     let mut frame = frame(EVENT, 0, 0, b"\x01x");
     frame[..4].copy_from_slice(&len.to_le_bytes());
     frame
 }
 
 /// A frame with this acknowledgement.
-pub fn acknowledging(mut frame: Vec<u8>, (frames, bytes): (u32, u32)) -> Vec<u8> {
+pub(crate) fn acknowledging(mut frame: Vec<u8>, (frames, bytes): (u32, u32)) -> Vec<u8> {
     frame[16..20].copy_from_slice(&frames.to_le_bytes());
     frame[20..24].copy_from_slice(&bytes.to_le_bytes());
     frame
 }
 
 /// The body of a call.
-pub fn call_with(parent: u64, remaining: u64, path: &[u8], arguments: &[u8]) -> Vec<u8> {
+pub(crate) fn call_with(parent: u64, remaining: u64, path: &[u8], arguments: &[u8]) -> Vec<u8> {
     let mut body = parent.to_le_bytes().to_vec();
     body.extend(remaining.to_le_bytes());
     body.extend(0u32.to_le_bytes());
@@ -118,11 +118,11 @@ pub fn call_with(parent: u64, remaining: u64, path: &[u8], arguments: &[u8]) -> 
     body
 }
 
-pub fn call(path: &str, arguments: &[u8]) -> Vec<u8> {
+pub(crate) fn call(path: &str, arguments: &[u8]) -> Vec<u8> {
     call_with(0, u64::MAX, path.as_bytes(), arguments)
 }
 
-pub fn event(path: &str, arguments: &[u8]) -> Vec<u8> {
+pub(crate) fn event(path: &str, arguments: &[u8]) -> Vec<u8> {
     let mut body = vec![path.len() as u8];
     body.extend(path.as_bytes());
     body.extend(arguments);
@@ -130,7 +130,7 @@ pub fn event(path: &str, arguments: &[u8]) -> Vec<u8> {
 }
 
 /// The body of a fault.
-pub fn fault(code: u16, texts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn fault(code: u16, texts: &[&[u8]]) -> Vec<u8> {
     let mut body = code.to_le_bytes().to_vec();
     body.extend([0; 16]);
     body.push(texts.len() as u8);
@@ -142,7 +142,7 @@ pub fn fault(code: u16, texts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// A short text in the codec.
-pub fn text(text: &str) -> Vec<u8> {
+pub(crate) fn text(text: &str) -> Vec<u8> {
     assert!(text.len() < 251);
     let mut bytes = vec![text.len() as u8];
     bytes.extend(text.as_bytes());
@@ -151,23 +151,23 @@ pub fn text(text: &str) -> Vec<u8> {
 
 /// A frame that the library sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    pub kind: u8,
-    pub flags: u8,
-    pub id: u64,
-    pub body: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) id: u64,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Frame {
     /// The code of a fault or of a bye.
-    pub fn code(&self) -> u16 {
+    pub(crate) fn code(&self) -> u16 {
         u16::from_le_bytes([self.body[0], self.body[1]])
     }
 }
 
 /// One end of a connection, by hand.
-pub struct Raw {
-    pub side: Side,
+pub(crate) struct Raw {
+    pub(crate) side: Side,
     /// `None` once it has hung up.
     sender: Option<Box<dyn FrameSender>>,
     receiver: Box<dyn FrameReceiver>,
@@ -182,7 +182,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    pub fn new(side: Side, transport: Transport) -> Raw {
+    pub(crate) fn new(side: Side, transport: Transport) -> Raw {
         Raw {
             side,
             sender: Some(transport.sender),
@@ -195,13 +195,13 @@ impl Raw {
         }
     }
 
-    pub fn greet(&mut self) {
+    pub(crate) fn greet(&mut self) {
         self.send_as_is(&self.side.hello().frame());
         self.send_as_is(&frame(READY, 0, 0, &[]));
     }
 
     /// Sends a packet, whatever the window. Says whether somebody is there.
-    pub fn send_as_is(&mut self, packet: &[u8]) -> bool {
+    pub(crate) fn send_as_is(&mut self, packet: &[u8]) -> bool {
         let mut rest = packet;
         while rest.len() >= 24 {
             let len = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]).saturating_add(4) as usize;
@@ -216,7 +216,7 @@ impl Raw {
     }
 
     /// Sends a frame as it should be: within the window, and with what has been read.
-    pub fn send(&mut self, kind: u8, flags: u8, id: u64, body: &[u8]) -> bool {
+    pub(crate) fn send(&mut self, kind: u8, flags: u8, id: u64, body: &[u8]) -> bool {
         let frame = acknowledging(frame(kind, flags, id, body), self.read);
         if !is_free(kind) && OPTIONAL & flags == 0 {
             while !self.has_room() {
@@ -234,16 +234,16 @@ impl Raw {
     }
 
     /// Tells what has been read.
-    pub fn acknowledge(&mut self) {
+    pub(crate) fn acknowledge(&mut self) {
         self.send(CREDIT, 0, 0, &[]);
     }
 
-    pub fn hang_up(&mut self) {
+    pub(crate) fn hang_up(&mut self) {
         self.sender = None;
     }
 
     /// The next frame that matters; `None` when the other end is gone.
-    pub fn next(&mut self) -> Option<Frame> {
+    pub(crate) fn next(&mut self) -> Option<Frame> {
         loop {
             match self.frames.pop_front() {
                 Some(frame) if frame.kind != CREDIT => return Some(frame),
@@ -255,7 +255,7 @@ impl Raw {
     }
 
     /// The next frame of this kind; those before it are dropped.
-    pub fn next_of(&mut self, kind: u8) -> Frame {
+    pub(crate) fn next_of(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.next().unwrap_or_else(|| panic!("it ends before a frame of kind {kind}"));
             if frame.kind == kind {
@@ -265,7 +265,7 @@ impl Raw {
     }
 
     /// What has come by now, without waiting.
-    pub fn rest(&mut self) -> Vec<Frame> {
+    pub(crate) fn rest(&mut self) -> Vec<Frame> {
         while let Ok(Some(Received::Packet(packet))) = self.receiver.try_receive() {
             self.take(&packet);
         }

@@ -16,19 +16,19 @@ use nape::{
     transport::{ipc_pair, memory_pair},
 };
 
-use super::raw::{CALL, Frame, REPLY, Raw, Side, call, text};
+use super::raw::{BYE, CALL, Frame, REPLY, Raw, Side, call, text};
 
 /// What the frames travel over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
+pub(crate) enum Wire {
     Memory,
     Ipc,
 }
 
 /// Where a test takes place: the wire, and the side that is under test.
-pub type Place = (Wire, Side);
+pub(crate) type Place = (Wire, Side);
 
-pub enum Subject {
+pub(crate) enum Subject {
     Head(Head),
     Neck(Neck),
 }
@@ -44,9 +44,9 @@ impl Deref for Subject {
     }
 }
 
-pub struct Stage {
-    pub raw: Raw,
-    pub subject: Subject,
+pub(crate) struct Stage {
+    pub(crate) raw: Raw,
+    pub(crate) subject: Subject,
     closed: Receiver<()>,
 }
 
@@ -71,7 +71,7 @@ fn count_panics() {
 }
 
 /// What the subject serves besides what a test adds.
-pub fn echo() -> Api {
+pub(crate) fn echo() -> Api {
     Api::new("echo")
         .handle("text", |_: &Context, text: String| Ok::<_, Fault>(text))
         .and_then(|api| api.handle("number", |_: &Context, number: u64| Ok::<_, Fault>(number)))
@@ -85,7 +85,7 @@ pub fn echo() -> Api {
 
 impl Stage {
     /// Both ends, and nothing was said by the one in our hands.
-    pub fn silent((wire, side): Place, config: Config, api: Api) -> Stage {
+    pub(crate) fn silent((wire, side): Place, config: Config, api: Api) -> Stage {
         count_panics();
         let (ours, theirs) = match wire {
             Wire::Memory => memory_pair(),
@@ -108,24 +108,29 @@ impl Stage {
     }
 
     /// Both sides have greeted and are ready.
-    pub fn new(place: Place) -> Stage {
+    pub(crate) fn new(place: Place) -> Stage {
         Stage::with(place, Config::new(), echo())
     }
 
-    pub fn with(place: Place, config: Config, api: Api) -> Stage {
+    pub(crate) fn with(place: Place, config: Config, api: Api) -> Stage {
         let mut stage = Stage::silent(place, config, api);
         stage.raw.greet();
         stage
     }
 
     /// Waits for the end of the link, and says why it came.
-    pub fn end(&self) -> CloseReason {
+    pub(crate) fn end(&self) -> CloseReason {
         self.closed.recv_timeout(BOUND).expect("the link is still there");
         (*self.subject.close_reason().expect("a closed link has a reason")).clone()
     }
 
+    /// Whether the link lives through this time.
+    pub(crate) fn lives_for(&self, time: Duration) -> bool {
+        self.closed.recv_timeout(time).is_err()
+    }
+
     /// Waits for the end of the link over a rule of the protocol, and gives it.
-    pub fn broken(&self) -> ProtocolError {
+    pub(crate) fn broken(&self) -> ProtocolError {
         match self.end() {
             CloseReason::Protocol(error) => error,
             other => panic!("it ended in another way: {other:?}"),
@@ -133,23 +138,23 @@ impl Stage {
     }
 
     /// The same, when the subject has a moment to say goodbye: it names the rule.
-    pub fn broken_and_told(&mut self) -> ProtocolError {
+    pub(crate) fn broken_and_told(&mut self) -> ProtocolError {
         let error = self.broken();
-        let last = self.raw.rest().pop();
-        let bye = last.filter(|frame| frame.kind == super::raw::BYE).expect("it says goodbye at last");
+        let bye = self.raw.next_of(BYE);
         assert_eq!(bye.code(), error.code());
+        assert_eq!(self.raw.rest(), [], "nothing comes behind a goodbye");
         error
     }
 
     /// Calls the subject.
-    pub fn call(&mut self, counter: u64, path: &str, arguments: &[u8]) -> u64 {
+    pub(crate) fn call(&mut self, counter: u64, path: &str, arguments: &[u8]) -> u64 {
         let id = self.raw.side.id(counter);
         assert!(self.raw.send(CALL, 0, id, &call(path, arguments)));
         id
     }
 
     /// Good calls in both directions.
-    pub fn works(&mut self) {
+    pub(crate) fn works(&mut self) {
         let id = self.call(900, "echo.text", &text("still here"));
         let reply = self.raw.next_of(REPLY);
         assert_eq!(reply, Frame { kind: REPLY, flags: 0, id, body: text("still here") });
@@ -162,7 +167,7 @@ impl Stage {
     }
 
     /// Takes everything down. Nothing may panic, hang or be left under way.
-    pub fn leave(mut self) {
+    pub(crate) fn leave(mut self) {
         let start = Instant::now();
         self.raw.hang_up();
         let endpoint = self.subject.endpoint_of();
@@ -183,15 +188,15 @@ impl Subject {
 }
 
 /// A link that has nothing to do with any of it.
-pub struct Bystander(Head, Neck);
+pub(crate) struct Bystander(Head, Neck);
 
 impl Bystander {
-    pub fn new() -> Bystander {
+    pub(crate) fn new() -> Bystander {
         let (head, neck) = Head::builder().in_process_encoded(Neck::builder().serve(echo())).unwrap();
         Bystander(head, neck.start())
     }
 
-    pub fn works(&self) {
+    pub(crate) fn works(&self) {
         assert_eq!(self.0.api("echo").action("number", 5u64).call::<u64>().unwrap(), 5);
         assert_eq!(self.1.state(), LinkState::Open);
     }

@@ -5,7 +5,7 @@ use nape::Config;
 use super::raw::*;
 
 /// What has to come of the bytes of a case.
-pub enum Expected {
+pub(crate) enum Expected {
     /// The link ends, with the number of the rule that was broken.
     Broken(u16),
     /// The link lives.
@@ -14,10 +14,10 @@ pub enum Expected {
     Answered(u8, u64, Vec<u8>),
 }
 
-pub struct Case {
-    pub name: &'static str,
-    pub packets: Vec<Vec<u8>>,
-    pub expected: Expected,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) packets: Vec<Vec<u8>>,
+    pub(crate) expected: Expected,
 }
 
 use Expected::{Answered, Broken, Lives};
@@ -31,7 +31,7 @@ fn cases(name: &'static str, packets: Vec<Vec<u8>>, expected: Expected) -> Case 
 }
 
 /// What comes first, by somebody on `side`.
-pub fn hellos(side: Side) -> Vec<Case> {
+pub(crate) fn hellos(side: Side) -> Vec<Case> {
     let with = |spoil: fn(&mut Hello)| {
         let mut hello = side.hello();
         spoil(&mut hello);
@@ -84,7 +84,7 @@ pub fn hellos(side: Side) -> Vec<Case> {
 }
 
 /// Single frames behind a good greeting.
-pub fn headers(side: Side) -> Vec<Case> {
+pub(crate) fn headers(side: Side) -> Vec<Case> {
     let with_byte = |at: usize, byte: u8| {
         let mut frame = frame(PING, 0, 0, &[]);
         frame[at] = byte;
@@ -131,7 +131,7 @@ pub fn headers(side: Side) -> Vec<Case> {
 }
 
 /// Calls, events, answers and cancels behind a good greeting.
-pub fn messages(side: Side) -> Vec<Case> {
+pub(crate) fn messages(side: Side) -> Vec<Case> {
     let id = side.id(1);
     let calling = |id: u64, body: &[u8]| frame(CALL, 0, id, body);
     let echo = call("echo.text", &text("hi"));
@@ -216,7 +216,7 @@ pub fn messages(side: Side) -> Vec<Case> {
 }
 
 /// Messages in parts.
-pub fn parts(side: Side) -> Vec<Case> {
+pub(crate) fn parts(side: Side) -> Vec<Case> {
     let id = side.id(1);
     let body = call("echo.text", &text("hi"));
     let part = |flags: u8, from: usize, to: usize| frame(CALL, flags, id, &body[from..to]);
@@ -259,7 +259,7 @@ pub fn parts(side: Side) -> Vec<Case> {
 }
 
 /// What is beyond the limits of [`small`].
-pub fn limits(side: Side) -> Vec<Case> {
+pub(crate) fn limits(side: Side) -> Vec<Case> {
     let id = side.id(1);
     let large = |len: usize| call("echo.number", &vec![7; len - 32]);
     let exact = large(2048);
@@ -278,6 +278,6 @@ pub fn limits(side: Side) -> Vec<Case> {
 }
 
 /// A message limit below the size of a frame.
-pub fn small() -> Config {
+pub(crate) fn small() -> Config {
     Config::new().message_limit(2048)
 }
