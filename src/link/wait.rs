@@ -16,9 +16,7 @@ impl Link {
         match &self.wiring {
             Wiring::Framed(framed) => {
                 self.wait_for_frames(framed, slot, limit);
-                if framed.role.step_out(slot) {
-                    self.call_ticker();
-                }
+                self.step_out(framed, slot);
             }
             Wiring::Direct(_) => self.wait_for_peer(slot, limit),
         }
@@ -49,6 +47,9 @@ impl Link {
     fn wait_for_frames(&self, framed: &Framed, slot: &Arc<Slot>, limit: Option<Instant>) {
         while !slot.is_done() {
             if slot.has_errand() {
+                // An errand may block for a call of its own. Were this thread asked then to take the role
+                // for the sake of this slot, it would not hear of it, and nobody would read.
+                self.step_out(framed, slot);
                 run_errands(slot);
                 continue;
             }
@@ -62,6 +63,13 @@ impl Link {
                     Woken::Errand | Woken::Promoted => {}
                 },
             }
+        }
+    }
+
+    /// This thread takes the role no more for this call, at least for now.
+    fn step_out(&self, framed: &Framed, slot: &Arc<Slot>) {
+        if framed.role.step_out(slot) {
+            self.call_ticker();
         }
     }
 
