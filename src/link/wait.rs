@@ -47,13 +47,8 @@ impl Link {
     fn wait_for_frames(&self, framed: &Framed, slot: &Arc<Slot>, limit: Option<Instant>) {
         while !slot.is_done() {
             if slot.has_errand() {
-<<<<<<< HEAD
                 // Else the role could be handed to this slot while its thread waits for another call, in
                 // the errand; then that thread would sleep beside a role that nobody has.
-=======
-                // An errand may block for a call of its own. Were this thread asked then to take the role
-                // for the sake of this slot, it would not hear of it, and nobody would read.
->>>>>>> b4c6fbfbd1449917a295eb0a3f541deb23f3ac7f
                 self.step_out(framed, slot);
                 run_errands(slot);
                 continue;
@@ -71,10 +66,6 @@ impl Link {
         }
     }
 
-<<<<<<< HEAD
-=======
-    /// This thread takes the role no more for this call, at least for now.
->>>>>>> b4c6fbfbd1449917a295eb0a3f541deb23f3ac7f
     fn step_out(&self, framed: &Framed, slot: &Arc<Slot>) {
         if framed.role.step_out(slot) {
             self.call_ticker();
