@@ -4,7 +4,7 @@ use std::{process::Child, thread::JoinHandle, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{bare, place::Place};
+use crate::{bare, ours, place::Place};
 
 /// Everything that can be measured. How to add a row stands at the top of `main.rs`.
 pub(crate) const CONTENDERS: &[Contender] = &[
@@ -33,6 +33,26 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         connect: bare::crossbeam,
         serve: None,
     },
+    Contender {
+        name: "nape ipc, caller only calls",
+        baseline: "bare ipc A",
+        connect: ours::ipc,
+        serve: Some(ours::serve_ipc),
+    },
+    Contender {
+        name: "nape ipc, caller also serves",
+        baseline: "bare ipc A",
+        connect: ours::ipc_serving,
+        serve: None, // Its callee is that of the one that only calls.
+    },
+    Contender {
+        name: "nape ipc (threads)",
+        baseline: "bare ipc (threads)",
+        connect: ours::ipc_threads,
+        serve: None,
+    },
+    Contender { name: "nape channel", baseline: "bare crossbeam A", connect: ours::channel, serve: None },
+    Contender { name: "nape encoded", baseline: "bare crossbeam A", connect: ours::encoded, serve: None },
 ];
 
 /// One way of making calls.
@@ -67,7 +87,6 @@ pub(crate) enum Callee {
     /// A thread of this process, to be waited for.
     Thread(Option<JoinHandle<()>>),
     /// What the call owns ends it; a process, if there is an id.
-    #[allow(dead_code, reason = "for contenders that own their callee")]
     Elsewhere(Option<u32>),
 }
 

@@ -52,6 +52,7 @@ mod counts;
 mod driver;
 mod machine;
 mod options;
+mod ours;
 mod place;
 mod report;
 mod roles;

@@ -27,6 +27,11 @@ impl Place {
         places
     }
 
+    /// The first core of those that this thread may run on.
+    pub(crate) fn here() -> usize {
+        Place::all()[0].caller
+    }
+
     pub(crate) fn name(self) -> &'static str {
         if self.caller == self.callee { "one core" } else { "two cores" }
     }

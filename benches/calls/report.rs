@@ -50,7 +50,7 @@ pub(crate) fn times(options: &Options, all: &[Series]) {
         options.repetitions,
         options.calls
     );
-    println!("{:20}{:>27}{:>29}   ratio to baseline: p50, p99", "", "p50", "p99");
+    println!("{:30}{:>27}{:>29}   ratio to baseline: p50, p99", "", "p50", "p99");
     for series in all {
         let ratio = all.iter().find(|other| other.contender.name == series.contender.baseline);
         let ratio = ratio.map(|baseline| {
@@ -58,7 +58,7 @@ pub(crate) fn times(options: &Options, all: &[Series]) {
             format!("{p50:.2}, {p99:.2}  {}", baseline.contender.name)
         });
         println!(
-            "{:20}{:>27}{:>29}   {}",
+            "{:30}{:>27}{:>29}   {}",
             series.contender.name,
             microseconds(series.summary(P50)),
             microseconds(series.summary(P99)),
@@ -81,13 +81,13 @@ pub(crate) fn costs(options: &Options, all: &[Cost]) {
     let Some(first) = all.first() else { return };
     println!("\n{}: costs of one call, over {} calls", first.place.name(), options.calls);
     println!(
-        "{:20}{:>10}{:>10}{:>10}{:>13}{:>15}",
+        "{:30}{:>10}{:>10}{:>10}{:>13}{:>15}",
         "", "switches", "CPU us", "syscalls", "allocations", "allocated B"
     );
     for Cost { contender, counts, system_calls, .. } in all {
         let system_calls = system_calls.map_or_else(|| "-".into(), |calls| format!("{calls:.2}"));
         println!(
-            "{:20}{:>10.2}{:>10.2}{:>10}{:>13.2}{:>15.0}",
+            "{:30}{:>10.2}{:>10.2}{:>10}{:>13.2}{:>15.0}",
             contender.name, counts.switches, counts.cpu, system_calls, counts.allocations, counts.allocated
         );
     }

@@ -25,20 +25,20 @@ impl Link {
 
     /// Blocks until both sides are ready or the link is over, at most until `deadline`.
     pub(crate) fn wait_open(&self, deadline: Option<Instant>) -> LinkState {
-        self.wait_for(deadline, |core| core.stage != LinkState::Starting);
+        self.wait_for(&self.changed, deadline, |core| core.stage != LinkState::Starting);
         self.stage()
     }
 
     /// Blocks until the other side is ready or the link is over, at most until `deadline`.
     pub(crate) fn wait_peer_ready(&self, deadline: Option<Instant>) -> bool {
-        self.wait_for(deadline, |core| core.state.peer_is_ready() || core.state.is_closed());
+        self.wait_for(&self.changed, deadline, |core| core.state.peer_is_ready() || core.state.is_closed());
         let core = self.core.lock();
         core.state.peer_is_ready() && !core.state.is_closed()
     }
 
     /// Blocks until the link is over.
     pub(crate) fn wait_closed(&self, deadline: Option<Instant>) -> bool {
-        self.wait_for(deadline, |core| core.stage == LinkState::Closed)
+        self.wait_for(&self.changed, deadline, |core| core.stage == LinkState::Closed)
     }
 
     /// Takes no new calls, waits for those under way, at most until `deadline`, then closes.
@@ -46,7 +46,8 @@ impl Link {
         let mut core = self.core.lock();
         core.state.go_away();
         self.flush(core);
-        let quiet = self.wait_for(deadline, |core| core.state.is_quiet() || core.state.is_closed());
+        let quiet =
+            self.wait_for(&self.settled, deadline, |core| core.state.is_quiet() || core.state.is_closed());
         self.close();
         quiet
     }
@@ -56,13 +57,13 @@ impl Link {
     pub(crate) fn close(&self) {
         self.end_calls();
         let deadline = Instant::now().checked_add(self.config.grace);
-        self.wait_for(deadline, |core| {
+        self.wait_for(&self.settled, deadline, |core| {
             core.state.is_drained() || core.state.is_closed() || !core.state.peer_is_ready()
         });
         self.say_bye(0);
         // Whoever is sending at this moment takes the goodbye along. It is waited for, because this process
         // may end when this returns.
-        self.wait_for(deadline, |core| !core.sending || core.state.is_closed());
+        self.wait_for(&self.settled, deadline, |core| !core.sending || core.state.is_closed());
         self.lose(CloseReason::Local);
         // Another thread may have lost it first, and be at it still.
         self.wait_closed(deadline);

@@ -55,7 +55,7 @@ impl Link {
         }
         core.sending = false;
         if core.state.is_drained() || core.reason.is_some() {
-            self.changed.notify_all();
+            self.settled.notify_all();
         }
     }
 
@@ -108,7 +108,7 @@ impl Link {
             Finish::GivenUp => self.tally.answers_unsent.up(),
             Finish::Over => {}
         }
-        self.changed.notify_all();
+        self.settled.notify_all();
     }
 
     fn take_reply(&self, id: TransactionId, outcome: Outcome) {

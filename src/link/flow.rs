@@ -69,7 +69,7 @@ impl Link {
         core.sending = false;
         // Whoever closes waits for this.
         if core.state.is_drained() || core.reason.is_some() {
-            self.changed.notify_all();
+            self.settled.notify_all();
         }
         // Whoever closed meanwhile has left it to this thread.
         if core.state.is_closed() {

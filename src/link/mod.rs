@@ -95,8 +95,11 @@ pub(crate) struct Link {
     side: Side,
     config: Config,
     core: Mutex<Core>,
-    /// Something changed that a thread may wait for under the lock of the core.
+    /// The stage changed, or the other side's.
     changed: Condvar,
+    /// Something left or ended, for which a link that closes waits. Apart from `changed`, so that a
+    /// thread that waits for the end of the link is not woken by every call.
+    settled: Condvar,
     wiring: Wiring,
     crew: Crew,
     keeper: Keeper,
@@ -214,6 +217,7 @@ impl Link {
             side: parts.side,
             core: Mutex::new(core),
             changed: Condvar::new(),
+            settled: Condvar::new(),
             wiring,
             crew: Crew::new(parts.config.name.clone(), StandBy(weak.clone())),
             keeper: Keeper::new(attendant),
@@ -344,23 +348,25 @@ impl Link {
     fn enter(&self, core: &mut Core, stage: LinkState) {
         core.stage = stage;
         self.changed.notify_all();
+        self.settled.notify_all();
         log::debug!("{} link {:x}: {stage:?}", self.side, self.number());
         if let Some(link) = self.strong() {
             self.dispatch.changed(&link, stage);
         }
     }
 
-    /// Blocks until `done` holds of the core, at most until `deadline`. Says whether it does.
-    fn wait_for(&self, deadline: Option<Instant>, done: impl Fn(&Core) -> bool) -> bool {
+    /// Blocks until `done` holds of the core, at most until `deadline`, and looks at it whenever
+    /// `news` is notified. Says whether it does.
+    fn wait_for(&self, news: &Condvar, deadline: Option<Instant>, done: impl Fn(&Core) -> bool) -> bool {
         let mut core = self.core.lock();
         while !done(&core) {
             match deadline {
                 Some(at) => {
-                    if self.changed.wait_until(&mut core, at).timed_out() {
+                    if news.wait_until(&mut core, at).timed_out() {
                         return done(&core);
                     }
                 }
-                None => self.changed.wait(&mut core),
+                None => news.wait(&mut core),
             }
         }
         true

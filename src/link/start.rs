@@ -216,7 +216,7 @@ impl Link {
             Finish::Over => {}
         }
         self.flush(core);
-        self.changed.notify_all();
+        self.settled.notify_all();
     }
 }
 

@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use super::{Framed, Link, Slot, Wiring, flow::Harvest, flow::Read, role::Reader, slot::Woken};
-use crate::{sync::Arc, workers::contain};
+use crate::{
+    sync::Arc,
+    workers::{contain, look_out},
+};
 
 impl Link {
     /// Blocks until the call has ended or `limit` has passed, and runs the calls that descend from it
@@ -16,9 +19,7 @@ impl Link {
         match &self.wiring {
             Wiring::Framed(framed) => {
                 self.wait_for_frames(framed, slot, limit);
-                if framed.role.step_out(slot) {
-                    self.call_ticker();
-                }
+                self.step_out(framed, slot);
             }
             Wiring::Direct(_) => self.wait_for_peer(slot, limit),
         }
@@ -31,11 +32,8 @@ impl Link {
     }
 
     fn wait_for_peer(&self, slot: &Slot, limit: Option<Instant>) {
-        for round in 0..SPINS {
-            if slot.is_done() {
-                return;
-            }
-            spin(round);
+        if look_out(|| slot.is_done()) {
+            return;
         }
         loop {
             match slot.park(limit) {
@@ -49,6 +47,9 @@ impl Link {
     fn wait_for_frames(&self, framed: &Framed, slot: &Arc<Slot>, limit: Option<Instant>) {
         while !slot.is_done() {
             if slot.has_errand() {
+                // Else the role could be handed to this slot while its thread waits for another call, in
+                // the errand; then that thread would sleep beside a role that nobody has.
+                self.step_out(framed, slot);
                 run_errands(slot);
                 continue;
             }
@@ -62,6 +63,12 @@ impl Link {
                     Woken::Errand | Woken::Promoted => {}
                 },
             }
+        }
+    }
+
+    fn step_out(&self, framed: &Framed, slot: &Arc<Slot>) {
+        if framed.role.step_out(slot) {
+            self.call_ticker();
         }
     }
 
@@ -109,15 +116,3 @@ fn run_errands(slot: &Slot) {
         contain(errand);
     }
 }
-
-/// Waits a little longer each time, as crossbeam's channels do.
-fn spin(round: u32) {
-    if round < 7 {
-        (0..1 << round).for_each(|_| std::hint::spin_loop());
-    } else {
-        std::thread::yield_now();
-    }
-}
-
-/// How often a thread looks before it parks.
-const SPINS: u32 = 11;

@@ -6,13 +6,12 @@
 mod lane;
 
 use std::{
+    collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     thread::{Builder, JoinHandle, ThreadId},
     time::{Duration, Instant},
 };
-
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 pub(crate) use lane::{Admission, Lane};
 
@@ -35,18 +34,27 @@ pub(crate) trait Idle: Send + Sync + 'static {
 /// Named threads for one link.
 pub(crate) struct Crew {
     shared: Arc<Shared>,
-    jobs: Sender<Job>,
 }
 
 struct Shared {
     name: String,
     idle: Box<dyn Idle>,
-    inbox: Receiver<Job>,
-    /// How many threads wait for a job and have none coming. Whoever submits takes one off; a thread
-    /// that stops to wait takes itself off, and if it cannot, a job is on its way to it.
-    waiting: AtomicUsize,
+    desk: Mutex<Desk>,
+    /// There is a job, or an end.
+    news: Condvar,
+    /// How many jobs are at the desk, for those who look out for one without the lock.
+    queued: AtomicUsize,
     threads: Mutex<Threads>,
     changed: Condvar,
+}
+
+/// Where jobs are handed over.
+#[derive(Default)]
+struct Desk {
+    /// No more than there are threads that wait.
+    jobs: VecDeque<Job>,
+    waiting: usize,
+    stopping: bool,
 }
 
 #[derive(Default)]
@@ -55,22 +63,20 @@ struct Threads {
     finished: Vec<ThreadId>,
     alive: usize,
     started: usize,
-    stopping: bool,
 }
 
 impl Crew {
     pub(crate) fn new(name: String, idle: impl Idle) -> Crew {
-        // The submitters bound it: there is one job for each waiting thread at the most.
-        let (jobs, inbox) = crossbeam_channel::unbounded();
         let shared = Shared {
             name,
             idle: Box::new(idle),
-            inbox,
-            waiting: AtomicUsize::new(0),
+            desk: Mutex::default(),
+            news: Condvar::new(),
+            queued: AtomicUsize::new(0),
             threads: Mutex::default(),
             changed: Condvar::new(),
         };
-        Crew { shared: Arc::new(shared), jobs }
+        Crew { shared: Arc::new(shared) }
     }
 
     /// Has `job` run by a thread that waits, or by a new one. Does not block.
@@ -79,10 +85,7 @@ impl Crew {
     ///
     /// The job comes back when no thread can be had for it.
     pub(crate) fn submit(&self, job: Job) -> Result<(), (io::Error, Job)> {
-        if take_one(&self.shared.waiting) {
-            let _ = self.jobs.send(job);
-            return Ok(());
-        }
+        let Err(job) = self.shared.hand_over(job) else { return Ok(()) };
         // What a thread that cannot be started was to run is dropped with it, hence the cell.
         let cell = Arc::new(Mutex::new(Some(job)));
         self.spawn(cell.clone()).or_else(|error| cell.lock().take().map_or(Ok(()), |job| Err((error, job))))
@@ -103,10 +106,8 @@ impl Crew {
 
     /// Makes threads end when they find nothing to do, and wakes those that wait.
     pub(crate) fn stop(&self) {
-        self.shared.threads.lock().stopping = true;
-        while take_one(&self.shared.waiting) {
-            let _ = self.jobs.send(Box::new(|| ()));
-        }
+        self.shared.desk.lock().stopping = true;
+        self.shared.news.notify_all();
     }
 
     /// Waits until all threads but the calling one have ended, for at most `limit`. Says how many are
@@ -158,38 +159,79 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// Gives a job to a thread that waits for one, if there is any left.
+    fn hand_over(&self, job: Job) -> Result<(), Job> {
+        let mut desk = self.desk.lock();
+        if desk.jobs.len() == desk.waiting {
+            return Err(job);
+        }
+        desk.jobs.push_back(job);
+        self.queued.store(desk.jobs.len(), Ordering::Relaxed);
+        drop(desk);
+        self.news.notify_one();
+        Ok(())
+    }
+
     fn next_job(&self) -> Option<Job> {
         let mut again = false;
         loop {
-            let wait = self.idle.idle(again);
-            self.waiting.fetch_add(1, Ordering::AcqRel);
-            // `stop` sends to those it finds waiting; whoever comes to wait later looks here.
-            if self.threads.lock().stopping && take_one(&self.waiting) {
+            let tick = self.idle.idle(again);
+            let job = self.wait(tick);
+            if tick.is_none() {
+                return job;
+            }
+            if job.is_some() {
+                self.idle.interrupted();
+                return job;
+            }
+            if self.desk.lock().stopping {
                 return None;
             }
-            let job = match self.inbox.recv_timeout(wait.unwrap_or(KEEP_ALIVE)) {
-                Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout) if take_one(&self.waiting) => None,
-                // Somebody has counted on this thread: its job is on the way.
-                Err(_) => Some(self.inbox.recv().ok()?),
-            };
-            match job {
-                Some(job) => {
-                    if wait.is_some() {
-                        self.idle.interrupted();
-                    }
-                    return Some(job);
-                }
-                None if wait.is_none() => return None,
-                None => again = true,
-            }
+            again = true;
         }
+    }
+
+    /// Waits for a job, for a tick or else for the usual time. None is left over when it gives up.
+    fn wait(&self, tick: Option<Duration>) -> Option<Job> {
+        let mut desk = self.desk.lock();
+        desk.waiting += 1;
+        if tick.is_none() && desk.jobs.is_empty() && !desk.stopping {
+            // It has just had a job, and often the next one comes at once. A thread that ticks does not
+            // look out: it would take turns on the core with those that call.
+            drop(desk);
+            look_out(|| self.queued.load(Ordering::Relaxed) > 0);
+            desk = self.desk.lock();
+        }
+        let mut deadline = None;
+        let mut late = false;
+        let job = loop {
+            let job = desk.jobs.pop_front();
+            if job.is_some() || late || desk.stopping {
+                break job;
+            }
+            let at = *deadline.get_or_insert_with(|| Instant::now() + tick.unwrap_or(KEEP_ALIVE));
+            late = self.news.wait_until(&mut desk, at).timed_out();
+        };
+        desk.waiting -= 1;
+        self.queued.store(desk.jobs.len(), Ordering::Relaxed);
+        job
     }
 }
 
-/// Takes one off, unless there is none.
-fn take_one(count: &AtomicUsize) -> bool {
-    count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)).is_ok()
+/// Looks for something that may come within some microseconds; the caller sleeps after that. It waits
+/// a little longer each time, as crossbeam's channels do.
+pub(crate) fn look_out(seen: impl Fn() -> bool) -> bool {
+    for round in 0..LOOKS {
+        if seen() {
+            return true;
+        }
+        if round < PAUSES {
+            (0..1 << round).for_each(|_| std::hint::spin_loop());
+        } else {
+            std::thread::yield_now();
+        }
+    }
+    seen()
 }
 
 /// Runs a job whose panic hurts nobody else.
@@ -217,6 +259,9 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or("(no text)").to_owned()
 }
 
+/// How often a thread looks before it sleeps: so many times with a pause, then giving way to others.
+const LOOKS: u32 = 11;
+const PAUSES: u32 = 7;
 /// How long a thread waits for a job before it ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 

@@ -117,7 +117,7 @@ fn threads_are_used_again() {
         submit(&crew, move || done.send(()).unwrap());
         finished.recv_timeout(HANG).unwrap();
         // The thread waits again soon; until then another may be started.
-        while crew.shared.waiting.load(Ordering::Acquire) == 0 {
+        while crew.shared.desk.lock().waiting == 0 {
             std::thread::yield_now();
         }
     }

@@ -237,7 +237,7 @@ fn ac_90_a_call_back_after_the_deadline_is_over_at_once(kind: Kind) {
     };
     let (head, neck) = kind.serving(Api::new("neck").handle("late", late).unwrap());
     head.attach(Api::new("head").handle("touch", |_: &Context, ()| Ok::<_, Fault>(())).unwrap()).unwrap();
-    let outcome = head.api("neck").action("late", ()).timeout(Duration::from_millis(20)).call::<()>();
+    let outcome = head.api("neck").action("late", ()).timeout(Duration::from_millis(300)).call::<()>();
     assert!(matches!(outcome, Err(CallError::TimedOut { .. })));
     for _ in 0..3 {
         match told.recv_timeout(LONG).unwrap() {

@@ -3,6 +3,7 @@
 //! Each test carries the id of the behavior that it shows. Those in `on_every_link!` run on each link.
 
 #![allow(unreachable_pub, reason = "no item of a test is reachable from anywhere")]
+#![allow(clippy::unit_arg, reason = "handlers pass on what a send or an assertion gives")]
 
 #[macro_use]
 mod support;

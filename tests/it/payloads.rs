@@ -358,8 +358,10 @@ fn cut_body(packet: &mut Vec<u8>, len: usize) {
     packet[0] = (20 + len) as u8;
 }
 
-/// Ways to break a frame: of which kind, how, and the number of the rule that it breaks.
-const BREAKS: &[(u8, fn(&mut Vec<u8>), u16)] = &[
+/// A way to break a frame: of which kind, how, and the number of the rule that it breaks.
+type Break = (u8, fn(&mut Vec<u8>), u16);
+
+const BREAKS: &[Break] = &[
     (CALL, |packet| cut_body(packet, 0), 11),
     (CALL, |packet| cut_body(packet, 3), 11),
     (CALL, |packet| packet[4] = 200, 7),

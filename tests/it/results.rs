@@ -134,13 +134,15 @@ fn ac_09_a_shorter_wait_leaves_the_call_alone(kind: Kind) {
 }
 
 fn ac_09_a_wait_may_be_longer_than_the_call_has(kind: Kind) {
-    let (head, _neck, held) = serve(kind);
+    let (head, neck, held) = serve(kind);
     let action = || head.api("m").action("wait", 1u64).timeout(Duration::from_millis(20));
     for limit in [HANG, Duration::MAX] {
         let (started, mut r) = (Instant::now(), action().start::<u64>().unwrap());
         assert!(matches!(r.wait_timeout(limit), Err(CallError::TimedOut { .. })));
         assert!(started.elapsed() < SOON);
         assert!(matches!(r.try_wait(), Err(CallError::Misuse(Misuse::Taken { .. }))));
+        // Nobody must wait there who could be let go instead of the call that follows.
+        nothing_is_under_way(&head, &neck);
     }
     let mut r = start(&head, 2);
     held.open.send(()).unwrap();
@@ -329,6 +331,7 @@ fn ac_15_results_release_one_semaphore_however_they_end(kind: Kind) {
     m.action("fail", ()).releasing(&semaphore).fire().unwrap();
     assert!((0..7).all(|_| semaphore.acquire_timeout(LONG)));
     let cut_off = action(1).start::<u64>().unwrap();
+    eventually(|| neck.under_way().1 >= 1);
     neck.close();
     semaphore.acquire();
     assert!(cut_off.wait().is_err());
@@ -345,7 +348,9 @@ fn ac_15_results_are_selected_beside_other_channels(kind: Kind) {
     let pick = |limit| {
         let mut select = Select::new();
         select.recv(&others);
-        ready.iter().for_each(|ready| drop(select.recv(ready)));
+        for ready in &ready {
+            select.recv(ready);
+        }
         select.ready_timeout(limit).ok()
     };
     assert_eq!(pick(Duration::from_millis(5)), None);
@@ -416,12 +421,15 @@ fn ac_16_a_result_is_a_future(kind: Kind) {
     open.send(()).unwrap();
     open.send(()).unwrap();
     assert_eq!(block_on(twice).unwrap(), (2, 3));
+    nothing_is_under_way(&head, &neck);
     let many: Vec<_> = (0..50).map(|x| movable(start(&head, x))).collect();
     (0..50).for_each(|_| open.send(()).unwrap());
     // Each is awaited on another thread than the one that started it.
     let awaited = thread::spawn(move || many.into_iter().map(|r| block_on(r).unwrap()).collect::<Vec<_>>());
     assert_eq!(awaited.join().unwrap(), (1..=50).collect::<Vec<u64>>());
     let cut_off = start(&head, 1);
+    // One that came while the other side closes would be refused.
+    eventually(|| neck.under_way() == (0, 1));
     neck.close();
     assert!(matches!(block_on(cut_off), Err(CallError::Closed { .. })));
 }

@@ -49,11 +49,6 @@ impl Gate {
         let (state, _) = changed.wait_timeout_while(state, LONG, |state| state.waiting < n).unwrap();
         assert!(state.waiting >= n, "{} of {n} came to the gate", state.waiting);
     }
-
-    /// How many stand before it.
-    pub fn waiting(&self) -> usize {
-        self.0.0.lock().unwrap().waiting
-    }
 }
 
 /// Looks until something is so that nobody announces.
