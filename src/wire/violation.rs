@@ -20,7 +20,7 @@ pub enum ProtocolError {
         /// Their lowest and highest version.
         theirs: (u16, u16),
     },
-    /// The greeting is malformed, or something came before it.
+    /// The greeting is malformed or late, or something came before it.
     #[error("bad hello: {0}")]
     BadHello(&'static str),
     /// A second greeting.
@@ -58,11 +58,11 @@ pub enum ProtocolError {
     /// Zero, or an id of the wrong side.
     #[error("bad id {0:#x}")]
     BadId(u64),
-    /// An id that does not rise.
-    #[error("id {0:#x} was used before")]
+    /// An id that is in use.
+    #[error("id {0:#x} is in use")]
     DuplicateId(u64),
     /// A reply to a call that was never made.
-    #[error("a reply to id {0:#x}, which was never issued")]
+    #[error("a reply to id {0:#x}, of which no call was sent")]
     UnknownId(u64),
     /// A continuation without a start, or a start inside a message.
     #[error("a chunk out of place for id {0:#x}")]

@@ -241,7 +241,8 @@ fn d_32_calls_and_cancels_without_end(place: Place) {
     let pairs = pairs.count();
     let error = stage.broken();
     assert!(matches!(error, ProtocolError::Flood(_)), "{error:?}");
-    assert!(pairs >= 20_000, "{pairs} pairs are not many");
+    // A cancel costs, and so does a call while too many handlers have not returned.
+    assert!(pairs >= 9_000, "{pairs} pairs are not many");
     assert!(running.1.load(Ordering::SeqCst) <= 2, "more handlers than workers");
     stage.leave();
 }
