@@ -1,8 +1,9 @@
 //! The child of these tests: what it does is said by a verb in its environment.
 
 use std::{
-    env, io,
+    env, fs, io,
     os::fd::OwnedFd,
+    path::PathBuf,
     process::{self, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -12,6 +13,7 @@ use nape::{Api, Context, Fault, Neck, Responder};
 use rustix::{
     io::{FdFlags, fcntl_setfd},
     process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open},
+    thread::gettid,
 };
 
 use super::{life, remains};
@@ -32,7 +34,8 @@ fn entry() {
         Ok("serve") => serve(Neck::from_env().unwrap()),
         Ok("greet") => greet(),
         Ok("linger") => {
-            serve(Neck::from_env().unwrap());
+            // However it ended.
+            let _ = Neck::from_env().unwrap().serve(api()).unwrap().run();
             park();
         }
         Ok("exit-early") => {
@@ -140,16 +143,31 @@ fn answer_some(
     if all.len() < n {
         return;
     }
+    wait_until_others_sleep();
     let answered = all.extract_if(.., |(number, _)| *number < k);
     answered.for_each(|(number, answer)| answer.answer(number));
     signal_to_self(Signal::KILL);
     park();
 }
 
+/// A thread that is sending takes along what others have to send, and may be slow. While all others
+/// sleep, whatever this one sends has left when it says so.
+fn wait_until_others_sleep() {
+    let this = gettid().as_raw_nonzero().to_string();
+    let sleeps = |task: PathBuf| {
+        let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
+        // The state comes after the name, which may contain anything.
+        task.ends_with(&this) || stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('S'))
+    };
+    while !fs::read_dir("/proc/self/task").unwrap().all(|task| sleeps(task.unwrap().path())) {
+        thread::yield_now();
+    }
+}
+
 /// Starts a process that inherits every descriptor of this one, and says which.
 fn leave_grandchild() -> io::Result<u32> {
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
-    let numbers: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
+    let numbers: Vec<i32> = fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|number| *number > 2)
         .collect();
