@@ -45,7 +45,7 @@ counters! {
     events_sent,
     /// Events that this side could not send, or had not sent when the link closed.
     events_unsent,
-    /// Replies to calls that had ended before.
+    /// Replies that came here for calls of this side that had ended before.
     late_replies,
     /// Calls of the other side that came here.
     calls_served,
@@ -59,9 +59,12 @@ counters! {
     unhandled,
     /// Calls of the other side that expired or were cancelled before they could run.
     expired_in_queue,
+    /// Answers to calls of the other side that it had given up, so that they were not sent. A call that
+    /// was given up after it left is counted once: here, or at the other side as a late reply.
+    answers_unsent,
     /// Handlers that panicked.
     handler_panics,
-    /// Callbacks and listeners that panicked.
+    /// Callbacks, listeners, error hooks and wakers that panicked.
     callback_panics,
     /// Threads that were still in user code when the link closed, and were left behind.
     threads_left_behind,

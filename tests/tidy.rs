@@ -38,6 +38,7 @@ const UNSAFE: &[&str] = &[
     "src/transport/shm.rs",
     // A global allocator that counts cannot be written without.
     "benches/calls/allocations.rs",
+    "tests/allocations.rs",
 ];
 
 /// The one file below `src` that names bincode.

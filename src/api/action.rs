@@ -1,6 +1,9 @@
 //! A call that is built but not sent, and the ways to send it.
 
-use std::time::Instant;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -8,10 +11,11 @@ use super::{ApiHandle, AsyncResult, endpoint::Inner};
 use crate::{
     config::Timeout,
     error::{CallError, Executed, Misuse, Rejection},
-    link::{CallPlan, Callback, Link, Outcome, Place, Slot, current},
+    link::{CallPlan, Link, Outcome, Place, Slot, Started, current},
     semaphore::Semaphore,
     sync::Arc,
     wire::{Path, PathError},
+    workers::{forget_panic, panic_text},
 };
 
 /// A call or an event that is built but not sent. What is set on it holds for it alone.
@@ -45,8 +49,9 @@ impl<A> Action<A> {
         self
     }
 
-    /// Releases one permit of `semaphore` when the call has ended, however it ends. The
-    /// [`AsyncResult`] of such a call may be dropped without cancelling it.
+    /// Releases one permit of `semaphore` when the call has ended, however it ends; at once when it cannot
+    /// even set out, and for an event. The [`AsyncResult`] of such a call may be dropped without
+    /// cancelling it.
     pub fn releasing(mut self, semaphore: &Semaphore) -> Action<A> {
         self.semaphore = Some(semaphore.clone());
         self
@@ -68,12 +73,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// Whatever a call can end in; [`Misuse::WouldDeadlock`] from a state listener or an error hook.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
-        check_may_block()?;
-        let semaphore = self.semaphore.clone();
-        let (slot, link) = self.prepare()?;
-        let slot = Arc::new(slot.with_semaphore(semaphore).blocked());
-        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: true };
-        let started = link.start(&plan, self.arguments)?;
+        check_may_block().inspect_err(|_| self.release())?;
+        let (started, slot) = self.set_out(true, |slot, _| slot.blocked())?;
+        let link = started.link;
         if !link.wait(&slot, slot.deadline) {
             link.expire(started.id);
             slot.settle();
@@ -87,12 +89,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// What shows at once: a closed link, a full send queue, arguments that do not encode, no time.
     pub fn start<T: DeserializeOwned + 'static>(self) -> Result<AsyncResult<T>, CallError> {
-        let semaphore = self.semaphore.clone();
-        let cancels = semaphore.is_none();
-        let (slot, link) = self.prepare()?;
-        let slot = Arc::new(slot.with_semaphore(semaphore));
-        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: false };
-        let started = link.start(&plan, self.arguments)?;
+        let cancels = self.semaphore.is_none();
+        let (started, slot) = self.set_out(false, |slot, _| slot)?;
         Ok(AsyncResult::new(started, slot, cancels))
     }
 
@@ -107,18 +105,12 @@ impl<A: Serialize + Send + 'static> Action<A> {
         T: DeserializeOwned + 'static,
         F: FnOnce(Result<T, CallError>) + Send + 'static,
     {
-        let semaphore = self.semaphore.clone();
-        let (slot, link) = self.prepare()?;
-        let weak = Arc::downgrade(&link);
-        let callback: Callback = Box::new(move |outcome| {
-            callback(match weak.upgrade() {
-                Some(link) => decode(&link, outcome),
-                None => outcome.and_then(|payload| into_value(payload, crate::wire::Codec::default())),
-            });
-        });
-        let slot = Arc::new(slot.with_semaphore(semaphore).with_callback(callback));
-        let plan = CallPlan { slot, attempt: 0, blocking: false };
-        link.start(&plan, self.arguments).map(|_| ())
+        let with_callback = |slot: Slot, link: &Link| {
+            let codec = link.codec();
+            let decode = move |payload| into_value_contained(payload, codec);
+            slot.with_callback(Box::new(move |outcome| callback(outcome.and_then(decode))))
+        };
+        self.set_out(false, with_callback).map(|_| ())
     }
 
     /// Sends an event: no transaction, no answer, and at the other side the same handler as for a call.
@@ -128,22 +120,43 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// What shows at once: a closed link, a full send queue, arguments that do not encode.
     pub fn fire(self) -> Result<(), CallError> {
-        let path = self.path.map_err(Misuse::BadPath)?;
-        let link = self.endpoint.link()?;
-        let path = if path.is_root() { return Err(Misuse::BadPath(PathError::Empty).into()) } else { path };
-        let fired = link.fire(&path, self.arguments);
-        if let Some(semaphore) = self.semaphore {
-            semaphore.release();
-        }
+        let semaphore = self.semaphore.clone();
+        let fired = self.send_event();
+        release(&semaphore);
         fired
+    }
+
+    fn send_event(self) -> Result<(), CallError> {
+        let path = self.checked_path()?;
+        self.endpoint.link()?.fire(&path, self.arguments)
+    }
+
+    /// Sends the call. One that cannot set out releases its permit all the same, for whoever counts on it.
+    fn set_out(
+        self,
+        blocking: bool,
+        fit_out: impl FnOnce(Slot, &Link) -> Slot,
+    ) -> Result<(Started, Arc<Slot>), CallError> {
+        let (slot, link) = self.prepare().inspect_err(|_| self.release())?;
+        let slot = Arc::new(fit_out(slot.with_semaphore(self.semaphore.clone()), &link));
+        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking };
+        let semaphore = self.semaphore;
+        let started = link.start(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
+        Ok((started, slot))
+    }
+
+    fn release(&self) {
+        release(&self.semaphore);
+    }
+
+    fn checked_path(&self) -> Result<Path, CallError> {
+        let path = self.path.clone().map_err(Misuse::BadPath)?;
+        if path.is_root() { Err(Misuse::BadPath(PathError::Empty).into()) } else { Ok(path) }
     }
 
     /// The place for the end of the call, and the link that it takes.
     fn prepare(&self) -> Result<(Slot, Arc<Link>), CallError> {
-        let path = self.path.clone().map_err(Misuse::BadPath)?;
-        if path.is_root() {
-            return Err(Misuse::BadPath(PathError::Empty).into());
-        }
+        let path = self.checked_path()?;
         let link = self.endpoint.link()?;
         let now = Instant::now();
         let own = match self.timeout {
@@ -154,6 +167,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let inherited = current().and_then(|current| current.deadline);
         let deadline = own.into_iter().chain(inherited).min();
         if deadline.is_some_and(|at| at <= now) {
+            link.tally().calls.up();
             link.tally().timeouts.up();
             let after = std::time::Duration::ZERO;
             return Err(CallError::TimedOut { path, after, executed: Executed::No });
@@ -184,12 +198,17 @@ impl<A: Serialize + Send + 'static> IgnoringErrors<A> {
     }
 }
 
+fn release(semaphore: &Option<Semaphore>) {
+    semaphore.iter().for_each(Semaphore::release);
+}
+
 fn ignore<T>(endpoint: &Inner, result: Result<Option<T>, CallError>) -> Result<Option<T>, CallError> {
     match result {
         Err(
             CallError::TimedOut { .. }
             | CallError::Closed { .. }
-            | CallError::Rejected(Rejection::ShuttingDown),
+            // The same as a timeout, seen by the other side first.
+            | CallError::Rejected(Rejection::Expired | Rejection::ShuttingDown),
         ) => {
             endpoint.count_ignored();
             Ok(None)
@@ -200,12 +219,12 @@ fn ignore<T>(endpoint: &Inner, result: Result<Option<T>, CallError>) -> Result<O
 
 /// Refuses to block where nothing could be served meanwhile.
 pub(super) fn check_may_block() -> Result<(), CallError> {
-    match current() {
-        Some(current) if current.place == Place::Listener => {
-            Err(Misuse::WouldDeadlock { place: "a state listener or an error hook" }.into())
-        }
-        _ => Ok(()),
-    }
+    let place = match current().map(|current| current.place) {
+        Some(Place::Listener) => "a state listener",
+        Some(Place::ErrorHook) => "an error hook",
+        _ => return Ok(()),
+    };
+    Err(Misuse::WouldDeadlock { place }.into())
 }
 
 /// The value of a call that has ended.
@@ -219,5 +238,17 @@ fn into_value<T: DeserializeOwned + 'static>(
 ) -> Result<T, CallError> {
     payload.into_value::<T>(codec).map_err(|error| {
         CallError::Decode(format!("expected {}: {error}", std::any::type_name::<T>()).into())
+    })
+}
+
+/// The same for a callback, which is to be called even if the type panics when it is decoded.
+fn into_value_contained<T: DeserializeOwned + 'static>(
+    payload: crate::wire::Payload,
+    codec: crate::wire::Codec,
+) -> Result<T, CallError> {
+    catch_unwind(AssertUnwindSafe(|| into_value(payload, codec))).unwrap_or_else(|panic| {
+        let text = format!("{} panicked: {}", std::any::type_name::<T>(), panic_text(&*panic));
+        forget_panic(panic);
+        Err(CallError::Decode(text.into()))
     })
 }

@@ -14,7 +14,7 @@ use crate::{
     error::{ApiError, Rejection},
     sync::{Arc, RwLock},
     wire::{Path, PathError, parents},
-    workers::Lane,
+    workers::{Lane, contain},
 };
 
 /// The APIs of one side, by the paths that they own. Cheap to clone; every clone is the same one.
@@ -302,7 +302,8 @@ impl Attached {
         let waiting = self.pool.lane.close();
         drop(routes);
         for task in waiting {
-            task.refuse_as_unknown();
+            // Arguments that panic when they go must not keep the others from their answer.
+            contain(|| task.refuse_as_unknown());
         }
     }
 

@@ -84,10 +84,6 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
     pub fn wait(mut self) -> Result<T, CallError> {
         check_may_block()?;
         self.block(self.slot.deadline);
-        if !self.slot.is_done() {
-            self.started.link.expire(self.started.id);
-            self.slot.settle();
-        }
         self.take()
     }
 
@@ -116,8 +112,14 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
         if self.is_done() { self.take().map(Some) } else { Ok(None) }
     }
 
+    /// Blocks until the call has ended, its own deadline included, or `limit` has passed.
     fn block(&self, limit: Option<Instant>) {
-        self.started.link.wait(&self.slot, limit);
+        let over = self.started.link.wait(&self.slot, limit);
+        if !over && self.slot.deadline.is_some_and(|at| limit.is_some_and(|limit| at <= limit)) {
+            // Whoever watches the clock may be ending the call at this moment.
+            self.started.link.expire(self.started.id);
+            self.slot.settle();
+        }
     }
 
     fn take(&mut self) -> Result<T, CallError> {

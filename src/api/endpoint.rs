@@ -132,7 +132,8 @@ impl Endpoint {
     }
 
     /// Calls `hook` with what no caller is told about. It runs on a thread of the link, one report at a
-    /// time. A second hook takes the place of the first.
+    /// time, and must not make blocking calls. A second hook takes the place of the first. Panics of the
+    /// hook itself are counted and logged.
     pub fn on_error(&self, hook: impl Fn(&Report) + Send + Sync + 'static) {
         self.0.hooks.set_error_hook(Arc::new(hook));
     }

@@ -93,7 +93,7 @@ impl Hooks {
     pub(crate) fn report(&self, link: &Link, report: impl FnOnce() -> Report) {
         let Some(hook) = self.errors.read().clone() else { return };
         let report = report();
-        link.run_listener(Box::new(move || hook(&report)));
+        link.run_error_hook(Box::new(move || hook(&report)));
     }
 }
 

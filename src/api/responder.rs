@@ -5,10 +5,14 @@ use std::{fmt, marker::PhantomData};
 use serde::Serialize;
 
 use super::{Context, HandlerError};
-use crate::{error::CallError, link::CancelToken};
+use crate::{
+    error::CallError,
+    link::CancelToken,
+    wire::{Fault, FaultKind},
+};
 
 /// Answers one call, once, from any thread. Dropped without an answer, it gives the caller
-/// [`CallError::NoAnswer`].
+/// [`CallError::NoAnswer`]; dropped by a panic, a [`Fault`].
 #[must_use = "dropping it tells the caller that there is no answer"]
 pub struct Responder<T> {
     context: Option<Context>,
@@ -57,7 +61,10 @@ impl<T> Drop for Responder<T> {
         if let Some(context) = self.context.take()
             && let Some(id) = context.transaction
         {
-            context.link.fail(id, CallError::NoAnswer);
+            // A panic that drops it has a text, but not here.
+            let panicked = || Fault::of(FaultKind::Panicked, "its responder was dropped by it".into(), "");
+            let error = if std::thread::panicking() { panicked().into() } else { CallError::NoAnswer };
+            context.link.fail(id, error);
         }
     }
 }

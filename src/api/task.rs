@@ -8,7 +8,7 @@ use crate::{
     link::{Errand, Incoming, Link, Offer, Slot},
     sync::{Arc, AtomicU64, Mutex, Ordering},
     wire::{Path, Payload},
-    workers::{Admission, Lane},
+    workers::{Admission, Lane, contain},
 };
 
 /// The workers and the queue of one API.
@@ -95,9 +95,8 @@ impl Target {
 fn run_on(pool: &Pool, first: Task) {
     let mut next = Some(first);
     while let Some(task) = next {
-        if let Some(body) = task.into_body() {
-            body.run();
-        }
+        // What is not run is dropped, which may panic as well; the place in the lane is free all the same.
+        contain(|| task.into_body().into_iter().for_each(Body::run));
         next = pool.lane.next();
     }
 }

@@ -126,7 +126,8 @@ pub enum Rejection {
         /// How many claim it.
         count: u32,
     },
-    /// The deadline had passed before a handler could start.
+    /// The deadline had passed before a handler could start. The caller itself is told that its call
+    /// [timed out](CallError::TimedOut).
     #[error("the call expired before it could start")]
     Expired,
     /// Not allowed.

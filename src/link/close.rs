@@ -1,8 +1,11 @@
 //! How a link gets ready and how it ends: every way to the end is the same few steps, once.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
-use super::{Core, Link, LinkState, Slot, Wiring, flow::Harvest, state::Remains};
+use super::{Core, Framed, Link, LinkState, Slot, Wiring, flow::Harvest, state::Remains};
 use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
@@ -58,7 +61,12 @@ impl Link {
             core.state.is_drained() || core.state.is_closed() || !core.state.peer_is_ready()
         });
         self.say_bye(0);
+        // Whoever is sending at this moment takes the goodbye along. It is waited for, because this process
+        // may end when this returns.
+        self.wait_for(&self.settled, deadline, |core| !core.sending || core.state.is_closed());
         self.lose(CloseReason::Local);
+        // Another thread may have lost it first, and be at it still.
+        self.wait_closed(deadline);
     }
 
     /// Ends the calls of this side before the link itself.
@@ -100,11 +108,12 @@ impl Link {
         self.bury(remains, &reason);
         self.enter(&mut self.core.lock(), LinkState::Closed);
         if let Wiring::Framed(framed) = &self.wiring {
-            // Taken out under its lock and dropped outside of it: this is what the other side sees.
-            let sender = framed.sender.lock().take();
-            drop(sender);
+            // Whoever is sending takes the last words along, and hangs up after them.
+            if !self.core.lock().sending {
+                framed.hang_up();
+            }
             framed.role.close();
-            framed.nudge.nudge();
+            framed.nudge();
         }
         self.crew.stop();
         self.keeper.stop();
@@ -128,11 +137,29 @@ impl Link {
     pub(crate) fn peer_died(&self, reason: CloseReason) {
         let Wiring::Framed(framed) = &self.wiring else { return self.lose(reason) };
         self.core.lock().dying.get_or_insert(reason);
-        framed.nudge.nudge();
+        framed.nudge();
         let Some(mut reader) = framed.role.take() else { return };
         let mut harvest = Harvest::default();
         self.drain(&mut reader, &mut harvest);
         self.finish(harvest);
+    }
+
+    /// Nothing can be sent any more, so that the other side is gone, or about to go. What it had sent is
+    /// delivered all the same, and its goodbye may be among that.
+    ///
+    /// The sockets of a process go a moment before its end can be seen, which says more. So where there
+    /// is a process to watch, its end is waited for.
+    pub(super) fn cannot_send(&self, framed: &Framed, error: io::Error) {
+        framed.hang_up();
+        let reason = match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => CloseReason::Gone,
+            _ => CloseReason::Io(Arc::new(error)),
+        };
+        if !self.keeper.has_attendant() {
+            return self.peer_died(reason);
+        }
+        self.core.lock().mute = Instant::now().checked_add(DYING).map(|at| (at, reason));
+        self.wake_keeper();
     }
 
     /// What the keeper looked after, if it is still there. Waits for the keeper to end.
@@ -143,9 +170,15 @@ impl Link {
 
     /// Waits for the threads of the link to end, for at most `limit`; those still in user code then
     /// are left behind, and counted. The calling thread is not waited for.
+    ///
+    /// Afterwards the link holds nothing but memory, however long handles point to it.
     pub(crate) fn join(&self, limit: Duration) {
         self.keeper.join();
         let left = self.crew.join(limit);
+        if let Wiring::Framed(framed) = &self.wiring {
+            let nudge = framed.nudge.lock().take();
+            drop(nudge);
+        }
         if left > 0 {
             self.tally.threads_left_behind.add(left as u64);
             log::warn!(
@@ -153,6 +186,14 @@ impl Link {
                 self.config.name
             );
         }
+    }
+}
+
+impl Framed {
+    /// Lets go of the way out, which is what the other side sees. It is dropped outside of its lock.
+    pub(super) fn hang_up(&self) {
+        let sender = self.sender.lock().take();
+        drop(sender);
     }
 }
 
@@ -166,3 +207,6 @@ impl Core {
         self.reason.clone().unwrap_or_else(|| Arc::new(CloseReason::Local))
     }
 }
+
+/// How long the end of a process that has closed its sockets may take to be seen.
+const DYING: Duration = Duration::from_millis(100);

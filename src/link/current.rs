@@ -11,6 +11,7 @@ pub(crate) enum Place {
     Handler,
     Callback,
     Listener,
+    ErrorHook,
 }
 
 /// What is known about the user code that runs on this thread.
@@ -25,6 +26,11 @@ pub(crate) struct Current {
 
 thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+}
+
+/// Tells this thread from every other one that is alive.
+pub(super) fn this_thread() -> usize {
+    CURRENT.with(|current| std::ptr::from_ref(current) as usize)
 }
 
 /// The call that this thread serves.

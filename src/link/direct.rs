@@ -8,11 +8,13 @@ use super::{
     message::{Cargo, Incoming, Start},
     outbox::Draft,
     slot::Outcome,
+    state::Finish,
 };
 use crate::{
     error::{CallError, CloseReason, Rejection},
     sync::{Arc, MutexGuard},
     wire::{Kind, TransactionId},
+    workers::contain,
 };
 
 impl Link {
@@ -46,12 +48,13 @@ impl Link {
             drop(core);
             if let Some(peer) = self.peer() {
                 control.into_iter().for_each(|draft| peer.accept_control(&draft));
-                start.into_iter().for_each(|start| peer.accept(start, self));
+                // What is refused is dropped here. A panic of that must not leave `sending` behind.
+                start.into_iter().for_each(|start| contain(|| peer.accept(start, self)));
             }
             core = self.core.lock();
         }
         core.sending = false;
-        if core.state.is_drained() {
+        if core.state.is_drained() || core.reason.is_some() {
             self.settled.notify_all();
         }
     }
@@ -95,9 +98,15 @@ impl Link {
     }
 
     pub(super) fn reply_direct(&self, id: TransactionId, outcome: Outcome) {
-        let wanted = self.core.lock().state.finish_served(id);
-        if wanted && let Some(peer) = self.peer() {
-            peer.take_reply(id, outcome);
+        let finish = self.core.lock().state.finish_served(id);
+        match finish {
+            Finish::Awaited => {
+                if let Some(peer) = self.peer() {
+                    peer.take_reply(id, outcome);
+                }
+            }
+            Finish::GivenUp => self.tally.answers_unsent.up(),
+            Finish::Over => {}
         }
         self.settled.notify_all();
     }

@@ -14,7 +14,7 @@ use super::{
     state::{Action, State},
 };
 use crate::{
-    error::{CallError, CloseReason},
+    error::{CallError, CloseReason, Executed, Rejection},
     sync::{Arc, MutexGuard},
     transport::Received,
     wire::{ProtocolError, Taken, take_frame},
@@ -72,21 +72,24 @@ impl Link {
                 Some(sender) => sender.send(&packet),
                 None => Ok(()),
             };
-            core = self.core.lock();
             if let Err(error) = sent {
-                core.sending = false;
-                drop(core);
-                self.lose(CloseReason::Io(Arc::new(error)));
-                return;
+                // `sending` stays set: what waits is never sent, and ends as what was not.
+                return self.cannot_send(framed, error);
             }
+            core = self.core.lock();
         }
         packet.clear();
         packet.shrink_to(SPARE);
         core.spare = packet;
         core.sending = false;
         // Whoever closes waits for this.
-        if core.state.is_drained() {
+        if core.state.is_drained() || core.reason.is_some() {
             self.settled.notify_all();
+        }
+        // Whoever closed meanwhile has left it to this thread.
+        if core.state.is_closed() {
+            drop(core);
+            framed.hang_up();
         }
     }
 
@@ -126,7 +129,7 @@ impl Link {
     /// Does what is left to do after the reader role was given up.
     pub(super) fn finish(&self, mut harvest: Harvest) {
         harvest.take_errands().for_each(|errand| self.submit(errand.job));
-        harvest.wakers.into_iter().for_each(Waker::wake);
+        harvest.wakers.into_iter().for_each(|waker| self.wake(waker));
     }
 
     /// Reads one packet and does what it says, but for what must wait until the role is given up.
@@ -144,10 +147,18 @@ impl Link {
         })
     }
 
-    fn after_packet(&self, reader: &mut Reader) -> Read {
+    fn after_packet(&self, reader: &mut Reader, harvest: &mut Harvest) -> Read {
         let core = self.core.lock();
         reader.patience = reader.patience.filter(|_| core.state.awaits_greeting().is_some());
-        if core.state.is_closed() { Read::Over } else { Read::Packet }
+        if core.state.is_closed() {
+            return Read::Over;
+        }
+        if core.dying.is_none() {
+            return Read::Packet;
+        }
+        drop(core);
+        self.drain(reader, harvest);
+        Read::Over
     }
 
     /// Why somebody may have nudged whoever reads.
@@ -189,7 +200,7 @@ impl Link {
     fn take(&self, received: std::io::Result<Received>, reader: &mut Reader, harvest: &mut Harvest) -> Read {
         let end = match received {
             Ok(Received::Packet(packet)) => match self.take_packet(packet, &mut reader.actions, harvest) {
-                Ok(()) => return self.after_packet(reader),
+                Ok(()) => return self.after_packet(reader, harvest),
                 Err(violation) => return self.break_off(violation),
             },
             Ok(Received::Nudge | Received::Deadline) => return self.look_up(reader, harvest),
@@ -283,6 +294,7 @@ impl Link {
 
     /// Fills the slot of a call and starts its callback. What comes back is done without the role.
     pub(super) fn complete(&self, slot: &Slot, outcome: Outcome, now: Instant) -> Aftermath {
+        let outcome = outcome.map_err(|error| in_own_words(error, slot, now));
         self.count(&outcome);
         let mut aftermath = slot.complete(outcome, now);
         if let Some(callback) = aftermath.callback.take() {
@@ -298,7 +310,7 @@ impl Link {
             self.nudge();
         }
         if let Some(waker) = aftermath.waker {
-            waker.wake();
+            self.wake(waker);
         }
     }
 
@@ -311,6 +323,17 @@ impl Link {
             Err(CallError::Rejected(_)) => self.tally.rejections.up(),
             Err(_) => self.tally.faults.up(),
         }
+    }
+}
+
+/// A call that is over time ends in one way, whichever side finds out first.
+fn in_own_words(error: CallError, slot: &Slot, now: Instant) -> CallError {
+    match error {
+        CallError::Rejected(Rejection::Expired) if slot.deadline.is_some_and(|at| at <= now) => {
+            let after = now.saturating_duration_since(slot.started);
+            CallError::TimedOut { path: slot.path.clone(), after, executed: Executed::No }
+        }
+        other => other,
     }
 }
 

@@ -71,12 +71,19 @@ impl Keeper {
         }
     }
 
-    /// Waits for the thread to end, unless it is the calling one.
+    /// Whether it looks after anything besides the clock.
+    pub(crate) fn has_attendant(&self) -> bool {
+        self.attended
+    }
+
+    /// Waits for the thread to end, unless it is the calling one. It has been told to stop.
     pub(crate) fn join(&self) {
         let thread = self.thread.lock().take();
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
         }
+        let wakeup = self.shared.lock().take();
+        drop(wakeup);
     }
 
     /// What was looked after and is still there, once the thread has ended.

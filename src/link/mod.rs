@@ -27,12 +27,13 @@ mod wait;
 
 use std::{
     fmt, io,
+    task::Waker,
     time::{Duration, Instant},
 };
 
 pub(crate) use current::{Current, Place, current, within};
 pub(crate) use message::Incoming;
-pub(crate) use slot::{Callback, Offer, Outcome, Slot};
+pub(crate) use slot::{Offer, Outcome, Slot};
 pub(crate) use start::{CallPlan, Started};
 pub use token::CancelToken;
 
@@ -115,7 +116,9 @@ struct Core {
     reason: Option<Arc<CloseReason>>,
     /// The other process has ended; what it had sent is still to be read.
     dying: Option<CloseReason>,
-    /// A thread is sending; it takes along what is queued meanwhile.
+    /// Nothing can be sent any more: why the link ends at this time, if it has not ended before.
+    mute: Option<(Instant, CloseReason)>,
+    /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
     /// A buffer that was sent, kept to be used again.
     spare: Vec<u8>,
@@ -135,7 +138,8 @@ struct Framed {
     role: Role,
     /// `None` after the end. Used by the one thread that set `sending`.
     sender: Mutex<Option<Box<dyn FrameSender>>>,
-    nudge: Arc<dyn Nudge>,
+    /// `None` once nobody reads any more. It holds a descriptor, where the transport has some.
+    nudge: Mutex<Option<Arc<dyn Nudge>>>,
     wakes_at_deadlines: bool,
 }
 
@@ -168,7 +172,7 @@ impl Link {
         let wiring = Wiring::Framed(Framed {
             role: Role::new(transport.receiver, patience),
             sender: Mutex::new(Some(transport.sender)),
-            nudge: transport.nudge,
+            nudge: Mutex::new(Some(transport.nudge)),
             wakes_at_deadlines: transport.wakes_at_deadlines,
         });
         let kept = attendant.is_some() || (greet_by.is_some() && patience.is_none());
@@ -203,6 +207,7 @@ impl Link {
             stage: LinkState::Starting,
             reason: None,
             dying: None,
+            mute: None,
             sending: false,
             spare: Vec::new(),
             armed: None,
@@ -289,9 +294,24 @@ impl Link {
 
     /// Runs a listener after those before it.
     pub(crate) fn run_listener(&self, listener: Job) {
+        self.run_in_order(Place::Listener, listener);
+    }
+
+    /// Runs the error hook after the listeners before it.
+    pub(crate) fn run_error_hook(&self, hook: Job) {
+        self.run_in_order(Place::ErrorHook, hook);
+    }
+
+    /// Calls a waker on the calling thread. It is user code: one that panics must not end a thread that
+    /// reads or watches the clock.
+    fn wake(&self, waker: Waker) {
+        user_code(&self.weak, self.number(), Place::Callback, || waker.wake());
+    }
+
+    fn run_in_order(&self, place: Place, code: Job) {
         let weak = self.weak.clone();
         let number = self.number();
-        self.run_in(true, Box::new(move || user_code(&weak, number, Place::Listener, listener)));
+        self.run_in(true, Box::new(move || user_code(&weak, number, place, code)));
     }
 
     fn run_in(&self, in_order: bool, job: Job) {
@@ -363,7 +383,8 @@ impl Link {
         }
         let nudge = core.state.take_alarms(now);
         let overdue = core.state.overdue(now);
-        let next = core.state.next_alarm();
+        let gone = core.mute.take_if(|(at, _)| *at <= now);
+        let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
         for ended in late {
@@ -375,11 +396,14 @@ impl Link {
         if let Some(violation) = overdue {
             self.break_off(violation);
         }
+        if let Some((_, reason)) = gone {
+            self.peer_died(reason);
+        }
         next
     }
 
     fn next_alarm(&self) -> Option<Instant> {
-        self.core.lock().state.next_alarm()
+        self.core.lock().next_alarm()
     }
 
     /// Sees to it that the keeper looks at the clock at `at`. Gives the lock back.
@@ -400,21 +424,47 @@ impl Link {
 
     fn nudge(&self) {
         if let Wiring::Framed(framed) = &self.wiring {
-            framed.nudge.nudge();
+            framed.nudge();
+        }
+    }
+}
+
+impl Core {
+    /// When the keeper has to look at the clock.
+    fn next_alarm(&self) -> Option<Instant> {
+        self.state.next_alarm().into_iter().chain(self.mute.as_ref().map(|(at, _)| *at)).min()
+    }
+}
+
+impl Framed {
+    /// Brings whoever reads out of the transport.
+    ///
+    /// The one that reads has no need of it: it looks around after each packet. And it must not, since a
+    /// nudge may have to wait for room that only the one that reads can make.
+    fn nudge(&self) {
+        if self.role.is_mine() {
+            return;
+        }
+        let nudge = self.nudge.lock().clone();
+        if let Some(nudge) = nudge {
+            nudge.nudge();
         }
     }
 }
 
 /// Runs user code that belongs to no call, and reports its panic.
-fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: Job) {
+fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: impl FnOnce()) {
     let current = Current { link: number, transaction: None, deadline: None, place };
     let run = std::panic::AssertUnwindSafe(|| within(current, code));
     let Err(panic) = std::panic::catch_unwind(run) else { return };
     let text = crate::workers::panic_text(&*panic);
     crate::workers::forget_panic(panic);
-    if let Some(link) = weak.upgrade() {
-        link.tally.callback_panics.up();
-        link.dispatch.callback_panicked(&link, text);
+    let Some(link) = weak.upgrade() else { return };
+    link.tally.callback_panics.up();
+    match place {
+        // Told of its own panic, it would panic again, and so on without an end.
+        Place::ErrorHook => log::warn!("the error hook panicked: {text}"),
+        _ => link.dispatch.callback_panicked(&link, text),
     }
 }
 

@@ -167,7 +167,8 @@ impl Outbox {
     /// Empties every line. Gives back what had not started to leave, and says how many events are lost.
     pub(crate) fn clear(&mut self) -> (Vec<Start>, u64) {
         let events = self.starts.events() + self.slow_events();
-        self.control.clear();
+        // The last words may be waiting for a thread that is sending at this moment.
+        self.control.retain(|draft| draft.kind == Kind::Bye);
         self.answers.clear();
         self.slow_answers.clear();
         self.bulk.clear();

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Slot, state::Action};
+use super::{Slot, current::this_thread, state::Action};
 use crate::{
     sync::{Arc, Mutex},
     transport::FrameReceiver,
@@ -35,6 +35,8 @@ struct State {
     reader: Option<Reader>,
     /// How often the role was taken.
     taken: u64,
+    /// The thread that took it last.
+    holder: usize,
     /// A thread of the crew comes back within a tick.
     ticking: bool,
     /// `taken` when the ticker last looked.
@@ -58,6 +60,7 @@ impl Role {
         Role(Mutex::new(State {
             reader: Some(Reader { receiver, actions: Vec::new(), patience }),
             taken: 0,
+            holder: 0,
             ticking: false,
             seen: 0,
             urgent: false,
@@ -142,6 +145,12 @@ impl Role {
         state.reader.is_some() && !state.urgent && !state.closed
     }
 
+    /// Whether the calling thread has the role.
+    pub(crate) fn is_mine(&self) -> bool {
+        let state = self.0.lock();
+        state.reader.is_none() && state.holder == this_thread()
+    }
+
     /// Ends the role. Its receiver goes now, or when whoever has it gives it up.
     pub(crate) fn close(&self) {
         let mut state = self.0.lock();
@@ -158,6 +167,7 @@ impl State {
     fn take(&mut self) -> Option<Reader> {
         let reader = self.reader.take()?;
         self.taken += 1;
+        self.holder = this_thread();
         self.urgent = false;
         Some(reader)
     }

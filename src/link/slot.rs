@@ -199,10 +199,13 @@ impl Slot {
         if !matches!(inner.stage, Stage::Pending) {
             return false;
         }
-        match &mut inner.waker {
-            Some(old) if old.will_wake(waker) => {}
-            slot => *slot = Some(waker.clone()),
+        if inner.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            return true;
         }
+        let old = inner.waker.replace(waker.clone());
+        // Out of the lock: dropping a waker may drop a task, with other results in it.
+        drop(inner);
+        drop(old);
         true
     }
 
@@ -251,6 +254,10 @@ impl Slot {
     pub(crate) fn take_errand(&self) -> Option<Job> {
         let mut inner = self.inner.lock();
         (!inner.errands.is_empty()).then(|| inner.errands.remove(0))
+    }
+
+    pub(crate) fn has_errand(&self) -> bool {
+        !self.inner.lock().errands.is_empty()
     }
 
     /// Asks the blocked thread to take the reader role.

@@ -9,7 +9,7 @@ use super::{
     Link, Slot, Wiring, current,
     inbox::fault_limit,
     message::{Cargo, Incoming},
-    state::{Ended, Refusal},
+    state::{Ended, Finish, Refusal},
     token::CancelToken,
 };
 use crate::{
@@ -210,8 +210,10 @@ impl Link {
 
     fn answer(&self, id: TransactionId, kind: Kind, buffer: Vec<u8>) {
         let mut core = self.core.lock();
-        if core.state.finish_served(id) {
-            core.state.answer(id, kind, buffer);
+        match core.state.finish_served(id) {
+            Finish::Awaited => core.state.answer(id, kind, buffer),
+            Finish::GivenUp => self.tally.answers_unsent.up(),
+            Finish::Over => {}
         }
         self.flush(core);
         self.settled.notify_all();

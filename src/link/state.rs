@@ -52,6 +52,17 @@ pub(crate) enum Refusal {
     Full(usize),
 }
 
+/// What becomes of the answer to a call that was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// It is sent.
+    Awaited,
+    /// The other side has said that it does not wait any more.
+    GivenUp,
+    /// The call was answered before, or the link is over.
+    Over,
+}
+
 /// What the machine is told of a call that ends before its reply.
 #[derive(Debug)]
 pub(crate) struct Ended<W> {
@@ -291,9 +302,13 @@ impl<W: Clone> State<W> {
         Ended { waiter: pending.waiter, executed: Executed::No, unsent: self.outbox.withdraw(id) }
     }
 
-    /// Ends the serving of a call. `false` if nobody waits for its answer any more.
-    pub(crate) fn finish_served(&mut self, id: TransactionId) -> bool {
-        self.served.remove(&id).is_some_and(|token| !token.is_cancelled()) && !self.closed
+    /// Ends the serving of a call, and says whether anybody still waits for its answer.
+    pub(crate) fn finish_served(&mut self, id: TransactionId) -> Finish {
+        match self.served.remove(&id) {
+            Some(token) if token.is_cancelled() => Finish::GivenUp,
+            Some(_) if !self.closed => Finish::Awaited,
+            _ => Finish::Over,
+        }
     }
 
     /// Queues the answer to a call that was served.

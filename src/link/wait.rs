@@ -19,8 +19,8 @@ impl Link {
         match &self.wiring {
             Wiring::Framed(framed) => {
                 let lined_up = self.wait_for_frames(framed, slot, limit);
-                if lined_up && framed.role.step_out(slot) {
-                    self.call_ticker();
+                if lined_up {
+                    self.step_out(framed, slot);
                 }
             }
             Wiring::Direct(_) => self.wait_for_peer(slot, limit),
@@ -47,7 +47,15 @@ impl Link {
     fn wait_for_frames(&self, framed: &Framed, slot: &Arc<Slot>, limit: Option<Instant>) -> bool {
         let mut lined_up = false;
         while !slot.is_done() {
-            run_errands(slot);
+            if slot.has_errand() {
+                // Else the role could be handed to this slot while its thread waits for another call, in
+                // the errand; then that thread would sleep beside a role that nobody has.
+                if std::mem::take(&mut lined_up) {
+                    self.step_out(framed, slot);
+                }
+                run_errands(slot);
+                continue;
+            }
             if limit.is_some_and(|limit| limit <= Instant::now()) {
                 break;
             }
@@ -60,6 +68,12 @@ impl Link {
             }
         }
         lined_up
+    }
+
+    fn step_out(&self, framed: &Framed, slot: &Arc<Slot>) {
+        if framed.role.step_out(slot) {
+            self.call_ticker();
+        }
     }
 
     /// Reads until the call has ended, an errand has come, or `limit` has passed.

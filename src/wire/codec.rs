@@ -84,6 +84,10 @@ impl CodecError {
         })
     }
 
+    pub(crate) fn new(text: &str) -> CodecError {
+        CodecError(text.into())
+    }
+
     /// What the codec said.
     pub(crate) fn text(&self) -> &str {
         &self.0

@@ -4,6 +4,8 @@ use std::{
     any::{Any, TypeId},
     borrow::Cow,
     fmt,
+    mem::forget,
+    panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
@@ -100,11 +102,7 @@ impl Payload {
                 let value = value.into_any().downcast::<T>();
                 Ok(*value.expect("its type was compared above"))
             }
-            Inner::Moved(value) => {
-                let mut bytes = Vec::new();
-                (*value).encode(codec, &mut bytes)?;
-                codec.decode(&bytes)
-            }
+            Inner::Moved(value) => codec.decode(&encode_moved(value, codec)?),
         }
     }
 
@@ -166,6 +164,22 @@ impl<'de> Deserialize<'de> for Payload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Payload, D::Error> {
         Vec::<u8>::deserialize(deserializer).map(Payload::from_bytes)
     }
+}
+
+/// The bytes of a value that the other side made, which is dropped here.
+///
+/// Over a wire its type would run at the side that made it, so that its panics are none of the code that
+/// asks for the bytes. What a panic carries is forgotten: dropping it might panic again.
+fn encode_moved(value: Box<dyn Movable>, codec: Codec) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = Vec::new();
+    let encoded = catch_unwind(AssertUnwindSafe(|| (*value).encode(codec, &mut bytes)));
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(value)));
+    dropped.unwrap_or_else(forget);
+    encoded.unwrap_or_else(|panic| {
+        forget(panic);
+        Err(CodecError::new("its type panicked while it was encoded"))
+    })?;
+    Ok(bytes)
 }
 
 /// `value` as the payload that it is, or back.

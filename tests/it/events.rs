@@ -14,7 +14,10 @@ fn notes(queue: usize) -> (Api, Receiver<u64>) {
     let api = Api::new("log")
         .workers(1)
         .queue(queue, nape::WhenFull::Refuse)
-        .handle("note", move |_: &Context, n: u64| Ok::<_, Fault>(noted.send(n).unwrap()))
+        .handle("note", move |_: &Context, n: u64| {
+            noted.send(n).unwrap();
+            Ok::<_, Fault>(())
+        })
         .unwrap();
     (api, notes)
 }
@@ -152,7 +155,10 @@ fn ac_31_events_to_a_predicate_arrive_in_order(kind: Kind) {
 fn ac_31_a_small_event_does_not_overtake_a_large_one(kind: Kind) {
     let (head, neck) = kind.ends();
     let (noted, notes) = unbounded();
-    let note = move |_: &Context, (n, _): (u64, Vec<u8>)| Ok::<_, Fault>(noted.send(n).unwrap());
+    let note = move |_: &Context, (n, _): (u64, Vec<u8>)| {
+        noted.send(n).unwrap();
+        Ok::<_, Fault>(())
+    };
     let api = Api::new("log").workers(1).queue(10_000, nape::WhenFull::Refuse).handle("note", note);
     let _neck = neck.serve(api.unwrap()).unwrap().start();
     for n in 0..300u64 {

@@ -3,18 +3,29 @@
 //! Each test carries the id of the behavior that it shows. Those in `on_every_link!` run on each link.
 
 #![allow(unreachable_pub, reason = "no item of a test is reachable from anywhere")]
+#![allow(clippy::unit_arg, reason = "handlers pass on what a send or an assertion gives")]
 
 #[macro_use]
 mod support;
 
+mod api_sketch;
 mod arbitration;
+mod calls;
+mod crossing;
 mod deaf_peer;
+mod errors;
 mod events;
 mod farewell;
+mod goodbye;
+mod hostile;
 mod life;
 mod names;
+mod nothing_left;
+mod numbers;
+mod payloads;
 mod pressure;
+mod process;
 mod raw_end;
+mod results;
 mod shape;
-mod smoke;
 mod tools;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crossbeam_channel::unbounded;
-use nape::{Api, CallError, Config, Context, Executed, Fault, Head, Neck, Responder, WhenFull};
+use nape::{Api, CallError, Config, Context, Executed, Fault, FaultKind, Head, Neck, Responder, WhenFull};
 
 use crate::{
     support::Kind,
@@ -95,7 +95,7 @@ fn ac_61_a_queue_of_nothing_takes_what_can_run(kind: Kind) {
     gate.await_waiting(2);
     assert!(is_busy(&api.action("wait", 2u64).call::<u64>(), "a.wait"));
     gate.open();
-    running.into_iter().for_each(|call| drop(call.wait().unwrap()));
+    running.into_iter().for_each(|call| _ = call.wait().unwrap());
 }
 
 fn ac_61_waiting_for_a_full_queue_counts_against_the_timeout(kind: Kind) {
@@ -141,7 +141,7 @@ fn ac_62_a_call_beyond_the_window_waits_and_its_timeout_counts(kind: Kind) {
     let next: Vec<_> = (4..8u64).map(|n| api.action("wait", n).start::<u64>().unwrap()).collect();
     assert_eq!((head.under_way().0, neck.under_way().1), (6, 2));
     gate.open();
-    first.into_iter().chain(next).for_each(|call| drop(call.wait().unwrap()));
+    first.into_iter().chain(next).for_each(|call| _ = call.wait().unwrap());
     assert_eq!(runs.load(Ordering::Relaxed), 6, "a call that never left ran");
 }
 
@@ -184,7 +184,7 @@ fn ac_62_nothing_overtakes_a_call_that_waits_for_the_window(kind: Kind) {
     assert_eq!(neck.under_way().1, 2);
     gate.open();
     call.wait().unwrap();
-    first.into_iter().for_each(|call| drop(call.wait().unwrap()));
+    first.into_iter().for_each(|call| _ = call.wait().unwrap());
     assert_eq!((told.recv(), told.recv()), (Ok(1), Ok(2)));
 }
 
@@ -241,9 +241,9 @@ fn ac_65_a_responder_that_is_dropped_gives_no_answer(kind: Kind) {
     drop(responder);
     assert!(matches!(kept_call.wait(), Err(CallError::NoAnswer)));
     let panicked = api.action("panic", ()).call::<()>();
-    let ended = matches!(&panicked, Err(CallError::NoAnswer | CallError::Fault(_)));
+    let ended = matches!(&panicked, Err(CallError::Fault(fault)) if fault.kind() == FaultKind::Panicked);
     assert!(ended, "{panicked:?}");
-    assert_eq!(neck.counters().handler_panics, 1);
+    until("the panic is counted", || neck.counters().handler_panics == 1);
     // Nobody waits for the answer to an event; its responder is as harmless.
     api.action("drop", ()).fire().unwrap();
     api.action("keep", ()).fire().unwrap();
@@ -309,7 +309,7 @@ fn p10_answers_need_no_worker(kind: Kind) {
         assert_eq!(call.wait().unwrap(), n as u64);
     }
     gate.open();
-    stuck.into_iter().for_each(|call| drop(call.wait().unwrap()));
+    stuck.into_iter().for_each(|call| _ = call.wait().unwrap());
 }
 
 /// Each handler calls back, so that every worker of both sides waits for the other side.
@@ -351,7 +351,7 @@ fn a_side_serves_no_more_calls_than_it_says(kind: Kind) {
     until("all have come", || neck.under_way().1 == 10);
     assert!(is_busy(&api.action("wait", 10u64).call::<u64>(), "a.wait"));
     gate.open();
-    calls.into_iter().for_each(|call| drop(call.wait().unwrap()));
+    calls.into_iter().for_each(|call| _ = call.wait().unwrap());
     assert!(matches!(api.action("wait", 11u64).call::<u64>(), Ok(11)));
 }
 

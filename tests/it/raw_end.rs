@@ -8,7 +8,6 @@ use nape::transport::{Received, Transport};
 pub const HELLO: u8 = 1;
 pub const READY: u8 = 2;
 pub const CALL: u8 = 3;
-pub const EVENT: u8 = 4;
 pub const REPLY: u8 = 5;
 pub const CREDIT: u8 = 8;
 pub const BYE: u8 = 14;
@@ -30,7 +29,6 @@ pub struct RawFrame {
     pub id: u64,
     /// What the other side says that it has read, in frames.
     pub acknowledged: u32,
-    pub body: Vec<u8>,
 }
 
 impl RawNeck {
@@ -106,7 +104,6 @@ impl RawNeck {
                 kind,
                 id: u64::from_le_bytes(frame[8..16].try_into().unwrap()),
                 acknowledged: u32::from_le_bytes(frame[16..20].try_into().unwrap()),
-                body: frame[HEADER..].to_vec(),
             });
         }
         frames

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use nape::{Head, HeadBuilder, Neck, NeckBuilder, transport::ipc_pair};
+use nape::{Api, Head, HeadBuilder, Neck, NeckBuilder, transport::ipc_pair};
 
 /// How long anything may take before it counts as a hang.
 pub const HANG: Duration = Duration::from_secs(60);
@@ -39,6 +39,12 @@ impl Kind {
                 (head.over(ours).unwrap(), neck.over(theirs).unwrap())
             }
         }
+    }
+
+    /// Both ends, the Neck with an API and started.
+    pub fn serving(self, api: Api) -> (Head, Neck) {
+        let (head, neck) = self.ends();
+        (head, neck.serve(api).unwrap().start())
     }
 
     /// Whether bytes travel.

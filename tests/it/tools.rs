@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{CallError, Rejection};
+use crossbeam_channel::Receiver;
+use nape::{CallError, Head, Neck, Rejection};
 
 /// "Soon" is 50 ms on an idle machine; a busy one gets five times as long.
 pub const SOON: Duration = Duration::from_millis(250);
@@ -48,11 +49,6 @@ impl Gate {
         let (state, _) = changed.wait_timeout_while(state, LONG, |state| state.waiting < n).unwrap();
         assert!(state.waiting >= n, "{} of {n} came to the gate", state.waiting);
     }
-
-    /// How many stand before it.
-    pub fn waiting(&self) -> usize {
-        self.0.0.lock().unwrap().waiting
-    }
 }
 
 /// Looks until something is so that nobody announces.
@@ -89,4 +85,24 @@ pub fn is_unknown<T>(outcome: &Result<T, CallError>, path: &str) -> bool {
 /// Whether a call was refused because of a full queue.
 pub fn is_busy<T>(outcome: &Result<T, CallError>, path: &str) -> bool {
     matches!(outcome, Err(CallError::Rejected(Rejection::Busy { path: at, .. })) if at.as_str() == path)
+}
+
+/// The same without words, where the line says them.
+#[track_caller]
+pub fn eventually(is_so: impl Fn() -> bool) {
+    until("what that line says", is_so);
+}
+
+/// The one thing that comes out of a channel whose sender goes to a callback: exactly one.
+#[track_caller]
+pub fn only<T>(told: &Receiver<T>) -> T {
+    let first = told.recv_timeout(LONG).expect("the callback did not run");
+    assert!(told.recv_timeout(LONG).is_err_and(|error| error.is_disconnected()), "it ran again");
+    first
+}
+
+/// That no call is under way on either side any more.
+#[track_caller]
+pub fn nothing_is_under_way(head: &Head, neck: &Neck) {
+    eventually(|| head.under_way() == (0, 0) && neck.under_way() == (0, 0));
 }

@@ -8,7 +8,7 @@ use crate::{
     error::{CallError, CloseReason},
     link::{
         flow::take_frames,
-        state::{Action, State},
+        state::{Action, Finish, State},
     },
     transport::Window,
     wire::{
@@ -102,7 +102,7 @@ fn an_id_may_be_used_again_once_its_call_has_ended() {
     liar.call(9).unwrap();
     let served = TransactionId::from_bits(id(9)).unwrap();
     assert_eq!(liar.call(9), Err(ProtocolError::DuplicateId(id(9))));
-    assert!(liar.head.finish_served(served));
+    assert_eq!(liar.head.finish_served(served), Finish::Awaited);
     liar.call(9).unwrap();
     liar.call(3).unwrap();
 }
@@ -277,7 +277,7 @@ fn ac_63_answers_that_nobody_reads_do_not_pile_up() {
         for action in std::mem::take(&mut liar.actions) {
             let Action::Dispatch(incoming, _) = action else { panic!("{action:?}") };
             let served = incoming.id.unwrap();
-            assert!(liar.head.finish_served(served));
+            assert_eq!(liar.head.finish_served(served), Finish::Awaited);
             liar.head.answer(served, Kind::Reply, vec![0; HEADER_LEN]);
         }
         assert!(liar.head.outbox.n_answers() <= 10 + 10 * 10);

@@ -12,7 +12,7 @@ use crate::{
         flow::take_frames,
         message::Cargo,
         outbox::is_free,
-        state::{Action, State},
+        state::{Action, Finish, State},
     },
     transport::Window,
     wire::{
@@ -136,7 +136,7 @@ impl Pair {
     /// Answers a call with `size` bytes behind the waiter's number.
     pub(super) fn answer(&mut self, at: usize, id: TransactionId, waiter: u32, size: usize) {
         let state = &mut self.ends[at].state;
-        if state.finish_served(id) {
+        if state.finish_served(id) == Finish::Awaited {
             let mut buffer = vec![0; HEADER_LEN];
             buffer.extend(body(waiter, size));
             state.answer(id, Kind::Reply, buffer);

@@ -1,0 +1,150 @@
+//! What lengths that lie can make a link allocate. A binary of its own, since it counts everything.
+
+#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
+
+#[path = "it/hostile/raw.rs"]
+#[allow(dead_code, reason = "the other tests of hostile bytes need more of it")]
+mod raw;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    panic::resume_unwind,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nape::{Api, CallError, Context, Fault, Head, LinkState, transport::memory_pair};
+use raw::*;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// The largest single allocation since it was last set to zero.
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: every call goes to `System` with the arguments that it came with; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LARGEST.fetch_max(layout.size(), Relaxed);
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`, which is that of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        LARGEST.fetch_max(layout.size(), Relaxed);
+        // SAFETY: as in `alloc`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        LARGEST.fetch_max(size, Relaxed);
+        // SAFETY: `memory` came from `System`, because every allocation of this type does.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as in `realloc`.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// How much more than what it received a link may allocate at once.
+const BOUND: usize = 64 * 1024;
+
+/// Handlers whose arguments announce how long they are.
+fn api() -> Api {
+    Api::new("take")
+        .handle("bytes", |_: &Context, bytes: Vec<u8>| Ok::<_, Fault>(bytes.len()))
+        .and_then(|api| api.handle("text", |_: &Context, text: String| Ok::<_, Fault>(text.len())))
+        .and_then(|api| api.handle("units", |_: &Context, units: Vec<()>| Ok::<_, Fault>(units.len())))
+        .and_then(|api| api.handle("texts", |_: &Context, texts: Vec<String>| Ok::<_, Fault>(texts.len())))
+        .unwrap()
+}
+
+/// A length as the codec writes it.
+fn length(len: u64) -> Vec<u8> {
+    [&[0xfd][..], &len.to_le_bytes()].concat()
+}
+
+/// Frames that announce far more than they hold, each with the kind of frame that comes back.
+fn lies() -> Vec<(&'static str, Vec<u8>, u8)> {
+    let id = Side::Neck.id(1);
+    let calling = |path: &str, len: u64| frame(CALL, 0, id, &call(path, &length(len)));
+    let first_part = frame(CALL, MORE, id, &call("take.bytes", &length(u64::MAX)));
+    let mut lies = vec![
+        ("d_14_a_frame_of_4_gib", frame_of_length(u32::MAX), BYE),
+        ("d_15_a_frame_over_its_limit", frame_of_length(65_536 - 4 + 1), BYE),
+        ("d_15_a_frame_at_its_limit", frame_of_length(65_536 - 4), BYE),
+        ("a_first_part", [first_part, frame(PING, 0, 1, &[])].concat(), PONG),
+        ("a_path_that_is_cut_off", frame(CALL, 0, id, &call("take.bytes", &[])[..25]), BYE),
+        ("an_unknown_path", frame(CALL, 0, id, &call("take.nothing", &length(u64::MAX))), FAULT),
+    ];
+    for path in ["take.bytes", "take.text", "take.units", "take.texts"] {
+        for len in [u64::MAX, 1 << 62, 1 << 40, (1 << 32) - 1, 1 << 27] {
+            lies.push((path, calling(path, len), FAULT));
+        }
+    }
+    lies
+}
+
+/// A Head, and the Neck that is played by hand; the count starts anew.
+fn ends() -> (Head, Raw) {
+    let (ours, theirs) = memory_pair();
+    let head = Head::builder().serve(api()).over(theirs).unwrap();
+    let mut raw = Raw::new(Side::Neck, ours);
+    raw.greet();
+    assert_eq!(head.wait_open(Duration::from_secs(10)), LinkState::Open);
+    LARGEST.store(0, Relaxed);
+    (head, raw)
+}
+
+/// Sends `packet` to a Head, waits for a frame of this kind, and gives the largest allocation.
+fn largest(packet: &[u8], back: u8) -> usize {
+    let (head, mut raw) = ends();
+    raw.send_as_is(packet);
+    raw.next_of(back);
+    drop(head);
+    LARGEST.load(Relaxed)
+}
+
+/// Gives a Head this answer, and gives the largest allocation.
+fn largest_of_answer(body: &[u8]) -> usize {
+    let (head, mut raw) = ends();
+    let result = head.api("raw").action("x", ()).start::<Vec<u8>>().unwrap();
+    let asked = raw.next_of(CALL);
+    LARGEST.store(0, Relaxed);
+    raw.send(REPLY, 0, asked.id, body);
+    assert!(matches!(result.wait(), Err(CallError::Decode(_))));
+    LARGEST.load(Relaxed)
+}
+
+#[test]
+fn d_14_lengths_that_lie_allocate_nothing() {
+    let test = thread::spawn(lengths_that_lie_allocate_nothing);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !test.is_finished() {
+        assert!(Instant::now() < deadline, "it hangs");
+        thread::sleep(Duration::from_millis(5));
+    }
+    test.join().unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+fn lengths_that_lie_allocate_nothing() {
+    // What is there once for all threads is allocated now.
+    largest(&frame(PING, 0, 1, &[]), PONG);
+    for (name, packet, back) in lies() {
+        let largest = largest(&packet, back);
+        assert!(largest <= BOUND + packet.len(), "{name}: {largest} bytes for {}", packet.len());
+    }
+    for len in [u64::MAX, 1 << 40, 1 << 27] {
+        let largest = largest_of_answer(&length(len));
+        assert!(largest <= BOUND, "an answer of {len}: {largest} bytes");
+    }
+    // It can fail: what really comes is kept.
+    let honest = frame(CALL, 0, Side::Neck.id(1), &call("take.text", &[0xff; 60_000]));
+    let honest = largest(&honest, FAULT);
+    assert!(honest >= 60_000, "{honest} bytes only");
+}

@@ -1,0 +1,387 @@
+//! Bytes that no correct peer sends, to a Head and to a Neck. Each ends the link with the number of the
+//! rule that it breaks, or does no harm; nothing panics, nothing hangs, and no other link notices.
+
+mod raw;
+mod stage;
+mod table;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use nape::{Api, CallError, CloseReason, Config, Context, Fault, FaultKind, ProtocolError};
+
+use raw::*;
+use stage::{Bystander, Place, Stage, Wire, echo};
+use table::{Case, Expected};
+
+/// Makes a test of each function for each side and each wire.
+macro_rules! towards_every_end {
+    ($($test:ident),* $(,)?) => {
+        towards_every_end!(@ head_memory (Wire::Memory, Side::Head) $($test)*);
+        towards_every_end!(@ neck_memory (Wire::Memory, Side::Neck) $($test)*);
+        towards_every_end!(@ head_ipc (Wire::Ipc, Side::Head) $($test)*);
+        towards_every_end!(@ neck_ipc (Wire::Ipc, Side::Neck) $($test)*);
+    };
+    (@ $name:ident $place:tt $($test:ident)*) => {
+        mod $name {
+            use super::{Side, Wire};
+            $(#[test] fn $test() { crate::support::watched(|| super::$test($place)) })*
+        }
+    };
+}
+
+towards_every_end! {
+    hellos, headers, messages, parts, limits,
+    d_01_somebody_who_says_nothing,
+    d_02_somebody_who_hangs_up,
+    d_20_pings_without_end,
+    d_21_unknown_frames_without_end,
+    d_22_a_packet_that_is_cut_anywhere,
+    d_24_two_answers,
+    d_26_a_cancelled_call_is_in_use,
+    d_30_more_calls_than_are_served,
+    d_32_calls_and_cancels_without_end,
+    d_34_a_fault_from_the_future,
+    d_36_an_answer_of_another_type,
+    d_49_a_second_start_of_an_answer,
+    d_50_starts_without_an_end,
+    d_67_an_end_anywhere,
+    ids_may_be_used_again,
+    an_acknowledgement_that_goes_back,
+}
+
+fn play(place: Place, cases: Vec<Case>, set: impl Fn() -> Stage) {
+    let bystander = Bystander::new();
+    for Case { name, packets, expected } in cases {
+        eprintln!("{place:?} {name}");
+        let mut stage = set();
+        for packet in &packets {
+            stage.raw.send_as_is(packet);
+        }
+        match expected {
+            Expected::Broken(code) => {
+                let error = stage.broken_and_told();
+                assert_eq!(error.code(), code, "{name}: {error:?}");
+            }
+            Expected::Lives => stage.works(),
+            Expected::Answered(kind, id, start) => {
+                // Two handlers may answer in either order.
+                let frame = std::iter::from_fn(|| stage.raw.next())
+                    .find(|frame| frame.kind == kind && frame.id == id)
+                    .unwrap_or_else(|| panic!("{name}: no answer came"));
+                assert!(frame.body.starts_with(&start), "{name}: {frame:?}");
+            }
+        }
+        stage.leave();
+        bystander.works();
+    }
+}
+
+fn hellos(place: Place) {
+    play(place, table::hellos(place.1.other()), || Stage::silent(place, Config::new(), echo()));
+}
+
+fn headers(place: Place) {
+    play(place, table::headers(place.1.other()), || Stage::new(place));
+}
+
+fn messages(place: Place) {
+    play(place, table::messages(place.1.other()), || Stage::new(place));
+}
+
+fn parts(place: Place) {
+    play(place, table::parts(place.1.other()), || Stage::new(place));
+}
+
+fn limits(place: Place) {
+    play(place, table::limits(place.1.other()), || Stage::with(place, table::small(), echo()));
+}
+
+/// A start timeout that is soon over.
+fn hasty() -> Config {
+    Config::new().start_timeout(Duration::from_millis(100))
+}
+
+fn d_01_somebody_who_says_nothing(place: Place) {
+    let start = Instant::now();
+    let mut stage = Stage::silent(place, hasty(), echo());
+    let error = stage.broken_and_told();
+    assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}");
+    assert!(start.elapsed() >= Duration::from_millis(100), "it had {:?} only", start.elapsed());
+    stage.leave();
+    // One who has greeted in time may be silent for as long as it likes.
+    let mut stage = Stage::with(place, hasty(), echo());
+    assert!(stage.lives_for(Duration::from_millis(250)));
+    stage.works();
+    stage.leave();
+}
+
+fn d_02_somebody_who_hangs_up(place: Place) {
+    let mut stage = Stage::silent(place, hasty(), echo());
+    stage.raw.hang_up();
+    let error = stage.broken();
+    match place.0 {
+        Wire::Memory => assert_eq!(error, ProtocolError::ClosedBeforeHello),
+        // This one does not see the end: it is silence.
+        Wire::Ipc => assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}"),
+    }
+    stage.leave();
+}
+
+fn d_20_pings_without_end(place: Place) {
+    let mut stage = Stage::new(place);
+    // An honest pace: the answers are read.
+    let round = |stage: &mut Stage| {
+        let sent = (0..32).all(|n| stage.raw.send(PING, 0, n, &[]));
+        sent && (0..32).all(|_| stage.raw.next().is_some_and(|frame| frame.kind != BYE))
+    };
+    let sent = 32 * (0..100_000).take_while(|_| round(&mut stage)).count();
+    assert_eq!(stage.broken(), ProtocolError::Flood("pings"));
+    assert!(sent > 19_000, "{sent} pings are not many");
+    stage.leave();
+    // Its answers are not read: they do not pile up.
+    let mut stage = Stage::new(place);
+    let ping = frame(PING, 0, 1, &[]);
+    let sent = (0..1_000_000).take_while(|_| stage.raw.send_as_is(&ping)).count();
+    assert_eq!(stage.broken(), ProtocolError::Flood("pings that are not read"), "{sent} were sent");
+    stage.leave();
+}
+
+fn d_21_unknown_frames_without_end(place: Place) {
+    let mut stage = Stage::new(place);
+    let unknown = frame(200, OPTIONAL, 0, &[]);
+    let packet: Vec<u8> = (0..100).flat_map(|_| unknown.clone()).collect();
+    let sent = (0..10_000).take_while(|_| stage.raw.send_as_is(&packet)).count();
+    assert_eq!(stage.broken(), ProtocolError::Flood("unknown frames"));
+    assert!(sent >= 200, "{sent} hundreds are not many");
+    stage.leave();
+}
+
+fn d_22_a_packet_that_is_cut_anywhere(place: Place) {
+    let good = frame(CALL, 0, place.1.other().id(1), &call("echo.text", &text("hi")));
+    for len in 1..good.len() {
+        let mut stage = Stage::new(place);
+        stage.raw.send_as_is(&good[..len]);
+        assert_eq!(stage.broken(), ProtocolError::TooShort(len as u64));
+        stage.leave();
+    }
+}
+
+fn d_24_two_answers(place: Place) {
+    let mut stage = Stage::new(place);
+    let result = stage.subject.api("raw").action("x", ()).start::<u64>().unwrap();
+    let asked = stage.raw.next_of(CALL);
+    stage.raw.send(REPLY, 0, asked.id, &[1]);
+    stage.raw.send(REPLY, 0, asked.id, &[2]);
+    stage.raw.send(FAULT, 0, asked.id, &fault(1, &[b"x"]));
+    assert_eq!(result.wait().unwrap(), 1);
+    stage.works();
+    assert_eq!(stage.subject.counters().late_replies, 2);
+    stage.leave();
+}
+
+fn d_26_a_cancelled_call_is_in_use(place: Place) {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let stubborn = move |_: &Context, (): ()| Ok::<_, Fault>(released.lock().unwrap().recv().is_ok());
+    let api = Api::new("api").handle("stubborn", stubborn).unwrap();
+    let mut stage = Stage::with(place, Config::new(), api);
+    let id = stage.call(1, "api.stubborn", &[]);
+    stage.raw.send(CANCEL, 0, id, &[]);
+    stage.call(1, "api.stubborn", &[]);
+    assert_eq!(stage.broken(), ProtocolError::DuplicateId(id));
+    drop(release);
+    stage.leave();
+}
+
+fn d_30_more_calls_than_are_served(place: Place) {
+    let mut stage = Stage::with(place, Config::new().served_calls(3), echo());
+    (1..=3).for_each(|counter| _ = stage.call(counter, "echo.wait", &[]));
+    let id = stage.call(4, "echo.text", &text("hi"));
+    let refused = stage.raw.next_of(FAULT);
+    assert_eq!((refused.id, refused.code()), (id, 3));
+    for counter in 1..=3 {
+        let id = stage.raw.side.id(counter);
+        stage.raw.send(CANCEL, 0, id, &[]);
+    }
+    // The places are free once the handlers have returned.
+    let id = |counter| stage.raw.side.id(counter);
+    let last = (5..10_000).map(id).collect::<Vec<_>>().into_iter().find(|id| {
+        stage.raw.send(CALL, 0, *id, &call("echo.text", &text("hi")));
+        stage.raw.next().is_some_and(|frame| frame.kind == REPLY)
+    });
+    assert!(last.is_some(), "the places stay taken");
+    stage.works();
+    stage.leave();
+}
+
+fn d_32_calls_and_cancels_without_end(place: Place) {
+    let running = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+    let counts = running.clone();
+    let handler = move |context: &Context, (): ()| {
+        let now = counts.0.fetch_add(1, Ordering::SeqCst) + 1;
+        counts.1.fetch_max(now, Ordering::SeqCst);
+        context.cancel_token().wait_timeout(Duration::from_secs(5));
+        counts.0.fetch_sub(1, Ordering::SeqCst);
+        Ok::<_, Fault>(())
+    };
+    let api = Api::new("flood").workers(2).handle("wait", handler).unwrap();
+    let mut stage = Stage::with(place, Config::new(), api);
+    let body = call("flood.wait", &[]);
+    let pairs = (1..1_000_000u64).take_while(|counter| {
+        let id = stage.raw.side.id(*counter);
+        stage.raw.send(CALL, 0, id, &body) && stage.raw.send(CANCEL, 0, id, &[])
+    });
+    let pairs = pairs.count();
+    let error = stage.broken();
+    assert!(matches!(error, ProtocolError::Flood(_)), "{error:?}");
+    assert!(pairs >= 20_000, "{pairs} pairs are not many");
+    assert!(running.1.load(Ordering::SeqCst) <= 2, "more handlers than workers");
+    stage.leave();
+}
+
+fn d_34_a_fault_from_the_future(place: Place) {
+    let mut stage = Stage::new(place);
+    let result = stage.subject.api("raw").action("x", ()).start::<()>().unwrap();
+    let asked = stage.raw.next_of(CALL);
+    let long = [b'x'; 60_000];
+    let mut body = fault(65_535, &[&long, b"\xff\xfe"]);
+    body.extend([7; 5_000]);
+    stage.raw.send(FAULT, 0, asked.id, &body);
+    let error = result.wait().unwrap_err();
+    let CallError::Fault(fault) = error else { panic!("{error:?}") };
+    assert_eq!((fault.kind(), fault.message().len()), (FaultKind::Other(65_535), 4096));
+    stage.works();
+    // One that is cut off is no error of the handler but of the peer.
+    let result = stage.subject.api("raw").action("x", ()).start::<()>().unwrap();
+    let asked = stage.raw.next_of(CALL);
+    stage.raw.send(FAULT, 0, asked.id, &body[..100]);
+    assert!(matches!(stage.broken(), ProtocolError::BadEnvelope(_)));
+    let CallError::Closed { reason, .. } = result.wait().unwrap_err() else { panic!("it has no reason") };
+    assert!(matches!(&*reason, CloseReason::Protocol(ProtocolError::BadEnvelope(_))));
+    stage.leave();
+}
+
+fn d_36_an_answer_of_another_type(place: Place) {
+    let mut stage = Stage::new(place);
+    for body in [&b""[..], b"\xff", b"\x05hi", b"\x02hi!", b"\xfd\xff\xff\xff\xff\xff\xff\xff\xff"] {
+        let result = stage.subject.api("raw").action("x", ()).start::<String>().unwrap();
+        let asked = stage.raw.next_of(CALL);
+        stage.raw.send(REPLY, 0, asked.id, body);
+        let error = result.wait().unwrap_err();
+        assert!(matches!(error, CallError::Decode(_)), "{body:02x?}: {error:?}");
+    }
+    stage.works();
+    stage.leave();
+}
+
+fn d_49_a_second_start_of_an_answer(place: Place) {
+    let mut stage = Stage::new(place);
+    let result = stage.subject.api("raw").action("x", ()).start::<String>().unwrap();
+    let asked = stage.raw.next_of(CALL);
+    stage.raw.send(REPLY, MORE, asked.id, b"\x05");
+    stage.raw.send(REPLY, MORE, asked.id, b"\x05");
+    assert_eq!(stage.broken(), ProtocolError::BadChunk(asked.id));
+    assert!(matches!(result.wait(), Err(CallError::Closed { .. })));
+    stage.leave();
+}
+
+fn d_50_starts_without_an_end(place: Place) {
+    let mut stage = Stage::new(place);
+    let body = call("echo.text", &[]);
+    let sent = (1..1026u64).take_while(|counter| {
+        let id = stage.raw.side.id(*counter);
+        stage.raw.send(CALL, MORE, id, &body)
+    });
+    let sent = sent.count();
+    assert_eq!(stage.broken(), ProtocolError::Flood("unfinished messages"));
+    assert!((64..1025).contains(&sent), "{sent} were taken");
+    stage.leave();
+}
+
+/// A session of five frames.
+fn session(side: Side) -> Vec<Vec<u8>> {
+    vec![
+        side.hello().frame(),
+        frame(READY, 0, 0, &[]),
+        frame(CALL, 0, side.id(1), &call("echo.text", &text("hi"))),
+        frame(EVENT, 0, side.id(2), &event("echo.number", &[5])),
+        frame(BYE, 0, 0, &[0, 0]),
+    ]
+}
+
+fn d_67_an_end_anywhere(place: Place) {
+    let frames = session(place.1.other());
+    // Over ipc each link costs two sockets and more: every seventh byte is enough there.
+    let step = if place.0 == Wire::Ipc { 7 } else { 1 };
+    for whole in 0..frames.len() {
+        for cut in (0..frames[whole].len()).step_by(step) {
+            let mut stage = Stage::silent(place, Config::new(), echo());
+            frames[..whole].iter().for_each(|frame| _ = stage.raw.send_as_is(frame));
+            if cut > 0 {
+                stage.raw.send_as_is(&frames[whole][..cut]);
+            }
+            stage.raw.hang_up();
+            if cut > 0 {
+                let expected = if whole == 0 { 1 } else { 9 };
+                assert_eq!(stage.broken().code(), expected, "{cut} bytes of frame {whole}");
+            } else if place.0 == Wire::Memory {
+                let reason = stage.end();
+                assert!(matches!(reason, CloseReason::Gone | CloseReason::Protocol(_)), "{reason:?}");
+            }
+            stage.leave();
+        }
+    }
+}
+
+fn ids_may_be_used_again(place: Place) {
+    let mut stage = Stage::new(place);
+    for counter in [7, 7, 3, 7] {
+        let id = stage.call(counter, "echo.text", &text("again"));
+        let reply = stage.raw.next_of(REPLY);
+        assert_eq!((reply.id, reply.body), (id, text("again")));
+    }
+    stage.works();
+    stage.leave();
+}
+
+fn an_acknowledgement_that_goes_back(place: Place) {
+    let mut stage = Stage::new(place);
+    stage.call(1, "echo.text", &text("hi"));
+    stage.raw.next_of(REPLY);
+    stage.raw.acknowledge();
+    stage.raw.send_as_is(&frame(CREDIT, 0, 0, &[]));
+    assert_eq!(stage.broken(), ProtocolError::FlowControl);
+    stage.leave();
+}
+
+/// Every bit of a good session is turned once.
+fn d_68_every_flip(place: Place) {
+    let good = session(place.1.other()).concat();
+    for bit in 0..good.len() * 8 {
+        let mut packet = good.clone();
+        packet[bit / 8] ^= 1 << (bit % 8);
+        let mut stage = Stage::silent(place, Config::new(), echo());
+        stage.raw.send_as_is(&packet);
+        stage.raw.hang_up();
+        let reason = stage.end();
+        assert!(!matches!(reason, CloseReason::Broken(_) | CloseReason::Local), "{bit}: {reason:?}");
+        stage.leave();
+    }
+}
+
+#[test]
+fn d_68_every_flip_towards_a_head() {
+    crate::support::watched(|| d_68_every_flip((Wire::Memory, Side::Head)));
+}
+
+#[test]
+fn d_68_every_flip_towards_a_neck() {
+    crate::support::watched(|| d_68_every_flip((Wire::Memory, Side::Neck)));
+}

@@ -1,0 +1,224 @@
+//! A child that lives: calls both ways, its output, and its end with its Head.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nape::{Api, CallError, Context, Executed, Fault, Head, Timeout};
+use rustix::process::Signal;
+
+use super::{Watch, call_for_ever, echo, five_times, head, head_with_grace, victim};
+use crate::support::{HANG, watched};
+
+#[test]
+fn ac_97_a_child_may_call_before_it_is_ready() {
+    watched(|| {
+        let host = Api::new("host").handle("name", |_: &Context, _: ()| Ok::<_, Fault>("Heidi".to_owned()));
+        let head = Head::builder().serve(host.unwrap()).spawn(victim::command("greet")).unwrap();
+        assert_eq!(head.api("heard").action("name", ()).call::<String>().unwrap(), "Heidi");
+    });
+}
+
+#[test]
+fn ac_74_a_child_that_is_stopped_costs_no_more_than_the_timeouts() {
+    watched(|| {
+        let grace = Duration::from_millis(200);
+        let head = head_with_grace("serve", grace);
+        let victim = Watch::child_of(&head);
+        echo(&head);
+        victim.send(Signal::STOP);
+        for limit in [50, 200].map(Duration::from_millis) {
+            let begin = Instant::now();
+            let error = head.api("victim").action("wait", ()).timeout(limit).call::<()>().unwrap_err();
+            let CallError::TimedOut { executed, .. } = error else { panic!("{error:?}") };
+            assert_eq!(executed, Executed::Maybe);
+            let took = begin.elapsed();
+            assert!(took >= limit && took < limit + five_times(50), "{took:?} instead of {limit:?}");
+        }
+        assert!(!victim.has_ended());
+        drop_takes_at_most(head, grace);
+        assert!(victim.has_ended());
+    });
+}
+
+#[test]
+fn a_child_that_stays_after_the_goodbye_is_killed() {
+    watched(|| {
+        let grace = Duration::from_millis(300);
+        let head = head_with_grace("linger", grace);
+        let victim = Watch::child_of(&head);
+        echo(&head);
+        let begin = Instant::now();
+        drop_takes_at_most(head, grace);
+        assert!(begin.elapsed() >= grace, "it had its time");
+        assert!(victim.has_ended());
+    });
+}
+
+#[test]
+fn a_child_whose_handler_never_returns_is_killed() {
+    watched(|| {
+        let grace = Duration::from_millis(300);
+        let head = head_with_grace("serve", grace);
+        let victim = Watch::child_of(&head);
+        let pending = head.api("victim").action("spin", ()).start::<()>().unwrap();
+        echo(&head);
+        drop_takes_at_most(head, grace);
+        assert!(victim.has_ended());
+        assert!(matches!(pending.wait(), Err(CallError::Closed { .. })));
+    });
+}
+
+#[track_caller]
+fn drop_takes_at_most(head: Head, grace: Duration) {
+    let begin = Instant::now();
+    drop(head);
+    let took = begin.elapsed();
+    assert!(took < grace + five_times(200), "{took:?} with a grace of {grace:?}");
+}
+
+#[test]
+fn a_child_ends_by_itself_when_its_head_is_dropped() {
+    watched(|| {
+        ends_by_itself(|head| echo(head));
+        // With answers on their way, that is: the goodbye is seen behind all that cannot be sent.
+        for _ in 0..10 {
+            ends_by_itself(|head| drop(call_for_ever(head)));
+        }
+    });
+}
+
+fn ends_by_itself(usage: impl Fn(&Head)) {
+    // The shell tells how it ended: the Head keeps that to itself once it is gone.
+    let child = victim::command("serve");
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "\"$0\" \"$@\"; echo code $?"]).arg(child.get_program()).args(child.get_args());
+    shell.envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.stdout(Stdio::piped());
+    let mut head = Head::spawn(shell).unwrap();
+    let mut stdout = head.take_stdout().unwrap();
+    usage(&head);
+    drop(head);
+    let mut output = String::new();
+    stdout.read_to_string(&mut output).unwrap();
+    assert!(output.ends_with("code 0\n"), "{output}");
+}
+
+#[test]
+fn what_a_child_prints_goes_where_its_stdout_goes() {
+    watched(|| {
+        let mut command = victim::command("serve");
+        command.stdout(Stdio::piped());
+        let mut head = Head::spawn(command).unwrap();
+        let mut stdout = head.take_stdout().unwrap();
+        assert!(head.take_stdout().is_none(), "it is handed out once");
+        head.api("victim").action("print", 100usize).call::<()>().unwrap();
+        drop(head);
+        let mut output = String::new();
+        stdout.read_to_string(&mut output).unwrap();
+        let printed = |line: &&str| line.starts_with("printed ");
+        let of_ours: Vec<_> = output.lines().map(after_the_test_runner).filter(printed).collect();
+        assert!(of_ours.iter().copied().eq((0..100).map(|line| format!("printed {line}"))), "{output}");
+        let others: Vec<_> =
+            output.lines().map(after_the_test_runner).filter(|line| !printed(line)).collect();
+        let of_the_runner =
+            |line: &&str| line.is_empty() || OF_THE_RUNNER.iter().any(|start| line.starts_with(start));
+        assert!(others.iter().all(of_the_runner), "{others:?}");
+    });
+}
+
+/// The test runner begins a line with the name of the test, and leaves the rest to the test.
+fn after_the_test_runner(line: &str) -> &str {
+    line.strip_prefix("test process::victim::entry ... ").unwrap_or(line)
+}
+
+const OF_THE_RUNNER: [&str; 3] = ["running 1 test", "ok", "test result: ok."];
+
+#[test]
+fn a_child_whose_stdout_nobody_reads_still_answers() {
+    watched(|| {
+        let mut command = victim::command("serve");
+        command.stdout(Stdio::piped());
+        let mut head = Head::spawn(command).unwrap();
+        let mut stdout = head.take_stdout().unwrap();
+        // Far more than a pipe holds: this one handler waits for us.
+        let print = head.api("victim").action("print", 100_000usize).timeout(Timeout::Never);
+        let print = print.start::<()>().unwrap();
+        (0..100).for_each(|_| echo(&head));
+        assert!(!print.is_done());
+        let reader = thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()).unwrap());
+        print.wait().unwrap();
+        drop(head);
+        assert!(reader.join().unwrap() > 1_000_000);
+    });
+}
+
+#[test]
+fn a_child_outlives_the_thread_that_spawned_it() {
+    watched(|| {
+        let head = thread::spawn(head).join().unwrap();
+        (0..10).for_each(|_| echo(&head));
+    });
+}
+
+#[test]
+fn a_child_ends_soon_after_its_head_was_killed() {
+    watched(|| {
+        ends_with_its_head("idle");
+        ends_with_its_head("busy");
+    });
+}
+
+fn ends_with_its_head(how: &str) {
+    let mut command = victim::command("middle");
+    command.env(BUSY, how).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut middle = Middle(command.spawn().unwrap());
+    let neck = Watch::of(middle.neck());
+    let killed = Instant::now();
+    middle.0.kill().unwrap();
+    neck.wait_end(HANG).expect("it ends with its Head");
+    assert!(killed.elapsed() < five_times(1000), "{:?}", killed.elapsed());
+}
+
+/// A process that has a Head, and is killed with it.
+struct Middle(Child);
+
+impl Middle {
+    /// The process of its Neck, as it says.
+    fn neck(&mut self) -> u32 {
+        let lines = BufReader::new(self.0.stdout.as_mut().unwrap()).lines();
+        let told = lines.map(Result::unwrap).find_map(|line| line.split_once("neck ")?.1.parse().ok());
+        told.expect("it tells")
+    }
+}
+
+impl Drop for Middle {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the process in the middle does: it says which process its Neck is, and never ends by itself.
+pub(super) fn middle() {
+    let head = head();
+    let neck = head.child_id().unwrap();
+    let (sender, never) = mpsc::channel::<()>();
+    if std::env::var(BUSY).unwrap() == "busy" {
+        let spin = head.api("victim").action("spin", ()).timeout(Timeout::Never);
+        spin.then(move |_: Result<(), CallError>| drop(sender)).unwrap();
+        echo(&head);
+        println!("neck {neck}");
+        let _ = never.recv();
+    } else {
+        println!("neck {neck}");
+        // Until the tests are gone.
+        let _ = std::io::stdin().read(&mut [0]);
+    }
+}
+
+const BUSY: &str = "NAPE_TEST_MIDDLE";

@@ -1,0 +1,167 @@
+//! After rounds of starting, using and dropping, with all kinds of faults, nothing is left.
+
+use std::{
+    env, fs,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::{Path, PathBuf},
+    process::{self, Command},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nape::{CallError, Head, Timeout};
+use rustix::process::Signal;
+
+use super::{Watch, echo, five_times, head, head_with_grace, victim};
+use crate::support::watched;
+
+/// In a process of its own, where no other test starts threads or children meanwhile.
+#[test]
+fn ac_76_nothing_is_left_of_links_to_children() {
+    watched(|| {
+        let directory = PrivateDirectory::new();
+        let output = victim::command("rounds").env("TMPDIR", &directory.0).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(told.contains("rounds without a trace"), "{told}");
+    });
+}
+
+struct PrivateDirectory(PathBuf);
+
+impl PrivateDirectory {
+    fn new() -> PrivateDirectory {
+        let path = env::temp_dir().join(format!("nape-rounds-{}", process::id()));
+        fs::create_dir(&path).unwrap();
+        PrivateDirectory(path)
+    }
+}
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The rounds, in the process that was started for them.
+pub(super) fn rounds() {
+    // What is made once and kept is no leak.
+    FAULTS.iter().for_each(|fault| fault());
+    let before = Snapshot::take();
+    let mut seed = process::id();
+    println!("seed {seed}");
+    for round in 0..ROUNDS {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let fault = (seed >> 16) as usize % FAULTS.len();
+        FAULTS[fault]();
+        let after = Snapshot::settled(&before);
+        assert_eq!(after, before, "after fault {fault} in round {round}");
+    }
+    let handles: Vec<_> = (0..5).map(|_| head().api("victim")).collect();
+    assert_eq!(Snapshot::settled(&before), before, "handles hold more than memory");
+    handles.iter().for_each(|victim| drop(victim.action("echo", 1u64).call::<u64>().unwrap_err()));
+    println!("{ROUNDS} rounds without a trace");
+}
+
+const ROUNDS: usize = 20;
+
+const FAULTS: [fn(); 10] = [
+    // No fault at all.
+    || echo(&head()),
+    // Calls under way, in all forms.
+    || drop(pending(&head())),
+    || dies("exit 0"),
+    || dies("abort"),
+    killed_under_way,
+    stopped,
+    || {
+        let head = head();
+        head.api("victim").action("panic", ()).call::<()>().unwrap_err();
+        echo(&head);
+    },
+    caller_panics,
+    || drop(Head::spawn(victim::command("exit-early")).unwrap_err()),
+    || drop(Head::spawn(Command::new("/nowhere/at/all")).unwrap_err()),
+];
+
+fn pending(head: &Head) -> Vec<nape::AsyncResult<()>> {
+    let wait = || head.api("victim").action("wait", ()).timeout(Timeout::Never);
+    wait().then(|outcome: Result<(), CallError>| drop(outcome)).unwrap();
+    (0..16).map(|_| wait().start().unwrap()).collect()
+}
+
+fn dies(how: &str) {
+    let head = head();
+    head.api("victim").action("die", how.to_owned()).call::<()>().unwrap_err();
+}
+
+fn killed_under_way() {
+    let head = head();
+    let pending = pending(&head);
+    head.kill();
+    pending.into_iter().for_each(|call| drop(call.wait().unwrap_err()));
+}
+
+fn stopped() {
+    let head = head_with_grace("serve", Duration::from_millis(20));
+    Watch::child_of(&head).send(Signal::STOP);
+    drop(pending(&head));
+}
+
+fn caller_panics() {
+    let caller = AssertUnwindSafe(|| {
+        let head = head();
+        let _pending = pending(&head);
+        resume_unwind(Box::new("a panic that is a part of the test"));
+    });
+    assert!(catch_unwind(caller).is_err());
+}
+
+/// What this process has: its threads, descriptors, children and temporary files.
+#[derive(Debug, PartialEq)]
+struct Snapshot {
+    threads: Vec<String>,
+    descriptors: Vec<String>,
+    children: String,
+    files: Vec<PathBuf>,
+}
+
+impl Snapshot {
+    fn take() -> Snapshot {
+        let tasks = list(Path::new("/proc/self/task"));
+        let read = |task: &PathBuf, what| fs::read_to_string(task.join(what)).unwrap_or_default();
+        let mut threads: Vec<_> = tasks.iter().map(|task| read(task, "comm")).collect();
+        threads.sort();
+        let target = |link: PathBuf| fs::read_link(&link).ok().map(|to| kind(&to.to_string_lossy()));
+        let mut descriptors: Vec<_> =
+            list(Path::new("/proc/self/fd")).into_iter().filter_map(target).collect();
+        descriptors.sort();
+        let children = tasks.iter().map(|task| read(task, "children")).collect();
+        let files = list(&env::temp_dir());
+        Snapshot { threads, descriptors, children, files }
+    }
+
+    /// The state of things once it is what it was before, or does not become so.
+    fn settled(before: &Snapshot) -> Snapshot {
+        let begin = Instant::now();
+        loop {
+            let now = Snapshot::take();
+            // The kernel takes a moment to forget a thread that was joined.
+            if now == *before || begin.elapsed() > five_times(400) {
+                return now;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// What a descriptor is, without the number that tells it from others of its kind.
+fn kind(target: &str) -> String {
+    target.trim_end_matches(|c: char| c.is_ascii_digit() || "[]".contains(c)).to_owned()
+}
+
+fn list(directory: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    all
+}

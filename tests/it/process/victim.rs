@@ -1,0 +1,172 @@
+//! The child of these tests: what it does is said by a verb in its environment.
+
+use std::{
+    env, io,
+    os::fd::OwnedFd,
+    process::{self, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use nape::{Api, Context, Fault, Neck, Responder};
+use rustix::{
+    io::{FdFlags, fcntl_setfd},
+    process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open},
+};
+
+use super::{life, remains};
+
+/// This binary again, as a child that does what the verb says.
+pub(crate) fn command(verb: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["process::victim::entry", "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(VERB, verb);
+    command
+}
+
+/// Where children begin. Without a verb it does nothing, and is a test like any other.
+#[test]
+fn entry() {
+    match env::var(VERB).as_deref() {
+        Err(_) => {}
+        Ok("serve") => serve(Neck::from_env().unwrap()),
+        Ok("greet") => greet(),
+        Ok("linger") => {
+            serve(Neck::from_env().unwrap());
+            park();
+        }
+        Ok("exit-early") => {
+            eprintln!("no license");
+            process::exit(3);
+        }
+        Ok("hang") => {
+            eprintln!("thinking");
+            park();
+        }
+        Ok("connect-and-hang") => {
+            let _neck = Neck::from_env().unwrap();
+            eprintln!("still thinking");
+            park();
+        }
+        Ok("connect-and-exit") => {
+            let _neck = Neck::from_env().unwrap();
+            eprintln!("changed my mind");
+            process::exit(4);
+        }
+        Ok("connect-and-close") => {
+            drop(Neck::from_env().unwrap());
+            park();
+        }
+        Ok("middle") => life::middle(),
+        Ok("rounds") => remains::rounds(),
+        Ok(verb) => panic!("no such verb: {verb}"),
+    }
+}
+
+/// Serves until the link is over.
+fn serve(neck: Neck) {
+    neck.serve(api()).unwrap().run().unwrap();
+}
+
+/// Asks the Head for a name before it is ready itself, and serves that name.
+fn greet() {
+    let neck = Neck::from_env().unwrap();
+    let name: String = neck.api("host").action("name", ()).call().unwrap();
+    let heard = move |_: &Context, _: ()| Ok::<_, Fault>(name.clone());
+    let neck = neck.serve(Api::new("heard").handle("name", heard).unwrap()).unwrap();
+    serve(neck);
+}
+
+fn api() -> Api {
+    let waiting = Mutex::new(Vec::new());
+    let some = Arc::new(Mutex::new(Vec::new()));
+    Api::new("victim")
+        .handle("echo", |_: &Context, n: u64| Ok::<_, Fault>(n))
+        .unwrap()
+        .deferred("wait", move |_: Context, _: (), answer: Responder<()>| {
+            waiting.lock().unwrap().push(answer);
+        })
+        .unwrap()
+        .handle("die", |_: &Context, how: String| -> Result<(), Fault> { die(&how) })
+        .unwrap()
+        .deferred("answer-some", move |_: Context, task: (usize, usize, usize), answer| {
+            answer_some(&mut some.lock().unwrap(), task, answer);
+        })
+        .unwrap()
+        .handle("panic", |_: &Context, _: ()| -> Result<(), Fault> {
+            // As a panic, but without the noise on stderr.
+            std::panic::resume_unwind(Box::new("a panic that is a part of the test"))
+        })
+        .unwrap()
+        .handle("spin", |_: &Context, _: ()| -> Result<(), Fault> {
+            loop {
+                std::hint::spin_loop();
+            }
+        })
+        .unwrap()
+        .handle("print", |_: &Context, n: usize| {
+            (0..n).for_each(|line| println!("printed {line}"));
+            Ok::<_, Fault>(())
+        })
+        .unwrap()
+        .handle("leave-grandchild", |_: &Context, _: ()| Ok::<_, Fault>(leave_grandchild()?))
+        .unwrap()
+}
+
+fn die(how: &str) -> ! {
+    eprintln!("last words before {how}");
+    match how {
+        "exit 0" => process::exit(0),
+        "exit 7" => process::exit(7),
+        "abort" => process::abort(),
+        "kill" => signal_to_self(Signal::KILL),
+        "term" => signal_to_self(Signal::TERM),
+        _ => panic!("no such death: {how}"),
+    }
+    park();
+}
+
+fn signal_to_self(signal: Signal) {
+    kill_process(getpid(), signal).unwrap();
+}
+
+/// Collects `n` calls, answers those with a number below `k`, and is killed.
+fn answer_some(
+    all: &mut Vec<(usize, Responder<usize>)>,
+    (number, k, n): (usize, usize, usize),
+    answer: Responder<usize>,
+) {
+    all.push((number, answer));
+    if all.len() < n {
+        return;
+    }
+    let answered = all.extract_if(.., |(number, _)| *number < k);
+    answered.for_each(|(number, answer)| answer.answer(number));
+    signal_to_self(Signal::KILL);
+    park();
+}
+
+/// Starts a process that inherits every descriptor of this one, and says which.
+fn leave_grandchild() -> io::Result<u32> {
+    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let numbers: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|number| *number > 2)
+        .collect();
+    // The one that listed them is gone again, and has no copy.
+    let copies =
+        numbers.into_iter().filter_map(|number| pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok());
+    let copies: Vec<OwnedFd> = copies.collect();
+    copies.iter().try_for_each(|copy| fcntl_setfd(copy, FdFlags::empty()))?;
+    let mut sleeper = Command::new("/bin/sleep");
+    sleeper.arg("60").stdin(Stdio::null()).stdout(Stdio::null());
+    Ok(sleeper.spawn()?.id())
+}
+
+fn park() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+const VERB: &str = "NAPE_TEST_VERB";
