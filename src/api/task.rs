@@ -136,7 +136,7 @@ impl Body {
     fn run(self) {
         let Body { target, context, payload } = self;
         let started = Instant::now();
-        if context.link.close_reason().is_some() && context.transaction.is_some() {
+        if context.transaction.is_some() && context.link.is_closing() {
             return;
         }
         if let Some(id) = context.transaction

@@ -24,10 +24,25 @@ use crate::{
 /// What is left to do after a packet, once the reader role is given up.
 #[derive(Default)]
 pub(super) struct Harvest {
-    pub(super) errands: Vec<Errand>,
+    /// The first apart from the others, so that the usual single one needs no list.
+    first: Option<Errand>,
+    others: Vec<Errand>,
     pub(super) wakers: Vec<Waker>,
     /// A caller that blocks got its reply from another thread's reading.
     pub(super) woke_caller: bool,
+}
+
+impl Harvest {
+    fn add(&mut self, errand: Errand) {
+        match &self.first {
+            None => self.first = Some(errand),
+            Some(_) => self.others.push(errand),
+        }
+    }
+
+    pub(super) fn take_errands(&mut self) -> impl Iterator<Item = Errand> {
+        self.first.take().into_iter().chain(self.others.drain(..))
+    }
 }
 
 /// What a reader should do after a look into the transport.
@@ -92,17 +107,16 @@ impl Link {
                     return self.finish(harvest);
                 }
             }
-            let first = if harvest.errands.is_empty() { None } else { Some(harvest.errands.remove(0)) };
+            let first = harvest.first.take();
             let stay = first.is_none() && harvest.wakers.is_empty() && !harvest.woke_caller;
             if stay {
                 continue;
             }
-            let urgent = first.as_ref().is_some_and(|errand| errand.slow) || !harvest.errands.is_empty();
+            let urgent = first.as_ref().is_some_and(|errand| errand.slow) || !harvest.others.is_empty();
             if framed.role.release(reader, urgent) {
                 self.call_ticker();
             }
-            harvest.wakers.into_iter().for_each(|waker| self.wake(waker));
-            harvest.errands.into_iter().for_each(|errand| self.submit(errand.job));
+            self.finish(harvest);
             let Some(errand) = first else { return };
             contain(errand.job);
             match framed.role.take() {
@@ -113,8 +127,8 @@ impl Link {
     }
 
     /// Does what is left to do after the reader role was given up.
-    pub(super) fn finish(&self, harvest: Harvest) {
-        harvest.errands.into_iter().for_each(|errand| self.submit(errand.job));
+    pub(super) fn finish(&self, mut harvest: Harvest) {
+        harvest.take_errands().for_each(|errand| self.submit(errand.job));
         harvest.wakers.into_iter().for_each(|waker| self.wake(waker));
     }
 
@@ -205,6 +219,11 @@ impl Link {
         Read::Over
     }
 
+    /// Whether the link has a reason to close, and calls get no answer any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.core.lock().reason.is_some()
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.core.lock().state.is_closed()
     }
@@ -266,7 +285,8 @@ impl Link {
         harvest: &mut Harvest,
     ) {
         if let Some(link) = self.strong() {
-            harvest.errands.extend(self.dispatch.dispatch(&link, incoming, ancestor.as_ref()));
+            let errand = self.dispatch.dispatch(&link, incoming, ancestor.as_ref());
+            errand.into_iter().for_each(|errand| harvest.add(errand));
         }
     }
 

@@ -105,20 +105,20 @@ impl Slot {
 
     /// A thread is about to block for the call: what descends from it can be left to that thread from
     /// the start.
-    pub(crate) fn blocked(self) -> Slot {
-        self.inner.lock().blocked = true;
+    pub(crate) fn blocked(mut self) -> Slot {
+        self.inner.get_mut().blocked = true;
         self
     }
 
     /// Calls `callback` with the outcome, which then nobody else can take.
-    pub(crate) fn with_callback(self, callback: Callback) -> Slot {
-        self.inner.lock().callback = Some(callback);
+    pub(crate) fn with_callback(mut self, callback: Callback) -> Slot {
+        self.inner.get_mut().callback = Some(callback);
         self
     }
 
     /// Releases a permit when the call has ended.
-    pub(crate) fn with_semaphore(self, semaphore: Option<Semaphore>) -> Slot {
-        self.inner.lock().semaphore = semaphore;
+    pub(crate) fn with_semaphore(mut self, semaphore: Option<Semaphore>) -> Slot {
+        self.inner.get_mut().semaphore = semaphore;
         self
     }
 
@@ -211,9 +211,16 @@ impl Slot {
 
     // The thread that blocks for the call.
 
-    /// The calling thread starts or stops to block for this call.
-    pub(crate) fn set_blocked(&self, blocked: bool) {
-        self.inner.lock().blocked = blocked;
+    /// The calling thread starts to block for this call.
+    pub(crate) fn block(&self) {
+        self.inner.lock().blocked = true;
+    }
+
+    /// The calling thread stops to block for this call. Gives back what it was to run.
+    pub(crate) fn unblock(&self) -> Vec<Job> {
+        let mut inner = self.inner.lock();
+        inner.blocked = false;
+        std::mem::take(&mut inner.errands)
     }
 
     /// The blocked thread goes into the transport or comes out. `false` if there is no need to go in.

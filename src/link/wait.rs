@@ -15,19 +15,18 @@ impl Link {
         if slot.is_done() {
             return true;
         }
-        slot.set_blocked(true);
+        slot.block();
         match &self.wiring {
             Wiring::Framed(framed) => {
-                self.wait_for_frames(framed, slot, limit);
-                self.step_out(framed, slot);
+                let lined_up = self.wait_for_frames(framed, slot, limit);
+                if lined_up {
+                    self.step_out(framed, slot);
+                }
             }
             Wiring::Direct(_) => self.wait_for_peer(slot, limit),
         }
-        slot.set_blocked(false);
         // What was offered in the last moment has to be answered all the same.
-        while let Some(errand) = slot.take_errand() {
-            self.submit(errand);
-        }
+        slot.unblock().into_iter().for_each(|errand| self.submit(errand));
         slot.is_done()
     }
 
@@ -44,26 +43,31 @@ impl Link {
         }
     }
 
-    fn wait_for_frames(&self, framed: &Framed, slot: &Arc<Slot>, limit: Option<Instant>) {
+    /// Says whether the thread has lined up for the role, and may still stand there.
+    fn wait_for_frames(&self, framed: &Framed, slot: &Arc<Slot>, limit: Option<Instant>) -> bool {
+        let mut lined_up = false;
         while !slot.is_done() {
             if slot.has_errand() {
                 // Else the role could be handed to this slot while its thread waits for another call, in
                 // the errand; then that thread would sleep beside a role that nobody has.
-                self.step_out(framed, slot);
+                if std::mem::take(&mut lined_up) {
+                    self.step_out(framed, slot);
+                }
                 run_errands(slot);
                 continue;
             }
             if limit.is_some_and(|limit| limit <= Instant::now()) {
-                return;
+                break;
             }
             match framed.role.take_or_line_up(slot) {
                 Some(reader) => self.read_for(framed, slot, reader, limit),
-                None => match slot.park(limit) {
-                    Woken::Done | Woken::Late => return,
-                    Woken::Errand | Woken::Promoted => {}
-                },
+                None => {
+                    lined_up = true;
+                    slot.park(limit);
+                }
             }
         }
+        lined_up
     }
 
     fn step_out(&self, framed: &Framed, slot: &Arc<Slot>) {
@@ -79,14 +83,13 @@ impl Link {
         alarm.inspect(|at| self.set_alarm(*at, slot));
         let mut harvest = Harvest::default();
         while slot.set_reading(true) {
-            match self.read(&mut reader, limit, &mut harvest) {
-                Read::Packet if harvest.wakers.is_empty() => {}
-                Read::Packet | Read::Nothing => break,
-                Read::Over => break,
+            let read = self.read(&mut reader, limit, &mut harvest);
+            if !matches!(read, Read::Packet) || !harvest.wakers.is_empty() {
+                slot.set_reading(false);
+                break;
             }
-            harvest.errands.drain(..).for_each(|errand| self.submit(errand.job));
+            harvest.take_errands().for_each(|errand| self.submit(errand.job));
         }
-        slot.set_reading(false);
         alarm.inspect(|at| self.core.lock().state.remove_alarm(*at, alarm_key(slot)));
         if framed.role.release(reader, false) {
             self.call_ticker();

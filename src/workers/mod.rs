@@ -54,6 +54,8 @@ struct Desk {
     /// No more than there are threads that wait.
     jobs: VecDeque<Job>,
     waiting: usize,
+    /// One of the threads that wait does not sleep yet, and finds the next job by itself.
+    looking: bool,
     stopping: bool,
 }
 
@@ -167,8 +169,11 @@ impl Shared {
         }
         desk.jobs.push_back(job);
         self.queued.store(desk.jobs.len(), Ordering::Relaxed);
+        let found = desk.looking && desk.jobs.len() == 1;
         drop(desk);
-        self.news.notify_one();
+        if !found {
+            self.news.notify_one();
+        }
         Ok(())
     }
 
@@ -195,12 +200,14 @@ impl Shared {
     fn wait(&self, tick: Option<Duration>) -> Option<Job> {
         let mut desk = self.desk.lock();
         desk.waiting += 1;
-        if tick.is_none() && desk.jobs.is_empty() && !desk.stopping {
+        if tick.is_none() && desk.jobs.is_empty() && !desk.looking && !desk.stopping {
             // It has just had a job, and often the next one comes at once. A thread that ticks does not
             // look out: it would take turns on the core with those that call.
+            desk.looking = true;
             drop(desk);
             look_out(|| self.queued.load(Ordering::Relaxed) > 0);
             desk = self.desk.lock();
+            desk.looking = false;
         }
         let mut deadline = None;
         let mut late = false;
