@@ -5,3 +5,6 @@ pub mod architecture {}
 
 #[doc = include_str!("guide/wire.md")]
 pub mod wire {}
+
+#[doc = include_str!("guide/performance.md")]
+pub mod performance {}

@@ -64,6 +64,7 @@ impl Beside {
     fn pending(link: &str, n: usize) -> Beside {
         let (kept, keeper) = std::sync::mpsc::channel::<Responder<u64>>();
         let api = Api::new("a")
+            .queue(n.max(1024), nape::WhenFull::Refuse)
             .handle("add", |_: &Context, (a, b): (u64, u64)| Ok::<_, Fault>(a + b))
             .and_then(|api| {
                 api.deferred("keep", move |_: Context, (): (), answer| kept.send(answer).unwrap_or_default())
