@@ -59,7 +59,9 @@ fn ac_60_n_workers_run_n_calls_at_a_time(kind: Kind) {
         }
     });
     assert_eq!(most.load(Ordering::SeqCst), N, "workers beyond the limit");
-    assert!(neck.n_threads() <= N + 3, "{} threads for {N} workers", neck.n_threads());
+    // A call that comes while a worker is on its way back starts another thread; those that are not
+    // needed go.
+    until("spare threads go", || neck.n_threads() <= N + 3);
 }
 
 fn ac_61_a_full_queue_refuses_at_once(kind: Kind) {
