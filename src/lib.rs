@@ -124,8 +124,9 @@
 //! # Threads
 //!
 //! A link starts threads as they are needed and ends them two seconds after. An idle link has none or
-//! one in process, and two with a child. Handlers run on threads of the link, callbacks and listeners
-//! too; a caller that blocks reads its own reply. [`guide::architecture`] tells how.
+//! one in process, and two with a child; the one that watches deadlines stays until the last deadline
+//! that it was told of has passed. Handlers run on threads of the link, callbacks and listeners too; a
+//! caller that blocks reads its own reply. [`guide::architecture`] tells how.
 //!
 //! # What is not promised
 //!
