@@ -29,7 +29,10 @@ impl<T: Serialize + Send + 'static> Responder<T> {
         if let Some(context) = self.context.take()
             && let Some(id) = context.transaction
         {
-            context.link.reply(id, &context.path, value);
+            match context.link.pack_answer(&context.path, value) {
+                Ok(answer) => context.link.reply(id, answer),
+                Err(error) => context.link.fail(id, error),
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Core, Link, Slot, Wiring,
+    CallPlan, Core, Link, Slot, Wiring,
     flow::Harvest,
     message::{Cargo, Incoming, Start},
     outbox::Draft,
@@ -32,6 +32,47 @@ impl Link {
         }
     }
 
+    /// Hands a call over that its caller is going to block for, if nothing is queued before it.
+    pub(super) fn start_at_once(
+        &self,
+        plan: &CallPlan,
+        mut incoming: Incoming,
+    ) -> Result<TransactionId, Incoming> {
+        let mut core = self.core.lock();
+        let clear = plan.blocking && !core.sending;
+        let Some(id) = clear.then(|| core.state.begin_at_once(&plan.slot)).flatten() else {
+            return Err(incoming);
+        };
+        drop(core);
+        self.tally.calls.up();
+        incoming.id = Some(id);
+        if let Some(peer) = self.peer() {
+            contain(|| peer.accept(incoming, self));
+        }
+        Ok(id)
+    }
+
+    /// Files the end of a call that its caller has seen first.
+    pub(super) fn settle_answered(&self, id: TransactionId) {
+        self.tally.values.up();
+        let mut core = self.core.lock();
+        core.state.end_answered(id);
+        if core.state.is_drained() {
+            drop(core);
+        } else {
+            // A call that waited for this one to end may leave now.
+            self.flush(core);
+        }
+        self.settled.notify_all();
+    }
+
+    /// Files the end of the serving of a call that was answered already.
+    pub(crate) fn settle_served(&self, id: TransactionId) {
+        let served = self.core.lock().state.finish_served(id);
+        debug_assert!(served != Finish::GivenUp, "a caller that gives up does not settle");
+        self.settled.notify_all();
+    }
+
     /// Hands over what is queued, unless another thread is at it; that one takes it along, so that
     /// the order holds.
     pub(super) fn deliver<'a>(&'a self, mut core: MutexGuard<'a, Core>) {
@@ -49,7 +90,7 @@ impl Link {
             if let Some(peer) = self.peer() {
                 control.into_iter().for_each(|draft| peer.accept_control(&draft));
                 // What is refused is dropped here. A panic of that must not leave `sending` behind.
-                start.into_iter().for_each(|start| contain(|| peer.accept(start, self)));
+                start.into_iter().for_each(|start| contain(|| peer.accept_start(start, self)));
             }
             core = self.core.lock();
         }
@@ -80,8 +121,13 @@ impl Link {
     }
 
     /// Takes a call or an event from `caller`.
-    fn accept(&self, start: Start, caller: &Link) {
-        let Cargo::Moved(incoming) = start.cargo else { return };
+    fn accept_start(&self, start: Start, caller: &Link) {
+        if let Cargo::Moved(incoming) = start.cargo {
+            self.accept(*incoming, caller);
+        }
+    }
+
+    fn accept(&self, incoming: Incoming, caller: &Link) {
         let mut core = self.core.lock();
         let refusal = core.refusal(&incoming, self.config.served_calls);
         let ancestor = if refusal.is_none() { core.state.serve(&incoming) } else { None };
@@ -93,7 +139,7 @@ impl Link {
             return;
         }
         let mut harvest = Harvest::default();
-        self.route(*incoming, ancestor, &mut harvest);
+        self.route(incoming, ancestor, &mut harvest);
         self.finish(harvest);
     }
 

@@ -256,6 +256,25 @@ impl<W: Clone> State<W> {
         Ok(id)
     }
 
+    /// Files a call that leaves at this moment, if nothing is in its way. For the other end in this
+    /// process.
+    pub(crate) fn begin_at_once(&mut self, waiter: &W) -> Option<TransactionId> {
+        let free = self.admit(false).is_ok() && self.outbox.call_may_pass();
+        free.then(|| {
+            self.outbox.call_passed();
+            let id = self.calls.begin(waiter.clone(), None);
+            self.calls.mark_sent(id);
+            id
+        })
+    }
+
+    /// Takes out a call that was answered without the machine.
+    pub(crate) fn end_answered(&mut self, id: TransactionId) {
+        if self.calls.end(id).is_some() {
+            self.outbox.call_ended();
+        }
+    }
+
     /// Queues an event.
     pub(crate) fn begin_event(&mut self, cargo: Cargo) -> Result<(), Refusal> {
         self.admit(false)?;
