@@ -32,24 +32,24 @@ impl Link {
         }
     }
 
-    /// Hands a call over that its caller is going to block for, if nothing is queued before it.
-    pub(super) fn start_at_once(
-        &self,
-        plan: &CallPlan,
-        mut incoming: Incoming,
-    ) -> Result<TransactionId, Incoming> {
+    /// Files a call that its caller is going to block for, if nothing is queued before it.
+    pub(super) fn begin_at_once(&self, plan: &CallPlan) -> Option<TransactionId> {
         let mut core = self.core.lock();
-        let clear = plan.blocking && !core.sending;
-        let Some(id) = clear.then(|| core.state.begin_at_once(&plan.slot)).flatten() else {
-            return Err(incoming);
-        };
+        if !plan.blocking || core.sending {
+            return None;
+        }
+        let id = core.state.begin_at_once(&plan.slot)?;
         drop(core);
         self.tally.calls.up();
+        Some(id)
+    }
+
+    /// Hands a call over that is filed.
+    pub(super) fn hand_over(&self, id: TransactionId, mut incoming: Incoming) {
         incoming.id = Some(id);
         if let Some(peer) = self.peer() {
             contain(|| peer.accept(incoming, self));
         }
-        Ok(id)
     }
 
     /// Files the end of a call that its caller has seen first.

@@ -51,10 +51,14 @@ impl Link {
     {
         let slot = &plan.slot;
         let cargo = match &self.wiring {
-            Wiring::Direct(_) => match self.start_at_once(plan, self.call_to_hand_over(plan, arguments)) {
-                Ok(id) => return Ok(Started { link: self.clone(), id }),
-                Err(incoming) => Cargo::Moved(Box::new(incoming)),
-            },
+            Wiring::Direct(_) => {
+                let incoming = self.call_to_hand_over(plan, arguments);
+                if let Some(id) = self.begin_at_once(plan) {
+                    self.hand_over(id, incoming);
+                    return Ok(Started { link: self.clone(), id });
+                }
+                Cargo::Moved(Box::new(incoming))
+            }
             Wiring::Framed(_) => self.pack_call(slot, plan.attempt, arguments)?,
         };
         let watched = !plan.blocking || !self.wakes_at_deadlines();

@@ -123,7 +123,7 @@ impl<'a> Shift<'a> {
     /// Whether this job is one of the few that are timed.
     pub(crate) fn is_sample(&self) -> bool {
         let jobs = self.jobs.get();
-        self.front.is_none() || jobs < SAMPLED || jobs % SAMPLED == 0
+        self.front.is_none() || jobs < SAMPLED || jobs.is_multiple_of(SAMPLED)
     }
 }
 
