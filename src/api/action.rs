@@ -167,8 +167,10 @@ impl<A: Serialize + Send + 'static> Action<A> {
             Timeout::After(after) => now.checked_add(after),
             Timeout::Never => None,
         };
-        let inherited = current().and_then(|current| current.deadline);
-        let deadline = own.into_iter().chain(inherited).min();
+        let deadline = match (own, current().and_then(|current| current.deadline)) {
+            (Some(own), Some(inherited)) => Some(own.min(inherited)),
+            (own, inherited) => own.or(inherited),
+        };
         if deadline.is_some_and(|at| at <= now) {
             link.tally().calls.up();
             link.tally().timeouts.up();

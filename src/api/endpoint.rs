@@ -228,7 +228,7 @@ impl Inner {
         match incoming.id {
             Some(id) => {
                 self.tally.unhandled.up();
-                link.fail(id, why.into());
+                link.fail(id, &incoming.cancel, why.into());
             }
             None => self.drop_event(link, &incoming.path, why.into()),
         }

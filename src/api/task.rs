@@ -56,7 +56,7 @@ pub(crate) struct Body {
     payload: Payload,
     /// The caller, where it is in this process.
     caller: Option<Arc<Slot>>,
-    /// It has come just now, so that its time cannot be over.
+    /// It has come just now, from this process: nobody can have given it up for good.
     fresh: bool,
 }
 
@@ -194,7 +194,7 @@ impl Body {
         contain(|| served = self.serve(shift));
         match (served, self.context.transaction) {
             (Served::Answer(answer), Some(id)) => return self.answer(id, answer, shift, in_lane),
-            (Served::Failed(error), Some(id)) => self.context.link.fail(id, error),
+            (Served::Failed(error), Some(id)) => self.context.link.fail(id, &self.context.cancel, error),
             (Served::Failed(error), None) => self.report(error),
             (Served::Done | Served::Answer(_), _) => {}
         }
@@ -203,11 +203,11 @@ impl Body {
 
     fn serve(&mut self, shift: &Shift<'_>) -> Served {
         let Body { target, context, payload, fresh, .. } = self;
-        if context.transaction.is_some() {
-            if !*fresh && context.link.is_closing() {
+        if context.transaction.is_some() && !*fresh {
+            if context.link.is_closing() {
                 return Served::Done;
             }
-            if context.cancel.is_cancelled() || (!*fresh && context.is_cancelled()) {
+            if context.is_cancelled() {
                 context.link.tally().expired_in_queue.up();
                 return Served::Failed(Rejection::Expired.into());
             }
@@ -241,7 +241,7 @@ impl Body {
             },
             (answer, _) => (answer, self),
         };
-        body.context.link.reply(id, answer);
+        body.context.link.reply(id, &body.context.cancel, answer);
         Some(body)
     }
 
@@ -271,7 +271,7 @@ impl Body {
     fn refuse(&self, why: Rejection) {
         let context = &self.context;
         match context.transaction {
-            Some(id) => context.link.fail(id, why.into()),
+            Some(id) => context.link.fail(id, &context.cancel, why.into()),
             None => context.endpoint.drop_event(&context.link, &context.path, CallError::Rejected(why)),
         }
     }
@@ -279,9 +279,7 @@ impl Body {
 
 impl Remains for Body {
     fn settle(self: Box<Body>) -> Option<TransactionId> {
-        if let Some(id) = self.context.transaction {
-            self.context.link.settle_served(id);
-        }
+        self.context.link.settle_served();
         // One may have come to wait after the handler was done.
         if let Some(next) = self.target.pool.lane.next() {
             self.context.link.submit(Box::new(Queued(next)));

@@ -4,11 +4,9 @@ use std::time::Instant;
 
 use super::{
     CallPlan, Core, Link, Slot, Wiring,
-    flow::Harvest,
     message::{Cargo, Incoming, Start},
     outbox::Draft,
     slot::Outcome,
-    state::Finish,
 };
 use crate::{
     error::{CallError, CloseReason, Rejection},
@@ -66,11 +64,19 @@ impl Link {
         self.settled.notify_all();
     }
 
-    /// Files the end of the serving of a call that was answered already.
-    pub(crate) fn settle_served(&self, id: TransactionId) {
-        let served = self.core.lock().state.finish_served(id);
-        debug_assert!(served != Finish::GivenUp, "a caller that gives up does not settle");
+    /// Files the end of the serving of a call of the other end in this process.
+    pub(crate) fn settle_served(&self) {
+        let mut core = self.core.lock();
+        core.near = core.near.saturating_sub(1);
+        drop(core);
         self.settled.notify_all();
+    }
+
+    /// Tells a handler in this process that nobody waits for it any more.
+    pub(super) fn give_up(&self, slot: &Slot) {
+        if self.is_near() {
+            slot.give_up();
+        }
     }
 
     /// Hands over what is queued, unless another thread is at it; that one takes it along, so that
@@ -106,11 +112,6 @@ impl Link {
                 self.core.lock().state.handle_ready();
                 self.note_ready();
             }
-            Kind::Cancel => {
-                let token = TransactionId::from_bits(draft.id)
-                    .and_then(|id| self.core.lock().state.handle_cancel(id));
-                token.inspect(super::CancelToken::fire);
-            }
             Kind::GoAway => {
                 self.core.lock().state.handle_go_away();
                 self.changed.notify_all();
@@ -130,7 +131,7 @@ impl Link {
     fn accept(&self, incoming: Incoming, caller: &Link) {
         let mut core = self.core.lock();
         let refusal = core.refusal(&incoming, self.config.served_calls);
-        let ancestor = if refusal.is_none() { core.state.serve(&incoming) } else { None };
+        let ancestor = if refusal.is_none() { core.serve(&incoming) } else { None };
         drop(core);
         if let Some(error) = refusal {
             if let Some(id) = incoming.id {
@@ -138,22 +139,29 @@ impl Link {
             }
             return;
         }
-        let mut harvest = Harvest::default();
-        self.route(incoming, ancestor, &mut harvest);
-        self.finish(harvest);
+        if let Some(link) = self.strong()
+            && let Some(errand) = self.dispatch.dispatch(&link, incoming, ancestor.as_ref())
+        {
+            self.submit(errand.job);
+        }
     }
 
-    pub(super) fn reply_direct(&self, id: TransactionId, outcome: Outcome) {
-        let finish = self.core.lock().state.finish_served(id);
-        match finish {
-            Finish::Awaited => {
-                if let Some(peer) = self.peer() {
-                    peer.take_reply(id, outcome);
-                }
-            }
-            Finish::GivenUp => self.tally.answers_unsent.up(),
-            Finish::Over => {}
+    /// Answers a call of the other end in this process, unless that has been done.
+    pub(super) fn reply_near(&self, id: TransactionId, caller: &Slot, outcome: Outcome) {
+        if !caller.end_serving() {
+            return;
         }
+        // Whoever has the answer finds the call over; and a side that shuts down waits for the answer.
+        let mut core = self.core.lock();
+        core.near = core.near.saturating_sub(1);
+        core.answering += 1;
+        drop(core);
+        if caller.is_given_up() {
+            self.tally.answers_unsent.add(u64::from(!self.is_over()));
+        } else if let Some(peer) = self.peer() {
+            peer.take_reply(id, outcome);
+        }
+        self.core.lock().answering -= 1;
         self.settled.notify_all();
     }
 
@@ -170,6 +178,12 @@ impl Link {
 }
 
 impl Core {
+    /// Counts a call in, and says whose call it descends from.
+    fn serve(&mut self, incoming: &Incoming) -> Option<Arc<Slot>> {
+        self.near += usize::from(incoming.id.is_some());
+        incoming.parent.and_then(|parent| self.state.waiter_of(parent))
+    }
+
     fn refusal(&self, incoming: &Incoming, served_limit: usize) -> Option<CallError> {
         if self.state.is_closed() {
             return Some(self.closed(crate::error::Executed::No));
@@ -178,7 +192,7 @@ impl Core {
         if self.state.is_going_away() {
             return Some(Rejection::ShuttingDown.into());
         }
-        (self.state.n_served() >= served_limit).then(|| {
+        (self.n_served() >= served_limit).then(|| {
             let detail =
                 format!("{served_limit} calls are unanswered, which is the limit of the link").into();
             Rejection::Busy { path: incoming.path.clone(), detail }.into()

@@ -118,6 +118,11 @@ struct Core {
     dying: Option<CloseReason>,
     /// Nothing can be sent any more: why the link ends at this time, if it has not ended before.
     mute: Option<(Instant, CloseReason)>,
+    /// How many calls of an other end in this process are being served. They need no table: whoever
+    /// answers has the caller at hand.
+    near: usize,
+    /// How many answers to such calls are being handed over.
+    answering: usize,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
     /// A buffer that was sent, kept to be used again.
@@ -208,6 +213,8 @@ impl Link {
             reason: None,
             dying: None,
             mute: None,
+            near: 0,
+            answering: 0,
             sending: false,
             spare: Vec::new(),
             armed: None,
@@ -273,7 +280,7 @@ impl Link {
     /// How many calls are under way from this side, and how many of the other side are served.
     pub(crate) fn under_way(&self) -> (usize, usize) {
         let core = self.core.lock();
-        (core.state.n_calls(), core.state.n_served())
+        (core.state.n_calls(), core.n_served())
     }
 
     /// How many threads the link has now.
@@ -391,6 +398,7 @@ impl Link {
         let mut late = Vec::new();
         let mut core = self.core.lock();
         while let Some(ended) = core.state.handle_timeout(now) {
+            self.give_up(&ended.waiter);
             late.push(ended);
         }
         let nudge = core.state.take_alarms(now);
@@ -442,6 +450,15 @@ impl Link {
 }
 
 impl Core {
+    fn n_served(&self) -> usize {
+        self.state.n_served() + self.near
+    }
+
+    /// Whether no call is under way in either direction and nothing waits.
+    fn is_quiet(&self) -> bool {
+        self.near == 0 && self.answering == 0 && self.state.is_quiet()
+    }
+
     /// When the keeper has to look at the clock.
     fn next_alarm(&self) -> Option<Instant> {
         self.state.next_alarm().into_iter().chain(self.mute.as_ref().map(|(at, _)| *at)).min()

@@ -32,6 +32,8 @@ pub(crate) struct Slot {
     news: AtomicBool,
     /// Nobody waits for the call any more. Set within one process only.
     given_up: AtomicBool,
+    /// Its handler has answered. Set within one process only.
+    answered: AtomicBool,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -132,6 +134,7 @@ impl Slot {
             done: AtomicBool::new(false),
             news: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 stage: Stage::Pending,
                 blocked: false,
@@ -283,8 +286,8 @@ impl Slot {
             return Err((value, remains));
         }
         *catch = Catch::Filled(value, remains);
-        drop(catch);
-        // SYNC: news. Pairs with the load in `watch`.
+        // SYNC: news. Pairs with the load in `watch`. The lock is free again by the time that the caller
+        // has seen it.
         self.news.store(true, Ordering::Release);
         Ok(())
     }
@@ -314,6 +317,11 @@ impl Slot {
     }
 
     // The handler's view, within one process.
+
+    /// The call is answered. Says whether it was not before.
+    pub(crate) fn end_serving(&self) -> bool {
+        !self.answered.swap(true, Ordering::AcqRel)
+    }
 
     /// Nobody waits for the call any more.
     pub(crate) fn give_up(&self) {

@@ -184,6 +184,7 @@ impl Link {
     fn abandon(&self, id: TransactionId) -> Option<Ended<Arc<Slot>>> {
         let mut core = self.core.lock();
         let ended = core.state.cancel_call(id);
+        ended.as_ref().inspect(|ended| self.give_up(&ended.waiter));
         self.flush(core);
         ended
     }
@@ -225,17 +226,21 @@ impl Link {
     }
 
     /// Answers a call of the other side. Nobody may wait for it any more.
-    pub(crate) fn reply(&self, id: TransactionId, answer: Answer) {
+    pub(crate) fn reply(&self, id: TransactionId, caller: &CancelToken, answer: Answer) {
         match answer {
-            Answer::Moved(payload) => self.reply_direct(id, Ok(payload)),
+            Answer::Moved(payload) => {
+                if let Some(slot) = caller.call() {
+                    self.reply_near(id, slot, Ok(payload));
+                }
+            }
             Answer::Bytes(buffer) => self.answer(id, Kind::Reply, buffer),
         }
     }
 
     /// Answers a call of the other side with a failure.
-    pub(crate) fn fail(&self, id: TransactionId, error: CallError) {
-        if matches!(self.wiring, Wiring::Direct(_)) {
-            return self.reply_direct(id, Err(error));
+    pub(crate) fn fail(&self, id: TransactionId, caller: &CancelToken, error: CallError) {
+        if let Some(slot) = caller.call() {
+            return self.reply_near(id, slot, Err(error));
         }
         let mut buffer = vec![0; HEADER_LEN];
         error.to_record().write(&mut buffer);

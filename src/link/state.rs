@@ -186,7 +186,12 @@ impl<W: Clone> State<W> {
         if let Some(id) = incoming.id {
             self.served.insert(id, incoming.cancel.clone());
         }
-        incoming.parent.and_then(|parent| self.calls.get(parent)).map(|pending| pending.waiter.clone())
+        incoming.parent.and_then(|parent| self.waiter_of(parent))
+    }
+
+    /// Who waits for a call of ours.
+    pub(crate) fn waiter_of(&self, id: TransactionId) -> Option<W> {
+        self.calls.get(id).map(|pending| pending.waiter.clone())
     }
 
     /// Takes the other side's ready.

@@ -49,6 +49,14 @@ impl CancelToken {
         CancelToken(Kind::Call(slot.clone()))
     }
 
+    /// The call, where the caller is in this process.
+    pub(crate) fn call(&self) -> Option<&Arc<Slot>> {
+        match &self.0 {
+            Kind::Call(slot) => Some(slot),
+            Kind::Own(_) => None,
+        }
+    }
+
     pub(crate) fn fire(&self) {
         match &self.0 {
             Kind::Own(inner) => inner.fire(),

@@ -65,6 +65,12 @@ impl Path {
         }
     }
 
+    /// Whether this is what `base.join(rest)` gives. It is known to lie at or below `base`.
+    pub(crate) fn is_join(&self, base: &Path, rest: &str) -> bool {
+        let below = if base.is_root() || rest.is_empty() { rest.len() } else { rest.len() + 1 };
+        self.0.len() == base.0.len() + below && self.0.ends_with(rest)
+    }
+
     /// Most calls by name come here: one allocation, and only what is new is checked.
     fn join_below(&self, rest: &str) -> Result<Path, PathError> {
         let (dot, end) = (self.0.len(), self.0.len() + 1 + rest.len());

@@ -107,7 +107,7 @@ fn threads_are_used_again() {
         submit(&crew, move || done.send(()).unwrap());
         finished.recv_timeout(HANG).unwrap();
         // The thread waits again soon; until then another may be started.
-        while !crew.shared.front.has_room() {
+        while !crew.shared.front.is_waiting() {
             std::thread::yield_now();
         }
     }
