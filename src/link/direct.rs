@@ -9,7 +9,7 @@ use super::{
     slot::Outcome,
 };
 use crate::{
-    error::{CallError, CloseReason, Rejection},
+    error::{CallError, CloseReason, Executed, Rejection},
     sync::{Arc, MutexGuard},
     wire::{Kind, TransactionId},
     workers::contain,
@@ -186,9 +186,13 @@ impl Core {
 
     fn refusal(&self, incoming: &Incoming, served_limit: usize) -> Option<CallError> {
         if self.state.is_closed() {
-            return Some(self.closed(crate::error::Executed::No));
+            return Some(self.closed(Executed::No));
         }
         incoming.id?;
+        if self.state.is_ending() {
+            let reason = Arc::new(CloseReason::Peer);
+            return Some(CallError::Closed { reason, executed: Executed::No });
+        }
         if self.state.is_going_away() {
             return Some(Rejection::ShuttingDown.into());
         }

@@ -126,6 +126,10 @@ fn call<W: Clone>(
         caller: None,
         payload: Payload::from_tail(Vec::new(), 0),
     };
+    if state.ending {
+        // The last words are on their way, and say more to the caller than a refusal.
+        return Ok(());
+    }
     if let Some(why) = refusal(state, &incoming, head.remaining) {
         let beyond = matches!(why, Rejection::Busy { .. });
         refuse(state, bits, why)?;

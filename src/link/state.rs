@@ -89,6 +89,8 @@ pub(crate) struct State<W> {
     closed: bool,
     /// This side said that it takes no calls any more; the other side did.
     pub(super) going_away: bool,
+    /// This side has ended its calls, and is about to say its last words.
+    pub(super) ending: bool,
     peer_going_away: bool,
     pub(super) calls: TransactionManager<W>,
     pub(super) served: FxHashMap<TransactionId, CancelToken>,
@@ -137,6 +139,7 @@ impl<W: Clone> State<W> {
             ready: false,
             closed: false,
             going_away: false,
+            ending: false,
             peer_going_away: false,
             calls: TransactionManager::new(side),
             served: FxHashMap::default(),
@@ -369,6 +372,7 @@ impl<W: Clone> State<W> {
     /// events that wait may still leave.
     pub(crate) fn end_calls(&mut self) -> Remains<W> {
         self.going_away = true;
+        self.ending = true;
         let unsent = self.outbox.withdraw_calls();
         self.remains(unsent, 0)
     }
@@ -452,6 +456,11 @@ impl<W: Clone> State<W> {
     /// Whether this side takes no calls any more.
     pub(crate) fn is_going_away(&self) -> bool {
         self.going_away
+    }
+
+    /// Whether this side is about to say its last words.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// Whether the other side takes calls.
