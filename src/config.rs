@@ -21,6 +21,7 @@ pub struct Config {
     pub(crate) served_calls: usize,
     pub(crate) callback_workers: usize,
     pub(crate) start_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
     pub(crate) grace: Duration,
 }
 
@@ -51,6 +52,7 @@ impl Default for Config {
             served_calls: 1024,
             callback_workers: 2,
             start_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(2),
         }
     }
@@ -126,6 +128,13 @@ impl Config {
     /// until it greets: 10 s by default.
     pub fn start_timeout(mut self, limit: Duration) -> Config {
         self.start_timeout = limit;
+        self
+    }
+
+    /// How long the other side may pause within a message of several frames: 30 s by default, and one
+    /// second more. After that it costs it the link; what it had sent is memory that is held here.
+    pub fn stall_timeout(mut self, limit: Duration) -> Config {
+        self.stall_timeout = limit;
         self
     }
 

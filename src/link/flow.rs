@@ -163,7 +163,7 @@ impl Link {
 
     /// Why somebody may have nudged whoever reads.
     fn look_up(&self, reader: &mut Reader, harvest: &mut Harvest) -> Read {
-        let core = self.core.lock();
+        let mut core = self.core.lock();
         if core.state.is_closed() {
             return Read::Over;
         }
@@ -237,7 +237,11 @@ impl Link {
         let now = Instant::now();
         let mut core = self.core.lock();
         let result = take_frames(&mut core.state, packet, now, actions);
+        let wake = core.state.awaits_rest().is_some_and(|at| self.arm(&mut core, at));
         self.flush(core);
+        if wake {
+            self.wake_keeper();
+        }
         for action in actions.drain(..) {
             self.act(action, now, harvest);
         }

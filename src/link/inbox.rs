@@ -1,5 +1,7 @@
 //! Joins frames to messages, and keeps what is unfinished within bounds.
 
+use std::time::Instant;
+
 use rustc_hash::FxHashMap;
 
 use crate::wire::{FRAME_LIMIT, HEADER_LEN, Header, Kind, ProtocolError};
@@ -8,8 +10,15 @@ use crate::wire::{FRAME_LIMIT, HEADER_LEN, Header, Kind, ProtocolError};
 #[derive(Debug)]
 pub(crate) struct Inbox {
     message_limit: usize,
-    unfinished: FxHashMap<(u8, u64), Vec<u8>>,
+    unfinished: FxHashMap<(u8, u64), Parts>,
     bytes: usize,
+}
+
+/// What has come of a message.
+#[derive(Debug)]
+struct Parts {
+    bytes: Vec<u8>,
+    last_came: Instant,
 }
 
 /// The body of a whole message: a buffer, and where in it the body starts.
@@ -31,28 +40,35 @@ impl Inbox {
     }
 
     /// Takes a frame; gives the message when this was its last. `frame` is header and body.
-    pub(crate) fn take(&mut self, header: &Header, frame: Frame<'_>) -> Result<Option<Body>, ProtocolError> {
+    pub(crate) fn take(
+        &mut self,
+        header: &Header,
+        frame: Frame<'_>,
+        now: Instant,
+    ) -> Result<Option<Body>, ProtocolError> {
         let key = (header.kind as u8, header.id);
         let open = self.unfinished.contains_key(&key);
         if header.flags.continues != open {
             return Err(ProtocolError::BadChunk(header.id));
         }
         let body = frame.body();
-        let before = self.unfinished.get(&key).map_or(0, Vec::len);
+        let before = self.unfinished.get(&key).map_or(0, |parts| parts.bytes.len());
         self.within_limit(header.kind, before + body.len())?;
         if !header.flags.more && !open {
             return Ok(Some(frame.into_body()));
         }
-        let parts = self.unfinished.entry(key).or_default();
+        let fresh = || Parts { bytes: Vec::new(), last_came: now };
+        let parts = self.unfinished.entry(key).or_insert_with(fresh);
         if body.is_empty() {
             return Err(ProtocolError::Flood("empty frames"));
         }
-        parts.extend_from_slice(body);
+        parts.bytes.extend_from_slice(body);
+        parts.last_came = now;
         self.bytes += body.len();
         if header.flags.more {
             return self.within_bounds().map(|()| None);
         }
-        let buffer = self.unfinished.remove(&key).unwrap_or_default();
+        let buffer = self.unfinished.remove(&key).map(|parts| parts.bytes).unwrap_or_default();
         self.bytes -= buffer.len();
         Ok(Some(Body { buffer, start: 0 }))
     }
@@ -60,12 +76,17 @@ impl Inbox {
     /// Forgets the parts of a message of which no more will come.
     pub(crate) fn discard(&mut self, kind: Kind, id: u64) {
         let parts = self.unfinished.remove(&(kind as u8, id));
-        self.bytes -= parts.map_or(0, |parts| parts.len());
+        self.bytes -= parts.map_or(0, |parts| parts.bytes.len());
     }
 
     /// Whether a message of this kind and id is unfinished.
     pub(crate) fn is_open(&self, kind: Kind, id: u64) -> bool {
         self.unfinished.contains_key(&(kind as u8, id))
+    }
+
+    /// When the last part came of the unfinished message that has waited longest.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        self.unfinished.values().map(|parts| parts.last_came).min()
     }
 
     fn within_limit(&self, kind: Kind, len: usize) -> Result<(), ProtocolError> {

@@ -35,7 +35,7 @@ pub(super) fn frame<W: Clone>(
         // At the first part already: nothing is kept for a call that was never made.
         state.calls.answerable(header.id)?;
     }
-    let Some(body) = state.inbox.take(header, frame)? else { return Ok(()) };
+    let Some(body) = state.inbox.take(header, frame, now)? else { return Ok(()) };
     message(state, header, body, now, actions)
 }
 

@@ -4,7 +4,10 @@
 //! reads a clock. It knows no transport and no handler: what waits for a call is a value `W` that it
 //! hands back.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use rustc_hash::FxHashMap;
 
@@ -82,6 +85,9 @@ pub(crate) struct State<W> {
     pub(super) greeted: bool,
     /// When the other side must have greeted.
     greet_by: Option<Instant>,
+    stall_timeout: Duration,
+    /// When an unfinished message was found to have waited too long.
+    suspect: Option<Instant>,
     /// The other side has said its last words.
     peer_left: bool,
     pub(super) peer_ready: bool,
@@ -134,6 +140,8 @@ impl<W: Clone> State<W> {
             send_queue_bytes: config.send_queue_bytes,
             greeted: false,
             greet_by: None,
+            stall_timeout: config.stall_timeout,
+            suspect: None,
             peer_left: false,
             peer_ready: false,
             ready: false,
@@ -214,10 +222,29 @@ impl<W: Clone> State<W> {
     }
 
     /// What the silence of the other side means when its time is over.
-    pub(crate) fn overdue(&self, now: Instant) -> Option<ProtocolError> {
-        self.awaits_greeting()
-            .filter(|at| *at <= now)
-            .map(|_| ProtocolError::BadHello("it did not come in time"))
+    pub(crate) fn overdue(&mut self, now: Instant) -> Option<ProtocolError> {
+        if self.awaits_greeting().is_some_and(|at| at <= now) {
+            return Some(ProtocolError::BadHello("it did not come in time"));
+        }
+        self.awaits_rest().filter(|at| *at <= now)?;
+        // This side may have slept itself, with the rest in the transport: whoever reads has a moment.
+        let again = self.suspects_since(self.inbox.waits_since()?);
+        self.suspect = Some(now);
+        again.then_some(ProtocolError::Stalled(self.stall_timeout))
+    }
+
+    /// When the other side must have gone on with what it has begun.
+    pub(crate) fn awaits_rest(&self) -> Option<Instant> {
+        let since = self.inbox.waits_since().filter(|_| !self.closed)?;
+        match self.suspect.filter(|_| self.suspects_since(since)) {
+            Some(suspected) => suspected.checked_add(RECONSIDER),
+            None => since.checked_add(self.stall_timeout),
+        }
+    }
+
+    /// Whether a wait that began then was found too long before.
+    fn suspects_since(&self, since: Instant) -> bool {
+        since.checked_add(self.stall_timeout).is_some_and(|due| self.suspect.is_some_and(|at| due <= at))
     }
 
     /// When the other side must have greeted, should it still have to.
@@ -441,7 +468,8 @@ impl<W: Clone> State<W> {
     /// When something has to be done next.
     pub(crate) fn next_alarm(&self) -> Option<Instant> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        [self.calls.next_timer(), alarm, self.awaits_greeting()].into_iter().flatten().min()
+        let awaited = [self.awaits_greeting(), self.awaits_rest()];
+        [self.calls.next_timer(), alarm].into_iter().chain(awaited).flatten().min()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -498,6 +526,9 @@ pub(crate) struct Remains<W> {
     pub(crate) unsent: Vec<Start>,
     pub(crate) unsent_events: u64,
 }
+
+/// How long whoever reads has to find the rest of a message that should have come.
+const RECONSIDER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

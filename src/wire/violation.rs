@@ -1,5 +1,7 @@
 //! What a peer can do wrong, one variant a rule of the protocol, each with its number on the wire.
 
+use std::time::Duration;
+
 use super::{PathError, Side};
 
 /// What a peer did that no correct peer does. It costs the peer its connection, and nothing else.
@@ -76,6 +78,9 @@ pub enum ProtocolError {
     /// A frame that the state of the link does not allow.
     #[error("{0} out of place")]
     OutOfPlace(&'static str),
+    /// A message was begun, and did not go on for so long.
+    #[error("an unfinished message has not gone on for {0:?}")]
+    Stalled(Duration),
 }
 
 impl ProtocolError {
@@ -101,6 +106,7 @@ impl ProtocolError {
             ProtocolError::FlowControl => 17,
             ProtocolError::Flood(_) => 18,
             ProtocolError::OutOfPlace(_) => 19,
+            ProtocolError::Stalled(_) => 20,
         }
     }
 }
@@ -131,7 +137,8 @@ mod tests {
             ProtocolError::FlowControl,
             ProtocolError::Flood("pings"),
             ProtocolError::OutOfPlace("a pong"),
+            ProtocolError::Stalled(Duration::from_secs(30)),
         ];
-        assert_eq!(rules.map(|rule| rule.code()).to_vec(), (1..=19).collect::<Vec<u16>>());
+        assert_eq!(rules.map(|rule| rule.code()).to_vec(), (1..=20).collect::<Vec<u16>>());
     }
 }

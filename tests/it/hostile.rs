@@ -40,6 +40,7 @@ towards_every_end! {
     hellos, headers, messages, parts, limits,
     d_01_somebody_who_says_nothing,
     d_02_somebody_who_hangs_up,
+    d_16_a_message_that_does_not_go_on,
     d_20_pings_without_end,
     d_21_unknown_frames_without_end,
     d_22_a_packet_that_is_cut_anywhere,
@@ -131,6 +132,21 @@ fn d_02_somebody_who_hangs_up(place: Place) {
         // This one does not see the end: it is silence.
         Wire::Ipc => assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}"),
     }
+    stage.leave();
+}
+
+/// Calls with times of their own end by them; then the unfinished message costs the link.
+fn d_16_a_message_that_does_not_go_on(place: Place) {
+    let pause = Duration::from_millis(200);
+    let mut stage = Stage::with(place, Config::new().stall_timeout(pause), echo());
+    let id = stage.raw.side.id(1);
+    let start = Instant::now();
+    assert!(stage.raw.send(CALL, MORE, id, &call("echo.text", &[])));
+    let mine = stage.subject.api("raw").action("never", ()).timeout(pause / 4).call::<()>();
+    assert!(matches!(mine, Err(CallError::TimedOut { .. })), "{mine:?}");
+    stage.works();
+    assert_eq!(stage.broken_and_told(), ProtocolError::Stalled(pause));
+    assert!(start.elapsed() >= pause, "it had {:?} only", start.elapsed());
     stage.leave();
 }
 

@@ -24,7 +24,7 @@ fn take(
     (more, continues): (bool, bool),
 ) -> Result<Option<Vec<u8>>, ProtocolError> {
     let frame = frame(body);
-    let taken = inbox.take(&header(kind, id, more, continues), Frame::Part(&frame))?;
+    let taken = inbox.take(&header(kind, id, more, continues), Frame::Part(&frame), Instant::now())?;
     Ok(taken.map(|body| body.bytes().to_vec()))
 }
 
@@ -72,7 +72,7 @@ proptest! {
             let kind = if at % 2 == 0 { Kind::Call } else { Kind::Event };
             let bytes = frame(&part);
             let frame = if whole { Frame::Whole(bytes.clone()) } else { Frame::Part(&bytes) };
-            let joined = inbox.take(&header(kind, at as u64 / 2, more, continues), frame).unwrap();
+            let joined = inbox.take(&header(kind, at as u64 / 2, more, continues), frame, Instant::now()).unwrap();
             prop_assert_eq!(joined.is_some(), !more);
             prop_assert_eq!(inbox.is_open(kind, at as u64 / 2), more);
             if let Some(body) = joined {

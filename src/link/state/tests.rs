@@ -68,6 +68,41 @@ fn a_side_that_is_not_greeted_in_time_says_so() {
 }
 
 #[test]
+fn d_16_a_message_that_does_not_go_on_costs_the_link_after_its_time() {
+    let second = Duration::from_secs(1);
+    let mut pair = Pair::ready(&Config::new().stall_timeout(3 * second), Window::default());
+    pair.call(HEAD, 1, 500_000);
+    pair.pump(HEAD);
+    pair.deliver(NECK).unwrap();
+    let (start, neck) = (pair.now, &mut pair.ends[NECK].state);
+    assert_eq!(neck.awaits_rest(), Some(start + 3 * second));
+    assert_eq!(neck.overdue(start + 3 * second - Duration::from_millis(1)), None);
+    // Whoever reads has a moment to find what may have come, and only one.
+    assert_eq!(neck.overdue(start + 5 * second), None);
+    assert_eq!(neck.overdue(start + 5 * second), None);
+    assert_eq!(neck.next_alarm(), Some(start + 6 * second));
+    assert_eq!(neck.overdue(start + 6 * second), Some(ProtocolError::Stalled(3 * second)));
+}
+
+#[test]
+fn d_16_a_message_that_goes_on_slowly_is_waited_for() {
+    let second = Duration::from_secs(1);
+    let mut pair = Pair::ready(&Config::new().stall_timeout(3 * second), Window::default());
+    pair.call(HEAD, 1, 500_000);
+    while !come(&pair.ends[NECK].actions).contains(&1) {
+        pair.pump(HEAD);
+        pair.deliver(NECK).unwrap();
+        pair.pump(NECK);
+        pair.deliver(HEAD).unwrap();
+        pair.now += 3 * second;
+        // Found to be late, and then it does come.
+        let now = pair.now;
+        assert_eq!(pair.ends[NECK].state.overdue(now), None);
+    }
+    assert_eq!(pair.ends[NECK].state.awaits_rest(), None);
+}
+
+#[test]
 fn a_deadline_ends_a_call_at_its_time_and_not_before() {
     let mut pair = ready();
     let start = pair.now;
