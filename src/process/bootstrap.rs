@@ -46,7 +46,7 @@ pub(crate) fn from_env() -> Result<Bootstrap, StartError> {
     let invitation = Invitation::parse(&text).ok_or_else(|| not_spawned(MALFORMED))?;
     // What can fail for want of room comes first: it may be tried again.
     prepare_ipc()?;
-    let lifeline = os::take_inherited(invitation.lifeline, invitation.file).map_err(not_spawned)?;
+    let [lifeline] = os::take_inherited([(invitation.lifeline, invitation.file)]).map_err(not_spawned)?;
     let guard = HeadWatch::new(lifeline, invitation.head);
     let transport = connect(&invitation)?;
     Ok(Bootstrap { transport, token: invitation.token, guard })

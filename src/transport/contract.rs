@@ -4,7 +4,11 @@
 //! panics with what it saw. [`check`] runs them all. What blocks for more than 30 seconds counts as
 //! blocked for ever; its thread is then left behind.
 //!
-//! A packet counts as *there* once its `send` has returned.
+//! A packet counts as *there* once its `send` has returned. All packets are of whole frames, as the link
+//! sends them, and but for one check of a single one each. What arrives is taken apart into frames first,
+//! so that it makes no difference whether a transport hands out packets as they were sent.
+
+mod apart;
 
 use std::{
     collections::VecDeque,
@@ -18,6 +22,8 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use apart::apart;
 
 use super::{FrameReceiver, FrameSender, Received, Transport, Window};
 use crate::wire::FRAME_LIMIT;
@@ -35,6 +41,8 @@ use crate::wire::FRAME_LIMIT;
 /// ```
 pub fn check(make: impl Fn() -> (Transport, Transport)) {
     packets_arrive_unchanged(&make);
+    frames_of_a_packet_keep_together(&make);
+    what_is_no_frame_does_no_harm(&make);
     packets_keep_their_order(&make);
     a_full_window_never_blocks(&make);
     receiving_ends_at_the_deadline(&make);
@@ -48,18 +56,49 @@ pub fn check(make: impl Fn() -> (Transport, Transport)) {
     the_halves_work_apart(&make);
 }
 
-/// Points 1, 2 and 7: packets of 1 byte to [`FRAME_LIMIT`] bytes, whatever they hold, arrive whole, once
-/// and unchanged.
+/// Points 1 and 2: frames of the least length to [`FRAME_LIMIT`] bytes, whatever they hold behind their
+/// length, arrive whole, once and unchanged.
 pub fn packets_arrive_unchanged(make: impl Fn() -> (Transport, Transport)) {
     both_ways("packets arrive unchanged", make, |mut from, mut to| {
         for len in SIZES {
-            for packet in [pattern(len, len as u64), vec![0; len], vec![0xff; len]] {
+            for packet in [pattern(len, len as u64), announcing(vec![0; len]), announcing(vec![0xff; len])] {
                 send(&mut from, &packet);
                 expect_packet(&mut to, &packet);
             }
         }
         expect_nothing(&mut to);
     });
+}
+
+/// Points 1 and 2: all frames of a packet arrive, also of the largest ones.
+pub fn frames_of_a_packet_keep_together(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("frames of a packet keep together", make, |mut from, mut to| {
+        for sizes in
+            [&[24, 24][..], &[24, 100, 24, 1000, 24], &[FRAME_LIMIT - 24, 24], &[24; FRAME_LIMIT / 24]]
+        {
+            let frames: Vec<_> = (0..).zip(sizes).map(|(number, len)| pattern(*len, number)).collect();
+            send(&mut from, &frames.concat());
+            frames.iter().for_each(|frame| expect_packet(&mut to, frame));
+        }
+        expect_nothing(&mut to);
+    });
+}
+
+/// Points 2 and 7: bytes that are no frame come out as they are, or not at all, and nothing panics.
+pub fn what_is_no_frame_does_no_harm(make: impl Fn() -> (Transport, Transport)) {
+    for strange in [&[0xff][..], &[0; 4], &[0xff; 4], &[19, 0, 0, 0, 7], &[0; 100], &[0xff; FRAME_LIMIT]] {
+        let (mut from, mut to) = make();
+        send(&mut from, strange);
+        match try_receive(&mut to) {
+            None => {}
+            Some(received) => expect(received, &Received::Packet(strange.to_vec())),
+        }
+        // Nobody is told of the rest, but the end still comes.
+        drop(from);
+        if to.sees_the_end {
+            expect(receive(&mut to), &Received::End);
+        }
+    }
 }
 
 /// Point 1: packets keep their order while the window slides.
@@ -259,9 +298,9 @@ fn both_ways(
     make: impl Fn() -> (Transport, Transport),
     check: fn(Transport, Transport),
 ) {
-    let (left, right) = make();
+    let (left, right) = apart(make());
     watched(point, move || check(left, right));
-    let (left, right) = make();
+    let (left, right) = apart(make());
     watched(point, move || check(right, left));
 }
 
@@ -350,10 +389,10 @@ fn in_words(received: &Received) -> String {
 }
 
 fn bytes_in_words(packet: &[u8]) -> String {
-    format!("a packet of {} bytes that begins with {:?}", packet.len(), &packet[..packet.len().min(8)])
+    format!("a packet of {} bytes that begins with {:?}", packet.len(), &packet[..packet.len().min(12)])
 }
 
-/// Bytes that tell one packet from another.
+/// A frame that can be told from others.
 fn pattern(len: usize, number: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut word = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -361,7 +400,14 @@ fn pattern(len: usize, number: u64) -> Vec<u8> {
         eight.copy_from_slice(&word.to_le_bytes()[..eight.len()]);
         word = word.rotate_left(9).wrapping_mul(31);
     }
-    bytes
+    announcing(bytes)
+}
+
+/// A frame of these bytes: its length stands at their start.
+fn announcing(mut frame: Vec<u8>) -> Vec<u8> {
+    let len = (frame.len() - 4) as u32;
+    frame[..4].copy_from_slice(&len.to_le_bytes());
+    frame
 }
 
 /// Numbers with the sizes of frames in an order without a pattern.
@@ -515,9 +561,9 @@ fn drain(mut receiver: Box<dyn FrameReceiver>, taken: &Sender<()>) {
     }
 }
 
-/// Packets around powers of two and around the size of a header.
-const SIZES: [usize; 18] =
-    [1, 2, 3, 8, 23, 24, 25, 100, 1000, 1800, 4000, 4095, 4096, 4097, 20_000, 32_768, 65_535, FRAME_LIMIT];
+/// Frames from the smallest on, and around powers of two.
+const SIZES: [usize; 13] =
+    [24, 25, 100, 1000, 1800, 4000, 4095, 4096, 4097, 20_000, 32_768, 65_535, FRAME_LIMIT];
 /// Frames for windows: among them the sizes at which a kernel's buffers cost the most for a byte.
 const FRAME_SIZES: [usize; 8] = [24, 100, 720, 1000, 1800, 4000, 20_000, FRAME_LIMIT];
 /// How many packets of what size go beside a full window.
@@ -545,6 +591,8 @@ mod tests {
         ($transport:ident, $make:expr) => {
             contract!($transport, $make, [
                 packets_arrive_unchanged
+                frames_of_a_packet_keep_together
+                what_is_no_frame_does_no_harm
                 packets_keep_their_order
                 a_full_window_never_blocks
                 receiving_ends_at_the_deadline
@@ -561,5 +609,6 @@ mod tests {
     }
 
     contract!(memory, crate::transport::memory_pair);
+    contract!(pipe, || crate::transport::pipe_pair().expect("a pair of sockets"));
     contract!(ipc, || crate::transport::ipc_pair().expect("a pair over ipc-channel"));
 }
