@@ -169,6 +169,7 @@ pub use error::{
 pub use head::{Head, HeadBuilder};
 pub use link::{CancelToken, LinkState};
 pub use neck::{Neck, NeckBuilder};
+pub use process::Wire;
 pub use semaphore::Semaphore;
 pub use wire::{FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId};
 

@@ -116,7 +116,7 @@ struct Core {
     reason: Option<Arc<CloseReason>>,
     /// The other process has ended; what it had sent is still to be read.
     dying: Option<CloseReason>,
-    /// Nothing can be sent any more: why the link ends at this time, if it has not ended before.
+    /// The other end is closed: why the link ends at this time, if it has not ended before.
     mute: Option<(Instant, CloseReason)>,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
@@ -253,6 +253,11 @@ impl Link {
     /// The state that the link is in.
     pub(crate) fn stage(&self) -> LinkState {
         self.core.lock().stage
+    }
+
+    /// Whether the other side has said who it is.
+    pub(crate) fn is_greeted(&self) -> bool {
+        self.core.lock().state.is_greeted()
     }
 
     /// Why the link is over, if it is.
