@@ -100,6 +100,19 @@ pub(crate) fn frame_of_length(len: u32) -> Vec<u8> {
     frame
 }
 
+/// Whether a frame has begun here whose end is missing, and no mistake can be known yet.
+pub(crate) fn ends_within_a_frame(mut stream: &[u8]) -> bool {
+    while let Some(len) = stream.first_chunk() {
+        let len = u32::from_le_bytes(*len).saturating_add(4) as usize;
+        if !(24..=65_536).contains(&len) {
+            return false;
+        }
+        let Some((_, rest)) = stream.split_at_checked(len) else { return true };
+        stream = rest;
+    }
+    !stream.is_empty()
+}
+
 /// A frame with this acknowledgement.
 pub(crate) fn acknowledging(mut frame: Vec<u8>, (frames, bytes): (u32, u32)) -> Vec<u8> {
     frame[16..20].copy_from_slice(&frames.to_le_bytes());
