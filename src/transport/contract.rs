@@ -189,6 +189,9 @@ pub fn a_nudge_wakes_the_receiver(make: impl Fn() -> (Transport, Transport)) {
         for number in 0..20 {
             to.nudge.nudge();
             expect(receive(&mut to), &Received::Nudge);
+            if to.wakes_at_deadlines {
+                expect(receive_until(&mut to, Some(Instant::now())), &Received::Deadline);
+            }
             let packet = pattern(30, number);
             send(&mut from, &packet);
             expect_packet(&mut to, &packet);

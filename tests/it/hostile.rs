@@ -67,7 +67,7 @@ fn play(place: Place, cases: Vec<Case>, set: impl Fn() -> Stage) {
             stage.raw.send_as_is(packet);
         }
         // Of packets this is a mistake. A stream cannot tell it from bytes that are on their way.
-        let waits = place.0 == Wire::Pipe && ends_within_a_frame(&packets.concat());
+        let waits = stage.raw.is_stream() && ends_within_a_frame(&packets.concat());
         match expected {
             _ if waits => stage.waits_for_the_rest(),
             Expected::Broken(code) => {

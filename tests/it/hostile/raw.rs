@@ -185,6 +185,7 @@ pub(crate) struct Raw {
     sender: Option<Box<dyn FrameSender>>,
     receiver: Box<dyn FrameReceiver>,
     window: Window,
+    is_stream: bool,
     /// What was read, and what it acknowledges.
     read: (u32, u32),
     /// What was sent within the window, and how much of it was acknowledged.
@@ -201,11 +202,17 @@ impl Raw {
             sender: Some(transport.sender),
             receiver: transport.receiver,
             window: transport.window,
+            is_stream: transport.name == "pipe",
             read: (0, 0),
             sent: (0, 0),
             acknowledged: (0, 0),
             frames: Default::default(),
         }
+    }
+
+    /// Whether a frame that is cut off may have a rest that is on its way.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.is_stream
     }
 
     pub(crate) fn greet(&mut self) {
