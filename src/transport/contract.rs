@@ -9,9 +9,10 @@
 //! so that it makes no difference whether a transport hands out packets as they were sent.
 
 mod apart;
+mod expect;
+mod flight;
 
 use std::{
-    collections::VecDeque,
     panic,
     sync::{
         Arc,
@@ -21,9 +22,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::RecvTimeoutError;
 
 use apart::apart;
+use expect::{
+    announcing, expect, expect_nothing, expect_packet, pattern, receive, receive_until, send, try_receive,
+};
+use flight::{FRAME_SIZES, Flight, drain, fill_both, mixed_sizes, pump, small_then_large};
 
 use super::{FrameReceiver, FrameSender, Received, Transport, Window};
 use crate::wire::FRAME_LIMIT;
@@ -336,149 +341,12 @@ fn likely_blocked() {
     thread::sleep(Duration::from_millis(2));
 }
 
-fn send(from: &mut Transport, packet: &[u8]) {
-    if let Err(error) = from.sender.send(packet) {
-        panic!("sending a packet of {} bytes failed: {error}", packet.len());
-    }
-}
-
-fn receive(to: &mut Transport) -> Received {
-    receive_until(to, None)
-}
-
-fn receive_until(to: &mut Transport, deadline: Option<Instant>) -> Received {
-    to.receiver.receive(deadline).unwrap_or_else(|error| panic!("receiving failed: {error}"))
-}
-
-fn try_receive(to: &mut Transport) -> Option<Received> {
-    to.receiver.try_receive().unwrap_or_else(|error| panic!("trying to receive failed: {error}"))
-}
-
-#[track_caller]
-fn expect(received: Received, expected: &Received) {
-    if received != *expected {
-        panic!("expected {}, received {}", in_words(expected), in_words(&received));
-    }
-}
-
-#[track_caller]
-fn expect_packet(to: &mut Transport, packet: &[u8]) {
-    match receive(to) {
-        Received::Packet(received) if received == packet => {}
-        other => panic!("expected {}, received {}", bytes_in_words(packet), in_words(&other)),
-    }
-}
-
-#[track_caller]
-fn expect_nothing(to: &mut Transport) {
-    if let Some(received) = try_receive(to) {
-        panic!("expected nothing, received {}", in_words(&received));
-    }
-}
-
 /// Receives everything that is under way.
 #[track_caller]
 fn expect_all(to: &mut Transport, flight: &mut Flight) {
     while !flight.under_way.is_empty() {
         expect_packet(to, &flight.land());
     }
-}
-
-fn in_words(received: &Received) -> String {
-    match received {
-        Received::Packet(packet) => bytes_in_words(packet),
-        other => format!("{other:?}"),
-    }
-}
-
-fn bytes_in_words(packet: &[u8]) -> String {
-    format!("a packet of {} bytes that begins with {:?}", packet.len(), &packet[..packet.len().min(12)])
-}
-
-/// A frame that can be told from others.
-fn pattern(len: usize, number: u64) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let mut word = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    for eight in bytes.chunks_mut(8) {
-        eight.copy_from_slice(&word.to_le_bytes()[..eight.len()]);
-        word = word.rotate_left(9).wrapping_mul(31);
-    }
-    announcing(bytes)
-}
-
-/// A frame of these bytes: its length stands at their start.
-fn announcing(mut frame: Vec<u8>) -> Vec<u8> {
-    let len = (frame.len() - 4) as u32;
-    frame[..4].copy_from_slice(&len.to_le_bytes());
-    frame
-}
-
-/// Numbers with the sizes of frames in an order without a pattern.
-fn mixed_sizes() -> impl Iterator<Item = (u64, usize)> {
-    (0u64..).map(|number| {
-        let random = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        (number, FRAME_SIZES[random as usize % FRAME_SIZES.len()])
-    })
-}
-
-/// The size of the frame with this number, when small ones leave just room for one of the largest.
-fn small_then_large(window: Window, small: usize, number: u64) -> usize {
-    let next = number as usize + 1;
-    let is_last = next == window.frames as usize || next * small >= window.bytes as usize;
-    if is_last { FRAME_LIMIT } else { small }
-}
-
-/// What is under way and unread, as the link counts it: a frame may start while there is room for one
-/// more byte and one more frame.
-struct Flight {
-    window: Window,
-    under_way: VecDeque<Vec<u8>>,
-    bytes: usize,
-}
-
-impl Flight {
-    fn new(window: Window) -> Flight {
-        Flight { window, under_way: VecDeque::new(), bytes: 0 }
-    }
-
-    fn start(&mut self, number: u64, len: usize) -> &[u8] {
-        self.bytes += len;
-        self.under_way.push_back(pattern(len, number));
-        self.under_way.back().expect("it was just put there")
-    }
-
-    fn land(&mut self) -> Vec<u8> {
-        let packet = self.under_way.pop_front().expect("something is under way");
-        self.bytes -= packet.len();
-        packet
-    }
-
-    fn has_room(&self) -> bool {
-        self.under_way.len() < self.window.frames as usize && self.bytes < self.window.bytes as usize
-    }
-}
-
-/// Fills both windows, nudges both receivers, and receives it all.
-fn fill_both(left: &mut Transport, right: &mut Transport, frame: impl Fn(u64) -> (u64, usize)) {
-    let mut rightward = fill(left, &frame);
-    let mut leftward = fill(right, &frame);
-    for (end, flight) in [(right, &mut rightward), (left, &mut leftward)] {
-        end.nudge.nudge();
-        expect_all(end, flight);
-        expect(receive(end), &Received::Nudge);
-    }
-}
-
-fn fill(from: &mut Transport, frame: impl Fn(u64) -> (u64, usize)) -> Flight {
-    let mut flight = Flight::new(from.window);
-    for (number, len) in (0..).map(frame) {
-        if !flight.has_room() {
-            break;
-        }
-        send(from, flight.start(number, len));
-    }
-    (0..ON_TOP).for_each(|number| send(from, flight.start(number, SMALL)));
-    flight
 }
 
 /// Nudges a receiver that is about to block, or blocks, one nudge a `receive`.
@@ -538,46 +406,13 @@ fn send_in_vain(from: &mut Transport) {
     }
 }
 
-/// Sends as far as the window allows; `taken` says when a packet was received.
-fn pump(mut sender: Box<dyn FrameSender>, window: Window, taken: &Receiver<()>) {
-    let mut flight = Flight::new(window);
-    for (number, len) in mixed_sizes().take(PACKETS) {
-        while !flight.has_room() {
-            taken.recv().expect("the receiver goes on");
-            flight.land();
-        }
-        sender.send(flight.start(number, len)).expect("the packet is sent");
-    }
-    // The sender stays until all has arrived, since its end is not what is tried here.
-    while !flight.under_way.is_empty() {
-        taken.recv().expect("the receiver goes on");
-        flight.land();
-    }
-}
-
-fn drain(mut receiver: Box<dyn FrameReceiver>, taken: &Sender<()>) {
-    for (number, len) in mixed_sizes().take(PACKETS) {
-        let received = receiver.receive(None).expect("receiving goes on");
-        expect(received, &Received::Packet(pattern(len, number)));
-        // The sender is gone only after an error of its own.
-        let _ = taken.send(());
-    }
-}
-
 /// Frames from the smallest on, and around powers of two.
 const SIZES: [usize; 13] =
     [24, 25, 100, 1000, 1800, 4000, 4095, 4096, 4097, 20_000, 32_768, 65_535, FRAME_LIMIT];
-/// Frames for windows: among them the sizes at which a kernel's buffers cost the most for a byte.
-const FRAME_SIZES: [usize; 8] = [24, 100, 720, 1000, 1800, 4000, 20_000, FRAME_LIMIT];
-/// How many packets of what size go beside a full window.
-const ON_TOP: u64 = 8;
-const SMALL: usize = 320;
 /// How long a check may take before it counts as blocked.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often each of three threads nudges.
 const CHANGES: u64 = 5000;
-/// How many packets go each way while both halves work.
-const PACKETS: usize = 1000;
 
 #[cfg(test)]
 mod tests {
