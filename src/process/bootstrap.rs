@@ -60,9 +60,10 @@ fn meet(invitation: &Invitation, name: &str) -> Result<(OwnedFd, Transport), Sta
 }
 
 fn inherit(invitation: &Invitation, socket: Handed) -> Result<(OwnedFd, Transport), StartError> {
+    // As above: it comes first because it can fail.
+    let wakeup = os::Wakeup::new().map_err(setup("event"))?;
     let [lifeline, socket] = take([invitation.lifeline, socket])?;
-    let transport = PipeEnd::from(socket).into_transport().map_err(setup("event"))?;
-    Ok((lifeline, transport))
+    Ok((lifeline, PipeEnd::from(socket).with_nudge(wakeup)))
 }
 
 fn take<const N: usize>(handed: [Handed; N]) -> Result<[OwnedFd; N], StartError> {

@@ -59,8 +59,13 @@ impl PipeEnd {
     }
 
     pub(crate) fn into_transport(self) -> io::Result<Transport> {
-        let (socket, wakeup) = (Arc::new(self.0), Arc::new(Wakeup::new()?));
-        Ok(Transport {
+        Ok(self.with_nudge(Wakeup::new()?))
+    }
+
+    /// The same for those who have made the event of the nudge already.
+    pub(crate) fn with_nudge(self, wakeup: Wakeup) -> Transport {
+        let (socket, wakeup) = (Arc::new(self.0), Arc::new(wakeup));
+        Transport {
             sender: Box::new(PipeSender { socket: socket.clone(), patience: WRITE_STALL }),
             receiver: Box::new(PipeReceiver::new(socket, wakeup.clone())),
             nudge: Arc::new(PipeNudge(wakeup)),
@@ -68,7 +73,7 @@ impl PipeEnd {
             wakes_at_deadlines: true,
             sees_the_end: true,
             name: "pipe",
-        })
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use nape::transport::{Received, Transport};
 pub const HELLO: u8 = 1;
 pub const READY: u8 = 2;
 pub const CALL: u8 = 3;
+pub const EVENT: u8 = 4;
 pub const REPLY: u8 = 5;
 pub const CREDIT: u8 = 8;
 pub const BYE: u8 = 14;
