@@ -185,8 +185,7 @@ impl Link {
     /// The other side has closed its end. Whoever reads waits here for what the keeper has to say of its
     /// process, because the transport has nothing to say any more.
     fn await_death(&self, reader: &mut Reader, limit: Option<Instant>, harvest: &mut Harvest) -> Read {
-        let reason = self.core.lock().state.vanished();
-        self.expect_death(reason);
+        self.expect_death(CloseReason::Gone);
         self.wait_for(&self.changed, limit, |core| core.dying.is_some() || core.state.is_closed());
         self.look_up(reader, harvest)
     }

@@ -388,7 +388,7 @@ impl Link {
         }
         let nudge = core.state.take_alarms(now);
         let overdue = core.state.overdue(now);
-        let gone = core.mute.take_if(|(at, _)| *at <= now);
+        let gone = core.take_mute(now);
         let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
@@ -401,7 +401,7 @@ impl Link {
         if let Some(violation) = overdue {
             self.break_off(violation);
         }
-        if let Some((_, reason)) = gone {
+        if let Some(reason) = gone {
             self.peer_died(reason);
         }
         next
@@ -435,6 +435,13 @@ impl Link {
 }
 
 impl Core {
+    /// Why the link ends now, if the end of the other side's process was waited for in vain. By now all that
+    /// it had sent has been read, its greeting too, if there was one.
+    fn take_mute(&mut self, now: Instant) -> Option<CloseReason> {
+        let (_, reason) = self.mute.take_if(|(at, _)| *at <= now)?;
+        Some(if matches!(reason, CloseReason::Gone) { self.state.vanished() } else { reason })
+    }
+
     /// When the keeper has to look at the clock.
     fn next_alarm(&self) -> Option<Instant> {
         self.state.next_alarm().into_iter().chain(self.mute.as_ref().map(|(at, _)| *at)).min()

@@ -375,7 +375,9 @@ const BREAKS: &[Break] = &[
 ];
 
 fn a_broken_envelope_closes_the_link(pair: fn() -> (Transport, Transport)) {
-    for (kind, how, code) in BREAKS {
+    // What is cut off is no mistake on a stream: the rest could still come.
+    let is_stream = pair().0.name == "pipe";
+    for (kind, how, code) in BREAKS.iter().filter(|(_, _, code)| !is_stream || *code != 9) {
         let ((ours, theirs), armed) = (pair(), Arc::new(AtomicBool::new(false)));
         let breaking = |transport: Transport| Transport {
             sender: Box::new(Breaking {
