@@ -132,10 +132,9 @@ impl Drop for PipeSender {
 struct PipeReceiver {
     socket: Arc<OwnedFd>,
     wakeup: Arc<Wakeup>,
-    /// Room for one frame of the largest size.
+    /// What has come and is not handed out, less than a frame, with room for one of the largest size. The
+    /// rest of it is never written to, so that a link with small messages has no need of the memory.
     buffer: Vec<u8>,
-    /// How much of it has come and is not handed out: less than a frame.
-    filled: usize,
     /// When the frame that has come in part must be whole.
     due: Option<Instant>,
     /// There was no room for all that had come, or just enough.
@@ -144,18 +143,17 @@ struct PipeReceiver {
 
 impl PipeReceiver {
     fn new(socket: Arc<OwnedFd>, wakeup: Arc<Wakeup>) -> PipeReceiver {
-        PipeReceiver { socket, wakeup, buffer: vec![0; FRAME_LIMIT], filled: 0, due: None, more: false }
+        PipeReceiver { socket, wakeup, buffer: Vec::with_capacity(FRAME_LIMIT), due: None, more: false }
     }
 
     /// Receives what is there, and hands out what is whole.
     fn look(&mut self) -> io::Result<Option<Received>> {
-        let room = &mut self.buffer[self.filled..];
-        match os::receive_some(self.socket.as_fd(), room) {
+        let room = self.buffer.capacity() - self.buffer.len();
+        match os::receive_some(self.socket.as_fd(), &mut self.buffer) {
             // What has come of a frame is dropped: the peer died while it sent the rest.
             Ok(0) => Ok(Some(Received::End)),
             Ok(len) => {
-                self.more = len == room.len();
-                self.filled += len;
+                self.more = len == room;
                 Ok(self.take_whole().map(Received::Packet))
             }
             Err(error) => match error.kind() {
@@ -171,12 +169,11 @@ impl PipeReceiver {
     }
 
     fn take_whole(&mut self) -> Option<Vec<u8>> {
-        let whole = whole_frames(&self.buffer[..self.filled]);
+        let whole = whole_frames(&self.buffer);
         let packet = self.buffer[..whole].to_vec();
-        self.buffer.copy_within(whole..self.filled, 0);
-        self.filled -= whole;
+        self.buffer.drain(..whole);
         let begun = whole > 0 || self.due.is_none();
-        if self.filled == 0 {
+        if self.buffer.is_empty() {
             self.due = None;
         } else if begun {
             self.due = Some(Instant::now() + FRAME_STALL);
@@ -214,10 +211,10 @@ impl FrameReceiver for PipeReceiver {
 
     fn try_receive(&mut self) -> io::Result<Option<Received>> {
         loop {
-            let before = self.filled;
+            let before = self.buffer.len();
             match self.look()? {
                 // Only a part of a frame: the rest may be there already.
-                None if self.filled > before => {}
+                None if self.buffer.len() > before => {}
                 received => return Ok(received),
             }
         }

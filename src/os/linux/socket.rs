@@ -6,6 +6,7 @@ use std::{
 };
 
 use rustix::{
+    buffer::spare_capacity,
     io::retry_on_intr,
     net::{
         AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown,
@@ -35,12 +36,13 @@ pub(crate) fn send_some(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usiz
     Ok(retry_on_intr(|| send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))?)
 }
 
-/// Receives what is there; zero is the end. Does not wait, whoever shares this end.
+/// Appends what is there to the buffer, as far as that has room, and says how much it was; zero is the end.
+/// Does not wait, whoever shares this end.
 ///
 /// There is no room for anything but bytes, so descriptors that come with them are closed by the kernel
 /// before anybody here could see them.
-pub(crate) fn receive_some(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
-    let (len, _) = retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::DONTWAIT))?;
+pub(crate) fn receive_some(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let (len, _) = retry_on_intr(|| recv(socket, spare_capacity(buffer), RecvFlags::DONTWAIT))?;
     Ok(len)
 }
 
