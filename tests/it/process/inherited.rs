@@ -3,12 +3,13 @@
 use std::{env, io::Write, net::Shutdown, os::unix::net::UnixStream, process, time::Duration};
 
 use nape::{CloseReason, Config, Error, Exit, Head, ProtocolError, StartError, Wire};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open};
 
 use super::victim;
 use crate::{
-    raw_end::{HELLO, READY, frame, hello},
+    raw_end::{EVENT, HELLO, READY, frame, hello},
     support::{HANG, watched},
+    tools::until,
 };
 
 /// What the child does, in the process that was started for it.
@@ -26,9 +27,29 @@ pub(super) fn play(verb: &str) {
         "raw-wrong-token" => socket.write_all(&frame(HELLO, 0, (0, 0), &hello())).unwrap(),
         "raw-echo" => drop(std::io::copy(&mut socket.try_clone().unwrap(), &mut socket)),
         "raw-call-first" => socket.write_all(&frame(READY, 0, (0, 0), &[])).unwrap(),
+        "raw-die-within-a-frame" => die_within_a_frame(&mut socket),
         verb => panic!("no such verb: {verb}"),
     }
     victim::park();
+}
+
+/// As a good Neck until it has sent half of an event.
+fn die_within_a_frame(socket: &mut UnixStream) {
+    let mut hello = hello();
+    hello[16..32].copy_from_slice(&token());
+    let event = frame(EVENT, 1 << 63 | 1, (0, 0), b"\x04noneand more");
+    let ready = frame(READY, 0, (0, 0), &[]);
+    let sent = [frame(HELLO, 0, (0, 0), &hello), ready, event[..30].to_vec()].concat();
+    socket.write_all(&sent).unwrap();
+    eprintln!("half an event");
+    kill_process(getpid(), Signal::KILL).unwrap();
+}
+
+/// What a Neck has to show.
+fn token() -> [u8; 16] {
+    let invitation = env::var("NAPE_NECK").unwrap();
+    let hex = invitation.split(' ').nth(2).unwrap();
+    std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
 }
 
 /// What it was handed. The original stays open beside it.
@@ -79,5 +100,27 @@ fn p_22_half_a_hello_has_the_time_of_a_start_and_no_more() {
         let error = start("raw-half-a-hello", Duration::from_secs(2));
         let StartError::TimedOut { state, .. } = error else { panic!("{error:?}") };
         assert_eq!(state, "it never connected");
+    });
+}
+
+#[test]
+fn p_3_a_child_that_dies_within_a_frame_is_quoted_and_not_accused() {
+    watched(|| {
+        for _ in 0..20 {
+            let spawned = Head::builder().wire(Wire::Pipe).spawn(victim::command("raw-die-within-a-frame"));
+            let death = match spawned {
+                // It may be seen to be ready before it is seen to be dead.
+                Ok(head) => {
+                    until("its end is seen", || head.close_reason().is_some());
+                    let reason = head.close_reason().unwrap();
+                    let CloseReason::Died(death) = &*reason else { panic!("{reason:?}") };
+                    death.clone()
+                }
+                Err(Error::Start(StartError::Died { death, .. })) => death,
+                Err(error) => panic!("{error:?}"),
+            };
+            assert_eq!(death.exit, Exit::Signal(9));
+            assert!(death.stderr.contains("half an event"), "{death}");
+        }
     });
 }
