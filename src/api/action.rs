@@ -74,13 +74,14 @@ impl<A: Serialize + Send + 'static> Action<A> {
     /// Whatever a call can end in; [`Misuse::WouldDeadlock`] from a state listener or an error hook.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         check_may_block().inspect_err(|_| self.release())?;
-        let (started, slot) = self.set_out(true, |slot, _| slot.blocked())?;
+        let (started, slot) = self.set_out(true, |slot, link| slot.will_block(link.is_near()))?;
         let link = started.link;
-        if !link.wait(&slot, slot.deadline) {
+        let outcome = link.wait_at_once(&slot).or_else(|| {
             link.expire(started.id);
             slot.settle();
-        }
-        decode(&link, slot.take().unwrap_or(Err(CallError::Cancelled)))
+            slot.take()
+        });
+        decode(&link, outcome.unwrap_or(Err(CallError::Cancelled)))
     }
 
     /// Sends the call and gives a handle to its result. Does not block.
@@ -90,7 +91,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     /// What shows at once: a closed link, a full send queue, arguments that do not encode, no time.
     pub fn start<T: DeserializeOwned + 'static>(self) -> Result<AsyncResult<T>, CallError> {
         let cancels = self.semaphore.is_none();
-        let (started, slot) = self.set_out(false, |slot, _| slot)?;
+        let (started, slot) = self.set_out(false, |_, _| ())?;
         Ok(AsyncResult::new(started, slot, cancels))
     }
 
@@ -105,10 +106,10 @@ impl<A: Serialize + Send + 'static> Action<A> {
         T: DeserializeOwned + 'static,
         F: FnOnce(Result<T, CallError>) + Send + 'static,
     {
-        let with_callback = |slot: Slot, link: &Link| {
+        let with_callback = |slot: &mut Slot, link: &Link| {
             let codec = link.codec();
             let decode = move |payload| into_value_contained(payload, codec);
-            slot.with_callback(Box::new(move |outcome| callback(outcome.and_then(decode))))
+            slot.set_callback(Box::new(move |outcome| callback(outcome.and_then(decode))));
         };
         self.set_out(false, with_callback).map(|_| ())
     }
@@ -135,10 +136,12 @@ impl<A: Serialize + Send + 'static> Action<A> {
     fn set_out(
         self,
         blocking: bool,
-        fit_out: impl FnOnce(Slot, &Link) -> Slot,
+        fit_out: impl FnOnce(&mut Slot, &Link),
     ) -> Result<(Started, Arc<Slot>), CallError> {
-        let (slot, link) = self.prepare().inspect_err(|_| self.release())?;
-        let slot = Arc::new(fit_out(slot.with_semaphore(self.semaphore.clone()), &link));
+        let (mut slot, link) = self.prepare().inspect_err(|_| self.release())?;
+        fit_out(&mut slot, &link);
+        self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
+        let slot = Arc::new(slot);
         let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking };
         let semaphore = self.semaphore;
         let started = link.start(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
@@ -164,8 +167,10 @@ impl<A: Serialize + Send + 'static> Action<A> {
             Timeout::After(after) => now.checked_add(after),
             Timeout::Never => None,
         };
-        let inherited = current().and_then(|current| current.deadline);
-        let deadline = own.into_iter().chain(inherited).min();
+        let deadline = match (own, current().and_then(|current| current.deadline)) {
+            (Some(own), Some(inherited)) => Some(own.min(inherited)),
+            (own, inherited) => own.or(inherited),
+        };
         if deadline.is_some_and(|at| at <= now) {
             link.tally().calls.up();
             link.tally().timeouts.up();

@@ -23,9 +23,9 @@ pub struct ApiArb(Arc<RwLock<Routes>>);
 
 #[derive(Debug, Default)]
 struct Routes {
-    exact: FxHashMap<Path, Target>,
-    catch_all: FxHashMap<Path, Target>,
-    catch_some: FxHashMap<Path, Vec<(Scope, Target)>>,
+    exact: FxHashMap<Path, Arc<Target>>,
+    catch_all: FxHashMap<Path, Arc<Target>>,
+    catch_some: FxHashMap<Path, Vec<(Scope, Arc<Target>)>>,
 }
 
 /// One handler that is served.
@@ -49,9 +49,9 @@ pub struct Attached {
 
 /// What a path leads to.
 pub(crate) enum Route {
-    Target(Target),
+    Target(Arc<Target>),
     /// A choice that needs the users' predicates.
-    Choice(Vec<(Scope, Target)>),
+    Choice(Vec<(Scope, Arc<Target>)>),
     Nothing,
 }
 
@@ -152,7 +152,7 @@ impl Routes {
         target.map(|target| target.pool.namespace.clone())
     }
 
-    fn insert(&mut self, path: Path, scope: Scope, target: Target) {
+    fn insert(&mut self, path: Path, scope: Scope, target: Arc<Target>) {
         match scope {
             Scope::Exact => drop(self.exact.insert(path, target)),
             Scope::CatchAll => drop(self.catch_all.insert(path, target)),
@@ -162,7 +162,7 @@ impl Routes {
 }
 
 /// Picks one of several catch-alls by their predicates, the nearest first. Runs user code.
-pub(crate) fn choose(choice: Vec<(Scope, Target)>, path: &Path) -> Result<Target, Rejection> {
+pub(crate) fn choose(choice: Vec<(Scope, Arc<Target>)>, path: &Path) -> Result<Arc<Target>, Rejection> {
     let mut takers = Vec::new();
     for (scope, target) in choice {
         match scope {
@@ -244,7 +244,7 @@ impl Attached {
         let mut routes = self.arb.0.write();
         let target = routes.exact.get_mut(&path).filter(|target| Arc::ptr_eq(&target.pool, &self.pool));
         let target = target.ok_or(ApiError::Missing { path })?;
-        Ok(std::mem::replace(target, Target::new(handler, &self.pool)).handler)
+        Ok(std::mem::replace(target, Target::new(handler, &self.pool)).handler.clone())
     }
 
     /// Puts another function in the place of a catch-all, or adds one.
@@ -269,7 +269,7 @@ impl Attached {
             return Err(ApiError::Claimed { path, owner });
         }
         let target = Target::new(Handler::new(function), &self.pool);
-        Ok(routes.catch_all.insert(path, target).map(|old| old.handler))
+        Ok(routes.catch_all.insert(path, target).map(|old| old.handler.clone()))
     }
 
     /// Takes a handler away: later calls find none, those that wait or run go on. Gives it back.
@@ -284,7 +284,7 @@ impl Attached {
             Some(target) if Arc::ptr_eq(&target.pool, &self.pool) => {}
             _ => return Err(ApiError::Missing { path }),
         }
-        routes.exact.remove(&path).map(|target| target.handler).ok_or(ApiError::Missing { path })
+        routes.exact.remove(&path).map(|target| target.handler.clone()).ok_or(ApiError::Missing { path })
     }
 
     /// Serves the API no longer. What waits for a worker is answered as if it had come later, without a

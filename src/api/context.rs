@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::{ApiHandle, endpoint::Inner};
 use crate::{
-    link::{CancelToken, Incoming, Link},
+    link::{CancelToken, Incoming, Link, Slot},
     sync::Arc,
-    wire::{Path, Side, TransactionId},
+    wire::{Path, Payload, Side, TransactionId},
 };
 
 /// A call or an event, as its handler sees it. Cheap to clone.
@@ -22,16 +22,15 @@ pub struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(incoming: &Incoming, link: &Arc<Link>, endpoint: &Arc<Inner>) -> Context {
-        Context {
-            path: incoming.path.clone(),
-            transaction: incoming.id,
-            deadline: incoming.deadline,
-            attempt: incoming.attempt,
-            cancel: incoming.cancel.clone(),
-            link: link.clone(),
-            endpoint: endpoint.clone(),
-        }
+    /// The context of a call or an event, and what else came with it.
+    pub(crate) fn new(
+        incoming: Incoming,
+        link: &Arc<Link>,
+        endpoint: Arc<Inner>,
+    ) -> (Context, Payload, Option<Arc<Slot>>) {
+        let Incoming { id, path, deadline, attempt, payload, cancel, caller, .. } = incoming;
+        let link = link.clone();
+        (Context { path, transaction: id, deadline, attempt, cancel, link, endpoint }, payload, caller)
     }
 
     /// The full path that was called. A catch-all sees here what it caught.

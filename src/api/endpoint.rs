@@ -19,7 +19,7 @@ use crate::{
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
     sync::{Arc, RwLock, Weak},
     wire::{Fault, Path, Payload, Side},
-    workers::{Admission, Lane, contain, discard, forget_panic},
+    workers::{Admission, Lane, discard, forget_panic, run_elsewhere},
 };
 
 /// One side: what it serves, and how it calls the other. A [`Head`](crate::Head) and a
@@ -49,7 +49,7 @@ pub(crate) struct Inner {
 struct Undecided {
     link: Arc<Link>,
     incoming: Incoming,
-    choice: Vec<(Scope, Target)>,
+    choice: Vec<(Scope, Arc<Target>)>,
     /// The call of ours from which it descends.
     ancestor: Option<Arc<Slot>>,
 }
@@ -223,12 +223,12 @@ impl Inner {
     ) -> Option<Errand> {
         let target = self.hooks.unhandled.read().clone();
         if let Some(target) = target.filter(|_| matches!(why, Rejection::NoHandler { .. })) {
-            return target.admit(incoming, link, self, ancestor);
+            return target.admit(incoming, link, self.clone(), ancestor);
         }
         match incoming.id {
             Some(id) => {
                 self.tally.unhandled.up();
-                link.fail(id, why.into());
+                link.fail(id, &incoming.cancel, why.into());
             }
             None => self.drop_event(link, &incoming.path, why.into()),
         }
@@ -240,7 +240,7 @@ impl Inner {
     fn decide(self: &Arc<Inner>, undecided: Undecided) -> Option<Errand> {
         let inner = self.clone();
         if undecided.ancestor.is_some() {
-            let job = move || inner.ask(undecided).into_iter().for_each(|errand| contain(errand.job));
+            let job = move || inner.ask(undecided).into_iter().for_each(|errand| run_elsewhere(errand.job));
             return Some(Errand { job: Box::new(job), slow: true });
         }
         match self.undecided.admit(undecided, REST_QUEUE) {
@@ -275,7 +275,7 @@ impl Inner {
             Err(Rejection::NoHandler { path: incoming.path.clone() })
         });
         match decided {
-            Ok(target) => target.admit(incoming, &link, self, ancestor.as_ref()),
+            Ok(target) => target.admit(incoming, &link, self.clone(), ancestor.as_ref()),
             Err(why) => self.unhandled(&link, incoming, why, ancestor.as_ref()),
         }
     }
@@ -289,7 +289,7 @@ impl Dispatch for Inner {
             None => self.tally.events_served.up(),
         }
         match self.arb.route(&incoming.path) {
-            Route::Target(target) => target.admit(incoming, link, &inner, ancestor),
+            Route::Target(target) => target.admit(incoming, link, inner, ancestor),
             Route::Choice(choice) => {
                 let (link, ancestor) = (link.clone(), ancestor.cloned());
                 inner.decide(Undecided { link, incoming, choice, ancestor })

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Context, Responder};
 use crate::{
     error::{CallError, Rejection},
-    link::{Current, Place, within},
+    link::{Answer, Current, Place, within},
     sync::Arc,
     wire::{Fault, FaultKind, Payload},
     workers::{forget_panic, panic_text},
@@ -42,13 +42,15 @@ pub struct Handler(pub(crate) Arc<dyn Serve>);
 
 /// Serves one call or event: decodes, runs, answers. May panic where user code does.
 pub(crate) trait Serve: Send + Sync {
-    fn serve(&self, context: &Context, payload: Payload) -> Served;
+    fn serve(&self, context: &Context, payload: &mut Payload) -> Served;
 }
 
 /// What came of it.
 pub(crate) enum Served {
-    /// It is answered, or somebody else is going to.
+    /// Somebody else is going to answer it, or it takes no answer.
     Done,
+    /// It has to be answered with this.
+    Answer(Answer),
     /// It has to be answered with this.
     Failed(CallError),
 }
@@ -75,9 +77,8 @@ impl Handler {
         Handler(Arc::new(Deferred { function, types: PhantomData::<fn(A) -> T> }))
     }
 
-    /// Runs the handler for a call or event, contains its panic, and answers whatever is to be
-    /// answered. Gives the failure of an event, and the text of a panic.
-    pub(crate) fn run(&self, context: &Context, payload: Payload) -> Result<(), CallError> {
+    /// Runs the handler for a call or event, and contains its panic.
+    pub(crate) fn run(&self, context: &Context, payload: &mut Payload) -> Served {
         let current = Current {
             link: context.link.number(),
             transaction: context.transaction,
@@ -85,23 +86,12 @@ impl Handler {
             place: Place::Handler,
         };
         let serve = AssertUnwindSafe(|| within(current, || self.0.serve(context, payload)));
-        let failure = match catch_unwind(serve) {
-            Ok(Served::Done) => return Ok(()),
-            Ok(Served::Failed(error)) => error,
-            Err(panic) => {
-                let text = panic_text(&*panic);
-                forget_panic(panic);
-                context.link.tally().handler_panics.up();
-                Fault::of(FaultKind::Panicked, text, "").into()
-            }
-        };
-        match context.transaction {
-            Some(id) => {
-                context.link.fail(id, failure);
-                Ok(())
-            }
-            None => Err(failure),
-        }
+        catch_unwind(serve).unwrap_or_else(|panic| {
+            let text = panic_text(&*panic);
+            forget_panic(panic);
+            context.link.tally().handler_panics.up();
+            Served::Failed(Fault::of(FaultKind::Panicked, text, "").into())
+        })
     }
 }
 
@@ -123,17 +113,15 @@ where
     E: HandlerError,
     F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
 {
-    fn serve(&self, context: &Context, payload: Payload) -> Served {
+    fn serve(&self, context: &Context, payload: &mut Payload) -> Served {
         let arguments = match arguments::<A>(context, payload) {
             Ok(arguments) => arguments,
             Err(error) => return Served::Failed(error),
         };
         match (self.function)(context, arguments) {
+            Ok(_) if context.is_event() => Served::Done,
             Ok(value) => {
-                if let Some(id) = context.transaction {
-                    context.link.reply(id, &context.path, value);
-                }
-                Served::Done
+                context.link.pack_answer(&context.path, value).map_or_else(Served::Failed, Served::Answer)
             }
             Err(error) => Served::Failed(error.into_fault().into()),
         }
@@ -151,7 +139,7 @@ where
     T: Serialize + Send + 'static,
     F: Fn(Context, A, Responder<T>) + Send + Sync + 'static,
 {
-    fn serve(&self, context: &Context, payload: Payload) -> Served {
+    fn serve(&self, context: &Context, payload: &mut Payload) -> Served {
         match arguments::<A>(context, payload) {
             Ok(arguments) => {
                 let responder = Responder::new(context);
@@ -163,8 +151,11 @@ where
     }
 }
 
-fn arguments<A: DeserializeOwned + 'static>(context: &Context, payload: Payload) -> Result<A, CallError> {
-    payload.into_value::<A>(context.link.codec()).map_err(|error| {
+fn arguments<A: DeserializeOwned + 'static>(
+    context: &Context,
+    payload: &mut Payload,
+) -> Result<A, CallError> {
+    payload.take_value::<A>(context.link.codec()).map_err(|error| {
         Rejection::BadArguments {
             path: context.path.clone(),
             expected: type_name::<A>().into(),

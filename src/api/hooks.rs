@@ -47,7 +47,7 @@ pub(crate) type ErrorHook = Arc<dyn Fn(&Report) + Send + Sync>;
 pub(crate) struct Hooks {
     states: Mutex<States>,
     errors: RwLock<Option<ErrorHook>>,
-    pub(crate) unhandled: RwLock<Option<Target>>,
+    pub(crate) unhandled: RwLock<Option<Arc<Target>>>,
 }
 
 #[derive(Default)]

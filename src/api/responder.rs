@@ -29,7 +29,10 @@ impl<T: Serialize + Send + 'static> Responder<T> {
         if let Some(context) = self.context.take()
             && let Some(id) = context.transaction
         {
-            context.link.reply(id, &context.path, value);
+            match context.link.pack_answer(&context.path, value) {
+                Ok(answer) => context.link.reply(id, &context.cancel, answer),
+                Err(error) => context.link.fail(id, &context.cancel, error),
+            }
         }
     }
 
@@ -38,7 +41,7 @@ impl<T: Serialize + Send + 'static> Responder<T> {
         if let Some(context) = self.context.take()
             && let Some(id) = context.transaction
         {
-            context.link.fail(id, error.into_fault().into());
+            context.link.fail(id, &context.cancel, error.into_fault().into());
         }
     }
 
@@ -64,7 +67,7 @@ impl<T> Drop for Responder<T> {
             // A panic that drops it has a text, but not here.
             let panicked = || Fault::of(FaultKind::Panicked, "its responder was dropped by it".into(), "");
             let error = if std::thread::panicking() { panicked().into() } else { CallError::NoAnswer };
-            context.link.fail(id, error);
+            context.link.fail(id, &context.cancel, error);
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Context, Handler, Report, endpoint::Inner, served::WhenFull};
+use super::{Context, Handler, Report, endpoint::Inner, handler::Served, served::WhenFull};
 use crate::{
     error::{CallError, Rejection},
-    link::{Errand, Incoming, Link, Offer, Slot},
+    link::{Answer, Errand, Incoming, Link, Offer, Remains, Slot},
     sync::{Arc, AtomicU64, Mutex, Ordering},
-    wire::{Path, Payload},
-    workers::{Admission, Lane, contain},
+    wire::{Path, Payload, TransactionId},
+    workers::{Admission, Job, Lane, Shift, Work, contain, discard},
 };
 
 /// The workers and the queue of one API.
@@ -20,69 +20,79 @@ pub(crate) struct Pool {
     pub(crate) when_full: WhenFull,
 }
 
-/// Where a path leads.
-#[derive(Clone, Debug)]
+/// Where a path leads. Callers count references to it, while workers read it.
+#[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Target {
     pub(crate) handler: Handler,
     pub(crate) pool: Arc<Pool>,
-    pub(crate) pace: Arc<Pace>,
+    pace: Pace,
 }
 
-/// How long a handler usually runs, for the choice whether somebody else should read meanwhile.
+/// How long a handler usually runs, for the choice what others do meanwhile.
 #[derive(Debug)]
-pub(crate) struct Pace(AtomicU64);
+struct Pace(AtomicU64);
 
 /// A call or an event on its way to its handler.
 #[derive(Debug)]
 pub(crate) enum Task {
     /// The usual one.
-    Plain(Body),
+    Plain(Box<Body>),
     /// One that the thread which waits for its ancestor may take out of the queue.
-    Shared(Arc<Mutex<Option<Body>>>),
+    Shared(Arc<Shared>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pool: Arc<Pool>,
+    body: Mutex<Option<Box<Body>>>,
 }
 
 /// A call or an event whose handler is known.
 #[derive(Debug)]
 pub(crate) struct Body {
-    target: Target,
+    target: Arc<Target>,
     context: Context,
     payload: Payload,
+    /// The caller, where it is in this process.
+    caller: Option<Arc<Slot>>,
+    /// It has come just now, from this process: nobody can have given it up for good.
+    fresh: bool,
 }
 
 impl Target {
-    pub(crate) fn new(handler: Handler, pool: &Arc<Pool>) -> Target {
-        Target {
-            handler,
-            pool: pool.clone(),
-            pace: Arc::new(Pace(AtomicU64::new(SLOW.as_nanos() as u64 * 2))),
-        }
+    pub(crate) fn new(handler: Handler, pool: &Arc<Pool>) -> Arc<Target> {
+        let pace = Pace(AtomicU64::new(SLOW.as_nanos() as u64 * 2));
+        Arc::new(Target { handler, pool: pool.clone(), pace })
     }
 
     /// Takes a call or an event in. What comes back may be run at once.
     pub(crate) fn admit(
-        &self,
+        self: Arc<Target>,
         incoming: Incoming,
         link: &Arc<Link>,
-        endpoint: &Arc<Inner>,
+        endpoint: Arc<Inner>,
         ancestor: Option<&Arc<Slot>>,
     ) -> Option<Errand> {
-        let context = Context::new(&incoming, link, endpoint);
-        let body = Body { target: self.clone(), context, payload: incoming.payload };
+        if let Some(caller) = incoming.caller.as_ref().filter(|_| !self.pace.is_quick()) {
+            caller.turn_away();
+        }
+        let slow = self.pace.is_slow();
+        let pool = self.pool.clone();
+        let (context, payload, caller) = Context::new(incoming, link, endpoint);
+        let fresh = caller.is_some();
+        let body = Box::new(Body { target: self, context, payload, caller, fresh });
         let task = match ancestor {
             None => Task::Plain(body),
             Some(ancestor) => Task::offer_to(ancestor, body)?,
         };
-        let pool = &self.pool;
         let bound = match pool.when_full {
             WhenFull::Refuse => pool.bound,
             // Whatever waits counts against the limit of calls that are served at once.
             WhenFull::Wait => link.config().served_calls.max(pool.bound),
         };
         match pool.lane.admit(task, bound) {
-            Admission::Run(task) => {
-                let (pool, slow) = (pool.clone(), self.pace.is_slow());
-                return Some(Errand { job: Box::new(move || run_on(&pool, task)), slow });
-            }
+            Admission::Run(task) => return Some(Errand { job: task.into_job(), slow }),
             Admission::Queued => {}
             Admission::Full(task) => task.into_body().into_iter().for_each(|body| body.refuse_as_busy(bound)),
             Admission::Closed(task) => task.refuse_as_unknown(),
@@ -91,36 +101,64 @@ impl Target {
     }
 }
 
-/// Runs a task, and those that come to wait in its queue meanwhile.
-fn run_on(pool: &Pool, first: Task) {
-    let mut next = Some(first);
-    while let Some(task) = next {
-        // What is not run is dropped, which may panic as well; the place in the lane is free all the same.
-        contain(|| task.into_body().into_iter().for_each(Body::run));
-        next = pool.lane.next();
-    }
-}
-
 impl Task {
     /// Leaves a call to the thread that blocks for its ancestor, or will. `None` if one does already;
     /// else it is to wait in the queue as well, and whoever comes first runs it.
-    fn offer_to(ancestor: &Slot, body: Body) -> Option<Task> {
-        let cell = Arc::new(Mutex::new(Some(body)));
-        let theirs = cell.clone();
+    fn offer_to(ancestor: &Slot, body: Box<Body>) -> Option<Task> {
+        let pool = body.target.pool.clone();
+        let shared = Arc::new(Shared { pool, body: Mutex::new(Some(body)) });
+        let theirs = shared.clone();
         let errand = move || {
-            let body = theirs.lock().take();
-            body.into_iter().for_each(Body::run);
+            let body = theirs.body.lock().take();
+            body.into_iter().for_each(|body| discard(body.run(&Shift::elsewhere(), false)));
         };
         match ancestor.offer(Box::new(errand)) {
             Offer::Taken => None,
-            Offer::Kept | Offer::Declined => Some(Task::Shared(cell)),
+            Offer::Kept | Offer::Declined => Some(Task::Shared(shared)),
         }
     }
 
-    fn into_body(self) -> Option<Body> {
+    fn into_body(self) -> Option<Box<Body>> {
         match self {
             Task::Plain(body) => Some(body),
-            Task::Shared(cell) => cell.lock().take(),
+            Task::Shared(shared) => shared.body.lock().take(),
+        }
+    }
+
+    /// What runs it, and those that come to wait in its queue meanwhile.
+    fn into_job(self) -> Job {
+        match self {
+            Task::Plain(body) => body,
+            shared => Box::new(Queued(shared)),
+        }
+    }
+
+    /// Runs the task, and gives the next one that waits for its place.
+    fn run(self, shift: &Shift<'_>) -> Option<Task> {
+        match self {
+            // Without a body the place has gone to the caller, who sees to the next.
+            Task::Plain(body) => {
+                let body = body.run(shift, true)?;
+                let next = body.next(shift);
+                discard(body);
+                next
+            }
+            Task::Shared(shared) => {
+                let body = shared.body.lock().take();
+                body.into_iter().for_each(|body| discard(body.run(shift, false)));
+                shared.pool.lane.next()
+            }
+        }
+    }
+
+    /// Runs the task, and those that come to wait in its queue meanwhile.
+    fn run_on(self, shift: &Shift<'_>) {
+        let mut next = self.run(shift);
+        while let Some(mut task) = next {
+            if let Task::Plain(body) = &mut task {
+                body.fresh = false;
+            }
+            next = task.run(shift);
         }
     }
 
@@ -132,25 +170,96 @@ impl Task {
     }
 }
 
+/// A task whose turn has come after a wait.
+struct Queued(Task);
+
+impl Work for Queued {
+    fn run(self: Box<Queued>, shift: &Shift<'_>) {
+        self.0.run_on(shift);
+    }
+}
+
+impl Work for Body {
+    fn run(self: Box<Body>, shift: &Shift<'_>) {
+        Task::Plain(self).run_on(shift);
+    }
+}
+
 impl Body {
-    fn run(self) {
-        let Body { target, context, payload } = self;
+    /// Runs the handler and answers. Comes back unless the caller takes the rest upon itself, which it
+    /// may if `in_lane`: the body holds a place in the lane of its pool.
+    fn run(mut self: Box<Body>, shift: &Shift<'_>, in_lane: bool) -> Option<Box<Body>> {
+        let mut served = Served::Done;
+        // What is not run is dropped, which may panic as well.
+        contain(|| served = self.serve(shift));
+        match (served, self.context.transaction) {
+            (Served::Answer(answer), Some(id)) => return self.answer(id, answer, shift, in_lane),
+            (Served::Failed(error), Some(id)) => self.context.link.fail(id, &self.context.cancel, error),
+            (Served::Failed(error), None) => self.report(error),
+            (Served::Done | Served::Answer(_), _) => {}
+        }
+        Some(self)
+    }
+
+    fn serve(&mut self, shift: &Shift<'_>) -> Served {
+        let Body { target, context, payload, fresh, .. } = self;
+        if context.transaction.is_some() && !*fresh {
+            if context.link.is_closing() {
+                return Served::Done;
+            }
+            if context.is_cancelled() {
+                context.link.tally().expired_in_queue.up();
+                return Served::Failed(Rejection::Expired.into());
+            }
+        }
+        if !shift.is_sample() {
+            return target.handler.run(context, payload);
+        }
         let started = Instant::now();
-        if context.transaction.is_some() && context.link.is_closing() {
-            return;
-        }
-        if let Some(id) = context.transaction
-            && (context.cancel.is_cancelled() || context.deadline.is_some_and(|at| at <= started))
-        {
-            context.link.tally().expired_in_queue.up();
-            return context.link.fail(id, Rejection::Expired.into());
-        }
-        if let Err(error) = target.handler.run(&context, payload) {
-            context.link.tally().events_failed.up();
-            let report = Report::EventFailed { path: context.path.clone(), error };
-            context.endpoint.report(&context.link, report);
-        }
+        let served = target.handler.run(context, payload);
         target.pace.note(started.elapsed());
+        served
+    }
+
+    fn answer(
+        mut self: Box<Body>,
+        id: TransactionId,
+        answer: Answer,
+        shift: &Shift<'_>,
+        in_lane: bool,
+    ) -> Option<Box<Body>> {
+        // Those who wait for the place should not have to wait for the caller.
+        let alone = in_lane && !self.target.pool.lane.is_waited_for();
+        let caller = self.caller.take().filter(|caller| alone && caller.is_plain());
+        if caller.is_some() {
+            shift.about_to_end();
+        }
+        let (answer, body) = match (answer, caller) {
+            (Answer::Moved(value), Some(caller)) => match caller.fill_watched(value, self) {
+                Ok(()) => return None,
+                Err((value, body)) => (Answer::Moved(value), body),
+            },
+            (answer, _) => (answer, self),
+        };
+        body.context.link.reply(id, &body.context.cancel, answer);
+        Some(body)
+    }
+
+    /// The next task that waits for the place of this one.
+    fn next(&self, shift: &Shift<'_>) -> Option<Task> {
+        let next = self.target.pool.lane.next()?;
+        if !shift.has_ended() {
+            return Some(next);
+        }
+        // It came in the last moment: this thread must look for what else it may have been given.
+        self.context.link.submit(Box::new(Queued(next)));
+        None
+    }
+
+    fn report(&self, error: CallError) {
+        let context = &self.context;
+        context.link.tally().events_failed.up();
+        context.endpoint.report(&context.link, Report::EventFailed { path: context.path.clone(), error });
     }
 
     fn refuse_as_busy(&self, bound: usize) {
@@ -162,15 +271,34 @@ impl Body {
     fn refuse(&self, why: Rejection) {
         let context = &self.context;
         match context.transaction {
-            Some(id) => context.link.fail(id, why.into()),
+            Some(id) => context.link.fail(id, &context.cancel, why.into()),
             None => context.endpoint.drop_event(&context.link, &context.path, CallError::Rejected(why)),
         }
+    }
+}
+
+impl Remains for Body {
+    fn settle(self: Box<Body>) -> Option<TransactionId> {
+        self.context.link.settle_served();
+        // One may have come to wait after the handler was done.
+        if let Some(next) = self.target.pool.lane.next() {
+            self.context.link.submit(Box::new(Queued(next)));
+        }
+        let id = self.context.transaction;
+        // What nobody took goes now.
+        discard(self);
+        id
     }
 }
 
 impl Pace {
     fn is_slow(&self) -> bool {
         u128::from(self.0.load(Ordering::Relaxed)) > SLOW.as_nanos()
+    }
+
+    /// Whether a caller of this process had better look out for the answer than sleep.
+    fn is_quick(&self) -> bool {
+        u128::from(self.0.load(Ordering::Relaxed)) <= QUICK.as_nanos()
     }
 
     /// A moving average over about the last eight runs.
@@ -183,3 +311,5 @@ impl Pace {
 
 /// Above this, waking another thread to read costs less than the calls that would wait.
 const SLOW: Duration = Duration::from_micros(50);
+/// Below this, a caller looks out for its answer.
+const QUICK: Duration = Duration::from_micros(10);

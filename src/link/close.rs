@@ -46,8 +46,7 @@ impl Link {
         let mut core = self.core.lock();
         core.state.go_away();
         self.flush(core);
-        let quiet =
-            self.wait_for(&self.settled, deadline, |core| core.state.is_quiet() || core.state.is_closed());
+        let quiet = self.wait_for(&self.settled, deadline, |core| core.is_quiet() || core.state.is_closed());
         self.close();
         quiet
     }
@@ -78,6 +77,7 @@ impl Link {
         core.reason = Some(Arc::new(CloseReason::Local));
         self.enter(&mut core, LinkState::Disconnected);
         let remains = core.state.end_calls();
+        core.near = 0;
         let reason = core.closing_reason();
         self.flush(core);
         self.bury(remains, &reason);
@@ -96,6 +96,7 @@ impl Link {
     pub(super) fn lose(&self, reason: CloseReason) {
         let mut core = self.core.lock();
         let Some(remains) = core.state.close() else { return };
+        core.near = 0;
         if core.reason.is_none() {
             core.reason = Some(Arc::new(reason));
             self.enter(&mut core, LinkState::Disconnected);
@@ -126,6 +127,7 @@ impl Link {
         let now = Instant::now();
         for ended in remains.calls {
             let error = CallError::Closed { reason: reason.clone(), executed: ended.executed };
+            self.give_up(&ended.waiter);
             self.complete_now(&ended.waiter, Err(error), now);
         }
         discard(remains.unsent);

@@ -18,7 +18,7 @@ use crate::{
     sync::{Arc, MutexGuard},
     transport::Received,
     wire::{ProtocolError, Taken, take_frame},
-    workers::{contain, forget_panic, panic_text},
+    workers::{forget_panic, panic_text, run_elsewhere},
 };
 
 /// What is left to do after a packet, once the reader role is given up.
@@ -118,7 +118,7 @@ impl Link {
             }
             self.finish(harvest);
             let Some(errand) = first else { return };
-            contain(errand.job);
+            run_elsewhere(errand.job);
             match framed.role.take() {
                 Some(again) => reader = again,
                 None => return,
@@ -305,6 +305,10 @@ impl Link {
     /// Fills the slot of a call and starts its callback. What comes back is done without the role.
     pub(super) fn complete(&self, slot: &Slot, outcome: Outcome, now: Instant) -> Aftermath {
         let outcome = outcome.map_err(|error| in_own_words(error, slot, now));
+        if !slot.close_short_way() {
+            // Its value has gone that way, and is counted by the caller.
+            return Aftermath::default();
+        }
         self.count(&outcome);
         let mut aftermath = slot.complete(outcome, now);
         if let Some(callback) = aftermath.callback.take() {

@@ -2,8 +2,11 @@
 
 use std::time::Instant;
 
-use super::{outbox::Draft, token::CancelToken};
-use crate::wire::{FRAME_LIMIT, Kind, Path, Payload, TransactionId};
+use super::{Slot, outbox::Draft, token::CancelToken};
+use crate::{
+    sync::Arc,
+    wire::{FRAME_LIMIT, Kind, Path, Payload, TransactionId},
+};
 
 /// A call or an event that came from the other side.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(crate) struct Incoming {
     pub(crate) attempt: u32,
     pub(crate) payload: Payload,
     pub(crate) cancel: CancelToken,
+    /// Within one process: where the answer goes.
+    pub(crate) caller: Option<Arc<Slot>>,
 }
 
 /// A call or an event that waits to leave.

@@ -33,8 +33,8 @@ use std::{
 
 pub(crate) use current::{Current, Place, current, within};
 pub(crate) use message::Incoming;
-pub(crate) use slot::{Offer, Outcome, Slot};
-pub(crate) use start::{CallPlan, Started};
+pub(crate) use slot::{Offer, Outcome, Remains, Slot};
+pub(crate) use start::{Answer, CallPlan, Started};
 pub use token::CancelToken;
 
 use crate::{
@@ -42,10 +42,10 @@ use crate::{
     counters::Tally,
     error::CloseReason,
     os::Attendant,
-    sync::{Arc, Condvar, Mutex, OnceLock, Weak},
+    sync::{Apart, Arc, Condvar, Mutex, OnceLock, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Token},
-    workers::{Admission, Crew, Idle, Job, Lane},
+    workers::{Admission, Crew, Idle, Job, Lane, Shift, run_elsewhere},
 };
 use keeper::Keeper;
 use role::{Post, Role, TICK};
@@ -94,7 +94,7 @@ pub(crate) struct Link {
     weak: Weak<Link>,
     side: Side,
     config: Config,
-    core: Mutex<Core>,
+    core: Apart<Mutex<Core>>,
     /// The stage changed, or the other side's.
     changed: Condvar,
     /// Something left or ended, for which a link that closes waits. Apart from `changed`, so that a
@@ -118,6 +118,11 @@ struct Core {
     dying: Option<CloseReason>,
     /// The other end is closed: why the link ends at this time, if it has not ended before.
     mute: Option<(Instant, CloseReason)>,
+    /// How many calls of an other end in this process are being served. They need no table: whoever
+    /// answers has the caller at hand.
+    near: usize,
+    /// How many answers to such calls are being handed over.
+    answering: usize,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
     /// A buffer that was sent, kept to be used again.
@@ -208,30 +213,42 @@ impl Link {
             reason: None,
             dying: None,
             mute: None,
+            near: 0,
+            answering: 0,
             sending: false,
             spare: Vec::new(),
             armed: None,
         };
-        Arc::new_cyclic(|weak: &Weak<Link>| Link {
-            weak: weak.clone(),
-            side: parts.side,
-            core: Mutex::new(core),
-            changed: Condvar::new(),
-            settled: Condvar::new(),
-            wiring,
-            crew: Crew::new(parts.config.name.clone(), StandBy(weak.clone())),
-            keeper: Keeper::new(attendant),
-            callbacks: Lane::new(parts.config.callback_workers),
-            listeners: Lane::new(1),
-            dispatch: parts.dispatch,
-            tally: parts.tally,
-            config: parts.config,
+        let name = parts.config.name.clone();
+        let framed = matches!(wiring, Wiring::Framed(_));
+        Arc::new_cyclic(|weak: &Weak<Link>| {
+            let crew = if framed { Crew::with_idle(name, StandBy(weak.clone())) } else { Crew::new(name) };
+            Link {
+                weak: weak.clone(),
+                side: parts.side,
+                core: Apart(Mutex::new(core)),
+                changed: Condvar::new(),
+                settled: Condvar::new(),
+                wiring,
+                crew,
+                keeper: Keeper::new(attendant),
+                callbacks: Lane::new(parts.config.callback_workers),
+                listeners: Lane::new(1),
+                dispatch: parts.dispatch,
+                tally: parts.tally,
+                config: parts.config,
+            }
         })
     }
 
     /// Tells this link from every other one of this process, for as long as it lives.
     pub(crate) fn number(&self) -> usize {
         self.weak.as_ptr() as usize
+    }
+
+    /// Whether the other end is in this process, and takes values as they are.
+    pub(crate) fn is_near(&self) -> bool {
+        matches!(self.wiring, Wiring::Direct(_))
     }
 
     pub(crate) fn side(&self) -> Side {
@@ -268,7 +285,7 @@ impl Link {
     /// How many calls are under way from this side, and how many of the other side are served.
     pub(crate) fn under_way(&self) -> (usize, usize) {
         let core = self.core.lock();
-        (core.state.n_calls(), core.state.n_served())
+        (core.state.n_calls(), core.n_served())
     }
 
     /// How many threads the link has now.
@@ -286,7 +303,7 @@ impl Link {
     pub(crate) fn submit(&self, job: Job) {
         if let Err((error, job)) = self.crew.submit(job) {
             log::warn!("no thread for a job, so that the one that made it runs it: {error}");
-            crate::workers::contain(job);
+            run_elsewhere(job);
         }
     }
 
@@ -294,7 +311,8 @@ impl Link {
     fn run_callback(&self, callback: Job) {
         let weak = self.weak.clone();
         let number = self.number();
-        self.run_in(false, Box::new(move || user_code(&weak, number, Place::Callback, callback)));
+        let code = move || callback.run(&Shift::elsewhere());
+        self.run_in(false, Box::new(move || user_code(&weak, number, Place::Callback, code)));
     }
 
     /// Runs a listener after those before it.
@@ -316,6 +334,7 @@ impl Link {
     fn run_in_order(&self, place: Place, code: Job) {
         let weak = self.weak.clone();
         let number = self.number();
+        let code = move || code.run(&Shift::elsewhere());
         self.run_in(true, Box::new(move || user_code(&weak, number, place, code)));
     }
 
@@ -327,7 +346,7 @@ impl Link {
                 let lane = if in_order { &link.listeners } else { &link.callbacks };
                 let mut next = Some(job);
                 while let Some(job) = next {
-                    job();
+                    job.run(&Shift::elsewhere());
                     next = lane.next();
                 }
             }));
@@ -384,6 +403,7 @@ impl Link {
         let mut late = Vec::new();
         let mut core = self.core.lock();
         while let Some(ended) = core.state.handle_timeout(now) {
+            self.give_up(&ended.waiter);
             late.push(ended);
         }
         let nudge = core.state.take_alarms(now);
@@ -440,6 +460,15 @@ impl Core {
     fn take_mute(&mut self, now: Instant) -> Option<CloseReason> {
         let (_, reason) = self.mute.take_if(|(at, _)| *at <= now)?;
         Some(if matches!(reason, CloseReason::Gone) { self.state.vanished() } else { reason })
+    }
+
+    fn n_served(&self) -> usize {
+        self.state.n_served() + self.near
+    }
+
+    /// Whether no call is under way in either direction and nothing waits.
+    fn is_quiet(&self) -> bool {
+        self.near == 0 && self.answering == 0 && self.state.is_quiet()
     }
 
     /// When the keeper has to look at the clock.

@@ -147,6 +147,16 @@ impl Outbox {
         self.control.pop_front()
     }
 
+    /// Whether a call may leave before anything else, without a place in a line.
+    pub(crate) fn call_may_pass(&self) -> bool {
+        self.is_drained() && !self.ended && self.may_leave(Kind::Call)
+    }
+
+    /// A call has left without a place in a line.
+    pub(crate) fn call_passed(&mut self) {
+        self.in_flight += 1;
+    }
+
     /// A call that had left is no longer waited for.
     pub(crate) fn call_ended(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);

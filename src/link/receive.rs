@@ -123,8 +123,13 @@ fn call<W: Clone>(
         deadline: head.remaining.and_then(|micros| now.checked_add(Duration::from_micros(micros))),
         attempt: head.attempt,
         cancel: CancelToken::default(),
+        caller: None,
         payload: Payload::from_tail(Vec::new(), 0),
     };
+    if state.ending {
+        // The last words are on their way, and say more to the caller than a refusal.
+        return Ok(());
+    }
     if let Some(why) = refusal(state, &incoming, head.remaining) {
         let beyond = matches!(why, Rejection::Busy { .. });
         refuse(state, bits, why)?;
@@ -175,6 +180,7 @@ fn event<W>(body: Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolErro
         attempt: 0,
         payload: Payload::from_tail(body.buffer, start),
         cancel: CancelToken::default(),
+        caller: None,
     };
     actions.push(Action::Dispatch(incoming, None));
     Ok(())

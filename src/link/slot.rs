@@ -8,8 +8,8 @@ use crate::{
     error::CallError,
     semaphore::Semaphore,
     sync::{AtomicBool, Condvar, Mutex, Ordering},
-    wire::{Path, Payload},
-    workers::Job,
+    wire::{Path, Payload, TransactionId},
+    workers::{Job, look_out},
 };
 
 /// How a call ended: with the bytes or the value of its result, or with an error.
@@ -22,8 +22,18 @@ pub(crate) struct Slot {
     pub(crate) path: Path,
     pub(crate) started: Instant,
     pub(crate) deadline: Option<Instant>,
+    /// The short way from the handler to the thread that looks out for the end, in one process.
+    catch: Mutex<Catch>,
+    /// A thread of this process blocks for the call from the start, and nothing else waits for it.
+    plain: bool,
     /// Set after the outcome is in place, so that a waiter can look without the lock.
     done: AtomicBool,
+    /// There is something for the thread that looks out for the end.
+    news: AtomicBool,
+    /// Nobody waits for the call any more. Set within one process only.
+    given_up: AtomicBool,
+    /// Its handler has answered. Set within one process only.
+    answered: AtomicBool,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -36,6 +46,12 @@ struct Inner {
     reading: bool,
     /// That thread is asked to take the reader role.
     promoted: bool,
+    extras: Option<Box<Extras>>,
+}
+
+/// What most calls do without.
+#[derive(Default)]
+struct Extras {
     /// Calls of the other side that descend from this one.
     errands: Vec<Job>,
     waker: Option<Waker>,
@@ -44,10 +60,36 @@ struct Inner {
     callback: Option<Callback>,
 }
 
+impl Inner {
+    fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    fn has_errand(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| !extras.errands.is_empty())
+    }
+}
+
+/// What the thread that looks out for the end finds.
+enum Catch {
+    /// Nobody looks out any more, or ever did.
+    Away,
+    /// Somebody looks out without sleeping, or is about to.
+    Watched,
+    /// The value, and what is to be settled.
+    Filled(Payload, Box<dyn Remains>),
+}
+
 enum Stage {
     Pending,
     Done(Outcome, Instant),
     Taken(Instant),
+}
+
+/// What was set aside for a call that was served, and goes back to where it came from.
+pub(crate) trait Remains: Send {
+    /// Ends the serving, and says of which call.
+    fn settle(self: Box<Self>) -> Option<TransactionId>;
 }
 
 /// What is left to do after a slot was filled, once the reader role is given up.
@@ -87,39 +129,44 @@ impl Slot {
             path,
             started,
             deadline,
+            catch: Mutex::new(Catch::Away),
+            plain: false,
             done: AtomicBool::new(false),
+            news: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 stage: Stage::Pending,
                 blocked: false,
                 reading: false,
                 promoted: false,
-                errands: Vec::new(),
-                waker: None,
-                ready: None,
-                semaphore: None,
-                callback: None,
+                extras: None,
             }),
             changed: Condvar::new(),
         }
     }
 
     /// A thread is about to block for the call: what descends from it can be left to that thread from
-    /// the start.
-    pub(crate) fn blocked(mut self) -> Slot {
+    /// the start. `near`: the other end is in this process, and may use the short way.
+    pub(crate) fn will_block(&mut self, near: bool) {
         self.inner.get_mut().blocked = true;
-        self
+        if near {
+            *self.catch.get_mut() = Catch::Watched;
+            self.plain = true;
+        }
     }
 
     /// Calls `callback` with the outcome, which then nobody else can take.
-    pub(crate) fn with_callback(mut self, callback: Callback) -> Slot {
-        self.inner.get_mut().callback = Some(callback);
-        self
+    pub(crate) fn set_callback(&mut self, callback: Callback) {
+        self.inner.get_mut().extras().callback = Some(callback);
     }
 
     /// Releases a permit when the call has ended.
-    pub(crate) fn with_semaphore(mut self, semaphore: Option<Semaphore>) -> Slot {
-        self.inner.get_mut().semaphore = semaphore;
-        self
+    pub(crate) fn set_semaphore(&mut self, semaphore: Semaphore) {
+        self.inner.get_mut().extras().semaphore = Some(semaphore);
+        // Releasing it has to come before the caller goes on.
+        self.plain = false;
+        *self.catch.get_mut() = Catch::Away;
     }
 
     /// Fills the slot, unless it is filled already.
@@ -128,8 +175,10 @@ impl Slot {
         if !matches!(inner.stage, Stage::Pending) {
             return Aftermath::default();
         }
-        let mut aftermath = Aftermath { nudge: inner.reading, ..Aftermath::default() };
-        match inner.callback.take() {
+        let mut aftermath =
+            Aftermath { nudge: inner.reading, woke_caller: inner.blocked, ..Aftermath::default() };
+        let mut extras = inner.extras.take();
+        match extras.as_mut().and_then(|extras| extras.callback.take()) {
             Some(callback) => {
                 inner.stage = Stage::Taken(now);
                 aftermath.callback = Some(Box::new(move || callback(outcome)));
@@ -138,18 +187,21 @@ impl Slot {
         }
         // SYNC: done. Pairs with the load in `is_done`.
         self.done.store(true, Ordering::Release);
-        aftermath.waker = inner.waker.take();
-        aftermath.woke_caller = inner.blocked;
-        let (semaphore, ready) =
-            (inner.semaphore.take(), inner.ready.as_ref().map(|(sender, _)| sender.clone()));
+        self.news.store(true, Ordering::Release);
+        if let Some(extras) = &mut extras {
+            // Those may still be asked for.
+            inner.extras().errands = std::mem::take(&mut extras.errands);
+            inner.extras().ready = extras.ready.clone();
+        }
         drop(inner);
         self.changed.notify_all();
-        if let Some(ready) = ready {
+        if let Some(extras) = extras {
+            aftermath.waker = extras.waker;
             // Full means that it says so already.
-            let _ = ready.try_send(());
-        }
-        if let Some(semaphore) = semaphore {
-            semaphore.release();
+            if let Some((ready, _)) = &extras.ready {
+                let _ = ready.try_send(());
+            }
+            extras.semaphore.iter().for_each(Semaphore::release);
         }
         aftermath
     }
@@ -186,7 +238,7 @@ impl Slot {
     pub(crate) fn ready(&self) -> Receiver<()> {
         let mut inner = self.inner.lock();
         let done = !matches!(inner.stage, Stage::Pending);
-        let (sender, receiver) = inner.ready.get_or_insert_with(|| crossbeam_channel::bounded(1));
+        let (sender, receiver) = inner.extras().ready.get_or_insert_with(|| crossbeam_channel::bounded(1));
         if done {
             let _ = sender.try_send(());
         }
@@ -199,14 +251,101 @@ impl Slot {
         if !matches!(inner.stage, Stage::Pending) {
             return false;
         }
-        if inner.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+        let place = &mut inner.extras().waker;
+        if place.as_ref().is_some_and(|old| old.will_wake(waker)) {
             return true;
         }
-        let old = inner.waker.replace(waker.clone());
+        let old = place.replace(waker.clone());
         // Out of the lock: dropping a waker may drop a task, with other results in it.
         drop(inner);
         drop(old);
         true
+    }
+
+    // A caller in the same process that does not sleep yet.
+
+    /// Whether filling the slot runs no code of the user's.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// It is not worth looking out for this one.
+    pub(crate) fn turn_away(&self) {
+        *self.catch.lock() = Catch::Away;
+        self.news.store(true, Ordering::Release);
+    }
+
+    /// Fills the slot if somebody looks out for it, who then settles the remains.
+    pub(crate) fn fill_watched<R: Remains + 'static>(
+        &self,
+        value: Payload,
+        remains: Box<R>,
+    ) -> Result<(), (Payload, Box<R>)> {
+        let mut catch = self.catch.lock();
+        if !matches!(*catch, Catch::Watched) {
+            return Err((value, remains));
+        }
+        *catch = Catch::Filled(value, remains);
+        // SYNC: news. Pairs with the load in `watch`. The lock is free again by the time that the caller
+        // has seen it.
+        self.news.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Looks out for the end for a few microseconds. After that only [`Slot::complete`] ends the call.
+    pub(crate) fn watch(&self) -> Option<(Payload, Box<dyn Remains>)> {
+        look_out(|| self.news.load(Ordering::Acquire));
+        match std::mem::replace(&mut *self.catch.lock(), Catch::Away) {
+            Catch::Filled(value, remains) => Some((value, remains)),
+            Catch::Watched | Catch::Away => None,
+        }
+    }
+
+    /// Nothing comes by the short way from here on. `false` if a value has.
+    pub(super) fn close_short_way(&self) -> bool {
+        if !self.plain {
+            return true;
+        }
+        let mut catch = self.catch.lock();
+        match &*catch {
+            Catch::Filled(..) => false,
+            Catch::Watched | Catch::Away => {
+                *catch = Catch::Away;
+                true
+            }
+        }
+    }
+
+    // The handler's view, within one process.
+
+    /// The call is answered. Says whether it was not before.
+    pub(crate) fn end_serving(&self) -> bool {
+        !self.answered.swap(true, Ordering::AcqRel)
+    }
+
+    /// Nobody waits for the call any more.
+    pub(crate) fn give_up(&self) {
+        let inner = self.inner.lock();
+        self.given_up.store(true, Ordering::Release);
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until nobody waits for the call, and says whether that is so.
+    pub(crate) fn wait_given_up(&self, deadline: Option<Instant>) -> bool {
+        let mut inner = self.inner.lock();
+        while !self.is_given_up() {
+            match deadline {
+                Some(at) if self.changed.wait_until(&mut inner, at).timed_out() => break,
+                Some(_) => {}
+                None => self.changed.wait(&mut inner),
+            }
+        }
+        self.is_given_up()
     }
 
     // The thread that blocks for the call.
@@ -220,13 +359,13 @@ impl Slot {
     pub(crate) fn unblock(&self) -> Vec<Job> {
         let mut inner = self.inner.lock();
         inner.blocked = false;
-        std::mem::take(&mut inner.errands)
+        inner.extras.as_mut().map(|extras| std::mem::take(&mut extras.errands)).unwrap_or_default()
     }
 
     /// The blocked thread goes into the transport or comes out. `false` if there is no need to go in.
     pub(crate) fn set_reading(&self, reading: bool) -> bool {
         let mut inner = self.inner.lock();
-        let needless = !matches!(inner.stage, Stage::Pending) || !inner.errands.is_empty();
+        let needless = !matches!(inner.stage, Stage::Pending) || inner.has_errand();
         inner.reading = reading && !needless;
         !needless
     }
@@ -240,30 +379,31 @@ impl Slot {
         if !matches!(inner.stage, Stage::Pending) {
             return Offer::Declined;
         }
-        inner.errands.push(errand);
+        inner.extras().errands.push(errand);
         let blocked = inner.blocked;
+        self.news.store(true, Ordering::Release);
         drop(inner);
         if !blocked {
             return Offer::Kept;
         }
-        self.changed.notify_one();
+        self.changed.notify_all();
         Offer::Taken
     }
 
     /// What the blocked thread should run next.
     pub(crate) fn take_errand(&self) -> Option<Job> {
         let mut inner = self.inner.lock();
-        (!inner.errands.is_empty()).then(|| inner.errands.remove(0))
+        inner.has_errand().then(|| inner.extras().errands.remove(0))
     }
 
     pub(crate) fn has_errand(&self) -> bool {
-        !self.inner.lock().errands.is_empty()
+        self.inner.lock().has_errand()
     }
 
     /// Asks the blocked thread to take the reader role.
     pub(crate) fn promote(&self) {
         self.inner.lock().promoted = true;
-        self.changed.notify_one();
+        self.changed.notify_all();
     }
 
     /// Parks until something happens or `limit` passes.
@@ -273,7 +413,7 @@ impl Slot {
             if !matches!(inner.stage, Stage::Pending) {
                 return Woken::Done;
             }
-            if !inner.errands.is_empty() {
+            if inner.has_errand() {
                 return Woken::Errand;
             }
             if std::mem::replace(&mut inner.promoted, false) {

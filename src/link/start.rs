@@ -16,7 +16,7 @@ use crate::{
     error::{CallError, Executed, Misuse, Rejection},
     sync::Arc,
     wire::{CallHead, EventHead, Fault, HEADER_LEN, Kind, MAX_ENVELOPE, Path, Payload, TransactionId},
-    workers::discard,
+    workers::{discard, panics},
 };
 
 /// What is known of a call before it sets out, besides its arguments.
@@ -25,6 +25,15 @@ pub(crate) struct CallPlan {
     pub(crate) attempt: u32,
     /// The calling thread is going to block for it.
     pub(crate) blocking: bool,
+}
+
+/// The result of a handler on its way to the caller.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// To the other end in this process, as it is.
+    Moved(Payload),
+    /// Room for a header, then the bytes.
+    Bytes(Vec<u8>),
 }
 
 /// A call that has set out.
@@ -41,7 +50,17 @@ impl Link {
         A: Serialize + Send + 'static,
     {
         let slot = &plan.slot;
-        let cargo = self.pack_call(slot, plan.attempt, arguments)?;
+        let cargo = match &self.wiring {
+            Wiring::Direct(_) => {
+                let incoming = self.call_to_hand_over(plan, arguments);
+                if let Some(id) = self.begin_at_once(plan) {
+                    self.hand_over(id, incoming);
+                    return Ok(Started { link: self.clone(), id });
+                }
+                Cargo::Moved(Box::new(incoming))
+            }
+            Wiring::Framed(_) => self.pack_call(slot, plan.attempt, arguments)?,
+        };
         let watched = !plan.blocking || !self.wakes_at_deadlines();
         let timer = slot.deadline.filter(|_| watched);
         let mut core = self.core.lock();
@@ -70,6 +89,7 @@ impl Link {
                 attempt: 0,
                 payload: Payload::moved(arguments),
                 cancel: CancelToken::default(),
+                caller: None,
             })),
             Wiring::Framed(_) => {
                 self.pack(path, &arguments, |out| EventHead { path: path.as_str() }.write(out))?
@@ -85,30 +105,38 @@ impl Link {
         Ok(())
     }
 
-    fn pack_call<A>(&self, slot: &Slot, attempt: u32, arguments: A) -> Result<Cargo, CallError>
+    /// A call as the other end in this process takes it.
+    fn call_to_hand_over<A>(&self, plan: &CallPlan, arguments: A) -> Incoming
     where
         A: Serialize + Send + 'static,
     {
-        let parent = current().filter(|current| current.link == self.number());
-        let parent = parent.and_then(|current| current.transaction);
-        let path = &slot.path;
-        match &self.wiring {
-            Wiring::Direct(_) => Ok(Cargo::Moved(Box::new(Incoming {
-                id: None,
-                path: path.clone(),
-                parent,
-                deadline: slot.deadline,
-                attempt,
-                payload: Payload::moved(arguments),
-                cancel: CancelToken::default(),
-            }))),
-            Wiring::Framed(_) => {
-                let left = |at: Instant| at.saturating_duration_since(slot.started);
-                let remaining = slot.deadline.map(|at| micros_up(left(at)));
-                let head = CallHead { parent, remaining, attempt, path: path.as_str() };
-                self.pack(path, &arguments, |out| head.write(out))
-            }
+        let slot = &plan.slot;
+        Incoming {
+            id: None,
+            path: slot.path.clone(),
+            parent: self.parent(),
+            deadline: slot.deadline,
+            attempt: plan.attempt,
+            payload: Payload::moved(arguments),
+            cancel: CancelToken::of(slot),
+            caller: Some(slot.clone()),
         }
+    }
+
+    /// Takes the arguments, since their dropping is user code: nothing has begun yet should it panic.
+    fn pack_call<A>(&self, slot: &Slot, attempt: u32, arguments: A) -> Result<Cargo, CallError>
+    where
+        A: Serialize + 'static,
+    {
+        let left = |at: Instant| at.saturating_duration_since(slot.started);
+        let remaining = slot.deadline.map(|at| micros_up(left(at)));
+        let head = CallHead { parent: self.parent(), remaining, attempt, path: slot.path.as_str() };
+        self.pack(&slot.path, &arguments, |out| head.write(out))
+    }
+
+    /// The call of the other side that this thread serves.
+    fn parent(&self) -> Option<TransactionId> {
+        current().filter(|current| current.link == self.number()).and_then(|current| current.transaction)
     }
 
     fn pack<A: Serialize + 'static>(
@@ -156,6 +184,7 @@ impl Link {
     fn abandon(&self, id: TransactionId) -> Option<Ended<Arc<Slot>>> {
         let mut core = self.core.lock();
         let ended = core.state.cancel_call(id);
+        ended.as_ref().inspect(|ended| self.give_up(&ended.waiter));
         self.flush(core);
         ended
     }
@@ -170,32 +199,48 @@ impl Link {
 
     // Answers.
 
-    /// Answers a call of the other side with a value. Nobody may wait for it any more.
-    pub(crate) fn reply<T>(&self, id: TransactionId, path: &Path, value: T)
+    /// Turns the result of a handler into an answer. Runs user code.
+    pub(crate) fn pack_answer<T>(&self, path: &Path, value: T) -> Result<Answer, CallError>
     where
         T: Serialize + Send + 'static,
     {
         if matches!(self.wiring, Wiring::Direct(_)) {
-            return self.reply_direct(id, Ok(Payload::moved(value)));
+            return Ok(Answer::Moved(Payload::moved(value)));
         }
         let mut buffer = Vec::with_capacity(HEADER_LEN + REPLY_ROOM);
         buffer.resize(HEADER_LEN, 0);
-        if let Err(error) = Payload::write(&value, self.codec(), &mut buffer) {
-            return self
-                .fail(id, Fault::new(format!("the result of {path} does not encode: {error}")).into());
+        let written = Payload::write(&value, self.codec(), &mut buffer);
+        // Its bytes go, whatever becomes of the value itself.
+        if panics(|| drop(value)) {
+            self.tally.handler_panics.up();
+        }
+        if let Err(error) = written {
+            return Err(Fault::new(format!("the result of {path} does not encode: {error}")).into());
         }
         let (size, limit) = (buffer.len() - HEADER_LEN, self.config.message_limit);
         if size > limit {
             let text = format!("the result of {path} has {size} bytes, over the limit of {limit}");
-            return self.fail(id, Fault::new(text).into());
+            return Err(Fault::new(text).into());
         }
-        self.answer(id, Kind::Reply, buffer);
+        Ok(Answer::Bytes(buffer))
+    }
+
+    /// Answers a call of the other side. Nobody may wait for it any more.
+    pub(crate) fn reply(&self, id: TransactionId, caller: &CancelToken, answer: Answer) {
+        match answer {
+            Answer::Moved(payload) => {
+                if let Some(slot) = caller.call() {
+                    self.reply_near(id, slot, Ok(payload));
+                }
+            }
+            Answer::Bytes(buffer) => self.answer(id, Kind::Reply, buffer),
+        }
     }
 
     /// Answers a call of the other side with a failure.
-    pub(crate) fn fail(&self, id: TransactionId, error: CallError) {
-        if matches!(self.wiring, Wiring::Direct(_)) {
-            return self.reply_direct(id, Err(error));
+    pub(crate) fn fail(&self, id: TransactionId, caller: &CancelToken, error: CallError) {
+        if let Some(slot) = caller.call() {
+            return self.reply_near(id, slot, Err(error));
         }
         let mut buffer = vec![0; HEADER_LEN];
         error.to_record().write(&mut buffer);

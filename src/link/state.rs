@@ -89,6 +89,8 @@ pub(crate) struct State<W> {
     closed: bool,
     /// This side said that it takes no calls any more; the other side did.
     pub(super) going_away: bool,
+    /// This side has ended its calls, and is about to say its last words.
+    pub(super) ending: bool,
     peer_going_away: bool,
     pub(super) calls: TransactionManager<W>,
     pub(super) served: FxHashMap<TransactionId, CancelToken>,
@@ -137,6 +139,7 @@ impl<W: Clone> State<W> {
             ready: false,
             closed: false,
             going_away: false,
+            ending: false,
             peer_going_away: false,
             calls: TransactionManager::new(side),
             served: FxHashMap::default(),
@@ -186,7 +189,12 @@ impl<W: Clone> State<W> {
         if let Some(id) = incoming.id {
             self.served.insert(id, incoming.cancel.clone());
         }
-        incoming.parent.and_then(|parent| self.calls.get(parent)).map(|pending| pending.waiter.clone())
+        incoming.parent.and_then(|parent| self.waiter_of(parent))
+    }
+
+    /// Who waits for a call of ours.
+    pub(crate) fn waiter_of(&self, id: TransactionId) -> Option<W> {
+        self.calls.get(id).map(|pending| pending.waiter.clone())
     }
 
     /// Takes the other side's ready.
@@ -259,6 +267,25 @@ impl<W: Clone> State<W> {
         let id = self.calls.begin(waiter, timer);
         self.queue(Kind::Call, id, cargo);
         Ok(id)
+    }
+
+    /// Files a call that leaves at this moment, if nothing is in its way. For the other end in this
+    /// process.
+    pub(crate) fn begin_at_once(&mut self, waiter: &W) -> Option<TransactionId> {
+        let free = self.admit(false).is_ok() && self.outbox.call_may_pass();
+        free.then(|| {
+            self.outbox.call_passed();
+            let id = self.calls.begin(waiter.clone(), None);
+            self.calls.mark_sent(id);
+            id
+        })
+    }
+
+    /// Takes out a call that was answered without the machine.
+    pub(crate) fn end_answered(&mut self, id: TransactionId) {
+        if self.calls.end(id).is_some() {
+            self.outbox.call_ended();
+        }
     }
 
     /// Queues an event.
@@ -350,6 +377,7 @@ impl<W: Clone> State<W> {
     /// events that wait may still leave.
     pub(crate) fn end_calls(&mut self) -> Remains<W> {
         self.going_away = true;
+        self.ending = true;
         let unsent = self.outbox.withdraw_calls();
         self.remains(unsent, 0)
     }
@@ -433,6 +461,11 @@ impl<W: Clone> State<W> {
     /// Whether this side takes no calls any more.
     pub(crate) fn is_going_away(&self) -> bool {
         self.going_away
+    }
+
+    /// Whether this side is about to say its last words.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// Whether the other side takes calls.

@@ -2,14 +2,22 @@
 
 use std::{fmt, time::Instant};
 
+use super::Slot;
 use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
 
 /// Fires when the caller has given up: it cancelled, its deadline passed at its side, or its link went.
 ///
 /// Cheap to clone. A handler that never looks at it runs to its end; threads cannot be stopped from
 /// outside.
-#[derive(Clone, Default)]
-pub struct CancelToken(Arc<Inner>);
+#[derive(Clone)]
+pub struct CancelToken(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Own(Arc<Inner>),
+    /// In one process the call itself is at hand, so that nothing needs to be made for it.
+    Call(Arc<Slot>),
+}
 
 #[derive(Default)]
 struct Inner {
@@ -21,28 +29,66 @@ struct Inner {
 impl CancelToken {
     /// Whether it has fired. Does not block.
     pub fn is_cancelled(&self) -> bool {
-        self.0.fired.load(Ordering::Acquire)
+        match &self.0 {
+            Kind::Own(inner) => inner.fired.load(Ordering::Acquire),
+            Kind::Call(slot) => slot.is_given_up(),
+        }
     }
 
     /// Sleeps until it fires, for at most `limit`, and says whether it has fired.
     pub fn wait_timeout(&self, limit: std::time::Duration) -> bool {
         let deadline = Instant::now().checked_add(limit);
-        let mut lock = self.0.lock.lock();
-        while !self.is_cancelled() {
-            match deadline {
-                Some(at) if self.0.changed.wait_until(&mut lock, at).timed_out() => break,
-                Some(_) => {}
-                None => self.0.changed.wait(&mut lock),
-            }
+        match &self.0 {
+            Kind::Own(inner) => inner.wait(deadline),
+            Kind::Call(slot) => slot.wait_given_up(deadline),
         }
-        self.is_cancelled()
+    }
+
+    /// The token of a call of this process.
+    pub(crate) fn of(slot: &Arc<Slot>) -> CancelToken {
+        CancelToken(Kind::Call(slot.clone()))
+    }
+
+    /// The call, where the caller is in this process.
+    pub(crate) fn call(&self) -> Option<&Arc<Slot>> {
+        match &self.0 {
+            Kind::Call(slot) => Some(slot),
+            Kind::Own(_) => None,
+        }
     }
 
     pub(crate) fn fire(&self) {
-        let lock = self.0.lock.lock();
-        self.0.fired.store(true, Ordering::Release);
+        match &self.0 {
+            Kind::Own(inner) => inner.fire(),
+            Kind::Call(slot) => slot.give_up(),
+        }
+    }
+}
+
+impl Default for CancelToken {
+    fn default() -> CancelToken {
+        CancelToken(Kind::Own(Arc::default()))
+    }
+}
+
+impl Inner {
+    fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut lock = self.lock.lock();
+        while !self.fired.load(Ordering::Acquire) {
+            match deadline {
+                Some(at) if self.changed.wait_until(&mut lock, at).timed_out() => break,
+                Some(_) => {}
+                None => self.changed.wait(&mut lock),
+            }
+        }
+        self.fired.load(Ordering::Acquire)
+    }
+
+    fn fire(&self) {
+        let lock = self.lock.lock();
+        self.fired.store(true, Ordering::Release);
         drop(lock);
-        self.0.changed.notify_all();
+        self.changed.notify_all();
     }
 }
 

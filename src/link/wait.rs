@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::{Framed, Link, Slot, Wiring, flow::Harvest, flow::Read, role::Reader, slot::Woken};
+use super::{Framed, Link, Outcome, Slot, Wiring, flow::Harvest, flow::Read, role::Reader, slot::Woken};
 use crate::{
     sync::Arc,
-    workers::{contain, look_out},
+    workers::{look_out, run_elsewhere},
 };
 
 impl Link {
@@ -15,6 +15,13 @@ impl Link {
         if slot.is_done() {
             return true;
         }
+        if matches!(self.wiring, Wiring::Direct(_)) {
+            look_out(|| slot.is_done());
+        }
+        self.block(slot, limit)
+    }
+
+    fn block(&self, slot: &Arc<Slot>, limit: Option<Instant>) -> bool {
         slot.block();
         match &self.wiring {
             Wiring::Framed(framed) => {
@@ -30,10 +37,21 @@ impl Link {
         slot.is_done()
     }
 
-    fn wait_for_peer(&self, slot: &Slot, limit: Option<Instant>) {
-        if look_out(|| slot.is_done()) {
-            return;
+    /// The same for a call that its caller makes and forgets: it looks out for the end before it sleeps.
+    pub(crate) fn wait_at_once(&self, slot: &Arc<Slot>) -> Option<Outcome> {
+        if matches!(self.wiring, Wiring::Direct(_))
+            && let Some((value, remains)) = slot.watch()
+        {
+            remains.settle().inspect(|id| self.settle_answered(*id));
+            // What descends from the call and was left to this thread has to be answered all the same.
+            slot.unblock().into_iter().for_each(|errand| self.submit(errand));
+            return Some(Ok(value));
         }
+        let done = slot.is_done() || self.block(slot, slot.deadline);
+        if done { slot.take() } else { None }
+    }
+
+    fn wait_for_peer(&self, slot: &Slot, limit: Option<Instant>) {
         loop {
             match slot.park(limit) {
                 Woken::Done | Woken::Late => return,
@@ -116,6 +134,6 @@ fn alarm_key(slot: &Slot) -> usize {
 
 fn run_errands(slot: &Slot) {
     while let Some(errand) = slot.take_errand() {
-        contain(errand);
+        run_elsewhere(errand);
     }
 }

@@ -61,8 +61,28 @@ impl Path {
         match (self.0.is_empty(), rest.is_empty()) {
             (_, true) => Ok(self.clone()),
             (true, false) => Path::new(rest),
-            (false, false) => Path::new(&format!("{}.{rest}", self.0)),
+            (false, false) => self.join_below(rest),
         }
+    }
+
+    /// Whether this is what `base.join(rest)` gives. It is known to lie at or below `base`.
+    pub(crate) fn is_join(&self, base: &Path, rest: &str) -> bool {
+        let below = if base.is_root() || rest.is_empty() { rest.len() } else { rest.len() + 1 };
+        self.0.len() == base.0.len() + below && self.0.ends_with(rest)
+    }
+
+    /// Most calls by name come here: one allocation, and only what is new is checked.
+    fn join_below(&self, rest: &str) -> Result<Path, PathError> {
+        let (dot, end) = (self.0.len(), self.0.len() + 1 + rest.len());
+        if end > Path::MAX_LEN {
+            return Err(PathError::TooLong(end));
+        }
+        Path::check(rest)?;
+        let mut text = [b'.'; Path::MAX_LEN];
+        text[..dot].copy_from_slice(self.0.as_bytes());
+        text[dot + 1..end].copy_from_slice(rest.as_bytes());
+        let text = std::str::from_utf8(&text[..end]).map_err(|_| PathError::NotUtf8)?;
+        Ok(Path(text.into()))
     }
 
     /// The rules for a path, without keeping it.

@@ -30,21 +30,23 @@ enum Inner {
 /// other side ask for another type.
 pub(crate) trait Movable: Any + Send {
     fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError>;
-    fn into_any(self: Box<Self>) -> Box<dyn Any>;
-    fn is(&self, wanted: TypeId) -> bool;
+    fn as_any(&mut self) -> &mut dyn Any;
 }
 
-impl<T: Serialize + Send + 'static> Movable for T {
+/// The box stays behind when the value is taken, and can go back to the thread that made it: memory that
+/// one thread allocates and another frees is much dearer than memory that stays with its thread.
+struct Parcel<T>(Option<T>);
+
+impl<T: Serialize + Send + 'static> Movable for Parcel<T> {
     fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        codec.encode(self, out)
+        match &self.0 {
+            Some(value) => codec.encode(value, out),
+            None => Err(CodecError::new("the value was taken before")),
+        }
     }
 
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+    fn as_any(&mut self) -> &mut dyn Any {
         self
-    }
-
-    fn is(&self, wanted: TypeId) -> bool {
-        TypeId::of::<T>() == wanted
     }
 }
 
@@ -64,7 +66,7 @@ impl Payload {
     pub(crate) fn moved<T: Serialize + Send + 'static>(value: T) -> Payload {
         match is_payload(value) {
             Ok(payload) => payload,
-            Err(value) => Payload(Inner::Moved(Box::new(value))),
+            Err(value) => Payload(Inner::Moved(Box::new(Parcel(Some(value))))),
         }
     }
 
@@ -92,18 +94,35 @@ impl Payload {
     }
 
     /// The value: as it was moved if it is a `T`, else through the codec.
-    pub(crate) fn into_value<T: DeserializeOwned + 'static>(self, codec: Codec) -> Result<T, CodecError> {
+    pub(crate) fn into_value<T: DeserializeOwned + 'static>(mut self, codec: Codec) -> Result<T, CodecError> {
+        self.take_value(codec)
+    }
+
+    /// The same, once. What is left behind is of no use but for its memory.
+    pub(crate) fn take_value<T: DeserializeOwned + 'static>(
+        &mut self,
+        codec: Codec,
+    ) -> Result<T, CodecError> {
         if TypeId::of::<T>() == TypeId::of::<Payload>() {
-            return Ok(downcast(self));
+            return Ok(downcast(self.take()));
         }
-        match self.0 {
-            Inner::Bytes { buffer, start } => codec.decode(&buffer[start..]),
-            Inner::Moved(value) if (*value).is(TypeId::of::<T>()) => {
-                let value = value.into_any().downcast::<T>();
-                Ok(*value.expect("its type was compared above"))
+        match &mut self.0 {
+            Inner::Bytes { buffer, start } => return codec.decode(&buffer[*start..]),
+            Inner::Moved(value) => {
+                let parcel = (**value).as_any().downcast_mut::<Parcel<T>>();
+                if let Some(value) = parcel.and_then(|parcel| parcel.0.take()) {
+                    return Ok(value);
+                }
             }
-            Inner::Moved(value) => codec.decode(&encode_moved(value, codec)?),
         }
+        match self.take().0 {
+            Inner::Moved(value) => codec.decode(&encode_moved(value, codec)?),
+            Inner::Bytes { .. } => Err(CodecError::new("the value was taken before")),
+        }
+    }
+
+    fn take(&mut self) -> Payload {
+        std::mem::replace(self, Payload::from_bytes(Vec::new()))
     }
 
     /// The bytes, encoded first where the payload is a moved value.

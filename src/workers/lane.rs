@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::sync::Mutex;
+use crate::sync::{Apart, AtomicUsize, Mutex, Ordering};
 
 /// Knows what may run, not who runs it: whoever is told to run something asks for the next when it is
 /// done, so that no thread needs to be woken for it.
@@ -10,6 +10,8 @@ use crate::sync::Mutex;
 pub(crate) struct Lane<T> {
     limit: usize,
     state: Mutex<State<T>>,
+    /// How many things wait, for those who want to know without the lock.
+    waiting: Apart<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,11 @@ pub(crate) enum Admission<T> {
 impl<T> Lane<T> {
     /// A lane in which `limit` things may be under way.
     pub(crate) fn new(limit: usize) -> Lane<T> {
-        Lane { limit, state: Mutex::new(State { running: 0, queue: VecDeque::new(), closed: false }) }
+        Lane {
+            limit,
+            state: Mutex::new(State { running: 0, queue: VecDeque::new(), closed: false }),
+            waiting: Apart(AtomicUsize::new(0)),
+        }
     }
 
     /// Takes a thing in, if no more than `bound` wait already.
@@ -48,6 +54,7 @@ impl<T> Lane<T> {
             Admission::Run(thing)
         } else if state.queue.len() < bound {
             state.queue.push_back(thing);
+            self.waiting.store(state.queue.len(), Ordering::Relaxed);
             Admission::Queued
         } else {
             Admission::Full(thing)
@@ -58,8 +65,9 @@ impl<T> Lane<T> {
     pub(crate) fn next(&self) -> Option<T> {
         let mut state = self.state.lock();
         let next = state.queue.pop_front();
-        if next.is_none() {
-            state.running -= 1;
+        match next {
+            Some(_) => self.waiting.store(state.queue.len(), Ordering::Relaxed),
+            None => state.running -= 1,
         }
         next
     }
@@ -68,12 +76,18 @@ impl<T> Lane<T> {
     pub(crate) fn close(&self) -> VecDeque<T> {
         let mut state = self.state.lock();
         state.closed = true;
+        self.waiting.store(0, Ordering::Relaxed);
         std::mem::take(&mut state.queue)
     }
 
     /// Whether nothing is taken any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().closed
+    }
+
+    /// Whether anything waits, or has just come to.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// How many things are under way, and how many wait.

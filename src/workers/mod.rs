@@ -3,9 +3,11 @@
 //! It bounds nothing: how much may run at once is the business of whoever submits. It contains the
 //! panics of what it runs. What a thread does when there is no job is told to it as [`Idle`].
 
+mod front;
 mod lane;
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,10 +17,23 @@ use std::{
 
 pub(crate) use lane::{Admission, Lane};
 
-use crate::sync::{Arc, AtomicUsize, Condvar, Mutex, Ordering};
+use crate::sync::{Arc, Condvar, Mutex};
+use front::Front;
 
 /// Something to run once.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+pub(crate) trait Work: Send {
+    /// Runs it on the calling thread, of which `shift` tells.
+    fn run(self: Box<Self>, shift: &Shift<'_>);
+}
+
+impl<F: FnOnce() + Send> Work for F {
+    fn run(self: Box<F>, _: &Shift<'_>) {
+        self();
+    }
+}
+
+/// The usual way to hand it on.
+pub(crate) type Job = Box<dyn Work>;
 
 /// What the threads of a crew do besides jobs.
 pub(crate) trait Idle: Send + Sync + 'static {
@@ -38,24 +53,22 @@ pub(crate) struct Crew {
 
 struct Shared {
     name: String,
-    idle: Box<dyn Idle>,
+    idle: Option<Box<dyn Idle>>,
+    /// Of those that have nothing to do, the one that gets the next job.
+    front: Front,
     desk: Mutex<Desk>,
-    /// There is a job, or an end.
+    /// There is a job at the desk, or an end.
     news: Condvar,
-    /// How many jobs are at the desk, for those who look out for one without the lock.
-    queued: AtomicUsize,
     threads: Mutex<Threads>,
     changed: Condvar,
 }
 
-/// Where jobs are handed over.
+/// Where jobs are handed over to all but the thread in front.
 #[derive(Default)]
 struct Desk {
     /// No more than there are threads that wait.
     jobs: VecDeque<Job>,
     waiting: usize,
-    /// One of the threads that wait does not sleep yet, and finds the next job by itself.
-    looking: bool,
     stopping: bool,
 }
 
@@ -67,14 +80,71 @@ struct Threads {
     started: usize,
 }
 
+/// The thread that runs a job, as the job sees it.
+pub(crate) struct Shift<'a> {
+    /// `None` for a thread that has something else to do afterwards.
+    front: Option<&'a Front>,
+    /// The thread is in front.
+    in_front: Cell<bool>,
+    /// How many jobs it has run.
+    jobs: Cell<u32>,
+}
+
+impl<'a> Shift<'a> {
+    fn new(front: Option<&'a Front>) -> Shift<'a> {
+        Shift { front, in_front: Cell::new(false), jobs: Cell::new(0) }
+    }
+
+    /// The shift of a thread that goes back to what it did before.
+    pub(crate) fn elsewhere() -> Shift<'static> {
+        Shift::new(None)
+    }
+
+    /// A job says that nothing of the user's is left to run: the next one may be left to this thread.
+    ///
+    /// Said before a caller is told its result, it spares the next call of that caller another thread.
+    pub(crate) fn about_to_end(&self) {
+        self.step_in_front();
+    }
+
+    /// Whether a job has said so, and the next one may have been left to this thread.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.in_front.get()
+    }
+
+    fn step_in_front(&self) -> bool {
+        let Some(front) = self.front else { return false };
+        if !self.in_front.get() {
+            self.in_front.set(front.enter());
+        }
+        self.in_front.get()
+    }
+
+    /// Whether this job is one of the few that are timed.
+    pub(crate) fn is_sample(&self) -> bool {
+        let jobs = self.jobs.get();
+        self.front.is_none() || jobs < SAMPLED || jobs.is_multiple_of(SAMPLED)
+    }
+}
+
 impl Crew {
-    pub(crate) fn new(name: String, idle: impl Idle) -> Crew {
+    /// A crew whose threads do something else while there is no job.
+    pub(crate) fn with_idle(name: String, idle: impl Idle) -> Crew {
+        Crew::assemble(name, Some(Box::new(idle)))
+    }
+
+    /// A crew that does nothing but jobs.
+    pub(crate) fn new(name: String) -> Crew {
+        Crew::assemble(name, None)
+    }
+
+    fn assemble(name: String, idle: Option<Box<dyn Idle>>) -> Crew {
         let shared = Shared {
             name,
-            idle: Box::new(idle),
+            idle,
+            front: Front::new(),
             desk: Mutex::default(),
             news: Condvar::new(),
-            queued: AtomicUsize::new(0),
             threads: Mutex::default(),
             changed: Condvar::new(),
         };
@@ -110,6 +180,8 @@ impl Crew {
     pub(crate) fn stop(&self) {
         self.shared.desk.lock().stopping = true;
         self.shared.news.notify_all();
+        // The one in front looks at the mark when it has run this.
+        let _ = self.shared.front.hand_over(Box::new(|| ()));
     }
 
     /// Waits until all threads but the calling one have ended, for at most `limit`. Says how many are
@@ -149,10 +221,13 @@ impl Crew {
 
 impl Shared {
     fn run(self: Arc<Shared>, first: &Mutex<Option<Job>>) {
+        // A thread that does something else while there is no job cannot promise to be there for one.
+        let shift = Shift::new(self.idle.is_none().then_some(&self.front));
         let first = first.lock().take();
-        first.into_iter().for_each(contain);
-        while let Some(job) = self.next_job() {
-            contain(job);
+        first.into_iter().for_each(|job| contain(|| job.run(&shift)));
+        while let Some(job) = self.next_job(&shift) {
+            shift.jobs.set(shift.jobs.get().wrapping_add(1));
+            contain(|| job.run(&shift));
         }
         let mut threads = self.threads.lock();
         threads.alive -= 1;
@@ -163,30 +238,30 @@ impl Shared {
 
     /// Gives a job to a thread that waits for one, if there is any left.
     fn hand_over(&self, job: Job) -> Result<(), Job> {
+        let job = match self.front.hand_over(job) {
+            Ok(()) => return Ok(()),
+            Err(job) => job,
+        };
         let mut desk = self.desk.lock();
         if desk.jobs.len() == desk.waiting {
             return Err(job);
         }
         desk.jobs.push_back(job);
-        self.queued.store(desk.jobs.len(), Ordering::Relaxed);
-        let found = desk.looking && desk.jobs.len() == 1;
         drop(desk);
-        if !found {
-            self.news.notify_one();
-        }
+        self.news.notify_one();
         Ok(())
     }
 
-    fn next_job(&self) -> Option<Job> {
+    fn next_job(&self, shift: &Shift<'_>) -> Option<Job> {
         let mut again = false;
         loop {
-            let tick = self.idle.idle(again);
+            let tick = self.idle.as_ref().and_then(|idle| idle.idle(again));
+            let Some(idle) = self.idle.as_ref().filter(|_| tick.is_some()) else {
+                return self.wait_in_front(shift).or_else(|| self.wait(None));
+            };
             let job = self.wait(tick);
-            if tick.is_none() {
-                return job;
-            }
             if job.is_some() {
-                self.idle.interrupted();
+                idle.interrupted();
                 return job;
             }
             if self.desk.lock().stopping {
@@ -196,19 +271,23 @@ impl Shared {
         }
     }
 
-    /// Waits for a job, for a tick or else for the usual time. None is left over when it gives up.
+    /// Waits for a job in front, if there is nobody yet.
+    fn wait_in_front(&self, shift: &Shift<'_>) -> Option<Job> {
+        if !shift.step_in_front() {
+            return None;
+        }
+        // `stop` sets the mark before it looks who is in front, and this looks after stepping there.
+        let limit = if self.desk.lock().stopping { Duration::ZERO } else { KEEP_ALIVE };
+        let job = self.front.wait(limit);
+        shift.in_front.set(false);
+        job
+    }
+
+    /// Waits for a job at the desk, for a tick or else for the usual time. None is left over when it
+    /// gives up.
     fn wait(&self, tick: Option<Duration>) -> Option<Job> {
         let mut desk = self.desk.lock();
         desk.waiting += 1;
-        if tick.is_none() && desk.jobs.is_empty() && !desk.looking && !desk.stopping {
-            // It has just had a job, and often the next one comes at once. A thread that ticks does not
-            // look out: it would take turns on the core with those that call.
-            desk.looking = true;
-            drop(desk);
-            look_out(|| self.queued.load(Ordering::Relaxed) > 0);
-            desk = self.desk.lock();
-            desk.looking = false;
-        }
         let mut deadline = None;
         let mut late = false;
         let job = loop {
@@ -220,32 +299,43 @@ impl Shared {
             late = self.news.wait_until(&mut desk, at).timed_out();
         };
         desk.waiting -= 1;
-        self.queued.store(desk.jobs.len(), Ordering::Relaxed);
         job
     }
 }
 
-/// Looks for something that may come within some microseconds; the caller sleeps after that. It waits
-/// a little longer each time, as crossbeam's channels do.
+/// Looks for something that may come within some microseconds; the caller sleeps after that.
+///
+/// Looking costs nothing as long as nobody writes there. Behind the first few looks the thread gives way
+/// to others, which is all that helps where whoever it waits for needs the same core.
 pub(crate) fn look_out(seen: impl Fn() -> bool) -> bool {
-    for round in 0..LOOKS {
+    for _ in 0..PAUSES {
         if seen() {
             return true;
         }
-        if round < PAUSES {
-            (0..1 << round).for_each(|_| std::hint::spin_loop());
-        } else {
-            std::thread::yield_now();
+        std::hint::spin_loop();
+    }
+    for _ in 0..YIELDS {
+        if seen() {
+            return true;
         }
+        std::thread::yield_now();
     }
     seen()
 }
 
 /// Runs a job whose panic hurts nobody else.
 pub(crate) fn contain(job: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
-        forget_panic(panic);
-    }
+    panics(job);
+}
+
+/// The same; says whether it has panicked.
+pub(crate) fn panics(job: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(job)).map_err(forget_panic).is_err()
+}
+
+/// Runs a job on a thread that has something else to do afterwards.
+pub(crate) fn run_elsewhere(job: Job) {
+    contain(|| job.run(&Shift::elsewhere()));
 }
 
 /// Drops something of the user's; should that panic, it hurts nobody else.
@@ -267,8 +357,10 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// How often a thread looks before it sleeps: so many times with a pause, then giving way to others.
-const LOOKS: u32 = 11;
-const PAUSES: u32 = 7;
+const PAUSES: u32 = 127;
+const YIELDS: u32 = 64;
+/// One in so many jobs is timed.
+const SAMPLED: u32 = 16;
 /// How long a thread waits for a job before it ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 

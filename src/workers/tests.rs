@@ -4,18 +4,8 @@ use std::sync::mpsc;
 
 use super::*;
 
-struct Rest;
-
-impl Idle for Rest {
-    fn idle(&self, _: bool) -> Option<Duration> {
-        None
-    }
-
-    fn interrupted(&self) {}
-}
-
 fn crew() -> Crew {
-    Crew::new("test".into(), Rest)
+    Crew::new("test".into())
 }
 
 fn submit(crew: &Crew, job: impl FnOnce() + Send + 'static) {
@@ -117,7 +107,7 @@ fn threads_are_used_again() {
         submit(&crew, move || done.send(()).unwrap());
         finished.recv_timeout(HANG).unwrap();
         // The thread waits again soon; until then another may be started.
-        while crew.shared.desk.lock().waiting == 0 {
+        while !crew.shared.front.is_waiting() {
             std::thread::yield_now();
         }
     }

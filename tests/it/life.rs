@@ -84,6 +84,31 @@ fn ac_70_calls_on_both_sides_end_when_one_closes(kind: Kind) {
     assert_eq!((head.counters().cut_off, neck.counters().cut_off), (7, 7));
 }
 
+/// Whatever a call meets on its way, its caller learns that the link was closed, not that it is busy
+/// closing.
+fn ac_70_calls_that_cross_the_goodbye_end_as_closed(kind: Kind) {
+    for _ in 0..20 {
+        let (head, neck) =
+            kind.serving(Api::new("a").handle("x", |_: &Context, n: u32| Ok::<_, Fault>(n)).unwrap());
+        let (begun, begins) = bounded(4);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                let (end, begun) = (head.endpoint().clone(), begun.clone());
+                scope.spawn(move || {
+                    let api = end.api("a");
+                    assert_eq!(api.action("x", 1u32).call::<u32>().unwrap(), 1);
+                    begun.send(()).unwrap();
+                    let end =
+                        std::iter::repeat_with(|| api.action("x", 2u32).call::<u32>()).find(Result::is_err);
+                    assert!(is_closed(end.as_ref().unwrap(), false), "{end:?}");
+                });
+            }
+            (0..4).for_each(|_| begins.recv_timeout(LONG).unwrap());
+            neck.close();
+        });
+    }
+}
+
 /// Handlers learn of it, so that they can stop.
 fn ac_70_the_handlers_of_calls_that_ended_are_told(kind: Kind) {
     let (head, neck) = kind.ends();
@@ -470,6 +495,7 @@ fn what_users_left_at_a_link_goes_with_it(kind: Kind) {
 
 on_every_link! {
     ac_70_calls_on_both_sides_end_when_one_closes,
+    ac_70_calls_that_cross_the_goodbye_end_as_closed,
     ac_70_the_handlers_of_calls_that_ended_are_told,
     ac_71_states_come_once_each_and_in_order,
     ac_71_a_link_that_never_opened_ends_all_the_same,

@@ -312,6 +312,21 @@ fn a_call_that_crosses_a_go_away_is_refused() {
 }
 
 #[test]
+fn ac_70_a_call_that_crosses_the_last_words_is_not_refused() {
+    let mut pair = ready();
+    pair.ends[NECK].state.end_calls();
+    pair.call(HEAD, 1, 10);
+    pair.pump(HEAD);
+    pair.settle();
+    let (refused, seen) = (pair.take_actions(HEAD), pair.take_actions(NECK));
+    assert!(refused.is_empty() && seen.is_empty(), "{refused:?} {seen:?}");
+    pair.ends[NECK].state.say_bye(0);
+    pair.settle();
+    let end = pair.take_actions(HEAD);
+    assert!(matches!(&end[..], [Action::Close(CloseReason::Peer)]), "{end:?}");
+}
+
+#[test]
 fn ac_70_closing_leaves_everything_that_was_under_way_behind_once() {
     let mut pair = Pair::ready(&Config::new().in_flight(1), Window::default());
     pair.call(HEAD, 1, 10);
