@@ -13,7 +13,7 @@ use crate::{
     error::{CloseReason, Death, Error, Result, StartError},
     link::{Link, LinkState},
     neck::{Neck, NeckBuilder},
-    process::{self, Launch, LaunchOptions, Process, Stderr},
+    process::{self, Launch, LaunchOptions, Process, Stderr, Wire},
     sync::Arc,
     transport::{Transport, memory_pair},
     wire::{Side, Token},
@@ -51,6 +51,7 @@ pub struct HeadBuilder {
     config: Config,
     apis: Vec<Api>,
     inherits_stderr: bool,
+    wire: Wire,
 }
 
 impl Head {
@@ -150,6 +151,7 @@ impl Head {
             return Ok(self);
         }
         let program = self.child.as_ref().map_or_else(|| "".into(), |child| child.program.clone());
+        let came = self.link.is_greeted();
         let in_time = self.endpoint.state() != LinkState::Starting;
         // Its last words are complete only when it has ended.
         self.kill();
@@ -161,7 +163,7 @@ impl Head {
             reason => StartError::TimedOut {
                 program,
                 after: limit,
-                state: "it connected and never said that it is ready: does it run or start its Neck?",
+                state: if came { NOT_READY } else { NEVER_CONNECTED },
                 stderr: last_words(reason),
             },
         })
@@ -194,17 +196,32 @@ impl HeadBuilder {
         self
     }
 
+    /// What to talk to a child over; [`Wire::Ipc`] unless told otherwise.
+    ///
+    /// ```no_run
+    /// use std::process::Command;
+    ///
+    /// use nape::{Head, Wire};
+    ///
+    /// let head = Head::builder().wire(Wire::Pipe).spawn(Command::new("decoder"))?;
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    pub fn wire(mut self, wire: Wire) -> HeadBuilder {
+        self.wire = wire;
+        self
+    }
+
     /// See [`Head::spawn`].
     ///
     /// # Errors
     ///
     /// As for [`Head::spawn`]; also when two of the APIs claim the same path.
     pub fn spawn(self, command: Command) -> Result<Head> {
-        let limit = self.config.start_timeout;
+        let (limit, wire) = (self.config.start_timeout, self.wire);
         let stderr = if self.inherits_stderr { Stderr::Inherit } else { Stderr::PassOn };
         let endpoint = self.endpoint()?;
         let deadline = Instant::now().checked_add(limit);
-        let launch = process::launch(command, LaunchOptions { start_timeout: limit, stderr })?;
+        let launch = process::launch(command, LaunchOptions { start_timeout: limit, stderr, wire })?;
         let Launch { transport, child, token, lifeline } = launch;
         let mut child = child;
         let (process, program) = (child.process(), child.program().clone());
@@ -300,3 +317,7 @@ impl fmt::Debug for Head {
         f.debug_struct("Head").field("state", &self.state()).field("child", &self.child_id()).finish()
     }
 }
+
+/// How far a child came that was not ready in time.
+const NOT_READY: &str = "it connected and never said that it is ready: does it run or start its Neck?";
+const NEVER_CONNECTED: &str = "it never connected";

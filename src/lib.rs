@@ -29,6 +29,11 @@
 //! With [`Head::spawn`] and [`Neck::from_env`] in the places of [`Head::in_process`] the two sides are
 //! two processes. Nothing else changes.
 //!
+//! What they talk over is the choice of the one that spawns: [`HeadBuilder::wire`]. With [`Wire::Ipc`], the
+//! default, both must trust each other; with [`Wire::Pipe`] a hostile child hurts its own link and nothing
+//! else, and no name stands in the temporary directory. A call costs about the same over each, and the
+//! child's program is the same.
+//!
 //! # Serving
 //!
 //! An [`Api`] is a tree of handlers under a dotted namespace, with workers and a queue of its own. A
@@ -134,7 +139,8 @@
 //!   [`Executed::Maybe`].
 //! - An end to a handler that never looks at its token: threads cannot be killed. When its link closes,
 //!   it is left behind, and counted.
-//! - Safety from a hostile child over ipc-channel, which believes the lengths that its peer states.
+//! - Safety from a hostile child over ipc-channel, which believes the lengths that its peer states: spawn
+//!   such a one with [`Wire::Pipe`].
 //! - Anything after a `fork` without `exec`.
 
 #![deny(unsafe_code)]
@@ -169,6 +175,7 @@ pub use error::{
 pub use head::{Head, HeadBuilder};
 pub use link::{CancelToken, LinkState};
 pub use neck::{Neck, NeckBuilder};
+pub use process::Wire;
 pub use semaphore::Semaphore;
 pub use wire::{FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId};
 

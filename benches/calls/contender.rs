@@ -4,7 +4,7 @@ use std::{process::Child, thread::JoinHandle, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{bare, ours, place::Place};
+use crate::{bare, ours, place::Place, socket};
 
 /// Everything that can be measured. How to add a row stands at the top of `main.rs`.
 pub(crate) const CONTENDERS: &[Contender] = &[
@@ -44,6 +44,36 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         baseline: "bare ipc A",
         connect: ours::ipc_serving,
         serve: None, // Its callee is that of the one that only calls.
+    },
+    Contender {
+        name: "bare socket A",
+        baseline: "bare socket A",
+        connect: socket::bare,
+        serve: Some(socket::serve_bare),
+    },
+    Contender {
+        name: "bare socket B",
+        baseline: "bare socket A",
+        connect: socket::bare,
+        serve: None, // Its callee is that of A.
+    },
+    Contender {
+        name: "raw socket",
+        baseline: "bare socket A",
+        connect: socket::raw,
+        serve: Some(socket::serve_raw),
+    },
+    Contender {
+        name: "nape pipe, caller only calls",
+        baseline: "bare socket A",
+        connect: ours::pipe,
+        serve: None, // Its callee is that over ipc: it takes what it is given.
+    },
+    Contender {
+        name: "nape pipe, caller also serves",
+        baseline: "bare socket A",
+        connect: ours::pipe_serving,
+        serve: None,
     },
     Contender {
         name: "nape ipc (threads)",

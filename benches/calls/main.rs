@@ -56,6 +56,7 @@ mod ours;
 mod place;
 mod report;
 mod roles;
+mod socket;
 mod statistics;
 
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use nape::{Api, ApiHandle, Context, Fault, Head, HeadBuilder, Neck, transport::ipc_pair};
+use nape::{Api, ApiHandle, Context, Fault, Head, HeadBuilder, Neck, Wire, transport::ipc_pair};
 
 use crate::{
     contender::{Args, Callee, Pair},
@@ -11,22 +11,32 @@ use crate::{
 
 /// A child that serves, and a caller that only calls.
 pub(crate) fn ipc(place: &Place) -> Pair {
-    ipc_with(Head::builder(), place)
+    child(Head::builder(), place)
 }
 
 /// The same with a caller that serves an API too: somebody has to read while nobody calls.
 pub(crate) fn ipc_serving(place: &Place) -> Pair {
-    ipc_with(Head::builder().serve(api("caller", place.caller)), place)
+    child(Head::builder().serve(api("caller", place.caller)), place)
 }
 
-fn ipc_with(builder: HeadBuilder, place: &Place) -> Pair {
+/// As [`ipc`], over a pair of sockets.
+pub(crate) fn pipe(place: &Place) -> Pair {
+    child(Head::builder().wire(Wire::Pipe), place)
+}
+
+/// As [`ipc_serving`], over a pair of sockets.
+pub(crate) fn pipe_serving(place: &Place) -> Pair {
+    child(Head::builder().wire(Wire::Pipe).serve(api("caller", place.caller)), place)
+}
+
+fn child(builder: HeadBuilder, place: &Place) -> Pair {
     let head = builder.spawn(place.callee(SERVING)).expect("the child gets ready");
     let callee = Callee::Elsewhere(head.child_id());
     let bench = head.api("bench");
     Pair::new(keeping(head, caller(bench)), callee)
 }
 
-/// The callee of [`ipc`] and [`ipc_serving`].
+/// The callee of all four.
 pub(crate) fn serve_ipc(_: &[String]) {
     let bench = api("bench", Place::here());
     Neck::builder()

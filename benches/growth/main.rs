@@ -19,10 +19,13 @@ use std::{
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use nape::{Api, Config, Context, Fault, Head, Neck, Responder, transport::ipc_pair};
+use nape::{
+    Api, Config, Context, Fault, Head, Neck, Responder,
+    transport::{ipc_pair, pipe_pair},
+};
 
 /// The names of the links, and how both ends of each are made.
-const LINKS: [&str; 3] = ["channel", "encoded", "ipc"];
+const LINKS: [&str; 4] = ["channel", "encoded", "ipc", "pipe"];
 /// How long a link takes until it has let its spare threads go.
 const SETTLED: Duration = Duration::from_secs(7);
 
@@ -149,7 +152,8 @@ fn ends(link: &str, api: Api) -> (Head, Neck) {
         "channel" => head.in_process_with(neck),
         "encoded" => head.in_process_encoded(neck),
         _ => {
-            let (ours, theirs) = ipc_pair().expect("sockets");
+            let pair = if link == "ipc" { ipc_pair() } else { pipe_pair() };
+            let (ours, theirs) = pair.expect("sockets");
             head.over(ours).and_then(|head| Ok((head, neck.over(theirs)?)))
         }
     };

@@ -139,6 +139,7 @@ impl Link {
     pub(crate) fn peer_died(&self, reason: CloseReason) {
         let Wiring::Framed(framed) = &self.wiring else { return self.lose(reason) };
         self.core.lock().dying.get_or_insert(reason);
+        self.changed.notify_all();
         framed.nudge();
         let Some(mut reader) = framed.role.take() else { return };
         let mut harvest = Harvest::default();
@@ -148,9 +149,6 @@ impl Link {
 
     /// Nothing can be sent any more, so that the other side is gone, or about to go. What it had sent is
     /// delivered all the same, and its goodbye may be among that.
-    ///
-    /// The sockets of a process go a moment before its end can be seen, which says more. So where there
-    /// is a process to watch, its end is waited for.
     pub(super) fn cannot_send(&self, framed: &Framed, error: io::Error) {
         framed.hang_up();
         let reason = match error.kind() {
@@ -160,7 +158,17 @@ impl Link {
         if !self.keeper.has_attendant() {
             return self.peer_died(reason);
         }
-        self.core.lock().mute = Instant::now().checked_add(DYING).map(|at| (at, reason));
+        self.expect_death(reason);
+    }
+
+    /// The sockets of a process go a moment before its end can be seen, which says more. So where there
+    /// is a process to watch, its end is waited for, and `reason` stands only if it does not come.
+    pub(super) fn expect_death(&self, reason: CloseReason) {
+        let mut core = self.core.lock();
+        if core.mute.is_none() {
+            core.mute = Instant::now().checked_add(DYING).map(|at| (at, reason));
+        }
+        drop(core);
         self.wake_keeper();
     }
 

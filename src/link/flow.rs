@@ -136,8 +136,10 @@ impl Link {
     pub(super) fn read(&self, reader: &mut Reader, limit: Option<Instant>, harvest: &mut Harvest) -> Read {
         let look = AssertUnwindSafe(|| {
             let limit = limit.into_iter().chain(reader.patience).min();
-            let received = reader.receiver.receive(limit);
-            self.take(received, reader, harvest)
+            match reader.receiver.receive(limit) {
+                Ok(Received::End) if self.keeper.has_attendant() => self.await_death(reader, limit, harvest),
+                received => self.take(received, reader, harvest),
+            }
         });
         // A transport that panics, or a mistake of ours: whoever waits for this link is told.
         catch_unwind(look).unwrap_or_else(|panic| {
@@ -178,6 +180,14 @@ impl Link {
         }
         self.drain(reader, harvest);
         Read::Over
+    }
+
+    /// The other side has closed its end. Whoever reads waits here for what the keeper has to say of its
+    /// process, because the transport has nothing to say any more.
+    fn await_death(&self, reader: &mut Reader, limit: Option<Instant>, harvest: &mut Harvest) -> Read {
+        self.expect_death(CloseReason::Gone);
+        self.wait_for(&self.changed, limit, |core| core.dying.is_some() || core.state.is_closed());
+        self.look_up(reader, harvest)
     }
 
     /// Reads what the other side had sent before it died, then ends the link.

@@ -116,7 +116,7 @@ struct Core {
     reason: Option<Arc<CloseReason>>,
     /// The other process has ended; what it had sent is still to be read.
     dying: Option<CloseReason>,
-    /// Nothing can be sent any more: why the link ends at this time, if it has not ended before.
+    /// The other end is closed: why the link ends at this time, if it has not ended before.
     mute: Option<(Instant, CloseReason)>,
     /// How many calls of an other end in this process are being served. They need no table: whoever
     /// answers has the caller at hand.
@@ -272,6 +272,11 @@ impl Link {
         self.core.lock().stage
     }
 
+    /// Whether the other side has said who it is.
+    pub(crate) fn is_greeted(&self) -> bool {
+        self.core.lock().state.is_greeted()
+    }
+
     /// Why the link is over, if it is.
     pub(crate) fn close_reason(&self) -> Option<Arc<CloseReason>> {
         self.core.lock().reason.clone()
@@ -403,7 +408,7 @@ impl Link {
         }
         let nudge = core.state.take_alarms(now);
         let overdue = core.state.overdue(now);
-        let gone = core.mute.take_if(|(at, _)| *at <= now);
+        let gone = core.take_mute(now);
         let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
@@ -416,7 +421,7 @@ impl Link {
         if let Some(violation) = overdue {
             self.break_off(violation);
         }
-        if let Some((_, reason)) = gone {
+        if let Some(reason) = gone {
             self.peer_died(reason);
         }
         next
@@ -450,6 +455,13 @@ impl Link {
 }
 
 impl Core {
+    /// Why the link ends now, if the end of the other side's process was waited for in vain. By now all that
+    /// it had sent has been read, its greeting too, if there was one.
+    fn take_mute(&mut self, now: Instant) -> Option<CloseReason> {
+        let (_, reason) = self.mute.take_if(|(at, _)| *at <= now)?;
+        Some(if matches!(reason, CloseReason::Gone) { self.state.vanished() } else { reason })
+    }
+
     fn n_served(&self) -> usize {
         self.state.n_served() + self.near
     }

@@ -252,6 +252,11 @@ impl<W: Clone> State<W> {
         self.greet_by.filter(|_| !self.greeted && !self.closed)
     }
 
+    /// Whether the other side has greeted.
+    pub(crate) fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
     /// Why the link is over when the other end of the connection is gone.
     pub(crate) fn vanished(&self) -> CloseReason {
         if self.greeted { CloseReason::Gone } else { CloseReason::Protocol(ProtocolError::ClosedBeforeHello) }

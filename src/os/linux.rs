@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+mod socket;
+
 use std::{
     ffi::{c_int, c_long},
     io,
@@ -28,6 +30,8 @@ use rustix::{
 };
 
 use crate::error::Exit;
+
+pub(crate) use socket::{make_room, receive_some, send_some, stop_receiving, stop_sending, stream_pair};
 
 /// Makes a thread that waits in [`wait_readable`] return, from any other thread.
 #[derive(Debug)]
@@ -80,8 +84,13 @@ impl Ready {
 ///
 /// What the operating system says; more than [`MOST_WAITED_FOR`] descriptors are invalid input.
 pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Ready> {
+    wait_readable_until(fds, timeout.and_then(after))
+}
+
+/// The same until an instant; one that has passed only looks.
+pub(crate) fn wait_readable_until(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<Ready> {
     let Some(&filler) = fds.first() else {
-        poll_until(&mut [], timeout)?;
+        poll_until(&mut [], deadline)?;
         return Ok(Ready(0));
     };
     if fds.len() > MOST_WAITED_FOR {
@@ -92,9 +101,17 @@ pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -
         PollFd::from_borrowed_fd(*fds.get(index).unwrap_or(&filler), PollFlags::IN)
     });
     let polled = &mut polled[..fds.len()];
-    poll_until(polled, timeout)?;
+    poll_until(polled, deadline)?;
     let bits = polled.iter().enumerate().filter(|(_, fd)| !fd.revents().is_empty());
     Ok(Ready(bits.fold(0, |bits, (index, _)| bits | 1 << index)))
+}
+
+/// Waits until the descriptor takes bytes, has ended or has failed, at most until `deadline`. Says whether
+/// it does.
+pub(crate) fn wait_writable_until(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    poll_until(&mut polled, deadline)?;
+    Ok(!polled[0].revents().is_empty())
 }
 
 /// Whether the descriptor is readable, has ended or has failed; does not wait.
@@ -115,15 +132,14 @@ pub(crate) fn can_take(fd: BorrowedFd<'_>) -> bool {
 
 fn state(fd: BorrowedFd<'_>, interest: PollFlags) -> PollFlags {
     let mut polled = [PollFd::from_borrowed_fd(fd, interest)];
-    match poll_until(&mut polled, Some(Duration::ZERO)) {
+    match poll_until(&mut polled, after(Duration::ZERO)) {
         Ok(()) => polled[0].revents(),
         Err(_) => PollFlags::empty(),
     }
 }
 
 /// One poll, begun again with what is left of the time when a signal handler ran in between.
-fn poll_until(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<()> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // The kernel takes nanoseconds, so that nothing is rounded and no wait ends too early.
@@ -133,6 +149,11 @@ fn poll_until(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<(
             done => return Ok(done.map(drop)?),
         }
     }
+}
+
+/// None for a time too long to be counted, which is no limit.
+fn after(time: Duration) -> Option<Instant> {
+    Instant::now().checked_add(time)
 }
 
 /// Reads what is there; zero is the end. Meant for descriptors that do not block.
@@ -206,20 +227,40 @@ fn mark_all_close_on_exec() -> io::Result<()> {
     }
 }
 
-/// Takes the descriptor that the parent handed down under this number, if it is that very file.
+/// Takes the descriptors that the parent handed down under these numbers, if each is that very file.
 ///
-/// Works once in a process. An environment variable that names the number outlives the descriptor,
+/// Works once in a process. An environment variable that names the numbers outlives the descriptors,
 /// and whoever reads it a second time must not come to own a number that has an owner. What a
 /// process is given at its start belongs to the whole process, hence a flag for the whole process.
 ///
 /// # Errors
 ///
-/// Why it cannot be taken, in words.
-pub(crate) fn take_inherited(number: RawFd, expected: FileId) -> Result<OwnedFd, &'static str> {
+/// Why they cannot be taken, in words; then none is.
+pub(crate) fn take_inherited<const N: usize>(
+    handed: [(RawFd, FileId); N],
+) -> Result<[OwnedFd; N], &'static str> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.load(Ordering::Acquire) {
         return Err(TAKEN_ALREADY);
     }
+    for (place, (number, expected)) in handed.iter().enumerate() {
+        check_inherited(*number, *expected)?;
+        if handed[..place].iter().any(|(other, _)| other == number) {
+            return Err("it names a descriptor twice");
+        }
+    }
+    // SYNC: taken. Of two threads that come here at the same time only one sees `false`.
+    if TAKEN.swap(true, Ordering::AcqRel) {
+        return Err(TAKEN_ALREADY);
+    }
+    // SAFETY: the numbers differ, and each is open on the file that the parent opened for this process
+    // alone; nobody here made it, so nobody here owns it, and the flag `TAKEN` lets this line run once.
+    let taken = handed.map(|(number, _)| unsafe { OwnedFd::from_raw_fd(number) });
+    let marked = taken.iter().try_for_each(|fd| fcntl_setfd(fd, FdFlags::CLOEXEC));
+    marked.map_err(|_| "a descriptor it names cannot be kept from children").map(|()| taken)
+}
+
+fn check_inherited(number: RawFd, expected: FileId) -> Result<(), &'static str> {
     if number < FIRST_FREE {
         return Err("the descriptor it names is a standard stream");
     }
@@ -229,15 +270,7 @@ pub(crate) fn take_inherited(number: RawFd, expected: FileId) -> Result<OwnedFd,
     if identity(candidate).ok() != Some(expected) {
         return Err("the descriptor it names is not open here, so it was meant for another process");
     }
-    // SYNC: taken. Of two threads that come here at the same time only one sees `false`.
-    if TAKEN.swap(true, Ordering::AcqRel) {
-        return Err(TAKEN_ALREADY);
-    }
-    // SAFETY: the number is open on the file that the parent opened for this process alone; nobody
-    // here made it, so nobody here owns it, and the flag `TAKEN` lets this line run once.
-    let fd = unsafe { OwnedFd::from_raw_fd(number) };
-    fcntl_setfd(&fd, FdFlags::CLOEXEC).map_err(|_| "the descriptor it names cannot be kept from children")?;
-    Ok(fd)
+    Ok(())
 }
 
 /// A descriptor for a process; it becomes readable when the process ends, and never stands for

@@ -119,8 +119,40 @@ fn a_descriptor_that_is_not_what_was_meant_is_not_taken() {
     let (other, _write) = pipe().unwrap();
     let id = identity(read.as_fd()).unwrap();
     for number in [-1, 0, 2, other.as_raw_fd(), i32::MAX] {
-        assert!(take_inherited(number, id).is_err(), "{number}");
+        assert!(take_inherited([(number, id)]).is_err(), "{number}");
     }
+    let twice = [(read.as_raw_fd(), id), (read.as_raw_fd(), id)];
+    assert!(take_inherited(twice).unwrap_err().contains("twice"));
+}
+
+#[test]
+fn a_stream_ends_behind_what_was_sent() {
+    let (left, right) = stream_pair().unwrap();
+    assert_eq!(
+        receive_some(right.as_fd(), &mut Vec::with_capacity(8)).unwrap_err().kind(),
+        io::ErrorKind::WouldBlock
+    );
+    assert_eq!(send_some(left.as_fd(), b"words").unwrap(), 5);
+    stop_sending(left.as_fd());
+    let mut buffer = b"in ".to_vec();
+    buffer.reserve_exact(8);
+    assert_eq!(receive_some(right.as_fd(), &mut buffer).unwrap(), 5);
+    assert_eq!(receive_some(right.as_fd(), &mut buffer).unwrap(), 0);
+    assert_eq!(buffer, b"in words");
+    stop_receiving(left.as_fd());
+    assert_eq!(send_some(right.as_fd(), b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_full_stream_is_waited_for_no_longer_than_it_should() {
+    let (left, right) = stream_pair().unwrap();
+    assert!(make_room(left.as_fd(), 100_000).unwrap() >= 100_000);
+    while send_some(left.as_fd(), &[0; 4096]).is_ok() {}
+    let deadline = Instant::now() + Duration::from_millis(20);
+    assert!(!wait_writable_until(left.as_fd(), Some(deadline)).unwrap());
+    assert!(Instant::now() >= deadline);
+    while receive_some(right.as_fd(), &mut Vec::with_capacity(4096)).is_ok() {}
+    assert!(wait_writable_until(left.as_fd(), None).unwrap());
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub(crate) use attend::Attendant;
 pub(crate) use imp::ignore_children;
 pub(crate) use imp::{
     FileId, Wakeup, can_take, exit_now, exit_of, hand_down, has_hung_up, identity, is_readable, kill_process,
-    knock, open_process, parent_id, pipe, random_token, read_some, set_nonblocking, take_inherited,
-    wait_readable, write_some,
+    knock, make_room, open_process, parent_id, pipe, random_token, read_some, receive_some, send_some,
+    set_nonblocking, stop_receiving, stop_sending, stream_pair, take_inherited, wait_readable,
+    wait_readable_until, wait_writable_until, write_some,
 };

@@ -12,13 +12,13 @@ use ipc_channel::ipc::IpcSender;
 use crate::{
     error::{CloseReason, StartError},
     os::{self, Attendant},
-    transport::{IpcEnds, Transport},
+    transport::{IpcEnds, PipeEnd, Transport},
     wire::Token,
 };
 
 use super::{
     child::setup,
-    invitation::{Arrival, Invitation, VARIABLE, prepare_ipc},
+    invitation::{Arrival, Handed, Invitation, VARIABLE, WireEnd, prepare_ipc},
 };
 
 /// The way back to the Head.
@@ -44,12 +44,30 @@ pub(crate) fn from_env() -> Result<Bootstrap, StartError> {
         env::VarError::NotUnicode(_) => not_spawned(MALFORMED),
     })?;
     let invitation = Invitation::parse(&text).ok_or_else(|| not_spawned(MALFORMED))?;
+    let (lifeline, transport) = match &invitation.wire {
+        WireEnd::Ipc(name) => meet(&invitation, name)?,
+        WireEnd::Pipe(socket) => inherit(&invitation, *socket)?,
+    };
+    let guard = HeadWatch::new(lifeline, invitation.head);
+    Ok(Bootstrap { transport, token: invitation.token, guard })
+}
+
+fn meet(invitation: &Invitation, name: &str) -> Result<(OwnedFd, Transport), StartError> {
     // What can fail for want of room comes first: it may be tried again.
     prepare_ipc()?;
-    let lifeline = os::take_inherited(invitation.lifeline, invitation.file).map_err(not_spawned)?;
-    let guard = HeadWatch::new(lifeline, invitation.head);
-    let transport = connect(&invitation)?;
-    Ok(Bootstrap { transport, token: invitation.token, guard })
+    let [lifeline] = take([invitation.lifeline])?;
+    Ok((lifeline, connect(invitation.token, name)?))
+}
+
+fn inherit(invitation: &Invitation, socket: Handed) -> Result<(OwnedFd, Transport), StartError> {
+    // As above: it comes first because it can fail.
+    let wakeup = os::Wakeup::new().map_err(setup("event"))?;
+    let [lifeline, socket] = take([invitation.lifeline, socket])?;
+    Ok((lifeline, PipeEnd::from(socket).with_nudge(wakeup)))
+}
+
+fn take<const N: usize>(handed: [Handed; N]) -> Result<[OwnedFd; N], StartError> {
+    os::take_inherited(handed.map(|Handed { number, file }| (number, file))).map_err(not_spawned)
 }
 
 /// Sees the end of the Head.
@@ -95,12 +113,12 @@ impl Attendant for HeadWatch {
 }
 
 /// Makes the connection, and brings the Head its end of it.
-fn connect(invitation: &Invitation) -> Result<Transport, StartError> {
-    let meeting = IpcSender::<Arrival>::connect(invitation.name.clone());
-    remove(&invitation.name);
+fn connect(token: Token, name: &str) -> Result<Transport, StartError> {
+    let meeting = IpcSender::<Arrival>::connect(name.to_owned());
+    remove(name);
     let meeting = meeting.map_err(setup("connection to the Head"))?;
     let ends = IpcEnds::new().map_err(setup("channel"))?;
-    let arrival = Arrival::new(invitation.token, ends.theirs);
+    let arrival = Arrival::new(token, ends.theirs);
     meeting.send(arrival).map_err(|error| setup("connection to the Head")(io::Error::other(error)))?;
     Ok(ends.ours.into_transport())
 }

@@ -3,19 +3,22 @@
 //! All that a child needs is in one environment variable, `NAPE_NECK`, words with a space between:
 //!
 //! ```text
-//! 1 ipc <token, 32 hex digits> <descriptor>:<device>:<inode> <pid of the Head> <name to connect to>
+//! 1 ipc <token, 32 hex digits> <lifeline> <pid of the Head> <name to connect to>
+//! 1 pipe <token, 32 hex digits> <lifeline> <pid of the Head> <socket>
 //! ```
 //!
-//! `1` is the version of this text, and the name goes to the end, spaces included. The descriptor is
-//! the reading end of the *lifeline*, a pipe to which nobody writes: it ends when the Head does.
+//! `1` is the version of this text, and the name goes to the end, spaces included. Lifeline and socket are
+//! descriptors, which the child inherits: `<number>:<device>:<inode>`. The *lifeline* is the reading end of
+//! a pipe to which nobody writes: it ends when the Head does. The socket is the child's end of the wire.
 //!
 //! The variable cannot be taken out of the environment while other threads may read it, so programs
-//! that the child starts inherit it. They do not inherit the descriptor, and device and inode tell
-//! them that whatever else has its number is not what was meant. The token is not in any argument
+//! that the child starts inherit it. They do not inherit the descriptors, and device and inode tell
+//! them that whatever else has their numbers is not what was meant. The token is not in any argument
 //! list, which everybody could read.
 
 use std::{
-    os::fd::RawFd,
+    fmt, io,
+    os::fd::{AsFd, AsRawFd, RawFd},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -38,33 +41,82 @@ pub(crate) const VARIABLE: &str = "NAPE_NECK";
 #[derive(Debug)]
 pub(crate) struct Invitation {
     pub(crate) token: Token,
-    pub(crate) lifeline: RawFd,
-    pub(crate) file: FileId,
+    pub(crate) lifeline: Handed,
     pub(crate) head: u32,
-    pub(crate) name: String,
+    pub(crate) wire: WireEnd,
+}
+
+/// Where the child finds its end of the wire.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum WireEnd {
+    /// It connects to this name.
+    Ipc(String),
+    /// It inherits it.
+    Pipe(Handed),
+}
+
+/// A descriptor that the child inherits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handed {
+    pub(crate) number: RawFd,
+    pub(crate) file: FileId,
+}
+
+impl Handed {
+    /// What the child will have under the number that it has here.
+    pub(crate) fn of(fd: &(impl AsFd + AsRawFd)) -> io::Result<Handed> {
+        Ok(Handed { number: fd.as_raw_fd(), file: os::identity(fd.as_fd())? })
+    }
+
+    fn parse(text: &str) -> Option<Handed> {
+        let mut numbers = text.splitn(3, ':');
+        let number = numbers.next()?.parse().ok()?;
+        let device = numbers.next()?.parse().ok()?;
+        let inode = numbers.next()?.parse().ok()?;
+        Some(Handed { number, file: FileId { device, inode } })
+    }
+}
+
+impl fmt::Display for Handed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Handed { number, file: FileId { device, inode } } = self;
+        write!(f, "{number}:{device}:{inode}")
+    }
+}
+
+impl WireEnd {
+    fn parse(kind: &str, text: &str) -> Option<WireEnd> {
+        match kind {
+            IPC if !text.is_empty() && !text.contains('\0') => Some(WireEnd::Ipc(text.to_owned())),
+            PIPE => Some(WireEnd::Pipe(Handed::parse(text)?)),
+            _ => None,
+        }
+    }
 }
 
 impl Invitation {
     /// As it stands in the environment.
     pub(crate) fn to_text(&self) -> String {
-        let Invitation { token, lifeline, file: FileId { device, inode }, head, name } = self;
-        format!("{VERSION} {TRANSPORT} {} {lifeline}:{device}:{inode} {head} {name}", token.to_hex())
+        let Invitation { token, lifeline, head, wire } = self;
+        let (kind, end): (_, &dyn fmt::Display) = match wire {
+            WireEnd::Ipc(name) => (IPC, name),
+            WireEnd::Pipe(socket) => (PIPE, socket),
+        };
+        format!("{VERSION} {kind} {} {lifeline} {head} {end}", token.to_hex())
     }
 
     /// What the text says; `None` when it is not ours, or of another version.
     pub(crate) fn parse(text: &str) -> Option<Invitation> {
         let mut words = text.splitn(6, ' ');
-        if words.next()? != VERSION || words.next()? != TRANSPORT {
+        if words.next()? != VERSION {
             return None;
         }
+        let kind = words.next()?;
         let token = Token::from_hex(words.next()?)?;
-        let mut numbers = words.next()?.splitn(3, ':');
-        let lifeline = numbers.next()?.parse().ok()?;
-        let device = numbers.next()?.parse().ok()?;
-        let inode = numbers.next()?.parse().ok()?;
+        let lifeline = Handed::parse(words.next()?)?;
         let head = words.next()?.parse().ok()?;
-        let name = words.next().filter(|name| !name.is_empty() && !name.contains('\0'))?.to_owned();
-        Some(Invitation { token, lifeline, file: FileId { device, inode }, head, name })
+        let wire = WireEnd::parse(kind, words.next()?)?;
+        Some(Invitation { token, lifeline, head, wire })
     }
 }
 
@@ -113,39 +165,43 @@ pub(crate) fn prepare_ipc() -> Result<(), StartError> {
 }
 
 const VERSION: &str = "1";
-const TRANSPORT: &str = "ipc";
+const IPC: &str = "ipc";
+const PIPE: &str = "pipe";
 const PROTOCOL: &str = "nape 1";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn invitation() -> Invitation {
-        Invitation {
+    fn invitations() -> [Invitation; 2] {
+        let name = "/tmp/with a space/socket".to_owned();
+        let socket = Handed { number: 8, file: FileId { device: 9, inode: 10 } };
+        [WireEnd::Ipc(name), WireEnd::Pipe(socket)].map(|wire| Invitation {
             token: Token([0xa5; 16]),
-            lifeline: 7,
-            file: FileId { device: 14, inode: u64::MAX },
+            lifeline: Handed { number: 7, file: FileId { device: 14, inode: u64::MAX } },
             head: 4711,
-            name: "/tmp/with a space/socket".to_owned(),
-        }
+            wire,
+        })
     }
 
     #[test]
     fn an_invitation_reads_as_it_was_written() {
-        let text = invitation().to_text();
-        let read = Invitation::parse(&text).expect("it is well formed");
-        assert_eq!(read.to_text(), text);
-        assert_eq!(read.name, "/tmp/with a space/socket");
-        assert_eq!(read.file, FileId { device: 14, inode: u64::MAX });
-        assert!(read.token.matches(&Token([0xa5; 16])));
+        for written in invitations() {
+            let text = written.to_text();
+            let read = Invitation::parse(&text).expect("it is well formed");
+            assert_eq!(read.to_text(), text);
+            assert_eq!((read.wire, read.lifeline, read.head), (written.wire, written.lifeline, 4711));
+            assert!(read.token.matches(&Token([0xa5; 16])));
+        }
     }
 
     #[test]
     fn no_part_of_an_invitation_is_one() {
-        let text = invitation().to_text();
-        let before_the_name = text.len() - "/tmp/with a space/socket".len();
-        for end in 0..=before_the_name {
-            assert!(Invitation::parse(&text[..end]).is_none(), "{}", &text[..end]);
+        for (invitation, last) in invitations().into_iter().zip(["/tmp/with a space/socket", "10"]) {
+            let text = invitation.to_text();
+            for end in 0..=text.len() - last.len() {
+                assert!(Invitation::parse(&text[..end]).is_none(), "{}", &text[..end]);
+            }
         }
     }
 
@@ -163,6 +219,9 @@ mod tests {
             format!("1 ipc {hex} 7:1:2 -3 /x"),
             format!("1 ipc {hex} 7:1:2 3 /x\0y"),
             format!("1  ipc {hex} 7:1:2 3 /x"),
+            format!("1 pipe {hex} 7:1:2 3 /x"),
+            format!("1 pipe {hex} 7:1:2 3 8:1"),
+            format!("1 pipe {hex} 7:1:2 3 8:1:2 "),
         ] {
             assert!(Invitation::parse(&text).is_none(), "{text:?}");
         }

@@ -11,10 +11,12 @@ mod invitation;
 mod meeting;
 mod spawn;
 mod stderr;
+mod wire;
 
 pub(crate) use bootstrap::{Bootstrap, HeadWatch, from_env};
 pub(crate) use child::Process;
 pub(crate) use spawn::{Launch, LaunchOptions, Stderr, launch};
+pub use wire::Wire;
 
 #[cfg(test)]
 mod tests;

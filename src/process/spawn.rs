@@ -1,7 +1,7 @@
 //! How a Head starts a program and meets it.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,17 +10,18 @@ use std::{
 use crate::{
     error::{CloseReason, StartError},
     os,
-    transport::Transport,
+    transport::{PipeEnd, Transport},
     wire::{ProtocolError, Side, Token},
 };
 
 use super::{
     child::{ChildHandle, setup},
-    invitation::{Arrival, Invitation, VARIABLE, prepare_ipc},
+    invitation::{Arrival, Handed, Invitation, VARIABLE, WireEnd, prepare_ipc},
     meeting::{Meeting, NoArrival, Waiting},
+    wire::Wire,
 };
 
-/// A child that has come: the wire to it, and what watches over it.
+/// A child that has started: the wire to it, and what watches over it.
 pub(crate) struct Launch {
     pub(crate) transport: Transport,
     pub(crate) child: ChildHandle,
@@ -33,9 +34,10 @@ pub(crate) struct Launch {
 /// How to start a program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LaunchOptions {
-    /// How long the child may take until it has connected. A time too long to be counted is no limit.
+    /// How long the child may take to connect, where it has to. A time too long to be counted is no limit.
     pub(crate) start_timeout: Duration,
     pub(crate) stderr: Stderr,
+    pub(crate) wire: Wire,
 }
 
 /// What becomes of the child's stderr.
@@ -47,25 +49,39 @@ pub(crate) enum Stderr {
     Inherit,
 }
 
-/// Starts the program, and waits until it has connected.
+/// Starts the program, and waits until it has connected, where it has to.
 ///
 /// The command is used as it is, but for one environment variable more, for stderr as the options
 /// say, and for descriptors: the child gets its standard streams and what we give it, and no others.
 ///
-/// Blocks until the child has connected, has ended, or the time is over.
+/// A child that inherits its end of the wire is not waited for: until it greets, nobody knows whether it is
+/// a Neck. One that has to connect is waited for until it has, has ended, or the time is over.
 ///
 /// # Errors
 ///
 /// Whatever the error, the process, if there was one, has been killed and reaped, and nothing else is
 /// left: no thread, descriptor or file. The one exception is a stranger of our own user who came first
-/// under the secret name and stays silent; it keeps a thread.
-pub(crate) fn launch(mut command: Command, options: LaunchOptions) -> Result<Launch, StartError> {
-    let deadline = Instant::now().checked_add(options.start_timeout);
+/// under the secret name of [`Wire::Ipc`] and stays silent; it keeps a thread.
+pub(crate) fn launch(command: Command, options: LaunchOptions) -> Result<Launch, StartError> {
     let program: Arc<str> = command.get_program().to_string_lossy().into();
+    let token = os::random_token().map(Token).map_err(setup("token"))?;
+    match options.wire {
+        Wire::Ipc => launch_to_connect(command, program, token, options),
+        Wire::Pipe => launch_to_inherit(command, program, token, options),
+    }
+}
+
+fn launch_to_connect(
+    mut command: Command,
+    program: Arc<str>,
+    token: Token,
+    options: LaunchOptions,
+) -> Result<Launch, StartError> {
+    let deadline = Instant::now().checked_add(options.start_timeout);
     prepare_ipc()?;
     let meeting = Meeting::new().map_err(setup("name to meet the child under"))?;
-    let token = os::random_token().map(Token).map_err(setup("token"))?;
-    let lifeline = invite(&mut command, meeting.name(), token)?;
+    let wire = WireEnd::Ipc(meeting.name().to_owned());
+    let lifeline = invite(&mut command, wire, None, token)?;
     let child = ChildHandle::spawn(command, &program, options.stderr)?;
     let mut attempt = Attempt::new(child, meeting)?;
     let arrival = attempt.meet(deadline, options.start_timeout)?;
@@ -74,13 +90,33 @@ pub(crate) fn launch(mut command: Command, options: LaunchOptions) -> Result<Lau
     Ok(Launch { transport: arrival.parts.into_transport(), child: attempt.child, token, lifeline })
 }
 
+fn launch_to_inherit(
+    mut command: Command,
+    program: Arc<str>,
+    token: Token,
+    options: LaunchOptions,
+) -> Result<Launch, StartError> {
+    let (ours, theirs) = PipeEnd::pair().map_err(setup("pair of sockets"))?;
+    let transport = ours.into_transport().map_err(setup("event"))?;
+    let theirs = OwnedFd::from(theirs);
+    let wire = WireEnd::Pipe(Handed::of(&theirs).map_err(setup("pair of sockets"))?);
+    let lifeline = invite(&mut command, wire, Some(theirs), token)?;
+    // The command goes with it, and our copy of the child's end with the command: else it would not end.
+    let child = ChildHandle::spawn(command, &program, options.stderr)?;
+    Ok(Launch { transport, child, token, lifeline })
+}
+
 /// Makes the lifeline, and tells the child of it and of all the rest. Gives back our end.
-fn invite(command: &mut Command, name: &str, token: Token) -> Result<OwnedFd, StartError> {
+fn invite(
+    command: &mut Command,
+    wire: WireEnd,
+    socket: Option<OwnedFd>,
+    token: Token,
+) -> Result<OwnedFd, StartError> {
     let (theirs, ours) = os::pipe().map_err(setup("lifeline"))?;
-    let file = os::identity(theirs.as_fd()).map_err(setup("lifeline"))?;
-    let (lifeline, head, name) = (theirs.as_raw_fd(), std::process::id(), name.to_owned());
-    command.env(VARIABLE, Invitation { token, lifeline, file, head, name }.to_text());
-    os::hand_down(command, vec![theirs]);
+    let lifeline = Handed::of(&theirs).map_err(setup("lifeline"))?;
+    command.env(VARIABLE, Invitation { token, lifeline, head: std::process::id(), wire }.to_text());
+    os::hand_down(command, socket.into_iter().chain([theirs]).collect());
     Ok(ours)
 }
 

@@ -4,10 +4,15 @@
 //! panics with what it saw. [`check`] runs them all. What blocks for more than 30 seconds counts as
 //! blocked for ever; its thread is then left behind.
 //!
-//! A packet counts as *there* once its `send` has returned.
+//! A packet counts as *there* once its `send` has returned. All packets are of whole frames, as the link
+//! sends them, and but for one check of a single one each. What arrives is taken apart into frames first,
+//! so that it makes no difference whether a transport hands out packets as they were sent.
+
+mod apart;
+mod expect;
+mod flight;
 
 use std::{
-    collections::VecDeque,
     panic,
     sync::{
         Arc,
@@ -17,7 +22,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::RecvTimeoutError;
+
+use apart::apart;
+use expect::{
+    announcing, expect, expect_nothing, expect_packet, pattern, receive, receive_until, send, try_receive,
+};
+use flight::{FRAME_SIZES, Flight, drain, fill_both, mixed_sizes, pump, small_then_large};
 
 use super::{FrameReceiver, FrameSender, Received, Transport, Window};
 use crate::wire::FRAME_LIMIT;
@@ -35,6 +46,8 @@ use crate::wire::FRAME_LIMIT;
 /// ```
 pub fn check(make: impl Fn() -> (Transport, Transport)) {
     packets_arrive_unchanged(&make);
+    frames_of_a_packet_keep_together(&make);
+    what_is_no_frame_does_no_harm(&make);
     packets_keep_their_order(&make);
     a_full_window_never_blocks(&make);
     receiving_ends_at_the_deadline(&make);
@@ -48,18 +61,49 @@ pub fn check(make: impl Fn() -> (Transport, Transport)) {
     the_halves_work_apart(&make);
 }
 
-/// Points 1, 2 and 7: packets of 1 byte to [`FRAME_LIMIT`] bytes, whatever they hold, arrive whole, once
-/// and unchanged.
+/// Points 1 and 2: frames of the least length to [`FRAME_LIMIT`] bytes, whatever they hold behind their
+/// length, arrive whole, once and unchanged.
 pub fn packets_arrive_unchanged(make: impl Fn() -> (Transport, Transport)) {
     both_ways("packets arrive unchanged", make, |mut from, mut to| {
         for len in SIZES {
-            for packet in [pattern(len, len as u64), vec![0; len], vec![0xff; len]] {
+            for packet in [pattern(len, len as u64), announcing(vec![0; len]), announcing(vec![0xff; len])] {
                 send(&mut from, &packet);
                 expect_packet(&mut to, &packet);
             }
         }
         expect_nothing(&mut to);
     });
+}
+
+/// Points 1 and 2: all frames of a packet arrive, also of the largest ones.
+pub fn frames_of_a_packet_keep_together(make: impl Fn() -> (Transport, Transport)) {
+    both_ways("frames of a packet keep together", make, |mut from, mut to| {
+        for sizes in
+            [&[24, 24][..], &[24, 100, 24, 1000, 24], &[FRAME_LIMIT - 24, 24], &[24; FRAME_LIMIT / 24]]
+        {
+            let frames: Vec<_> = (0..).zip(sizes).map(|(number, len)| pattern(*len, number)).collect();
+            send(&mut from, &frames.concat());
+            frames.iter().for_each(|frame| expect_packet(&mut to, frame));
+        }
+        expect_nothing(&mut to);
+    });
+}
+
+/// Points 2 and 7: bytes that are no frame come out as they are, or not at all, and nothing panics.
+pub fn what_is_no_frame_does_no_harm(make: impl Fn() -> (Transport, Transport)) {
+    for strange in [&[0xff][..], &[0; 4], &[0xff; 4], &[19, 0, 0, 0, 7], &[0; 100], &[0xff; FRAME_LIMIT]] {
+        let (mut from, mut to) = make();
+        send(&mut from, strange);
+        match try_receive(&mut to) {
+            None => {}
+            Some(received) => expect(received, &Received::Packet(strange.to_vec())),
+        }
+        // Nobody is told of the rest, but the end still comes.
+        drop(from);
+        if to.sees_the_end {
+            expect(receive(&mut to), &Received::End);
+        }
+    }
 }
 
 /// Point 1: packets keep their order while the window slides.
@@ -150,6 +194,9 @@ pub fn a_nudge_wakes_the_receiver(make: impl Fn() -> (Transport, Transport)) {
         for number in 0..20 {
             to.nudge.nudge();
             expect(receive(&mut to), &Received::Nudge);
+            if to.wakes_at_deadlines {
+                expect(receive_until(&mut to, Some(Instant::now())), &Received::Deadline);
+            }
             let packet = pattern(30, number);
             send(&mut from, &packet);
             expect_packet(&mut to, &packet);
@@ -259,9 +306,9 @@ fn both_ways(
     make: impl Fn() -> (Transport, Transport),
     check: fn(Transport, Transport),
 ) {
-    let (left, right) = make();
+    let (left, right) = apart(make());
     watched(point, move || check(left, right));
-    let (left, right) = make();
+    let (left, right) = apart(make());
     watched(point, move || check(right, left));
 }
 
@@ -294,142 +341,12 @@ fn likely_blocked() {
     thread::sleep(Duration::from_millis(2));
 }
 
-fn send(from: &mut Transport, packet: &[u8]) {
-    if let Err(error) = from.sender.send(packet) {
-        panic!("sending a packet of {} bytes failed: {error}", packet.len());
-    }
-}
-
-fn receive(to: &mut Transport) -> Received {
-    receive_until(to, None)
-}
-
-fn receive_until(to: &mut Transport, deadline: Option<Instant>) -> Received {
-    to.receiver.receive(deadline).unwrap_or_else(|error| panic!("receiving failed: {error}"))
-}
-
-fn try_receive(to: &mut Transport) -> Option<Received> {
-    to.receiver.try_receive().unwrap_or_else(|error| panic!("trying to receive failed: {error}"))
-}
-
-#[track_caller]
-fn expect(received: Received, expected: &Received) {
-    if received != *expected {
-        panic!("expected {}, received {}", in_words(expected), in_words(&received));
-    }
-}
-
-#[track_caller]
-fn expect_packet(to: &mut Transport, packet: &[u8]) {
-    match receive(to) {
-        Received::Packet(received) if received == packet => {}
-        other => panic!("expected {}, received {}", bytes_in_words(packet), in_words(&other)),
-    }
-}
-
-#[track_caller]
-fn expect_nothing(to: &mut Transport) {
-    if let Some(received) = try_receive(to) {
-        panic!("expected nothing, received {}", in_words(&received));
-    }
-}
-
 /// Receives everything that is under way.
 #[track_caller]
 fn expect_all(to: &mut Transport, flight: &mut Flight) {
     while !flight.under_way.is_empty() {
         expect_packet(to, &flight.land());
     }
-}
-
-fn in_words(received: &Received) -> String {
-    match received {
-        Received::Packet(packet) => bytes_in_words(packet),
-        other => format!("{other:?}"),
-    }
-}
-
-fn bytes_in_words(packet: &[u8]) -> String {
-    format!("a packet of {} bytes that begins with {:?}", packet.len(), &packet[..packet.len().min(8)])
-}
-
-/// Bytes that tell one packet from another.
-fn pattern(len: usize, number: u64) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let mut word = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    for eight in bytes.chunks_mut(8) {
-        eight.copy_from_slice(&word.to_le_bytes()[..eight.len()]);
-        word = word.rotate_left(9).wrapping_mul(31);
-    }
-    bytes
-}
-
-/// Numbers with the sizes of frames in an order without a pattern.
-fn mixed_sizes() -> impl Iterator<Item = (u64, usize)> {
-    (0u64..).map(|number| {
-        let random = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        (number, FRAME_SIZES[random as usize % FRAME_SIZES.len()])
-    })
-}
-
-/// The size of the frame with this number, when small ones leave just room for one of the largest.
-fn small_then_large(window: Window, small: usize, number: u64) -> usize {
-    let next = number as usize + 1;
-    let is_last = next == window.frames as usize || next * small >= window.bytes as usize;
-    if is_last { FRAME_LIMIT } else { small }
-}
-
-/// What is under way and unread, as the link counts it: a frame may start while there is room for one
-/// more byte and one more frame.
-struct Flight {
-    window: Window,
-    under_way: VecDeque<Vec<u8>>,
-    bytes: usize,
-}
-
-impl Flight {
-    fn new(window: Window) -> Flight {
-        Flight { window, under_way: VecDeque::new(), bytes: 0 }
-    }
-
-    fn start(&mut self, number: u64, len: usize) -> &[u8] {
-        self.bytes += len;
-        self.under_way.push_back(pattern(len, number));
-        self.under_way.back().expect("it was just put there")
-    }
-
-    fn land(&mut self) -> Vec<u8> {
-        let packet = self.under_way.pop_front().expect("something is under way");
-        self.bytes -= packet.len();
-        packet
-    }
-
-    fn has_room(&self) -> bool {
-        self.under_way.len() < self.window.frames as usize && self.bytes < self.window.bytes as usize
-    }
-}
-
-/// Fills both windows, nudges both receivers, and receives it all.
-fn fill_both(left: &mut Transport, right: &mut Transport, frame: impl Fn(u64) -> (u64, usize)) {
-    let mut rightward = fill(left, &frame);
-    let mut leftward = fill(right, &frame);
-    for (end, flight) in [(right, &mut rightward), (left, &mut leftward)] {
-        end.nudge.nudge();
-        expect_all(end, flight);
-        expect(receive(end), &Received::Nudge);
-    }
-}
-
-fn fill(from: &mut Transport, frame: impl Fn(u64) -> (u64, usize)) -> Flight {
-    let mut flight = Flight::new(from.window);
-    for (number, len) in (0..).map(frame) {
-        if !flight.has_room() {
-            break;
-        }
-        send(from, flight.start(number, len));
-    }
-    (0..ON_TOP).for_each(|number| send(from, flight.start(number, SMALL)));
-    flight
 }
 
 /// Nudges a receiver that is about to block, or blocks, one nudge a `receive`.
@@ -489,46 +406,13 @@ fn send_in_vain(from: &mut Transport) {
     }
 }
 
-/// Sends as far as the window allows; `taken` says when a packet was received.
-fn pump(mut sender: Box<dyn FrameSender>, window: Window, taken: &Receiver<()>) {
-    let mut flight = Flight::new(window);
-    for (number, len) in mixed_sizes().take(PACKETS) {
-        while !flight.has_room() {
-            taken.recv().expect("the receiver goes on");
-            flight.land();
-        }
-        sender.send(flight.start(number, len)).expect("the packet is sent");
-    }
-    // The sender stays until all has arrived, since its end is not what is tried here.
-    while !flight.under_way.is_empty() {
-        taken.recv().expect("the receiver goes on");
-        flight.land();
-    }
-}
-
-fn drain(mut receiver: Box<dyn FrameReceiver>, taken: &Sender<()>) {
-    for (number, len) in mixed_sizes().take(PACKETS) {
-        let received = receiver.receive(None).expect("receiving goes on");
-        expect(received, &Received::Packet(pattern(len, number)));
-        // The sender is gone only after an error of its own.
-        let _ = taken.send(());
-    }
-}
-
-/// Packets around powers of two and around the size of a header.
-const SIZES: [usize; 18] =
-    [1, 2, 3, 8, 23, 24, 25, 100, 1000, 1800, 4000, 4095, 4096, 4097, 20_000, 32_768, 65_535, FRAME_LIMIT];
-/// Frames for windows: among them the sizes at which a kernel's buffers cost the most for a byte.
-const FRAME_SIZES: [usize; 8] = [24, 100, 720, 1000, 1800, 4000, 20_000, FRAME_LIMIT];
-/// How many packets of what size go beside a full window.
-const ON_TOP: u64 = 8;
-const SMALL: usize = 320;
+/// Frames from the smallest on, and around powers of two.
+const SIZES: [usize; 13] =
+    [24, 25, 100, 1000, 1800, 4000, 4095, 4096, 4097, 20_000, 32_768, 65_535, FRAME_LIMIT];
 /// How long a check may take before it counts as blocked.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often each of three threads nudges.
 const CHANGES: u64 = 5000;
-/// How many packets go each way while both halves work.
-const PACKETS: usize = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -545,6 +429,8 @@ mod tests {
         ($transport:ident, $make:expr) => {
             contract!($transport, $make, [
                 packets_arrive_unchanged
+                frames_of_a_packet_keep_together
+                what_is_no_frame_does_no_harm
                 packets_keep_their_order
                 a_full_window_never_blocks
                 receiving_ends_at_the_deadline
@@ -561,5 +447,6 @@ mod tests {
     }
 
     contract!(memory, crate::transport::memory_pair);
+    contract!(pipe, || crate::transport::pipe_pair().expect("a pair of sockets"));
     contract!(ipc, || crate::transport::ipc_pair().expect("a pair over ipc-channel"));
 }

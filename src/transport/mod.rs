@@ -1,13 +1,24 @@
 //! Moves whole frames between the two ends of a link.
 //!
-//! A transport knows no calls, ids or paths, and never cuts or joins: it takes a *packet* of one or
-//! more whole frames at one end and hands the same bytes out at the other. Its two directions are
+//! A transport knows no calls, ids or paths, and never cuts or joins frames: it takes a *packet* of one or
+//! more whole frames at one end and hands the same frames out at the other. Its two directions are
 //! separate values, so that one thread can send while another receives, without a lock.
+//!
+//! There is one for each need:
+//!
+//! - [`pipe_pair`]: a pair of stream sockets, between processes. A hostile peer hurts its own connection
+//!   and nothing else.
+//! - [`ipc_pair`]: ipc-channel, between processes. For trusted peers only.
+//! - [`memory_pair`]: within a process, where bytes are wanted.
 //!
 //! # The contract
 //!
-//! 1. Packets arrive whole, once, unchanged, and in the order of their sending.
-//! 2. A packet has at least one byte and at most [`FRAME_LIMIT`](crate::FRAME_LIMIT) bytes.
+//! 1. Frames arrive whole, once, unchanged, and in the order of their sending. A transport of packets hands
+//!    out the packets that were sent. A stream has no packets, but the length in the header of each frame:
+//!    it hands out the whole frames that have come together, whatever packets they were sent in.
+//! 2. A packet has one or more whole frames and at most [`FRAME_LIMIT`](crate::FRAME_LIMIT) bytes, at both
+//!    ends. What a peer sends that is no frame is handed out as it is. Only a frame that has begun well and
+//!    is not complete stays in a stream: until the rest has come, or to the end.
 //! 3. [`FrameSender::send`] does not block as long as no more than the transport's own [`Window`] is
 //!    under way unread, and eight packets of at most 320 bytes on top. The link keeps to that.
 //! 4. [`FrameReceiver::receive`] blocks until there is a packet, a nudge, the end, or, where
@@ -18,19 +29,22 @@
 //! 6. When the sender at one end is dropped, the receiver at the other gives what was sent and then
 //!    [`Received::End`], where the transport can see it ([`Transport::sees_the_end`]). Sending to an
 //!    end that is gone is an error or does nothing; it never blocks and never raises a signal.
-//! 7. Nothing in a packet makes a transport panic.
+//! 7. Nothing that a peer sends makes a transport panic.
 //!
 //! [`contract::check`] tries all of it on any transport.
 
 pub mod contract;
 mod ipc;
 mod memory;
+mod pipe;
 
 use std::{fmt, io, sync::Arc, time::Instant};
 
 pub use ipc::ipc_pair;
 pub(crate) use ipc::{IpcEnds, IpcParts};
 pub use memory::memory_pair;
+pub(crate) use pipe::PipeEnd;
+pub use pipe::pipe_pair;
 
 /// One end of a connection that moves frames. See the [module](self) for what it promises.
 pub struct Transport {
@@ -46,7 +60,7 @@ pub struct Transport {
     pub wakes_at_deadlines: bool,
     /// Whether the receiver sees that the other end's sender is gone.
     pub sees_the_end: bool,
-    /// What to call it in a log: `ipc`, `memory`.
+    /// What to call it in a log: `ipc`, `pipe`.
     pub name: &'static str,
 }
 

@@ -116,15 +116,8 @@ pub(crate) enum Taken {
 /// Reads the frame at the start of `packet`, which holds whole frames only.
 pub(crate) fn take_frame(packet: &[u8]) -> Result<Taken, ProtocolError> {
     let too_short = ProtocolError::TooShort(packet.len() as u64);
+    let whole = announced(packet).ok_or(too_short.clone())??;
     let (fixed, _) = packet.split_first_chunk::<HEADER_LEN>().ok_or(too_short.clone())?;
-    let len = u32_at(fixed, 0) as usize;
-    let whole = len.saturating_add(4);
-    if whole > FRAME_LIMIT {
-        return Err(ProtocolError::TooLarge { len: whole as u64, limit: FRAME_LIMIT as u64 });
-    }
-    if whole < HEADER_LEN {
-        return Err(ProtocolError::TooShort(whole as u64));
-    }
     if whole > packet.len() {
         return Err(too_short);
     }
@@ -146,6 +139,31 @@ pub(crate) fn take_frame(packet: &[u8]) -> Result<Taken, ProtocolError> {
     }
     let ack = Ack { frames: u32_at(fixed, 16), bytes: u32_at(fixed, 20) };
     Ok(Taken::Frame(Header { kind, flags, id: u64_at(fixed, 8), ack }, whole))
+}
+
+/// How many of the first bytes of a stream can be handed on: whole frames. Where something cannot be the
+/// start of a frame all of them can, so that [`take_frame`] finds it.
+pub(crate) fn whole_frames(stream: &[u8]) -> usize {
+    let mut whole = 0;
+    loop {
+        let rest = &stream[whole..];
+        match announced(rest) {
+            Some(Ok(len)) if len <= rest.len() => whole += len,
+            Some(Err(_)) => return stream.len(),
+            _ => return whole,
+        }
+    }
+}
+
+/// The length of the frame that starts here, header and all, as soon as that can be known.
+fn announced(bytes: &[u8]) -> Option<Result<usize, ProtocolError>> {
+    let len = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
+    let whole = len.saturating_add(4);
+    Some(match whole {
+        ..HEADER_LEN => Err(ProtocolError::TooShort(whole as u64)),
+        HEADER_LEN..=FRAME_LIMIT => Ok(whole),
+        _ => Err(ProtocolError::TooLarge { len: whole as u64, limit: FRAME_LIMIT as u64 }),
+    })
 }
 
 fn u32_at(bytes: &[u8; HEADER_LEN], at: usize) -> u32 {

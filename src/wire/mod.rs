@@ -18,7 +18,7 @@ pub(crate) use codec::Codec;
 pub use fault::{Fault, FaultKind};
 pub(crate) use fault::{FaultCode, FaultRecord, cut};
 pub use frame::FRAME_LIMIT;
-pub(crate) use frame::{Ack, Flags, HEADER_LEN, Header, Kind, Taken, take_frame};
+pub(crate) use frame::{Ack, Flags, HEADER_LEN, Header, Kind, Taken, take_frame, whole_frames};
 pub(crate) use hello::{Hello, Token};
 pub use id::{Side, TransactionId};
 pub(crate) use message::{Bye, CallHead, EventHead, MAX_ENVELOPE};

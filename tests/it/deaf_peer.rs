@@ -2,17 +2,18 @@
 //! more, and hangs nobody.
 
 use std::{
+    io::ErrorKind,
     thread,
     time::{Duration, Instant},
 };
 
 use nape::{
-    Api, CallError, Config, Context, Executed, Fault, Head, HeadBuilder, LinkState,
-    transport::{ipc_pair, memory_pair},
+    Api, CallError, CloseReason, Config, Context, Executed, Fault, Head, HeadBuilder, LinkState,
+    transport::{ipc_pair, memory_pair, pipe_pair},
 };
 
 use crate::{
-    raw_end::{CALL, RawNeck},
+    raw_end::{CALL, EVENT, RawNeck},
     support::Kind,
     tools::{LONG, SOON, is_busy, until},
 };
@@ -23,6 +24,7 @@ fn with_raw_neck(kind: Kind, builder: HeadBuilder) -> (Head, RawNeck) {
         Kind::Channel => unreachable!("it has no frames that anybody could leave unread"),
         Kind::Encoded => memory_pair(),
         Kind::Ipc => ipc_pair().unwrap(),
+        Kind::Pipe => pipe_pair().unwrap(),
     };
     let head = builder.over(ours).unwrap();
     let neck = RawNeck::ready(theirs);
@@ -181,11 +183,55 @@ fn ac_63_answers_that_nobody_reads_have_a_bound(kind: Kind) {
     assert!(head.counters().calls_served < 20 + 128 + 20, "{:?}", head.counters());
 }
 
+/// A peer that says that it has read what it leaves in the socket: its link ends, and nobody else notices.
+#[test]
+fn p_17_a_peer_that_acknowledges_what_it_does_not_read_loses_its_link() {
+    crate::support::watched(|| {
+        let (tell, told) = crossbeam_channel::unbounded();
+        let tick = move |_: &Context, (): ()| Ok::<_, Fault>(tell.send(()).unwrap());
+        let api = Api::new("a").handle("tick", tick).unwrap();
+        let (head, mut neck) = with_raw_neck(Kind::Pipe, Head::builder().serve(api));
+        let (other, other_neck) = Kind::Pipe.ends();
+        let _other_neck = other_neck.start();
+        let feed = || {
+            for n in 1u32.. {
+                if head.api("deaf").action("ear", vec![7u8; 60_000]).fire().is_err() {
+                    break;
+                }
+                // It must have left by then: to acknowledge more would be found out.
+                neck.send(EVENT, u64::from(n) | 1 << 63, (n, n * 60_000), b"\x06a.tick");
+                while told.recv_timeout(Duration::from_millis(10)).is_err() {
+                    if head.close_reason().is_some() {
+                        return;
+                    }
+                }
+            }
+        };
+        let began = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(feed);
+            until("the link has ended", || {
+                let began = Instant::now();
+                other.api("none").action("such", ()).call::<()>().unwrap_err();
+                assert!(began.elapsed() < SOON, "another link had to wait for {:?}", began.elapsed());
+                head.close_reason().is_some()
+            });
+        });
+        let reason = head.close_reason().unwrap();
+        assert!(
+            matches!(&*reason, CloseReason::Io(error) if error.kind() == ErrorKind::TimedOut),
+            "{reason:?}"
+        );
+        assert!(began.elapsed() >= Duration::from_secs(10), "{:?}", began.elapsed());
+    });
+}
+
 /// Makes a test of each function for each kind of link that moves frames.
 macro_rules! on_every_wire {
     ($($test:ident),* $(,)?) => {
         mod encoded { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Encoded)) })* }
         mod ipc { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Ipc)) })* }
+        mod pipe { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Pipe)) })* }
     };
 }
 

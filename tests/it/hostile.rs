@@ -27,6 +27,8 @@ macro_rules! towards_every_end {
         towards_every_end!(@ neck_memory (Wire::Memory, Side::Neck) $($test)*);
         towards_every_end!(@ head_ipc (Wire::Ipc, Side::Head) $($test)*);
         towards_every_end!(@ neck_ipc (Wire::Ipc, Side::Neck) $($test)*);
+        towards_every_end!(@ head_pipe (Wire::Pipe, Side::Head) $($test)*);
+        towards_every_end!(@ neck_pipe (Wire::Pipe, Side::Neck) $($test)*);
     };
     (@ $name:ident $place:tt $($test:ident)*) => {
         mod $name {
@@ -65,7 +67,10 @@ fn play(place: Place, cases: Vec<Case>, set: impl Fn() -> Stage) {
         for packet in &packets {
             stage.raw.send_as_is(packet);
         }
+        // Of packets this is a mistake. A stream cannot tell it from bytes that are on their way.
+        let waits = stage.raw.is_stream() && ends_within_a_frame(&packets.concat());
         match expected {
+            _ if waits => stage.waits_for_the_rest(),
             Expected::Broken(code) => {
                 let error = stage.broken_and_told();
                 assert_eq!(error.code(), code, "{name}: {error:?}");
@@ -128,7 +133,7 @@ fn d_02_somebody_who_hangs_up(place: Place) {
     stage.raw.hang_up();
     let error = stage.broken();
     match place.0 {
-        Wire::Memory => assert_eq!(error, ProtocolError::ClosedBeforeHello),
+        Wire::Memory | Wire::Pipe => assert_eq!(error, ProtocolError::ClosedBeforeHello),
         // This one does not see the end: it is silence.
         Wire::Ipc => assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}"),
     }
@@ -184,7 +189,12 @@ fn d_22_a_packet_that_is_cut_anywhere(place: Place) {
     for len in 1..good.len() {
         let mut stage = Stage::new(place);
         stage.raw.send_as_is(&good[..len]);
-        assert_eq!(stage.broken(), ProtocolError::TooShort(len as u64));
+        if place.0 == Wire::Pipe {
+            stage.raw.send_as_is(&good[len..]);
+            assert_eq!(stage.raw.next_of(REPLY).body, text("hi"));
+        } else {
+            assert_eq!(stage.broken(), ProtocolError::TooShort(len as u64));
+        }
         stage.leave();
     }
 }
@@ -345,10 +355,10 @@ fn d_67_an_end_anywhere(place: Place) {
                 stage.raw.send_as_is(&frames[whole][..cut]);
             }
             stage.raw.hang_up();
-            if cut > 0 {
+            if cut > 0 && place.0 != Wire::Pipe {
                 let expected = if whole == 0 { 1 } else { 9 };
                 assert_eq!(stage.broken().code(), expected, "{cut} bytes of frame {whole}");
-            } else if place.0 == Wire::Memory {
+            } else if place.0 != Wire::Ipc {
                 let reason = stage.end();
                 assert!(matches!(reason, CloseReason::Gone | CloseReason::Protocol(_)), "{reason:?}");
             }
@@ -396,9 +406,11 @@ fn d_68_every_flip(place: Place) {
 #[test]
 fn d_68_every_flip_towards_a_head() {
     crate::support::watched(|| d_68_every_flip((Wire::Memory, Side::Head)));
+    crate::support::watched(|| d_68_every_flip((Wire::Pipe, Side::Head)));
 }
 
 #[test]
 fn d_68_every_flip_towards_a_neck() {
     crate::support::watched(|| d_68_every_flip((Wire::Memory, Side::Neck)));
+    crate::support::watched(|| d_68_every_flip((Wire::Pipe, Side::Neck)));
 }

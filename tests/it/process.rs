@@ -3,6 +3,7 @@
 //! Children are this test binary, executed again: see [`victim`].
 
 mod death;
+mod inherited;
 mod life;
 mod remains;
 mod start;
@@ -16,20 +17,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{ApiHandle, CallError, CloseReason, Config, Death, Executed, Head};
+use nape::{ApiHandle, CallError, CloseReason, Config, Death, Executed, Head, Wire};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
 /// A Head and its child, which serves the victim's API.
-fn head() -> Head {
-    Head::spawn(victim::command("serve")).unwrap()
+fn head(wire: Wire) -> Head {
+    Head::builder().wire(wire).spawn(victim::command("serve")).unwrap()
 }
 
 /// The same; closing may take no longer than this.
-fn head_with_grace(verb: &str, grace: Duration) -> Head {
-    Head::builder().config(Config::new().grace(grace)).spawn(victim::command(verb)).unwrap()
+fn head_with_grace(wire: Wire, verb: &str, grace: Duration) -> Head {
+    let builder = Head::builder().wire(wire).config(Config::new().grace(grace));
+    builder.spawn(victim::command(verb)).unwrap()
 }
 
 /// A process that is watched, and perhaps sent a signal, but never reaped here.

@@ -8,6 +8,7 @@ use nape::transport::{Received, Transport};
 pub const HELLO: u8 = 1;
 pub const READY: u8 = 2;
 pub const CALL: u8 = 3;
+pub const EVENT: u8 = 4;
 pub const REPLY: u8 = 5;
 pub const CREDIT: u8 = 8;
 pub const BYE: u8 = 14;
@@ -31,28 +32,38 @@ pub struct RawFrame {
     pub acknowledged: u32,
 }
 
+/// A frame with an acknowledgement of `ack` frames and bytes.
+pub fn frame(kind: u8, id: u64, ack: (u32, u32), body: &[u8]) -> Vec<u8> {
+    let mut frame = ((HEADER - 4 + body.len()) as u32).to_le_bytes().to_vec();
+    frame.extend([kind, 0, 0, 0]);
+    frame.extend(id.to_le_bytes());
+    frame.extend(ack.0.to_le_bytes());
+    frame.extend(ack.1.to_le_bytes());
+    frame.extend(body);
+    frame
+}
+
+/// The greeting of a Neck that was told no token.
+pub fn hello() -> Vec<u8> {
+    let mut hello = b"NAPE\x01\x01\0\0\x01\0\x01\0\0\0\0\0".to_vec();
+    hello.extend([0; 16]);
+    hello.push(0);
+    hello
+}
+
 impl RawNeck {
     /// Greets, and takes calls from now on.
     pub fn ready(transport: Transport) -> RawNeck {
         let mut neck = RawNeck { transport, read: (0, 0), last: 0 };
-        let mut hello = b"NAPE\x01\x01\0\0\x01\0\x01\0\0\0\0\0".to_vec();
-        hello.extend([0; 16]);
-        hello.push(0);
-        neck.send(HELLO, 0, (0, 0), &hello);
+        neck.send(HELLO, 0, (0, 0), &hello());
         neck.send(READY, 0, (0, 0), &[]);
         neck
     }
 
     /// Sends a frame that is a packet, with an acknowledgement of `ack` frames and bytes.
     pub fn send(&mut self, kind: u8, id: u64, ack: (u32, u32), body: &[u8]) {
-        let mut frame = ((HEADER - 4 + body.len()) as u32).to_le_bytes().to_vec();
-        frame.extend([kind, 0, 0, 0]);
-        frame.extend(id.to_le_bytes());
-        frame.extend(ack.0.to_le_bytes());
-        frame.extend(ack.1.to_le_bytes());
-        frame.extend(body);
         // The other side may have hung up.
-        let _ = self.transport.sender.send(&frame);
+        let _ = self.transport.sender.send(&frame(kind, id, ack, body));
     }
 
     /// Makes a call without arguments and without a deadline, and acknowledges nothing.

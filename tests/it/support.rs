@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use nape::{Api, Head, HeadBuilder, Neck, NeckBuilder, transport::ipc_pair};
+use nape::{
+    Api, Head, HeadBuilder, Neck, NeckBuilder,
+    transport::{ipc_pair, pipe_pair},
+};
 
 /// How long anything may take before it counts as a hang.
 pub const HANG: Duration = Duration::from_secs(60);
@@ -21,6 +24,8 @@ pub enum Kind {
     Encoded,
     /// Over ipc-channel.
     Ipc,
+    /// Over a pair of sockets.
+    Pipe,
 }
 
 impl Kind {
@@ -36,6 +41,10 @@ impl Kind {
             Kind::Encoded => head.in_process_encoded(neck).unwrap(),
             Kind::Ipc => {
                 let (ours, theirs) = ipc_pair().unwrap();
+                (head.over(ours).unwrap(), neck.over(theirs).unwrap())
+            }
+            Kind::Pipe => {
+                let (ours, theirs) = pipe_pair().unwrap();
                 (head.over(ours).unwrap(), neck.over(theirs).unwrap())
             }
         }
@@ -59,6 +68,15 @@ macro_rules! on_every_link {
         mod channel { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Channel)) })* }
         mod encoded { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Encoded)) })* }
         mod ipc { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Ipc)) })* }
+        mod pipe { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Pipe)) })* }
+    };
+}
+
+/// Makes a test of each function for each wire to a child.
+macro_rules! on_both_wires {
+    ($($test:ident),* $(,)?) => {
+        mod ipc { $(#[test] fn $test() { $crate::support::watched(|| super::$test(nape::Wire::Ipc)) })* }
+        mod pipe { $(#[test] fn $test() { $crate::support::watched(|| super::$test(nape::Wire::Pipe)) })* }
     };
 }
 

@@ -106,26 +106,32 @@ fn one_of_each() {
     drop(fail(role("hang"), Duration::from_millis(50)));
     drop(fail(Command::new("/nonexistent"), LONG));
     drop(fail(Command::new("/bin/true"), LONG));
-    drop(start(role("echo")));
-    let mut killed = start(role("echo"));
-    killed.child.kill().unwrap();
-    assert!(killed.child.reap(LONG).is_some());
+    for wire in WIRES {
+        drop(start(wire, role("echo")));
+        let mut killed = start(wire, role("echo"));
+        killed.child.kill().unwrap();
+        assert!(killed.child.reap(LONG).is_some());
+    }
+}
+
+pub(super) fn with_few_descriptors() {
+    WIRES.into_iter().for_each(start_with_few_descriptors);
 }
 
 /// Starts with room for 0, 1, 2, .. descriptors; each start must end, in an error or not, and leave
 /// the process as good as before.
-pub(super) fn with_few_descriptors() {
+fn start_with_few_descriptors(wire: Wire) {
     let usual = getrlimit(Resource::Nofile);
     let mut failed = 0;
     for room in 0..40 {
         let taken = take_all_but(room);
-        let result = launch(role("echo"), options(LONG));
+        let result = launch(role("echo"), options(wire, LONG));
         setrlimit(Resource::Nofile, usual).unwrap();
         failed += u32::from(result.is_err());
         drop((result, taken));
     }
     assert!((5..40).contains(&failed), "{failed} starts failed");
-    let mut launch = start(role("echo"));
+    let mut launch = start(wire, role("echo"));
     launch.say("still works");
     assert_eq!(launch.hear(), "still works");
 }

@@ -15,6 +15,17 @@ use crate::{
     os::{self, Attendant},
 };
 
+on_both_wires! {
+    a_killed_child_is_noticed_at_once,
+    dropping_the_handle_ends_the_child,
+    a_child_is_told_when_it_is_given_up,
+    a_child_sees_its_head_killed,
+    only_the_child_itself_is_a_neck_and_only_once,
+    a_child_inherits_what_it_is_given_and_nothing_else,
+    children_started_at_the_same_time_do_not_hold_each_other_up,
+    the_token_is_in_no_argument,
+}
+
 /// Waits for the end as the keeper of a link does.
 fn watch(child: &mut ChildHandle) -> CloseReason {
     let attendant: &mut dyn Attendant = child;
@@ -32,11 +43,10 @@ fn exit(reason: &CloseReason) -> Exit {
     death.exit
 }
 
-#[test]
-fn a_killed_child_is_noticed_at_once() {
+fn a_killed_child_is_noticed_at_once(wire: Wire) {
     let _watchdog = Watchdog::new();
     for _ in 0..5 {
-        let mut launch = start(role("echo"));
+        let mut launch = start(wire, role("echo"));
         let process = launch.child.process();
         let killed = Instant::now();
         process.kill().unwrap();
@@ -50,10 +60,9 @@ fn a_killed_child_is_noticed_at_once() {
     }
 }
 
-#[test]
-fn dropping_the_handle_ends_the_child() {
+fn dropping_the_handle_ends_the_child(wire: Wire) {
     let _watchdog = Watchdog::new();
-    let launch = start(role("echo"));
+    let launch = start(wire, role("echo"));
     let pid = launch.child.pid();
     drop(launch);
     assert!(!std::fs::exists(format!("/proc/{pid}")).unwrap(), "it is reaped, not only killed");
@@ -62,7 +71,7 @@ fn dropping_the_handle_ends_the_child() {
 #[test]
 fn a_child_that_does_not_end_is_not_waited_for() {
     let _watchdog = Watchdog::new();
-    let mut launch = start(role("echo"));
+    let mut launch = start(Wire::Ipc, role("echo"));
     let start = Instant::now();
     assert!(launch.child.reap(Duration::from_millis(50)).is_none());
     assert!(start.elapsed() >= Duration::from_millis(50));
@@ -74,7 +83,7 @@ fn a_child_with_pipes_keeps_them() {
     let _watchdog = Watchdog::new();
     let mut command = role("echo");
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut launch = start(command);
+    let mut launch = start(Wire::Ipc, command);
     assert!(launch.child.take_stdin().is_some() && launch.child.take_stdin().is_none());
     assert!(launch.child.take_stdout().is_some() && launch.child.take_stdout().is_none());
 }
@@ -84,7 +93,7 @@ fn a_grandchild_that_holds_stderr_delays_nothing() {
     let _watchdog = Watchdog::new();
     let mut command = role("leave-a-holder");
     command.stdin(Stdio::piped());
-    let mut launch = start(command);
+    let mut launch = start(Wire::Ipc, command);
     // Held to the end of the test; so long does the grandchild live.
     let _stdin = launch.child.take_stdin();
     launch.say("now");
@@ -94,21 +103,23 @@ fn a_grandchild_that_holds_stderr_delays_nothing() {
     assert!(start.elapsed() < Duration::from_secs(5));
 }
 
-#[test]
-fn a_child_is_told_when_it_is_given_up() {
+fn a_child_is_told_when_it_is_given_up(wire: Wire) {
     let _watchdog = Watchdog::new();
-    let mut launch = start(role("watch"));
+    let mut launch = start(wire, role("watch"));
     drop(launch.lifeline);
     assert_eq!(hear(&mut launch.transport), "gone");
     assert!(launch.child.look().is_none());
 }
 
-#[test]
-fn a_child_sees_its_head_killed() {
+fn a_child_sees_its_head_killed(wire: Wire) {
     let _watchdog = Watchdog::new();
     // In the second case a shell is the parent, so that the child has nothing but the lifeline.
     for (name, watched) in [("middle", 2), ("middle-with-shell", 1)] {
-        let mut head = role(name).stdout(Stdio::piped()).spawn().unwrap();
+        let mut head = role(name);
+        if wire == Wire::Pipe {
+            head.env(roles::MIDDLE_OVER_PIPE, "yes");
+        }
+        let mut head = head.stdout(Stdio::piped()).spawn().unwrap();
         let mut said = reports(head.stdout.take().unwrap());
         assert_eq!(said.next().unwrap(), format!("watching {watched} descriptors"));
         let killed = Instant::now();
@@ -121,55 +132,54 @@ fn a_child_sees_its_head_killed() {
     }
 }
 
-#[test]
-fn only_the_child_itself_is_a_neck_and_only_once() {
+fn only_the_child_itself_is_a_neck_and_only_once(wire: Wire) {
     let _watchdog = Watchdog::new();
-    let mut launch = start(role("parent"));
+    let mut launch = start(wire, role("parent"));
     let said = launch.hear();
     let (second, grandchild) = said.split_once('\n').unwrap();
     assert!(second.contains("taken already"), "{second}");
     assert!(grandchild.contains("meant for another process"), "{grandchild}");
 }
 
-#[test]
-fn a_child_inherits_what_it_is_given_and_nothing_else() {
+fn a_child_inherits_what_it_is_given_and_nothing_else(wire: Wire) {
     let _watchdog = Watchdog::new();
     // Left open for children by somebody careless.
     let (careless, _other) = rustix::pipe::pipe().unwrap();
-    let mut launch = start(role("descriptors"));
-    check_descriptors(&launch.hear());
+    let mut launch = start(wire, role("descriptors"));
+    check_descriptors(wire, &launch.hear());
     drop(careless);
 }
 
-/// The standard streams and the lifeline before, and then a process and three sockets more.
-fn check_descriptors(said: &str) {
+/// The standard streams and the lifeline before, and then a process and three sockets more; or a socket
+/// before, and then a process and an event more.
+fn check_descriptors(wire: Wire, said: &str) {
+    let (n_before, n_after, n_sockets) = if wire == Wire::Pipe { (5, 7, 1) } else { (4, 8, 3) };
     let mut lines = said.lines();
     let lifeline = lines.next().unwrap();
     let (before, after) = (lines.next().unwrap(), lines.next().unwrap());
     let numbers = |list: &str| list.matches(", \"").count();
-    assert_eq!(numbers(before), 4, "{said}");
+    assert_eq!(numbers(before), n_before, "{said}");
     assert!(before.contains(&format!("({lifeline}, \"pipe:")), "{said}");
-    assert_eq!(numbers(after), 8, "{said}");
-    assert_eq!(after.matches("\"socket:").count(), 3, "{said}");
+    assert_eq!(numbers(after), n_after, "{said}");
+    assert_eq!(after.matches("\"socket:").count(), n_sockets, "{said}");
     assert_eq!(after.matches("pidfd]\"").count() + after.matches("\"pidfd:").count(), 1, "{said}");
 }
 
-#[test]
-fn children_started_at_the_same_time_do_not_hold_each_other_up() {
+fn children_started_at_the_same_time_do_not_hold_each_other_up(wire: Wire) {
     let _watchdog = Watchdog::new();
-    let threads: Vec<_> = (0..8).map(|_| thread::spawn(start_three)).collect();
+    let threads: Vec<_> = (0..8).map(|_| thread::spawn(move || start_three(wire))).collect();
     let mut launches: Vec<Launch> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     // Each sees the end of its own lifeline while all the others live.
     for launch in &mut launches {
-        check_descriptors(&launch.hear());
+        check_descriptors(wire, &launch.hear());
         let lifeline = std::mem::replace(&mut launch.lifeline, os::pipe().unwrap().1);
         drop(lifeline);
         assert_eq!(exit(&watch(&mut launch.child)), Exit::Code(0));
     }
 }
 
-fn start_three() -> Vec<Launch> {
-    (0..3).map(|_| start(role("descriptors"))).collect()
+fn start_three(wire: Wire) -> Vec<Launch> {
+    (0..3).map(|_| start(wire, role("descriptors"))).collect()
 }
 
 #[test]
@@ -182,7 +192,7 @@ pub(super) fn with_children_ignored() {
     os::ignore_children();
     let StartError::Died { death, .. } = fail(role("exit"), LONG) else { panic!("it died") };
     assert_eq!((death.exit, &*death.stderr), (Exit::Unknown, "last words\n"));
-    let mut launch = start(role("echo"));
+    let mut launch = start(Wire::Ipc, role("echo"));
     launch.child.kill().unwrap();
     assert_eq!(exit(&watch(&mut launch.child)), Exit::Unknown);
     assert!(matches!(fail(Command::new("/nonexistent"), LONG), StartError::Spawn { .. }));
@@ -205,7 +215,7 @@ pub(super) fn with_somebody_who_reaps() {
         }
     });
     for _ in 0..10 {
-        let mut launch = start(role("echo"));
+        let mut launch = start(Wire::Ipc, role("echo"));
         launch.child.kill().unwrap();
         assert!(matches!(exit(&watch(&mut launch.child)), Exit::Unknown | Exit::Signal(9)));
         let StartError::Died { death, .. } = fail(role("exit"), LONG) else { panic!("it died") };
@@ -230,7 +240,7 @@ fn a_flood_on_stderr_holds_nobody_up() {
 
 /// Answers must come although 64 MiB go to stderr first.
 pub(super) fn with_a_flood() {
-    let Launch { mut transport, mut child, .. } = start(role("flood"));
+    let Launch { mut transport, mut child, .. } = start(Wire::Ipc, role("flood"));
     let process = child.process();
     let hearer = thread::spawn(move || {
         assert_eq!(hear(&mut transport), "done");
@@ -242,10 +252,9 @@ pub(super) fn with_a_flood() {
     assert!(death.stderr.ends_with("x\nthe end\n") && death.stderr.len() <= 4096);
 }
 
-#[test]
-fn the_token_is_in_no_argument() {
+fn the_token_is_in_no_argument(wire: Wire) {
     let _watchdog = Watchdog::new();
-    let launch = start(role("echo"));
+    let launch = start(wire, role("echo"));
     let arguments = std::fs::read(format!("/proc/{}/cmdline", launch.child.pid())).unwrap();
     let arguments = String::from_utf8_lossy(&arguments).into_owned();
     assert!(!arguments.contains(&launch.token.to_hex()), "{arguments}");

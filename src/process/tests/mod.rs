@@ -1,5 +1,13 @@
 //! Real processes: the test binary runs itself again, and [`child_entry`] is the `main` of the child.
 
+/// Makes a test of each function for each wire.
+macro_rules! on_both_wires {
+    ($($test:ident),* $(,)?) => {
+        mod ipc { $(#[test] fn $test() { super::$test(super::Wire::Ipc) })* }
+        mod pipe { $(#[test] fn $test() { super::$test(super::Wire::Pipe) })* }
+    };
+}
+
 mod leaks;
 mod life;
 mod roles;
@@ -17,7 +25,11 @@ use std::{
 };
 
 use super::*;
-use crate::{error::StartError, transport::Received};
+use crate::{
+    error::StartError,
+    transport::{Received, Transport},
+    wire::{Ack, Flags, HEADER_LEN, Header, Kind},
+};
 
 /// The `main` of every child. In a normal run of the tests it does nothing.
 #[test]
@@ -42,23 +54,23 @@ fn role_in_shell(script: &str, name: &str) -> Command {
     command
 }
 
-fn options(start_timeout: Duration) -> LaunchOptions {
-    LaunchOptions { start_timeout, stderr: Stderr::PassOn }
+fn options(wire: Wire, start_timeout: Duration) -> LaunchOptions {
+    LaunchOptions { start_timeout, stderr: Stderr::PassOn, wire }
 }
 
 /// Starts a command that should come.
-fn start(command: Command) -> Launch {
-    launch(command, options(LONG)).unwrap()
+fn start(wire: Wire, command: Command) -> Launch {
+    launch(command, options(wire, LONG)).unwrap()
 }
 
-/// Starts a command that should not come.
+/// Starts a command that should not come, where it has to connect.
 fn fail(command: Command, start_timeout: Duration) -> StartError {
-    launch(command, options(start_timeout)).err().expect("it should not have come")
+    launch(command, options(Wire::Ipc, start_timeout)).err().expect("it should not have come")
 }
 
 impl Launch {
     fn say(&mut self, words: &str) {
-        self.transport.sender.send(words.as_bytes()).unwrap();
+        say(&mut self.transport, words);
     }
 
     fn hear(&mut self) -> String {
@@ -66,9 +78,24 @@ impl Launch {
     }
 }
 
-fn hear(transport: &mut crate::transport::Transport) -> String {
+/// Sends words as the body of a frame, since only frames are sure to arrive as they were.
+fn say(transport: &mut Transport, words: &str) {
+    let mut frame = vec![0; HEADER_LEN];
+    frame.extend(words.as_bytes());
+    let header = Header { kind: Kind::Event, flags: Flags::default(), id: 1, ack: Ack::default() };
+    header.write(&mut frame);
+    transport.sender.send(&frame).unwrap();
+}
+
+fn hear(transport: &mut Transport) -> String {
+    hear_if_any(transport).expect("the other side is there")
+}
+
+/// `None` when the other side is gone.
+fn hear_if_any(transport: &mut Transport) -> Option<String> {
     match transport.receiver.receive(None).unwrap() {
-        Received::Packet(packet) => String::from_utf8(packet).unwrap(),
+        Received::Packet(packet) => Some(String::from_utf8(packet[HEADER_LEN..].to_vec()).unwrap()),
+        Received::End => None,
         other => panic!("{other:?} instead of a packet"),
     }
 }
@@ -138,6 +165,7 @@ fn comes_true(condition: impl Fn() -> bool) -> bool {
     (0..2000).any(|_| condition() || (thread::sleep(Duration::from_millis(5)), false).1)
 }
 
+const WIRES: [Wire; 2] = [Wire::Ipc, Wire::Pipe];
 const ROLE: &str = "NAPE_TEST_ROLE";
 const REPORT: &str = "report: ";
 const ARGUMENTS: [&str; 3] = ["process::tests::child_entry", "--exact", "--nocapture"];

@@ -5,7 +5,7 @@ use ipc_channel::ipc::IpcSender;
 use super::*;
 use crate::{
     os,
-    process::invitation::{Arrival, Invitation, VARIABLE},
+    process::invitation::{Arrival, Invitation, VARIABLE, WireEnd},
     transport::IpcEnds,
     wire::Token,
 };
@@ -71,9 +71,8 @@ fn kill_self() {
 /// Gives every packet back, until the Head goes.
 fn echo() {
     let mut neck = from_env().unwrap();
-    while !neck.guard.gone() {
-        let words = hear(&mut neck.transport);
-        neck.transport.sender.send(words.as_bytes()).unwrap();
+    while let Some(words) = hear_if_any(&mut neck.transport).filter(|_| !neck.guard.gone()) {
+        say(&mut neck.transport, &words);
     }
 }
 
@@ -81,30 +80,36 @@ fn invitation() -> Invitation {
     Invitation::parse(&env::var(VARIABLE).unwrap()).unwrap()
 }
 
+/// The name that it should connect to.
+fn name() -> String {
+    let WireEnd::Ipc(name) = invitation().wire else { panic!("there is no name") };
+    name
+}
+
 fn arrive_with(token: Token) {
     let ends = IpcEnds::new().unwrap();
-    let sender = IpcSender::connect(invitation().name).unwrap();
+    let sender = IpcSender::connect(name()).unwrap();
     sender.send(Arrival::new(token, ends.theirs)).unwrap();
     hang();
 }
 
 fn garbage() {
-    let sender = IpcSender::connect(invitation().name).unwrap();
+    let sender = IpcSender::connect(name()).unwrap();
     sender.send("what is this?".to_owned()).unwrap();
     hang();
 }
 
 fn hang_up(then: impl FnOnce()) {
-    drop(IpcSender::<Arrival>::connect(invitation().name).unwrap());
+    drop(IpcSender::<Arrival>::connect(name()).unwrap());
     then();
 }
 
 fn tell_descriptors() {
-    let lifeline = invitation().lifeline;
+    let lifeline = invitation().lifeline.number;
     let before = descriptors();
     let mut neck = from_env().unwrap();
     let words = format!("{lifeline}\n{before:?}\n{:?}", descriptors());
-    neck.transport.sender.send(words.as_bytes()).unwrap();
+    say(&mut neck.transport, &words);
     wait_for_the_end(&neck.guard);
 }
 
@@ -117,7 +122,7 @@ fn wait_for_the_end(guard: &HeadWatch) {
 fn watch_over_the_wire() {
     let mut neck = from_env().unwrap();
     wait_for_the_end(&neck.guard);
-    neck.transport.sender.send(b"gone").unwrap();
+    say(&mut neck.transport, "gone");
     hang();
 }
 
@@ -141,9 +146,14 @@ fn shell_with_stdout(name: &str) -> Command {
     command
 }
 
+/// What the one in the middle talks to its child over, as the test that started it says.
+fn wire_of_the_middle() -> Wire {
+    if env::var_os(MIDDLE_OVER_PIPE).is_some() { Wire::Pipe } else { Wire::Ipc }
+}
+
 /// A Head that is there to be killed.
 fn middle(command: Command) {
-    let _launch = start(command);
+    let _launch = start(wire_of_the_middle(), command);
     hang();
 }
 
@@ -168,7 +178,7 @@ fn parent_of_a_grandchild() {
     let mut child = role("grandchild").stdout(Stdio::piped()).spawn().unwrap();
     let grandchild = only_report(child.stdout.take().unwrap());
     child.wait().unwrap();
-    neck.transport.sender.send(format!("{second}\n{grandchild}").as_bytes()).unwrap();
+    say(&mut neck.transport, &format!("{second}\n{grandchild}"));
     wait_for_the_end(&neck.guard);
 }
 
@@ -187,7 +197,7 @@ fn flood() {
     let mut neck = from_env().unwrap();
     pour();
     eprintln!("the end");
-    neck.transport.sender.send(b"done").unwrap();
+    say(&mut neck.transport, "done");
     hang();
 }
 
@@ -195,3 +205,6 @@ fn pour() {
     let lines = "xxxxxxx\n".repeat(8192);
     (0..512).for_each(|_| io::Write::write_all(&mut io::stderr(), lines.as_bytes()).unwrap());
 }
+
+/// Set for a Head in the middle that is to talk over a pipe.
+pub(super) const MIDDLE_OVER_PIPE: &str = "NAPE_TEST_MIDDLE_OVER_PIPE";

@@ -23,11 +23,14 @@ fn refused(error: &StartError) -> &ProtocolError {
     error
 }
 
-#[test]
-fn packets_go_both_ways() {
+on_both_wires! {
+    frames_go_both_ways,
+}
+
+fn frames_go_both_ways(wire: Wire) {
     let _watchdog = Watchdog::new();
     // The thread that starts a child may end before it does.
-    let mut launch = thread::spawn(|| start(role("echo"))).join().unwrap();
+    let mut launch = thread::spawn(move || start(wire, role("echo"))).join().unwrap();
     for words in ["one", "two", &"three".repeat(1000)] {
         launch.say(words);
         assert_eq!(launch.hear(), words);
@@ -53,7 +56,7 @@ fn stderr_can_be_left_as_it_was() {
     let _watchdog = Watchdog::new();
     let mut command = role("exit");
     command.stderr(Stdio::null());
-    let options = LaunchOptions { start_timeout: LONG, stderr: Stderr::Inherit };
+    let options = LaunchOptions { start_timeout: LONG, stderr: Stderr::Inherit, wire: Wire::Ipc };
     let error = launch(command, options).err().unwrap();
     assert_eq!((death(&error).exit, &*death(&error).stderr), (Exit::Code(7), ""));
 }

@@ -211,3 +211,23 @@ fn d_68_no_flip_of_a_byte_panics() {
         }
     }
 }
+
+#[test]
+fn p_21_whole_frames_of_a_stream_are_counted_wherever_it_is_cut() {
+    let stream = [golden(), golden(), golden()].concat();
+    let len = golden().len();
+    for cut in 0..=stream.len() {
+        assert_eq!(whole_frames(&stream[..cut]), cut / len * len, "cut at {cut}");
+    }
+}
+
+#[test]
+fn d_14_d_17_what_cannot_be_a_frame_is_handed_on_with_all_behind_it() {
+    for len in [u32::MAX, FRAME_LIMIT as u32 - 3, 19, 0] {
+        let stream = [golden(), len.to_le_bytes().to_vec(), vec![7; 3]].concat();
+        assert_eq!(whole_frames(&stream), stream.len());
+        assert_eq!(whole_frames(&stream[..golden().len() + 3]), golden().len(), "it is not known yet");
+        let error = take_frame(&stream[golden().len()..]).unwrap_err();
+        assert!(matches!(error, ProtocolError::TooLarge { .. } | ProtocolError::TooShort(..24)), "{error:?}");
+    }
+}

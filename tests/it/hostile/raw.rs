@@ -100,6 +100,19 @@ pub(crate) fn frame_of_length(len: u32) -> Vec<u8> {
     frame
 }
 
+/// Whether a frame has begun here whose end is missing, and no mistake can be known yet.
+pub(crate) fn ends_within_a_frame(mut stream: &[u8]) -> bool {
+    while let Some(len) = stream.first_chunk() {
+        let len = u32::from_le_bytes(*len).saturating_add(4) as usize;
+        if !(24..=65_536).contains(&len) {
+            return false;
+        }
+        let Some((_, rest)) = stream.split_at_checked(len) else { return true };
+        stream = rest;
+    }
+    !stream.is_empty()
+}
+
 /// A frame with this acknowledgement.
 pub(crate) fn acknowledging(mut frame: Vec<u8>, (frames, bytes): (u32, u32)) -> Vec<u8> {
     frame[16..20].copy_from_slice(&frames.to_le_bytes());
@@ -172,6 +185,7 @@ pub(crate) struct Raw {
     sender: Option<Box<dyn FrameSender>>,
     receiver: Box<dyn FrameReceiver>,
     window: Window,
+    is_stream: bool,
     /// What was read, and what it acknowledges.
     read: (u32, u32),
     /// What was sent within the window, and how much of it was acknowledged.
@@ -188,11 +202,17 @@ impl Raw {
             sender: Some(transport.sender),
             receiver: transport.receiver,
             window: transport.window,
+            is_stream: transport.name == "pipe",
             read: (0, 0),
             sent: (0, 0),
             acknowledged: (0, 0),
             frames: Default::default(),
         }
+    }
+
+    /// Whether a frame that is cut off may have a rest that is on its way.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.is_stream
     }
 
     pub(crate) fn greet(&mut self) {

@@ -13,7 +13,7 @@ use std::{
 
 use nape::{
     Api, CloseReason, Config, Context, Endpoint, Fault, Head, LinkState, Neck, ProtocolError,
-    transport::{ipc_pair, memory_pair},
+    transport::{ipc_pair, memory_pair, pipe_pair},
 };
 
 use super::raw::{BYE, CALL, Frame, REPLY, Raw, Side, call, text};
@@ -23,6 +23,7 @@ use super::raw::{BYE, CALL, Frame, REPLY, Raw, Side, call, text};
 pub(crate) enum Wire {
     Memory,
     Ipc,
+    Pipe,
 }
 
 /// Where a test takes place: the wire, and the side that is under test.
@@ -90,6 +91,7 @@ impl Stage {
         let (ours, theirs) = match wire {
             Wire::Memory => memory_pair(),
             Wire::Ipc => ipc_pair().unwrap(),
+            Wire::Pipe => pipe_pair().unwrap(),
         };
         let config = config.name(THREADS);
         let subject = match side {
@@ -144,6 +146,18 @@ impl Stage {
         assert_eq!(bye.code(), error.code());
         assert_eq!(self.raw.rest(), [], "nothing comes behind a goodbye");
         error
+    }
+
+    /// What has come in part does no harm, and is forgotten when nothing more can come.
+    pub(crate) fn waits_for_the_rest(&mut self) {
+        assert!(self.lives_for(Duration::from_millis(20)));
+        self.raw.hang_up();
+        let reason = self.end();
+        let dropped = CloseReason::Protocol(ProtocolError::ClosedBeforeHello);
+        assert!(
+            matches!(reason, CloseReason::Gone) || reason.to_string() == dropped.to_string(),
+            "{reason:?}"
+        );
     }
 
     /// Calls the subject.

@@ -6,33 +6,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{AsyncResult, CallError, Exit, Head, LinkState, Timeout};
+use nape::{AsyncResult, CallError, Exit, Head, LinkState, Timeout, Wire};
 use rustix::process::Signal;
 
 use super::{Watch, call_for_ever, death, echo, five_times, head};
-use crate::support::{HANG, watched};
+use crate::support::HANG;
 
-#[test]
-fn ac_73_a_child_that_exits_in_a_handler_is_quoted() {
-    watched(|| {
-        dies("exit 0", Exit::Code(0));
-        dies("exit 7", Exit::Code(7));
-    });
+on_both_wires! {
+    ac_73_a_child_that_exits_in_a_handler_is_quoted,
+    ac_73_a_child_that_is_killed_in_a_handler_is_quoted,
+    ac_73_pending_calls_fail_soon_after_the_kernel_tells_of_the_death,
+    ac_73_calls_of_all_lengths_end_once_each,
+    ac_73_callers_that_never_pause_learn_of_the_death,
+    ac_73_a_grandchild_that_holds_the_descriptors_hides_nothing,
+    ac_71_states_come_once_each_and_pending_calls_end_in_between,
+    ac_73_what_was_answered_before_the_death_is_delivered,
 }
 
-#[test]
-fn ac_73_a_child_that_is_killed_in_a_handler_is_quoted() {
-    watched(|| {
-        dies("kill", Exit::Signal(9));
-        dies("abort", Exit::Signal(6));
-        dies("term", Exit::Signal(15));
-    });
+fn ac_73_a_child_that_exits_in_a_handler_is_quoted(wire: Wire) {
+    dies(wire, "exit 0", Exit::Code(0));
+    dies(wire, "exit 7", Exit::Code(7));
+}
+
+fn ac_73_a_child_that_is_killed_in_a_handler_is_quoted(wire: Wire) {
+    dies(wire, "kill", Exit::Signal(9));
+    dies(wire, "abort", Exit::Signal(6));
+    dies(wire, "term", Exit::Signal(15));
 }
 
 /// The call that it dies of and one that waits beside it; then those that come later.
 #[track_caller]
-fn dies(how: &str, exit: Exit) {
-    let head = head();
+fn dies(wire: Wire, how: &str, exit: Exit) {
+    let head = head(wire);
     let victim = head.api("victim");
     let beside = wait_for_ever(&head);
     let died_of = victim.action("die", how.to_owned()).timeout(HANG).call::<()>().unwrap_err();
@@ -45,25 +50,22 @@ fn dies(how: &str, exit: Exit) {
     assert!(matches!(later, CallError::Closed { executed: nape::Executed::No, .. }), "{later:?}");
 }
 
-#[test]
-fn ac_73_pending_calls_fail_soon_after_the_kernel_tells_of_the_death() {
-    watched(|| {
-        let mut all: Vec<_> = (0..20).map(|_| kill_with_64_pending()).collect();
-        all.sort();
-        let after_kill = all[all.len() / 2].1;
-        all.sort_by_key(|(told, _)| *told);
-        let after_told = all[all.len() / 2].0;
-        println!(
-            "64 calls pending, median of 20: {after_kill:.1?} after the kill, {after_told:.1?} after the kernel tells"
-        );
-        assert!(after_told < five_times(10), "{all:?}");
-        assert!(after_kill < five_times(100), "{all:?}");
-    });
+fn ac_73_pending_calls_fail_soon_after_the_kernel_tells_of_the_death(wire: Wire) {
+    let mut all: Vec<_> = (0..20).map(|_| kill_with_64_pending(wire)).collect();
+    all.sort();
+    let after_kill = all[all.len() / 2].1;
+    all.sort_by_key(|(told, _)| *told);
+    let after_told = all[all.len() / 2].0;
+    println!(
+        "64 calls pending, median of 20: {after_kill:.1?} after the kill, {after_told:.1?} after the kernel tells"
+    );
+    assert!(after_told < five_times(10), "{all:?}");
+    assert!(after_kill < five_times(100), "{all:?}");
 }
 
 /// The time to the last outcome: from when the kernel told, and from the kill.
-fn kill_with_64_pending() -> (Duration, Duration) {
-    let head = head();
+fn kill_with_64_pending(wire: Wire) -> (Duration, Duration) {
+    let head = head(wire);
     let victim = Watch::child_of(&head);
     let times = [Timeout::Never, Timeout::After(HANG), Timeout::After(HANG * 60)];
     let times = times.into_iter().cycle();
@@ -81,66 +83,59 @@ fn kill_with_64_pending() -> (Duration, Duration) {
     (last.saturating_duration_since(told), last - killed)
 }
 
-#[test]
-fn ac_73_calls_of_all_lengths_end_once_each() {
-    watched(|| {
-        let head = head();
-        let (sender, outcomes) = mpsc::channel();
-        for number in 0..64u64 {
-            let timeout = match number % 4 {
-                0 => Timeout::Never,
-                1 => Timeout::After(Duration::MAX),
-                2 => Timeout::After(HANG),
-                _ => Timeout::After(Duration::from_millis(10 + number)),
-            };
-            let sender = sender.clone();
-            let wait = head.api("victim").action("wait", ()).timeout(timeout);
-            wait.then(move |outcome| sender.send((number, outcome)).unwrap()).unwrap();
+fn ac_73_calls_of_all_lengths_end_once_each(wire: Wire) {
+    let head = head(wire);
+    let (sender, outcomes) = mpsc::channel();
+    for number in 0..64u64 {
+        let timeout = match number % 4 {
+            0 => Timeout::Never,
+            1 => Timeout::After(Duration::MAX),
+            2 => Timeout::After(HANG),
+            _ => Timeout::After(Duration::from_millis(10 + number)),
+        };
+        let sender = sender.clone();
+        let wait = head.api("victim").action("wait", ()).timeout(timeout);
+        wait.then(move |outcome| sender.send((number, outcome)).unwrap()).unwrap();
+    }
+    drop(sender);
+    // They have left when this one is answered.
+    echo(&head);
+    // Some have timed out by then, the others not.
+    let first: (u64, Result<(), CallError>) = outcomes.recv().unwrap();
+    head.kill();
+    let mut all: Vec<_> = std::iter::once(first).chain(&outcomes).collect();
+    drop(head);
+    all.sort_by_key(|(number, _)| *number);
+    assert!(all.iter().map(|(number, _)| *number).eq(0..64), "each once: {all:?}");
+    for (number, outcome) in all {
+        match outcome.unwrap_err() {
+            CallError::TimedOut { .. } => assert_eq!(number % 4, 3),
+            error => assert_eq!(death(&error).exit, Exit::Signal(9)),
         }
-        drop(sender);
-        // They have left when this one is answered.
-        echo(&head);
-        // Some have timed out by then, the others not.
-        let first: (u64, Result<(), CallError>) = outcomes.recv().unwrap();
+    }
+}
+
+fn ac_73_callers_that_never_pause_learn_of_the_death(wire: Wire) {
+    for _ in 0..5 {
+        let head = head(wire);
+        let callers = call_for_ever(&head);
         head.kill();
-        let mut all: Vec<_> = std::iter::once(first).chain(&outcomes).collect();
-        drop(head);
-        all.sort_by_key(|(number, _)| *number);
-        assert!(all.iter().map(|(number, _)| *number).eq(0..64), "each once: {all:?}");
-        for (number, outcome) in all {
-            match outcome.unwrap_err() {
-                CallError::TimedOut { .. } => assert_eq!(number % 4, 3),
-                error => assert_eq!(death(&error).exit, Exit::Signal(9)),
-            }
+        for caller in callers {
+            let error = caller.join().unwrap();
+            let CallError::Closed { reason, .. } = &error else { panic!("{error:?}") };
+            assert!(matches!(**reason, nape::CloseReason::Died(_)), "{reason:?}");
         }
-    });
+    }
 }
 
-#[test]
-fn ac_73_callers_that_never_pause_learn_of_the_death() {
-    watched(|| {
-        for _ in 0..5 {
-            let head = head();
-            let callers = call_for_ever(&head);
-            head.kill();
-            for caller in callers {
-                let error = caller.join().unwrap();
-                let CallError::Closed { reason, .. } = &error else { panic!("{error:?}") };
-                assert!(matches!(**reason, nape::CloseReason::Died(_)), "{reason:?}");
-            }
-        }
-    });
-}
-
-#[test]
-fn ac_73_what_was_answered_before_the_death_is_delivered() {
-    watched(|| (0..=16).for_each(answers_some));
+fn ac_73_what_was_answered_before_the_death_is_delivered(wire: Wire) {
+    (0..=16).for_each(|k| answers_some(wire, k));
 }
 
 /// The child answers `k` of 16 calls, and is killed with more of them unread.
-fn answers_some(k: usize) {
+fn answers_some(wire: Wire, k: usize) {
     const N: usize = 16;
-    let head = head();
+    let head = head(wire);
     // For a moment after a call that blocked, nobody reads, so that the end may be seen before the answers.
     echo(&head);
     let start = |number| {
@@ -165,24 +160,21 @@ fn answers_some(k: usize) {
     }
 }
 
-#[test]
-fn ac_73_a_grandchild_that_holds_the_descriptors_hides_nothing() {
-    watched(|| {
-        let head = head();
-        let victim = Watch::child_of(&head);
-        let leave = head.api("victim").action("leave-grandchild", ());
-        let grandchild = Grandchild(Watch::of(leave.call().unwrap()));
-        let pending = wait_for_ever(&head);
-        echo(&head);
-        head.kill();
-        let told = victim.wait_end(HANG).expect("it was killed");
-        assert_eq!(death(&pending.wait().unwrap_err()).exit, Exit::Signal(9));
-        assert!(told.elapsed() < five_times(100), "{:?}", told.elapsed());
-        let begin = Instant::now();
-        drop(head);
-        assert!(begin.elapsed() < five_times(200), "{:?}", begin.elapsed());
-        assert!(!grandchild.0.has_ended(), "it held nothing");
-    });
+fn ac_73_a_grandchild_that_holds_the_descriptors_hides_nothing(wire: Wire) {
+    let head = head(wire);
+    let victim = Watch::child_of(&head);
+    let leave = head.api("victim").action("leave-grandchild", ());
+    let grandchild = Grandchild(Watch::of(leave.call().unwrap()));
+    let pending = wait_for_ever(&head);
+    echo(&head);
+    head.kill();
+    let told = victim.wait_end(HANG).expect("it was killed");
+    assert_eq!(death(&pending.wait().unwrap_err()).exit, Exit::Signal(9));
+    assert!(told.elapsed() < five_times(100), "{:?}", told.elapsed());
+    let begin = Instant::now();
+    drop(head);
+    assert!(begin.elapsed() < five_times(200), "{:?}", begin.elapsed());
+    assert!(!grandchild.0.has_ended(), "it held nothing");
 }
 
 struct Grandchild(Watch);
@@ -193,30 +185,27 @@ impl Drop for Grandchild {
     }
 }
 
-#[test]
-fn ac_71_states_come_once_each_and_pending_calls_end_in_between() {
-    watched(|| {
-        let head = head();
-        let pending = Arc::new(Mutex::new((0..8).map(|_| wait_for_ever(&head)).collect::<Vec<_>>()));
-        let (sender, states) = mpsc::channel();
-        let seen = pending.clone();
-        head.on_state(|_| std::panic::resume_unwind(Box::new("a listener that panics changes nothing")));
-        head.on_state(move |state| {
-            let done = seen.lock().unwrap().iter().filter(|call| call.is_done()).count();
-            sender.send((state, done)).unwrap();
-        });
-        assert_eq!(states.recv().unwrap(), (LinkState::Open, 0));
-        let watched = wait_for_ever(&head);
-        head.kill();
-        death(&watched.wait().unwrap_err());
-        assert!(head.state() >= LinkState::Disconnected, "{:?}", head.state());
-        assert_eq!(states.recv().unwrap().0, LinkState::Disconnected);
-        assert_eq!(states.recv().unwrap(), (LinkState::Closed, 8));
-        assert_eq!(head.counters().callback_panics, 3);
-        drop(head);
-        pending.lock().unwrap().drain(..).for_each(|call| drop(death(&call.wait().unwrap_err())));
-        assert!(states.recv().is_err(), "no state comes twice");
+fn ac_71_states_come_once_each_and_pending_calls_end_in_between(wire: Wire) {
+    let head = head(wire);
+    let pending = Arc::new(Mutex::new((0..8).map(|_| wait_for_ever(&head)).collect::<Vec<_>>()));
+    let (sender, states) = mpsc::channel();
+    let seen = pending.clone();
+    head.on_state(|_| std::panic::resume_unwind(Box::new("a listener that panics changes nothing")));
+    head.on_state(move |state| {
+        let done = seen.lock().unwrap().iter().filter(|call| call.is_done()).count();
+        sender.send((state, done)).unwrap();
     });
+    assert_eq!(states.recv().unwrap(), (LinkState::Open, 0));
+    let watched = wait_for_ever(&head);
+    head.kill();
+    death(&watched.wait().unwrap_err());
+    assert!(head.state() >= LinkState::Disconnected, "{:?}", head.state());
+    assert_eq!(states.recv().unwrap().0, LinkState::Disconnected);
+    assert_eq!(states.recv().unwrap(), (LinkState::Closed, 8));
+    assert_eq!(head.counters().callback_panics, 3);
+    drop(head);
+    pending.lock().unwrap().drain(..).for_each(|call| drop(death(&call.wait().unwrap_err())));
+    assert!(states.recv().is_err(), "no state comes twice");
 }
 
 /// A call that is never answered.

@@ -7,69 +7,67 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{Api, CallError, Context, Executed, Fault, Head, Timeout};
+use nape::{Api, CallError, Context, Executed, Fault, Head, Timeout, Wire};
 use rustix::process::Signal;
 
 use super::{Watch, call_for_ever, echo, five_times, head, head_with_grace, victim};
 use crate::support::{HANG, watched};
 
-#[test]
-fn ac_97_a_child_may_call_before_it_is_ready() {
-    watched(|| {
-        let host = Api::new("host").handle("name", |_: &Context, _: ()| Ok::<_, Fault>("Heidi".to_owned()));
-        let head = Head::builder().serve(host.unwrap()).spawn(victim::command("greet")).unwrap();
-        assert_eq!(head.api("heard").action("name", ()).call::<String>().unwrap(), "Heidi");
-    });
+on_both_wires! {
+    ac_97_a_child_may_call_before_it_is_ready,
+    ac_74_a_child_that_is_stopped_costs_no_more_than_the_timeouts,
+    a_child_that_stays_after_the_goodbye_is_killed,
+    a_child_whose_handler_never_returns_is_killed,
+    a_child_ends_by_itself_when_its_head_is_dropped,
+    a_child_outlives_the_thread_that_spawned_it,
+    a_child_ends_soon_after_its_head_was_killed,
 }
 
-#[test]
-fn ac_74_a_child_that_is_stopped_costs_no_more_than_the_timeouts() {
-    watched(|| {
-        let grace = Duration::from_millis(200);
-        let head = head_with_grace("serve", grace);
-        let victim = Watch::child_of(&head);
-        echo(&head);
-        victim.send(Signal::STOP);
-        for limit in [50, 200].map(Duration::from_millis) {
-            let begin = Instant::now();
-            let error = head.api("victim").action("wait", ()).timeout(limit).call::<()>().unwrap_err();
-            let CallError::TimedOut { executed, .. } = error else { panic!("{error:?}") };
-            assert_eq!(executed, Executed::Maybe);
-            let took = begin.elapsed();
-            assert!(took >= limit && took < limit + five_times(50), "{took:?} instead of {limit:?}");
-        }
-        assert!(!victim.has_ended());
-        drop_takes_at_most(head, grace);
-        assert!(victim.has_ended());
-    });
+fn ac_97_a_child_may_call_before_it_is_ready(wire: Wire) {
+    let host = Api::new("host").handle("name", |_: &Context, _: ()| Ok::<_, Fault>("Heidi".to_owned()));
+    let head = Head::builder().wire(wire).serve(host.unwrap()).spawn(victim::command("greet")).unwrap();
+    assert_eq!(head.api("heard").action("name", ()).call::<String>().unwrap(), "Heidi");
 }
 
-#[test]
-fn a_child_that_stays_after_the_goodbye_is_killed() {
-    watched(|| {
-        let grace = Duration::from_millis(300);
-        let head = head_with_grace("linger", grace);
-        let victim = Watch::child_of(&head);
-        echo(&head);
+fn ac_74_a_child_that_is_stopped_costs_no_more_than_the_timeouts(wire: Wire) {
+    let grace = Duration::from_millis(200);
+    let head = head_with_grace(wire, "serve", grace);
+    let victim = Watch::child_of(&head);
+    echo(&head);
+    victim.send(Signal::STOP);
+    for limit in [50, 200].map(Duration::from_millis) {
         let begin = Instant::now();
-        drop_takes_at_most(head, grace);
-        assert!(begin.elapsed() >= grace, "it had its time");
-        assert!(victim.has_ended());
-    });
+        let error = head.api("victim").action("wait", ()).timeout(limit).call::<()>().unwrap_err();
+        let CallError::TimedOut { executed, .. } = error else { panic!("{error:?}") };
+        assert_eq!(executed, Executed::Maybe);
+        let took = begin.elapsed();
+        assert!(took >= limit && took < limit + five_times(50), "{took:?} instead of {limit:?}");
+    }
+    assert!(!victim.has_ended());
+    drop_takes_at_most(head, grace);
+    assert!(victim.has_ended());
 }
 
-#[test]
-fn a_child_whose_handler_never_returns_is_killed() {
-    watched(|| {
-        let grace = Duration::from_millis(300);
-        let head = head_with_grace("serve", grace);
-        let victim = Watch::child_of(&head);
-        let pending = head.api("victim").action("spin", ()).start::<()>().unwrap();
-        echo(&head);
-        drop_takes_at_most(head, grace);
-        assert!(victim.has_ended());
-        assert!(matches!(pending.wait(), Err(CallError::Closed { .. })));
-    });
+fn a_child_that_stays_after_the_goodbye_is_killed(wire: Wire) {
+    let grace = Duration::from_millis(300);
+    let head = head_with_grace(wire, "linger", grace);
+    let victim = Watch::child_of(&head);
+    echo(&head);
+    let begin = Instant::now();
+    drop_takes_at_most(head, grace);
+    assert!(begin.elapsed() >= grace, "it had its time");
+    assert!(victim.has_ended());
+}
+
+fn a_child_whose_handler_never_returns_is_killed(wire: Wire) {
+    let grace = Duration::from_millis(300);
+    let head = head_with_grace(wire, "serve", grace);
+    let victim = Watch::child_of(&head);
+    let pending = head.api("victim").action("spin", ()).start::<()>().unwrap();
+    echo(&head);
+    drop_takes_at_most(head, grace);
+    assert!(victim.has_ended());
+    assert!(matches!(pending.wait(), Err(CallError::Closed { .. })));
 }
 
 #[track_caller]
@@ -80,25 +78,22 @@ fn drop_takes_at_most(head: Head, grace: Duration) {
     assert!(took < grace + five_times(200), "{took:?} with a grace of {grace:?}");
 }
 
-#[test]
-fn a_child_ends_by_itself_when_its_head_is_dropped() {
-    watched(|| {
-        ends_by_itself(|head| echo(head));
-        // With answers on their way, that is: the goodbye is seen behind all that cannot be sent.
-        for _ in 0..10 {
-            ends_by_itself(|head| drop(call_for_ever(head)));
-        }
-    });
+fn a_child_ends_by_itself_when_its_head_is_dropped(wire: Wire) {
+    ends_by_itself(wire, |head| echo(head));
+    // With answers on their way, that is: the goodbye is seen behind all that cannot be sent.
+    for _ in 0..10 {
+        ends_by_itself(wire, |head| drop(call_for_ever(head)));
+    }
 }
 
-fn ends_by_itself(usage: impl Fn(&Head)) {
+fn ends_by_itself(wire: Wire, usage: impl Fn(&Head)) {
     // The shell tells how it ended: the Head keeps that to itself once it is gone.
     let child = victim::command("serve");
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", "\"$0\" \"$@\"; echo code $?"]).arg(child.get_program()).args(child.get_args());
     shell.envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell.stdout(Stdio::piped());
-    let mut head = Head::spawn(shell).unwrap();
+    let mut head = Head::builder().wire(wire).spawn(shell).unwrap();
     let mut stdout = head.take_stdout().unwrap();
     usage(&head);
     drop(head);
@@ -156,27 +151,21 @@ fn a_child_whose_stdout_nobody_reads_still_answers() {
     });
 }
 
-#[test]
-fn a_child_outlives_the_thread_that_spawned_it() {
-    watched(|| {
-        let head = thread::spawn(head).join().unwrap();
-        (0..10).for_each(|_| echo(&head));
-    });
+fn a_child_outlives_the_thread_that_spawned_it(wire: Wire) {
+    let head = thread::spawn(move || head(wire)).join().unwrap();
+    (0..10).for_each(|_| echo(&head));
 }
 
-#[test]
-fn a_child_ends_soon_after_its_head_was_killed() {
-    watched(|| {
-        for _ in 0..3 {
-            ends_with_its_head("idle");
-            ends_with_its_head("busy");
-            ends_with_its_head("lingering");
-        }
-    });
+fn a_child_ends_soon_after_its_head_was_killed(wire: Wire) {
+    for _ in 0..3 {
+        ends_with_its_head(wire, "idle");
+        ends_with_its_head(wire, "busy");
+        ends_with_its_head(wire, "lingering");
+    }
 }
 
-fn ends_with_its_head(how: &str) {
-    let mut command = victim::command("middle");
+fn ends_with_its_head(wire: Wire, how: &str) {
+    let mut command = victim::command_over(wire, "middle");
     command.env(HOW, how).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut middle = Middle(command.spawn().unwrap());
     let neck = Watch::of(middle.neck());
@@ -208,7 +197,8 @@ impl Drop for Middle {
 /// What the process in the middle does: it says which process its Neck is, and never ends by itself.
 pub(super) fn middle() {
     let how = std::env::var(HOW).unwrap();
-    let head = Head::spawn(victim::command(if how == "lingering" { "linger" } else { "serve" })).unwrap();
+    let verb = if how == "lingering" { "linger" } else { "serve" };
+    let head = Head::builder().wire(victim::wire_of_its_own()).spawn(victim::command(verb)).unwrap();
     if how == "busy" {
         let spin = head.api("victim").action("spin", ()).timeout(Timeout::Never);
         spin.then(|_: Result<(), CallError>| ()).unwrap();

@@ -9,29 +9,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{CallError, Head, Timeout};
+use nape::{CallError, Head, Timeout, Wire};
 use rustix::process::Signal;
 
 use super::{Watch, echo, five_times, head, head_with_grace, victim};
-use crate::support::watched;
+on_both_wires! {
+    ac_76_nothing_is_left_of_links_to_children,
+}
 
 /// In a process of its own, where no other test starts threads or children meanwhile.
-#[test]
-fn ac_76_nothing_is_left_of_links_to_children() {
-    watched(|| {
-        let directory = PrivateDirectory::new();
-        let output = victim::command("rounds").env("TMPDIR", &directory.0).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
-        assert!(told.contains("rounds without a trace"), "{told}");
-    });
+fn ac_76_nothing_is_left_of_links_to_children(wire: Wire) {
+    let directory = PrivateDirectory::new(wire);
+    let output = victim::command_over(wire, "rounds").env("TMPDIR", &directory.0).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("rounds without a trace"), "{told}");
 }
 
 struct PrivateDirectory(PathBuf);
 
 impl PrivateDirectory {
-    fn new() -> PrivateDirectory {
-        let path = env::temp_dir().join(format!("nape-rounds-{}", process::id()));
+    fn new(wire: Wire) -> PrivateDirectory {
+        let path = env::temp_dir().join(format!("nape-rounds-{wire:?}-{}", process::id()));
         fs::create_dir(&path).unwrap();
         PrivateDirectory(path)
     }
@@ -45,19 +44,20 @@ impl Drop for PrivateDirectory {
 
 /// The rounds, in the process that was started for them.
 pub(super) fn rounds() {
+    let wire = victim::wire_of_its_own();
     // What is made once and kept is no leak.
-    FAULTS.iter().for_each(|fault| fault());
+    FAULTS.iter().for_each(|fault| fault(wire));
     let before = Snapshot::take();
     let mut seed = process::id();
     println!("seed {seed}");
     for round in 0..ROUNDS {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let fault = (seed >> 16) as usize % FAULTS.len();
-        FAULTS[fault]();
+        FAULTS[fault](wire);
         let after = Snapshot::settled(&before);
         assert_eq!(after, before, "after fault {fault} in round {round}");
     }
-    let handles: Vec<_> = (0..5).map(|_| head().api("victim")).collect();
+    let handles: Vec<_> = (0..5).map(|_| head(wire).api("victim")).collect();
     assert_eq!(Snapshot::settled(&before), before, "handles hold more than memory");
     handles.iter().for_each(|victim| drop(victim.action("echo", 1u64).call::<u64>().unwrap_err()));
     println!("{ROUNDS} rounds without a trace");
@@ -65,23 +65,23 @@ pub(super) fn rounds() {
 
 const ROUNDS: usize = 20;
 
-const FAULTS: [fn(); 10] = [
+const FAULTS: [fn(Wire); 10] = [
     // No fault at all.
-    || echo(&head()),
+    |wire| echo(&head(wire)),
     // Calls under way, in all forms.
-    || drop(pending(&head())),
-    || dies("exit 0"),
-    || dies("abort"),
+    |wire| drop(pending(&head(wire))),
+    |wire| dies(wire, "exit 0"),
+    |wire| dies(wire, "abort"),
     killed_under_way,
     stopped,
-    || {
-        let head = head();
+    |wire| {
+        let head = head(wire);
         head.api("victim").action("panic", ()).call::<()>().unwrap_err();
         echo(&head);
     },
     caller_panics,
-    || drop(Head::spawn(victim::command("exit-early")).unwrap_err()),
-    || drop(Head::spawn(Command::new("/nowhere/at/all")).unwrap_err()),
+    |wire| drop(Head::builder().wire(wire).spawn(victim::command("exit-early")).unwrap_err()),
+    |wire| drop(Head::builder().wire(wire).spawn(Command::new("/nowhere/at/all")).unwrap_err()),
 ];
 
 fn pending(head: &Head) -> Vec<nape::AsyncResult<()>> {
@@ -90,27 +90,27 @@ fn pending(head: &Head) -> Vec<nape::AsyncResult<()>> {
     (0..16).map(|_| wait().start().unwrap()).collect()
 }
 
-fn dies(how: &str) {
-    let head = head();
+fn dies(wire: Wire, how: &str) {
+    let head = head(wire);
     head.api("victim").action("die", how.to_owned()).call::<()>().unwrap_err();
 }
 
-fn killed_under_way() {
-    let head = head();
+fn killed_under_way(wire: Wire) {
+    let head = head(wire);
     let pending = pending(&head);
     head.kill();
     pending.into_iter().for_each(|call| drop(call.wait().unwrap_err()));
 }
 
-fn stopped() {
-    let head = head_with_grace("serve", Duration::from_millis(20));
+fn stopped(wire: Wire) {
+    let head = head_with_grace(wire, "serve", Duration::from_millis(20));
     Watch::child_of(&head).send(Signal::STOP);
     drop(pending(&head));
 }
 
-fn caller_panics() {
+fn caller_panics(wire: Wire) {
     let caller = AssertUnwindSafe(|| {
-        let head = head();
+        let head = head(wire);
         let _pending = pending(&head);
         resume_unwind(Box::new("a panic that is a part of the test"));
     });

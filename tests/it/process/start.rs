@@ -6,73 +6,64 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{CloseReason, Config, Error, Exit, Head, StartError};
+use nape::{CloseReason, Config, Error, Exit, Head, StartError, Wire};
 
 use super::{five_times, victim};
-use crate::support::watched;
-
-#[test]
-fn ac_79_a_child_that_exits_early_is_quoted() {
-    watched(|| {
-        let StartError::Died { program, death } = start(victim::command("exit-early")) else { panic!() };
-        assert!(program.contains("it-"), "{program} is this binary");
-        assert_eq!(death.exit, Exit::Code(3));
-        assert!(death.stderr.contains("no license"), "{death}");
-    });
+on_both_wires! {
+    ac_79_a_child_that_exits_early_is_quoted,
+    ac_79_a_child_that_ends_after_it_has_connected_is_quoted,
+    ac_79_a_child_that_closes_before_it_is_ready_is_refused,
+    ac_79_a_program_that_is_no_neck_times_out_or_ends,
+    ac_79_a_program_that_cannot_be_started_is_an_error_of_the_system,
+    ac_79_a_child_that_hangs_before_it_connects_times_out,
+    ac_79_a_child_that_connects_and_never_is_ready_times_out,
 }
 
-#[test]
-fn ac_79_a_child_that_ends_after_it_has_connected_is_quoted() {
-    watched(|| {
-        let StartError::Died { death, .. } = start(victim::command("connect-and-exit")) else { panic!() };
-        assert_eq!(death.exit, Exit::Code(4));
-        assert!(death.stderr.contains("changed my mind"), "{death}");
-    });
+fn ac_79_a_child_that_exits_early_is_quoted(wire: Wire) {
+    let StartError::Died { program, death } = start(wire, victim::command("exit-early")) else { panic!() };
+    assert!(program.contains("it-"), "{program} is this binary");
+    assert_eq!(death.exit, Exit::Code(3));
+    assert!(death.stderr.contains("no license"), "{death}");
 }
 
-#[test]
-fn ac_79_a_child_that_hangs_before_it_connects_times_out() {
-    watched(|| times_out(victim::command("hang"), "connected", "thinking"));
+fn ac_79_a_child_that_ends_after_it_has_connected_is_quoted(wire: Wire) {
+    let StartError::Died { death, .. } = start(wire, victim::command("connect-and-exit")) else { panic!() };
+    assert_eq!(death.exit, Exit::Code(4));
+    assert!(death.stderr.contains("changed my mind"), "{death}");
 }
 
-#[test]
-fn ac_79_a_child_that_connects_and_never_is_ready_times_out() {
-    watched(|| times_out(victim::command("connect-and-hang"), "ready", "still thinking"));
+fn ac_79_a_child_that_hangs_before_it_connects_times_out(wire: Wire) {
+    times_out(wire, victim::command("hang"), "connected", "thinking");
 }
 
-#[test]
-fn ac_79_a_child_that_closes_before_it_is_ready_is_refused() {
-    watched(|| {
-        let error = start(victim::command("connect-and-close"));
-        let StartError::Refused { reason, .. } = error else { panic!("{error:?}") };
-        assert!(matches!(*reason, CloseReason::Peer), "{reason:?}");
-    });
+fn ac_79_a_child_that_connects_and_never_is_ready_times_out(wire: Wire) {
+    times_out(wire, victim::command("connect-and-hang"), "ready", "still thinking");
 }
 
-#[test]
-fn ac_79_a_program_that_is_no_neck_times_out_or_ends() {
-    watched(|| {
-        let mut cat = Command::new("/bin/cat");
-        cat.stdin(Stdio::piped());
-        times_out(cat, "connected", "");
-        let StartError::Died { death, .. } = start(Command::new("/bin/true")) else { panic!() };
-        assert_eq!((death.exit, &*death.stderr), (Exit::Code(0), ""));
-    });
+fn ac_79_a_child_that_closes_before_it_is_ready_is_refused(wire: Wire) {
+    let error = start(wire, victim::command("connect-and-close"));
+    let StartError::Refused { reason, .. } = error else { panic!("{error:?}") };
+    assert!(matches!(*reason, CloseReason::Peer), "{reason:?}");
 }
 
-#[test]
-fn ac_79_a_program_that_cannot_be_started_is_an_error_of_the_system() {
-    watched(|| {
-        cannot_start("/nowhere/at/all", ErrorKind::NotFound);
-        cannot_start(env!("CARGO_MANIFEST_DIR"), ErrorKind::PermissionDenied);
-        cannot_start(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), ErrorKind::PermissionDenied);
-    });
+fn ac_79_a_program_that_is_no_neck_times_out_or_ends(wire: Wire) {
+    let mut cat = Command::new("/bin/cat");
+    cat.stdin(Stdio::piped());
+    times_out(wire, cat, "connected", "");
+    let StartError::Died { death, .. } = start(wire, Command::new("/bin/true")) else { panic!() };
+    assert_eq!((death.exit, &*death.stderr), (Exit::Code(0), ""));
+}
+
+fn ac_79_a_program_that_cannot_be_started_is_an_error_of_the_system(wire: Wire) {
+    cannot_start(wire, "/nowhere/at/all", ErrorKind::NotFound);
+    cannot_start(wire, env!("CARGO_MANIFEST_DIR"), ErrorKind::PermissionDenied);
+    cannot_start(wire, concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), ErrorKind::PermissionDenied);
 }
 
 /// What becomes of a child that has much time.
 #[track_caller]
-fn start(command: Command) -> StartError {
-    unwrap(Head::spawn(command).unwrap_err())
+fn start(wire: Wire, command: Command) -> StartError {
+    unwrap(Head::builder().wire(wire).spawn(command).unwrap_err())
 }
 
 #[track_caller]
@@ -82,10 +73,11 @@ fn unwrap(error: Error) -> StartError {
 }
 
 #[track_caller]
-fn times_out(command: Command, told: &str, words: &str) {
+fn times_out(wire: Wire, command: Command, told: &str, words: &str) {
     let limit = Duration::from_secs(2);
     let begin = Instant::now();
-    let error = Head::builder().config(Config::new().start_timeout(limit)).spawn(command).unwrap_err();
+    let error =
+        Head::builder().wire(wire).config(Config::new().start_timeout(limit)).spawn(command).unwrap_err();
     let took = begin.elapsed();
     let StartError::TimedOut { after, state, stderr, .. } = unwrap(error) else { panic!() };
     assert_eq!(after, limit);
@@ -96,8 +88,8 @@ fn times_out(command: Command, told: &str, words: &str) {
 }
 
 #[track_caller]
-fn cannot_start(program: &str, kind: ErrorKind) {
-    let error = start(Command::new(program));
+fn cannot_start(wire: Wire, program: &str, kind: ErrorKind) {
+    let error = start(wire, Command::new(program));
     let StartError::Spawn { program: named, error } = error else { panic!("{error:?}") };
     assert_eq!(&*named, program);
     assert_eq!(error.kind(), kind);

@@ -9,14 +9,14 @@ use std::{
     thread,
 };
 
-use nape::{Api, Context, Fault, Neck, Responder};
+use nape::{Api, Context, Fault, Neck, Responder, Wire};
 use rustix::{
     io::{FdFlags, fcntl_setfd},
     process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open},
     thread::gettid,
 };
 
-use super::{life, remains};
+use super::{inherited, life, remains};
 
 /// This binary again, as a child that does what the verb says.
 pub(crate) fn command(verb: &str) -> Command {
@@ -24,6 +24,18 @@ pub(crate) fn command(verb: &str) -> Command {
     command.args(["process::victim::entry", "--exact", "--nocapture", "--test-threads=1"]);
     command.env(VERB, verb);
     command
+}
+
+/// The same for one that has a child of its own over this wire.
+pub(crate) fn command_over(wire: Wire, verb: &str) -> Command {
+    let mut command = command(verb);
+    command.env(WIRE, format!("{wire:?}"));
+    command
+}
+
+/// What [`command_over`] said.
+pub(crate) fn wire_of_its_own() -> Wire {
+    if env::var(WIRE).unwrap() == format!("{:?}", Wire::Pipe) { Wire::Pipe } else { Wire::Ipc }
 }
 
 /// Where children begin. Without a verb it does nothing, and is a test like any other.
@@ -60,6 +72,7 @@ fn entry() {
             drop(Neck::from_env().unwrap());
             park();
         }
+        Ok(verb) if verb.starts_with("raw-") => inherited::play(verb),
         Ok("middle") => life::middle(),
         Ok("rounds") => remains::rounds(),
         Ok(verb) => panic!("no such verb: {verb}"),
@@ -181,10 +194,11 @@ fn leave_grandchild() -> io::Result<u32> {
     Ok(sleeper.spawn()?.id())
 }
 
-fn park() -> ! {
+pub(super) fn park() -> ! {
     loop {
         thread::park();
     }
 }
 
 const VERB: &str = "NAPE_TEST_VERB";
+const WIRE: &str = "NAPE_TEST_WIRE";
