@@ -107,6 +107,11 @@ impl Link {
                 break;
             }
             harvest.take_errands().for_each(|errand| self.submit(errand.job));
+            // A peer that never stops sending must not keep the thread from its time.
+            if limit.is_some_and(|limit| limit <= Instant::now()) {
+                slot.set_reading(false);
+                break;
+            }
         }
         alarm.inspect(|at| self.core.lock().state.remove_alarm(*at, alarm_key(slot)));
         if framed.role.release(reader, false) {

@@ -28,6 +28,7 @@ on_every_link! {
     ac_01_values_of_every_size_arrive,
     ac_02_timeout_names_the_method_and_the_time,
     ac_02_every_verb_times_out,
+    p_04_a_timeout_holds_while_the_other_side_never_stops_sending,
     ac_03_an_answer_after_the_timeout_is_dropped_and_counted,
     ac_04_no_end_of_a_call_leaves_a_transaction,
     ac_04_calls_that_never_left_leave_no_transaction,
@@ -162,6 +163,35 @@ fn ac_02_every_verb_times_out(kind: Kind) {
     let (end, at) = only(&told);
     assert_timed_out(&end, timeout, at - started);
     assert_eq!(head.counters().timeouts, 4);
+}
+
+fn p_04_a_timeout_holds_while_the_other_side_never_stops_sending(kind: Kind) {
+    let (api, open) = stubborn();
+    let (head, neck) = kind.serving(api);
+    let silent = Api::new("news").handle("tick", |_: &Context, _: Vec<u8>| Ok::<_, Fault>(())).unwrap();
+    head.attach(silent).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            // What finds no place is lost, and the next one follows at once.
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = neck.api("news").action("tick", vec![7u8; 200]).fire();
+                }
+            });
+        }
+        let slow = head.api("clock.slow").timeout(Duration::from_millis(100));
+        for _ in 0..3 {
+            let start = Instant::now();
+            let blocked = slow.action("deep.wait", 1u64).call::<u64>();
+            assert!(matches!(blocked, Err(CallError::TimedOut { .. })), "{blocked:?}");
+            let mut started = slow.action("deep.wait", 1u64).timeout(LONG).start::<u64>().unwrap();
+            assert!(started.wait_timeout(Duration::from_millis(100)).unwrap().is_none());
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    drop(open);
 }
 
 fn ac_03_an_answer_after_the_timeout_is_dropped_and_counted(kind: Kind) {
