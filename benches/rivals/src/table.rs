@@ -1,0 +1,77 @@
+//! Who takes part.
+
+use nape::Head;
+
+use crate::{
+    contender::Contender,
+    rivals::{
+        ipc, ours, threads,
+        wires::{self, Wait},
+    },
+    work::Work,
+};
+
+/// Everything that can be measured. How to add a row stands in `README.md`.
+pub(crate) const CONTENDERS: &[Contender] = &[
+    Contender {
+        name: "nape ipc",
+        works: &Work::ALL,
+        connect: |place, work| ours::child("nape ipc", Head::builder(), place, work),
+        serve: Some(ours::serve),
+    },
+    Contender { name: "nape encoded (threads)", works: &Work::ALL, connect: ours::encoded, serve: None },
+    Contender { name: "nape channel (threads)", works: &Work::ALL, connect: ours::channel, serve: None },
+    Contender {
+        name: "bare pipes, blocking",
+        works: Work::ONE_LANE,
+        connect: |place, work| wires::pipes("bare pipes, blocking", Wait::Blocking, place, work),
+        serve: Some(|work, _| wires::serve(Wait::Blocking, work)),
+    },
+    Contender {
+        name: "bare pipes, poll",
+        works: Work::ONE_LANE,
+        connect: |place, work| wires::pipes("bare pipes, poll", Wait::Polling, place, work),
+        serve: Some(|work, _| wires::serve(Wait::Polling, work)),
+    },
+    Contender {
+        name: "bare socketpair, blocking",
+        works: Work::ONE_LANE,
+        connect: |place, work| wires::sockets("bare socketpair, blocking", Wait::Blocking, place, work),
+        serve: Some(|work, _| wires::serve(Wait::Blocking, work)),
+    },
+    Contender {
+        name: "bare socketpair, poll",
+        works: Work::ONE_LANE,
+        connect: |place, work| wires::sockets("bare socketpair, poll", Wait::Polling, place, work),
+        serve: Some(|work, _| wires::serve(Wait::Polling, work)),
+    },
+    Contender {
+        name: ipc::READY_MADE,
+        works: &Work::ALL,
+        connect: ipc::ready_made,
+        serve: Some(ipc::serve_ready_made),
+    },
+    Contender {
+        name: ipc::FRESH,
+        works: Work::EVERY_CALL,
+        connect: ipc::fresh,
+        serve: Some(ipc::serve_fresh),
+    },
+    Contender {
+        name: ipc::SHARED_MEMORY,
+        works: Work::ECHOES,
+        connect: ipc::shared_memory,
+        serve: Some(ipc::serve_shared_memory),
+    },
+    Contender {
+        name: "crossbeam-channel (threads)",
+        works: Work::IN_PROCESS,
+        connect: threads::crossbeam,
+        serve: None,
+    },
+];
+
+/// The contender of that name.
+pub(crate) fn named(name: &str) -> &'static Contender {
+    CONTENDERS.iter().find(|it| it.name == name).unwrap_or_else(|| panic!("no contender `{name}`"))
+}
