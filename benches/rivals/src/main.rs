@@ -10,6 +10,7 @@ mod codec;
 mod contender;
 mod cpu;
 mod driver;
+mod futures;
 mod lane;
 mod log;
 #[path = "../../calls/machine.rs"]

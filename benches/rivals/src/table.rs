@@ -4,9 +4,11 @@ use nape::Head;
 
 use crate::{
     contender::Contender,
+    futures::Flavor::{CurrentThread, MultiThread},
     rivals::{
-        ipc, ours, threads,
+        ipc, ipc_rpc, ours, remoc, tarpc, threads,
         wires::{self, Wait},
+        zbus,
     },
     work::Work,
 };
@@ -64,9 +66,46 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         serve: Some(ipc::serve_shared_memory),
     },
     Contender {
+        name: ipc_rpc::NAME,
+        works: &Work::ALL,
+        connect: ipc_rpc::child,
+        serve: Some(ipc_rpc::serve),
+    },
+    Contender {
+        name: "tarpc, current-thread",
+        works: Work::NO_EVENTS,
+        connect: |place, work| tarpc::child("tarpc, current-thread", CurrentThread, place, work),
+        serve: Some(|_, _| tarpc::serve(CurrentThread)),
+    },
+    Contender {
+        name: "tarpc, multi-thread",
+        works: Work::NO_EVENTS,
+        connect: |place, work| tarpc::child("tarpc, multi-thread", MultiThread, place, work),
+        serve: Some(|_, _| tarpc::serve(MultiThread)),
+    },
+    Contender {
+        name: "remoc, current-thread",
+        works: &Work::ALL,
+        connect: |place, work| remoc::child("remoc, current-thread", CurrentThread, place, work),
+        serve: Some(|_, _| remoc::serve(CurrentThread)),
+    },
+    Contender {
+        name: "remoc, multi-thread",
+        works: &Work::ALL,
+        connect: |place, work| remoc::child("remoc, multi-thread", MultiThread, place, work),
+        serve: Some(|_, _| remoc::serve(MultiThread)),
+    },
+    Contender { name: zbus::NAME, works: &Work::ALL, connect: zbus::child, serve: Some(zbus::serve) },
+    Contender {
         name: "crossbeam-channel (threads)",
         works: Work::IN_PROCESS,
         connect: threads::crossbeam,
+        serve: None,
+    },
+    Contender {
+        name: "tarpc channel (threads)",
+        works: Work::EVERY_CALL,
+        connect: |place, work| tarpc::channel(MultiThread, place, work),
         serve: None,
     },
 ];

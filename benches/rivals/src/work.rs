@@ -34,6 +34,9 @@ impl Work {
     /// Everything but several threads, for what has one lane.
     pub(crate) const ONE_LANE: &[Work] =
         &[Work::Call, Work::Silence, Work::InFlight, Work::Events, Work::Echo1, Work::Echo16];
+    /// Everything but events.
+    pub(crate) const NO_EVENTS: &[Work] =
+        &[Work::Call, Work::Silence, Work::InFlight, Work::Threads, Work::Echo1, Work::Echo16];
     /// Without bytes, which nobody would copy in one process.
     pub(crate) const IN_PROCESS: &[Work] =
         &[Work::Call, Work::Silence, Work::InFlight, Work::Threads, Work::Events];
