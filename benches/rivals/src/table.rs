@@ -6,6 +6,7 @@ use crate::{
     contender::Contender,
     futures::Flavor::{CurrentThread, MultiThread},
     rivals::{
+        iceoryx::{self, Waiting},
         ipc, ipc_rpc, ours, remoc, tarpc, threads,
         wires::{self, Wait},
         zbus,
@@ -64,6 +65,18 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         works: Work::ECHOES,
         connect: ipc::shared_memory,
         serve: Some(ipc::serve_shared_memory),
+    },
+    Contender {
+        name: "iceoryx2, polling",
+        works: Work::ONE_LANE,
+        connect: |place, work| iceoryx::child("iceoryx2, polling", Waiting::Polling, place, work),
+        serve: Some(|work, extra| iceoryx::serve(Waiting::Polling, work, extra)),
+    },
+    Contender {
+        name: "iceoryx2, event-driven",
+        works: Work::ONE_LANE,
+        connect: |place, work| iceoryx::child("iceoryx2, event-driven", Waiting::EventDriven, place, work),
+        serve: Some(|work, extra| iceoryx::serve(Waiting::EventDriven, work, extra)),
     },
     Contender {
         name: ipc_rpc::NAME,

@@ -1,5 +1,7 @@
 //! The contenders, a file for each kind.
 
+pub(crate) mod iceoryx;
+mod iceoryx_bytes;
 pub(crate) mod ipc;
 pub(crate) mod ipc_rpc;
 pub(crate) mod ours;

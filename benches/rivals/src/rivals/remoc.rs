@@ -28,8 +28,8 @@ pub(crate) fn child(name: &str, flavor: Flavor, place: &Place, work: Work) -> Pa
         let (incoming, outgoing) = streams::asynchronous(socket).into_split();
         let connected = Connect::io(Cfg::default(), incoming, outgoing);
         let mut bench: BenchClient = connected.consume().await.expect("the callee provides it");
-        bench.set_max_request_size(64 << 20);
-        bench.set_max_response_size(64 << 20);
+        bench.set_max_request_size(LARGEST);
+        bench.set_max_response_size(LARGEST);
         let events = bench.events().await.expect("the callee answers");
         Remoc { bench, events }
     });
@@ -41,13 +41,18 @@ pub(crate) fn serve(flavor: Flavor) {
     flavor.runtime().block_on(async {
         let (incoming, outgoing) = streams::asynchronous(streams::from_caller()).into_split();
         let answers = Arc::new(Answers { counted: Arc::default() });
-        let (server, client) = BenchServerShared::<_, codec::Default>::new(answers);
+        let (server, mut client) = BenchServerShared::<_, codec::Default>::new(answers);
+        // What the callee accepts travels with the client.
+        client.set_max_request_size(LARGEST);
         let connected = Connect::io(Cfg::default(), incoming, outgoing);
         connected.provide(client).await.expect("the caller consumes it");
         // It ends with an error when the caller is gone.
         let _ = server.serve().await;
     });
 }
+
+/// Above the largest payload, which the limits by default are not.
+const LARGEST: usize = 64 << 20;
 
 #[rtc::remote]
 trait Bench {
