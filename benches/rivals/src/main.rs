@@ -10,6 +10,7 @@ mod codec;
 mod contender;
 mod cpu;
 mod driver;
+mod frames;
 mod futures;
 mod lane;
 mod log;

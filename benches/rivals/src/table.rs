@@ -7,7 +7,7 @@ use crate::{
     futures::Flavor::{CurrentThread, MultiThread},
     rivals::{
         iceoryx::{self, Waiting},
-        ipc, ipc_rpc, ours, remoc, tarpc, threads,
+        ipc, ipc_rpc, ours, remoc, ring, tarpc, threads,
         wires::{self, Wait},
         zbus,
     },
@@ -48,6 +48,7 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         connect: |place, work| wires::sockets("bare socketpair, poll", Wait::Polling, place, work),
         serve: Some(|work, _| wires::serve(Wait::Polling, work)),
     },
+    Contender { name: ring::NAME, works: Work::ONE_LANE, connect: ring::child, serve: Some(ring::serve) },
     Contender {
         name: ipc::READY_MADE,
         works: &Work::ALL,

@@ -6,6 +6,7 @@ pub(crate) mod ipc;
 pub(crate) mod ipc_rpc;
 pub(crate) mod ours;
 pub(crate) mod remoc;
+pub(crate) mod ring;
 pub(crate) mod streams;
 pub(crate) mod tarpc;
 pub(crate) mod threads;
