@@ -7,7 +7,7 @@ use crate::{
     measure::Figures,
     options::Options,
     place::Place,
-    report,
+    reaches, report,
     roles::{Failure, Job},
     table::CONTENDERS,
     versions,
@@ -38,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         summary.add(*work, &all);
     }
     summary.print();
+    reaches::print(&summary);
     Ok(())
 }
 

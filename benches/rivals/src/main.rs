@@ -20,6 +20,7 @@ mod measure;
 mod options;
 #[path = "../../calls/place.rs"]
 mod place;
+mod reaches;
 mod report;
 mod rivals;
 mod roles;

@@ -150,6 +150,7 @@ fn there_and_back(echo: &mut Echo, work: Work, times: u64, callee: Option<u32>) 
     let watch = Watch::start(callee);
     let lost = (0..times).filter(|_| !echo(&bytes, &check)).count() as u64;
     let figures = watch.stop().rate(times, lost);
+    assert!(lost < times, "every answer was lost");
     assert_eq!(seen.get() + lost, times, "somebody showed nothing");
     // There and back: the bytes move twice.
     Figures { figure: figures.figure * 2.0 * bytes.len() as f64 / 1e9, ..figures }

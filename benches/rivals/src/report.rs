@@ -45,10 +45,19 @@ impl Series {
     }
 }
 
-/// Every contender and every work in one table of Markdown.
+/// Every contender and every work.
 pub(crate) struct Summary {
     names: Vec<&'static str>,
-    columns: Vec<(Work, Vec<String>)>,
+    columns: Vec<(Work, Vec<Cell>)>,
+}
+
+enum Cell {
+    /// The median.
+    Figure(f64),
+    /// What went wrong.
+    Trouble(String),
+    /// It does not do that.
+    Dash,
 }
 
 impl Summary {
@@ -58,23 +67,43 @@ impl Summary {
 
     pub(crate) fn add(&mut self, work: Work, all: &[Series]) {
         let cell = |name: &&str| match all.iter().find(|series| series.contender.name == *name) {
-            None => "-".into(),
-            Some(series) if series.runs.is_empty() => series.trouble(),
+            None => Cell::Dash,
+            Some(series) if series.runs.is_empty() => Cell::Trouble(series.trouble()),
             Some(series) => {
-                short(work, statistics::Summary::of(series.runs.iter().map(|run| run.figure)).median)
+                Cell::Figure(statistics::Summary::of(series.runs.iter().map(|run| run.figure)).median)
             }
         };
         self.columns.push((work, self.names.iter().map(cell).collect()));
     }
 
+    /// The median of one contender, if there is one.
+    pub(crate) fn figure(&self, work: Work, name: &str) -> Option<f64> {
+        let row = self.names.iter().position(|other| *other == name)?;
+        let (_, cells) = self.columns.iter().find(|(other, _)| *other == work)?;
+        if let Cell::Figure(figure) = cells[row] { Some(figure) } else { None }
+    }
+
+    /// All in one table of Markdown.
     pub(crate) fn print(&self) {
         let titles: Vec<String> =
             self.columns.iter().map(|(work, _)| format!("{}, {}", work.name(), work.unit())).collect();
         println!("\n| | {} |", titles.join(" | "));
         println!("|---|{}", "---|".repeat(titles.len()));
         for (row, name) in self.names.iter().enumerate() {
-            let cells: Vec<&str> = self.columns.iter().map(|(_, cells)| cells[row].trim()).collect();
+            let cells: Vec<String> =
+                self.columns.iter().map(|(work, cells)| cells[row].text(*work)).collect();
             println!("| {name} | {} |", cells.join(" | "));
+        }
+        println!();
+    }
+}
+
+impl Cell {
+    fn text(&self, work: Work) -> String {
+        match self {
+            Cell::Figure(figure) => short(work, *figure),
+            Cell::Trouble(what) => what.trim().to_owned(),
+            Cell::Dash => "-".into(),
         }
     }
 }

@@ -56,6 +56,12 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         serve: Some(ipc::serve_ready_made),
     },
     Contender {
+        name: "ipc-channel, once more",
+        works: &Work::ALL,
+        connect: ipc::ready_made,
+        serve: None, // Its callee is that of the row before.
+    },
+    Contender {
         name: ipc::FRESH,
         works: Work::EVERY_CALL,
         connect: ipc::fresh,
