@@ -90,8 +90,8 @@ impl Work {
         match self {
             Work::Call => calls,
             Work::Silence => (calls / 25).max(20),
-            Work::InFlight | Work::Threads => 2 * calls,
-            Work::Events => 4 * calls,
+            Work::InFlight | Work::Threads => 4 * calls,
+            Work::Events => 20 * calls,
             Work::Echo1 => (calls / 50).max(5),
             Work::Echo16 => (calls / 1000).max(3),
         }
