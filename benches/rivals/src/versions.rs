@@ -3,13 +3,16 @@
 /// The crates that are compared or that comparisons are made of, with their versions.
 pub(crate) fn all() -> Vec<(String, String)> {
     let mut lines = include_str!("../Cargo.lock").lines();
-    let mut versions = Vec::new();
+    let mut versions: Vec<(String, String)> = Vec::new();
     while let Some(line) = lines.next() {
         if let Some(name) = quoted(line, "name = ")
             && CRATES.contains(&name)
             && let Some(version) = lines.next().and_then(|line| quoted(line, "version = "))
         {
-            versions.push((name.to_owned(), version.to_owned()));
+            match versions.last_mut().filter(|(other, _)| other == name) {
+                Some((_, versions)) => *versions += &format!(" and {version}"),
+                None => versions.push((name.to_owned(), version.to_owned())),
+            }
         }
     }
     versions
