@@ -357,14 +357,14 @@ impl Link {
     fn call_reader(&self) -> io::Result<()> {
         if let Wiring::Framed(framed) = &self.wiring {
             framed.role.hurry();
-            self.crew.submit(Box::new(|| ())).map_err(|(error, _)| error)?;
+            self.crew.summon()?;
         }
         Ok(())
     }
 
     /// Wakes or starts a thread of the crew that looks after the reader role.
     fn call_ticker(&self) {
-        if let Err((error, _)) = self.crew.submit(Box::new(|| ())) {
+        if let Err(error) = self.crew.summon() {
             log::warn!("no thread to read for the link: {error}");
         }
     }
