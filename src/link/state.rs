@@ -511,6 +511,11 @@ impl<W: Clone> State<W> {
         self.outbox.is_drained()
     }
 
+    /// How many answers wait to be sent.
+    pub(crate) fn n_answers(&self) -> usize {
+        self.outbox.n_answers()
+    }
+
     /// How many calls of ours have not ended.
     pub(crate) fn n_calls(&self) -> usize {
         self.calls.len()
