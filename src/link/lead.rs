@@ -1,9 +1,9 @@
 //! What the threads of a link's crew do without a job: look after the reader role, and run what they read.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
-    Errand, Framed, Link, Wiring,
+    Core, Errand, Framed, Link, Wiring,
     flow::{Harvest, Read},
     role::{Post, Reader, TICK},
 };
@@ -23,7 +23,12 @@ impl Idle for StandBy {
             link.help_out(framed);
         }
         loop {
-            match framed.role.stand_by(again) {
+            let post = framed.role.stand_by(again);
+            if !matches!(post, Post::Tick) {
+                // It ticks no more: what was left for its next look goes now.
+                link.send_gathered();
+            }
+            match post {
                 Post::Lead(reader) => link.lead(framed, reader),
                 Post::Tick => return Some(TICK),
                 Post::Nothing => return None,
@@ -34,18 +39,17 @@ impl Idle for StandBy {
 
     fn interrupted(&self) {
         let Some(link) = self.0.upgrade() else { return };
-        if let Wiring::Framed(framed) = &link.wiring
-            && framed.role.ticker_left()
-        {
+        let Wiring::Framed(framed) = &link.wiring else { return };
+        if framed.role.ticker_left() {
             link.call_ticker();
         }
+        link.send_gathered();
     }
 }
 
 impl Link {
     /// Reads until another thread has better reason to, or the link is over.
     fn lead(&self, framed: &Framed, mut reader: Reader) {
-        self.send_batch();
         if !framed.batch.lock().is_empty() {
             // Whoever runs it may not be back soon, and this thread is going to sleep.
             self.call_ticker();
@@ -93,21 +97,37 @@ impl Link {
             run_elsewhere(job);
         }
         if several {
-            self.send_batch();
+            self.send_gathered();
         }
     }
 
-    /// Sends the answers of a batch as far as it has got.
-    fn send_batch(&self) {
+    /// Sends the answers of a batch as far as it has got, and the calls that wait for more of them.
+    pub(crate) fn send_gathered(&self) {
         let mut core = self.core.lock();
-        if std::mem::take(&mut core.batching) {
+        let batching = std::mem::take(&mut core.batching);
+        if std::mem::take(&mut core.gathering) || batching {
             self.flush(core);
         }
     }
 
+    /// Whether a call that was just filed had better wait for the next one. `started`: when it was made.
+    ///
+    /// Only in the middle of a burst, while a thread looks after the link every tick: it sends what waits,
+    /// should the burst end without anybody waiting for a result.
+    pub(super) fn gathers(&self, core: &mut Core, started: Instant) -> bool {
+        let Wiring::Framed(framed) = &self.wiring else { return false };
+        let before = core.last_start.replace(started);
+        let soon = before.is_some_and(|before| started.saturating_duration_since(before) < BURST);
+        core.gathering = soon
+            && core.state.n_calls() >= UNDER_WAY
+            && core.state.n_waiting() < TOGETHER
+            && framed.role.is_ticking();
+        core.gathering
+    }
+
     /// Goes on with a batch that was left lying for a whole tick.
     fn help_out(&self, framed: &Framed) {
-        self.send_batch();
+        self.send_gathered();
         let Some(job) = framed.next_of_batch() else { return };
         // The handler may take its time: somebody else ticks.
         if framed.role.ticker_left() || !framed.batch.lock().is_empty() {
@@ -125,3 +145,10 @@ impl Framed {
         self.batch.lock().pop_front()
     }
 }
+
+/// Calls that follow each other as quickly as this are a burst,
+const BURST: Duration = Duration::from_micros(20);
+/// if so many are under way;
+const UNDER_WAY: usize = 16;
+/// so many leave without waiting for more.
+const TOGETHER: usize = 16;

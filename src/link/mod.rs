@@ -130,6 +130,10 @@ struct Core {
     sending: bool,
     /// A thread runs a batch of handlers, and sends their answers together when they are done.
     batching: bool,
+    /// Calls wait for more of them to come, and leave together.
+    gathering: bool,
+    /// When the last call was started that nobody blocks for.
+    last_start: Option<Instant>,
     /// A buffer that was sent, kept to be used again.
     spare: Vec<u8>,
     /// When the keeper looks at the clock next, if it does.
@@ -225,6 +229,8 @@ impl Link {
             answering: 0,
             sending: false,
             batching: false,
+            gathering: false,
+            last_start: None,
             spare: Vec::new(),
             armed: None,
         };

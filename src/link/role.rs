@@ -145,6 +145,11 @@ impl Role {
         state.reader.is_some() && !state.urgent && !state.closed
     }
 
+    /// Whether a thread of the crew comes back within a tick.
+    pub(crate) fn is_ticking(&self) -> bool {
+        self.0.lock().ticking
+    }
+
     /// Whether the calling thread has the role.
     pub(crate) fn is_mine(&self) -> bool {
         let state = self.0.lock();

@@ -68,7 +68,11 @@ impl Link {
         let id = began.map_err(|refusal| core.refused(&slot.path, refusal))?;
         let wake = timer.is_some_and(|at| self.arm(&mut core, at));
         self.tally.calls.up();
-        self.flush(core);
+        if !plan.blocking && self.gathers(&mut core, slot.started) {
+            drop(core);
+        } else {
+            self.flush(core);
+        }
         if wake {
             self.wake_keeper();
         }
