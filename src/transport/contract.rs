@@ -561,5 +561,7 @@ mod tests {
     }
 
     contract!(memory, crate::transport::memory_pair);
+    #[cfg(not(loom))]
+    contract!(shm, || crate::transport::shm_pair().expect("a pair over shared memory"));
     contract!(ipc, || crate::transport::ipc_pair().expect("a pair over ipc-channel"));
 }
