@@ -8,7 +8,7 @@ use std::{
 
 use nape::{
     Api, CallError, Config, Context, Executed, Fault, Head, HeadBuilder, LinkState,
-    transport::{ipc_pair, memory_pair},
+    transport::{ipc_pair, memory_pair, shm_pair},
 };
 
 use crate::{
@@ -23,6 +23,7 @@ fn with_raw_neck(kind: Kind, builder: HeadBuilder) -> (Head, RawNeck) {
         Kind::Channel => unreachable!("it has no frames that anybody could leave unread"),
         Kind::Encoded => memory_pair(),
         Kind::Ipc => ipc_pair().unwrap(),
+        Kind::Shm => shm_pair().unwrap(),
     };
     let head = builder.over(ours).unwrap();
     let neck = RawNeck::ready(theirs);
@@ -186,6 +187,7 @@ macro_rules! on_every_wire {
     ($($test:ident),* $(,)?) => {
         mod encoded { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Encoded)) })* }
         mod ipc { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Ipc)) })* }
+        mod shm { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Shm)) })* }
     };
 }
 

@@ -27,6 +27,8 @@ macro_rules! towards_every_end {
         towards_every_end!(@ neck_memory (Wire::Memory, Side::Neck) $($test)*);
         towards_every_end!(@ head_ipc (Wire::Ipc, Side::Head) $($test)*);
         towards_every_end!(@ neck_ipc (Wire::Ipc, Side::Neck) $($test)*);
+        towards_every_end!(@ head_shm (Wire::Shm, Side::Head) $($test)*);
+        towards_every_end!(@ neck_shm (Wire::Shm, Side::Neck) $($test)*);
     };
     (@ $name:ident $place:tt $($test:ident)*) => {
         mod $name {
@@ -127,7 +129,7 @@ fn d_02_somebody_who_hangs_up(place: Place) {
     stage.raw.hang_up();
     let error = stage.broken();
     match place.0 {
-        Wire::Memory => assert_eq!(error, ProtocolError::ClosedBeforeHello),
+        Wire::Memory | Wire::Shm => assert_eq!(error, ProtocolError::ClosedBeforeHello),
         // This one does not see the end: it is silence.
         Wire::Ipc => assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}"),
     }
@@ -332,7 +334,7 @@ fn d_67_an_end_anywhere(place: Place) {
             if cut > 0 {
                 let expected = if whole == 0 { 1 } else { 9 };
                 assert_eq!(stage.broken().code(), expected, "{cut} bytes of frame {whole}");
-            } else if place.0 == Wire::Memory {
+            } else if place.0 != Wire::Ipc {
                 let reason = stage.end();
                 assert!(matches!(reason, CloseReason::Gone | CloseReason::Protocol(_)), "{reason:?}");
             }

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use nape::{Api, Head, HeadBuilder, Neck, NeckBuilder, transport::ipc_pair};
+use nape::{
+    Api, Head, HeadBuilder, Neck, NeckBuilder,
+    transport::{ipc_pair, shm_pair},
+};
 
 /// How long anything may take before it counts as a hang.
 pub const HANG: Duration = Duration::from_secs(60);
@@ -21,6 +24,8 @@ pub enum Kind {
     Encoded,
     /// Over ipc-channel.
     Ipc,
+    /// Over shared memory.
+    Shm,
 }
 
 impl Kind {
@@ -36,6 +41,10 @@ impl Kind {
             Kind::Encoded => head.in_process_encoded(neck).unwrap(),
             Kind::Ipc => {
                 let (ours, theirs) = ipc_pair().unwrap();
+                (head.over(ours).unwrap(), neck.over(theirs).unwrap())
+            }
+            Kind::Shm => {
+                let (ours, theirs) = shm_pair().unwrap();
                 (head.over(ours).unwrap(), neck.over(theirs).unwrap())
             }
         }
@@ -58,6 +67,7 @@ macro_rules! on_every_link {
     ($($test:ident),* $(,)?) => {
         mod channel { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Channel)) })* }
         mod encoded { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Encoded)) })* }
+        mod shm { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Shm)) })* }
         mod ipc { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Ipc)) })* }
     };
 }

@@ -13,7 +13,7 @@ use std::{
 
 use nape::{
     Api, CloseReason, Config, Context, Endpoint, Fault, Head, LinkState, Neck, ProtocolError,
-    transport::{ipc_pair, memory_pair},
+    transport::{ipc_pair, memory_pair, shm_pair},
 };
 
 use super::raw::{BYE, CALL, Frame, REPLY, Raw, Side, call, text};
@@ -23,6 +23,7 @@ use super::raw::{BYE, CALL, Frame, REPLY, Raw, Side, call, text};
 pub(crate) enum Wire {
     Memory,
     Ipc,
+    Shm,
 }
 
 /// Where a test takes place: the wire, and the side that is under test.
@@ -90,6 +91,7 @@ impl Stage {
         let (ours, theirs) = match wire {
             Wire::Memory => memory_pair(),
             Wire::Ipc => ipc_pair().unwrap(),
+            Wire::Shm => shm_pair().unwrap(),
         };
         let config = config.name(THREADS);
         let subject = match side {
