@@ -83,13 +83,13 @@ fn answer(requests: &IpcBytesReceiver, answers: &IpcBytesSender) {
 }
 
 /// Encodes into a buffer that is used again: the least that anybody can do.
-fn encode(value: &impl Serialize, packet: &mut Vec<u8>) {
+pub(crate) fn encode(value: &impl Serialize, packet: &mut Vec<u8>) {
     packet.clear();
     bincode::serde::encode_into_std_write(value, packet, bincode::config::standard())
         .expect("plain values can be encoded");
 }
 
-fn decode<T: DeserializeOwned>(packet: &[u8]) -> T {
+pub(crate) fn decode<T: DeserializeOwned>(packet: &[u8]) -> T {
     bincode::serde::decode_from_slice(packet, bincode::config::standard())
         .expect("it was encoded by `encode`")
         .0
