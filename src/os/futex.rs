@@ -95,3 +95,66 @@ pub(super) const GLANCE: Duration = Duration::from_millis(100);
 const SHARED: WaitFlags = WaitFlags::SIZE_U32;
 const PRIVATE: WaitFlags = SHARED.union(WaitFlags::PRIVATE);
 const CLOCK: ClockId = ClockId::Monotonic;
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::Ordering, thread};
+
+    use super::*;
+
+    fn same(word: &AtomicU32) -> Unchanged<'_> {
+        Unchanged { word, value: 0 }
+    }
+
+    fn in_ms(ms: u64) -> Option<Instant> {
+        Instant::now().checked_add(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn a_word_that_has_changed_keeps_awake() {
+        let (changed, unchanged) = (AtomicU32::new(1), AtomicU32::new(0));
+        // A sleep would be for ever.
+        sleep_on(same(&changed), same(&unchanged), None).unwrap();
+        sleep_on(same(&unchanged), same(&changed), None).unwrap();
+        sleep_on_one(same(&changed), None).unwrap();
+    }
+
+    #[test]
+    fn a_sleep_ends_with_the_deadline() {
+        let (shared, own, start) = (AtomicU32::new(0), AtomicU32::new(0), Instant::now());
+        let far = Instant::now().checked_add(Duration::from_secs(u64::from(u32::MAX)));
+        while start.elapsed() < Duration::from_millis(20) {
+            sleep_on(same(&shared), same(&own), start.checked_add(Duration::from_millis(20))).unwrap();
+        }
+        sleep_on(same(&shared), same(&own), Some(start)).unwrap();
+        shared.store(1, Ordering::Relaxed);
+        sleep_on(same(&shared), same(&own), far).unwrap();
+    }
+
+    #[test]
+    fn a_kernel_that_watches_one_word_comes_back_soon() {
+        let (shared, start) = (AtomicU32::new(0), Instant::now());
+        sleep_on_one(same(&shared), None).unwrap();
+        sleep_on_one(same(&shared), Some(Duration::ZERO)).unwrap();
+        assert!(start.elapsed() < 50 * GLANCE, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn everybody_on_the_word_is_woken() {
+        let (shared, own) = (AtomicU32::new(0), AtomicU32::new(0));
+        thread::scope(|scope| {
+            let sleep = || {
+                while shared.load(Ordering::Acquire) == 0 {
+                    sleep_on(same(&shared), same(&own), in_ms(60_000)).unwrap();
+                }
+            };
+            let sleepers = [(); 3].map(|()| scope.spawn(sleep));
+            thread::sleep(Duration::from_millis(5));
+            let start = Instant::now();
+            shared.store(1, Ordering::Release);
+            wake(&shared);
+            sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
+            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        });
+    }
+}

@@ -2,6 +2,7 @@
 //! rule that it breaks, or does no harm; nothing panics, nothing hangs, and no other link notices.
 
 mod raw;
+mod scribble;
 mod stage;
 mod table;
 

@@ -106,7 +106,7 @@ fn refused(why: &'static str) -> io::Error {
 const LABEL: u64 = u64::from_le_bytes(*b"nape shm");
 /// The bytes before the words of the lanes.
 const FIRST_PAGE: usize = 4096;
-/// The bytes of a lane's words: see [`super::WINDOW`].
+/// The bytes of a lane's words: see `WINDOW` in `ends.rs`.
 pub(super) const LANE: usize = 256 * 1024;
 const WORDS: usize = LANE / size_of::<AtomicU64>();
 /// All of it.

@@ -52,13 +52,13 @@ pub(crate) struct Stage {
 }
 
 /// What any single case may take: five times what is promised.
-const BOUND: Duration = Duration::from_secs(5);
+pub(crate) const BOUND: Duration = Duration::from_secs(5);
 
 /// How many panics there were on the threads of the links under test.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
-const THREADS: &str = "quarry";
+pub(crate) const THREADS: &str = "quarry";
 
-fn count_panics() {
+pub(crate) fn count_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
@@ -176,8 +176,12 @@ impl Stage {
         drop(self.subject);
         assert!(start.elapsed() < BOUND, "closing took {:?}", start.elapsed());
         assert_eq!(endpoint.under_way(), (0, 0));
-        assert_eq!(PANICS.load(Ordering::SeqCst), 0, "a thread of the library panicked");
+        nobody_panicked();
     }
+}
+
+pub(crate) fn nobody_panicked() {
+    assert_eq!(PANICS.load(Ordering::SeqCst), 0, "a thread of the library panicked");
 }
 
 impl Subject {
