@@ -13,9 +13,11 @@ use rustix::{
         FallocateFlags, FileType, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
         ftruncate, memfd_create,
     },
-    io::{fcntl_dupfd_cloexec, retry_on_intr},
+    io::retry_on_intr,
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };
+
+use super::linux::above_standard;
 
 /// Memory of exactly `len` bytes, all of it there and zero, whose size is fixed for ever.
 ///
@@ -24,8 +26,7 @@ use rustix::{
 /// What the operating system says; there is no memory left to fail over later.
 pub(crate) fn sealed_memory(len: usize) -> io::Result<OwnedFd> {
     let memory = memfd_create(c"nape", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    // A child's own streams would be put over the numbers below, see `pipe`.
-    let memory = fcntl_dupfd_cloexec(&memory, 3)?;
+    let memory = above_standard(memory)?;
     ftruncate(&memory, len as u64)?;
     fill(memory.as_fd(), len)?;
     fcntl_add_seals(&memory, FIXED)?;

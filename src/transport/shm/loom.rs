@@ -7,6 +7,10 @@
 //! The model has the ring, the bell and the two halves as they are. The kernel's queue of sleepers is a
 //! lock and a condition variable, nobody spins, and there are no deadlines. A wake-up that is lost is a
 //! deadlock, which the checker reports; a word that is read too early is a wrong packet.
+//!
+//! It does not see everything: to the checker a load never gives what is stored after it, so that nothing
+//! here fails when the pair *read* of `ring.rs` is relaxed, which lets the producer write over words that
+//! are still to be loaded. That the ring is not used before it was read is tried on real threads only.
 
 use super::{
     bell::OwnBell,
