@@ -2,7 +2,10 @@
 
 use std::cell::Cell;
 
-use nape::{Api, ApiHandle, Context, Fault, Head, HeadBuilder, Neck, Wire, transport::ipc_pair};
+use nape::{
+    Api, ApiHandle, Context, Fault, Head, HeadBuilder, Neck, Wire,
+    transport::{Transport, ipc_pair, shm_pair},
+};
 
 use crate::{
     contender::{Args, Callee, Pair},
@@ -49,7 +52,15 @@ pub(crate) fn serve_ipc(_: &[String]) {
 
 /// Both ends in one process, over ipc-channel.
 pub(crate) fn ipc_threads(place: &Place) -> Pair {
-    let (ours, theirs) = ipc_pair().expect("sockets can be made");
+    over(ipc_pair().expect("sockets can be made"), place)
+}
+
+/// Both ends in one process, over shared memory.
+pub(crate) fn shm_threads(place: &Place) -> Pair {
+    over(shm_pair().expect("there is memory"), place)
+}
+
+fn over((ours, theirs): (Transport, Transport), place: &Place) -> Pair {
     let neck = place.on_callee(|| Neck::builder().over(theirs)).expect("threads can be started");
     in_process(Head::builder().over(ours).expect("threads can be started"), neck, place)
 }

@@ -2,6 +2,7 @@
 //! rule that it breaks, or does no harm; nothing panics, nothing hangs, and no other link notices.
 
 mod raw;
+mod scribble;
 mod stage;
 mod table;
 
@@ -29,6 +30,8 @@ macro_rules! towards_every_end {
         towards_every_end!(@ neck_ipc (Wire::Ipc, Side::Neck) $($test)*);
         towards_every_end!(@ head_pipe (Wire::Pipe, Side::Head) $($test)*);
         towards_every_end!(@ neck_pipe (Wire::Pipe, Side::Neck) $($test)*);
+        towards_every_end!(@ head_shm (Wire::Shm, Side::Head) $($test)*);
+        towards_every_end!(@ neck_shm (Wire::Shm, Side::Neck) $($test)*);
     };
     (@ $name:ident $place:tt $($test:ident)*) => {
         mod $name {
@@ -134,7 +137,7 @@ fn d_02_somebody_who_hangs_up(place: Place) {
     stage.raw.hang_up();
     let error = stage.broken();
     match place.0 {
-        Wire::Memory | Wire::Pipe => assert_eq!(error, ProtocolError::ClosedBeforeHello),
+        Wire::Memory | Wire::Pipe | Wire::Shm => assert_eq!(error, ProtocolError::ClosedBeforeHello),
         // This one does not see the end: it is silence.
         Wire::Ipc => assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}"),
     }
