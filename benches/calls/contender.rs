@@ -89,6 +89,18 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         serve: None,
     },
     Contender {
+        name: "nape shm, caller only calls",
+        baseline: "bare ring A",
+        connect: ours::shm,
+        serve: None,
+    },
+    Contender {
+        name: "nape shm, caller also serves",
+        baseline: "bare ring A",
+        connect: ours::shm_serving,
+        serve: None,
+    },
+    Contender {
         name: "nape ipc (threads)",
         baseline: "bare ipc (threads)",
         connect: ours::ipc_threads,

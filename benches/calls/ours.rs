@@ -32,6 +32,16 @@ pub(crate) fn pipe_serving(place: &Place) -> Pair {
     child(Head::builder().wire(Wire::Pipe).serve(api("caller", place.caller)), place)
 }
 
+/// As [`ipc`], over shared memory.
+pub(crate) fn shm(place: &Place) -> Pair {
+    child(Head::builder().wire(Wire::Shm), place)
+}
+
+/// As [`ipc_serving`], over shared memory.
+pub(crate) fn shm_serving(place: &Place) -> Pair {
+    child(Head::builder().wire(Wire::Shm).serve(api("caller", place.caller)), place)
+}
+
 fn child(builder: HeadBuilder, place: &Place) -> Pair {
     let head = builder.spawn(place.callee(SERVING)).expect("the child gets ready");
     let callee = Callee::Elsewhere(head.child_id());
@@ -39,7 +49,7 @@ fn child(builder: HeadBuilder, place: &Place) -> Pair {
     Pair::new(keeping(head, caller(bench)), callee)
 }
 
-/// The callee of all four.
+/// The callee of all six.
 pub(crate) fn serve_ipc(_: &[String]) {
     let bench = api("bench", Place::here());
     Neck::builder()

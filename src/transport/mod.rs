@@ -37,7 +37,8 @@
 //! |---|---|---|---|---|
 //! | [`memory_pair`] | threads | hostile | itself | itself |
 //! | [`ipc_pair`] | processes or threads | trusted only: ipc-channel believes its lengths | by nudges | no |
-//! | [`shm_pair`] | threads; between processes once they are started with it | hostile | itself | itself, but for a process that is killed |
+//! | [`pipe_pair`] | processes or threads | hostile | itself | itself |
+//! | [`shm_pair`] | processes or threads | hostile | itself | itself, but for a process that is killed |
 //!
 //! [`contract::check`] tries all of it on any transport.
 

@@ -80,10 +80,11 @@ macro_rules! on_every_link {
 }
 
 /// Makes a test of each function for each wire to a child.
-macro_rules! on_both_wires {
+macro_rules! on_every_wire_to_a_child {
     ($($test:ident),* $(,)?) => {
         mod ipc { $(#[test] fn $test() { $crate::support::watched(|| super::$test(nape::Wire::Ipc)) })* }
         mod pipe { $(#[test] fn $test() { $crate::support::watched(|| super::$test(nape::Wire::Pipe)) })* }
+        mod shm { $(#[test] fn $test() { $crate::support::watched(|| super::$test(nape::Wire::Shm)) })* }
     };
 }
 
