@@ -268,6 +268,11 @@ impl Inner {
 
     fn ask(self: &Arc<Inner>, undecided: Undecided) -> Option<Errand> {
         let Undecided { link, incoming, choice, ancestor } = undecided;
+        if let Some(id) = incoming.id.filter(|_| incoming.is_given_up(Instant::now())) {
+            self.tally.expired_in_queue.up();
+            link.fail(id, &incoming.cancel, Rejection::Expired.into());
+            return None;
+        }
         let asked = std::panic::AssertUnwindSafe(|| choose(choice, &incoming.path));
         let decided = std::panic::catch_unwind(asked).unwrap_or_else(|panic| {
             forget_panic(panic);

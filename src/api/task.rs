@@ -56,7 +56,7 @@ pub(crate) struct Body {
     payload: Payload,
     /// The caller, where it is in this process.
     caller: Option<Arc<Slot>>,
-    /// It has come just now, from this process: nobody can have given it up for good.
+    /// It has come just now, so that its time cannot be over.
     fresh: bool,
 }
 
@@ -80,8 +80,7 @@ impl Target {
         let slow = self.pace.is_slow();
         let pool = self.pool.clone();
         let (context, payload, caller) = Context::new(incoming, link, endpoint);
-        let fresh = caller.is_some();
-        let body = Box::new(Body { target: self, context, payload, caller, fresh });
+        let body = Box::new(Body { target: self, context, payload, caller, fresh: true });
         let task = match ancestor {
             None => Task::Plain(body),
             Some(ancestor) => Task::offer_to(ancestor, body)?,
@@ -202,12 +201,13 @@ impl Body {
     }
 
     fn serve(&mut self, shift: &Shift<'_>) -> Served {
+        let near = self.caller.is_some();
         let Body { target, context, payload, fresh, .. } = self;
-        if context.transaction.is_some() && !*fresh {
-            if context.link.is_closing() {
+        if context.transaction.is_some() && !(*fresh && near) {
+            if !*fresh && context.link.is_closing() {
                 return Served::Done;
             }
-            if context.is_cancelled() {
+            if context.cancel.is_cancelled() || (!*fresh && context.is_cancelled()) {
                 context.link.tally().expired_in_queue.up();
                 return Served::Failed(Rejection::Expired.into());
             }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     sync::Weak,
-    workers::{Idle, run_elsewhere},
+    workers::{Idle, Shift, run_elsewhere},
 };
 
 pub(super) struct StandBy(pub(super) Weak<Link>);
@@ -54,6 +54,7 @@ impl Link {
             // Whoever runs it may not be back soon, and this thread is going to sleep.
             self.call_ticker();
         }
+        let shift = Shift::elsewhere();
         loop {
             let mut harvest = Harvest::default();
             match self.read(&mut reader, None, &mut harvest) {
@@ -78,7 +79,7 @@ impl Link {
             }
             self.finish(harvest);
             let Some(first) = first else { return };
-            self.run_batch(framed, first);
+            self.run_batch(framed, first, &shift);
             match framed.role.take() {
                 Some(again) => reader = again,
                 None => return,
@@ -87,14 +88,14 @@ impl Link {
     }
 
     /// Runs the handlers of one packet. Should one of them take longer than it ever has, somebody helps out.
-    fn run_batch(&self, framed: &Framed, first: Errand) {
+    fn run_batch(&self, framed: &Framed, first: Errand, shift: &Shift<'_>) {
         let several = !framed.batch.lock().is_empty();
         if several {
             self.core.lock().batching = true;
         }
-        run_elsewhere(first.job);
+        shift.run(first.job);
         while let Some(job) = framed.next_of_batch() {
-            run_elsewhere(job);
+            shift.run(job);
         }
         if several {
             self.send_gathered();

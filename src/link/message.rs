@@ -24,6 +24,13 @@ pub(crate) struct Incoming {
     pub(crate) caller: Option<Arc<Slot>>,
 }
 
+impl Incoming {
+    /// Whether nobody waits for an answer any more.
+    pub(crate) fn is_given_up(&self, now: Instant) -> bool {
+        self.cancel.is_cancelled() || self.deadline.is_some_and(|at| at <= now)
+    }
+}
+
 /// A call or an event that waits to leave.
 #[derive(Debug)]
 pub(crate) struct Start {

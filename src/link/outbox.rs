@@ -283,7 +283,7 @@ impl Outbox {
 
     /// The next message, or part of one, that fits into `room` and may go; and where it goes on.
     fn next_draft(&mut self, room: usize) -> Option<(Draft, usize)> {
-        if self.ended {
+        if self.ended || self.is_drained() {
             return None;
         }
         let window_open = self.window_is_open();

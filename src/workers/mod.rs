@@ -125,7 +125,13 @@ impl<'a> Shift<'a> {
     /// Whether this job is one of the few that are timed.
     pub(crate) fn is_sample(&self) -> bool {
         let jobs = self.jobs.get();
-        self.front.is_none() || jobs < SAMPLED || jobs.is_multiple_of(SAMPLED)
+        jobs < SAMPLED || jobs.is_multiple_of(SAMPLED)
+    }
+
+    /// Runs a job, whose panic hurts nobody else.
+    pub(crate) fn run(&self, job: Job) {
+        contain(|| job.run(self));
+        self.jobs.set(self.jobs.get().wrapping_add(1));
     }
 }
 
@@ -247,10 +253,9 @@ impl Shared {
         // A thread that does something else while there is no job cannot promise to be there for one.
         let shift = Shift::new(self.idle.is_none().then_some(&self.front));
         let first = first.lock().take();
-        first.into_iter().for_each(|job| contain(|| job.run(&shift)));
+        first.into_iter().for_each(|job| shift.run(job));
         while let Some(job) = self.next_job(&shift) {
-            shift.jobs.set(shift.jobs.get().wrapping_add(1));
-            contain(|| job.run(&shift));
+            shift.run(job);
         }
         let mut threads = self.threads.lock();
         threads.alive -= 1;
@@ -358,7 +363,7 @@ pub(crate) fn panics(job: impl FnOnce()) -> bool {
 
 /// Runs a job on a thread that has something else to do afterwards.
 pub(crate) fn run_elsewhere(job: Job) {
-    contain(|| job.run(&Shift::elsewhere()));
+    Shift::elsewhere().run(job);
 }
 
 /// Drops something of the user's; should that panic, it hurts nobody else.
