@@ -160,11 +160,12 @@ mod process;
 mod semaphore;
 mod sync;
 pub mod transport;
+mod typed;
 mod wire;
 mod workers;
 
 pub use api::{
-    Action, Api, ApiArb, ApiHandle, AsyncResult, Attached, Context, Endpoint, Handler, HandlerError,
+    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Endpoint, Handler, HandlerError,
     IgnoringErrors, Listed, Report, Responder, WhenFull,
 };
 pub use config::{Config, Timeout};
@@ -177,6 +178,9 @@ pub use link::{CancelToken, LinkState};
 pub use neck::{Neck, NeckBuilder};
 pub use process::Wire;
 pub use semaphore::Semaphore;
+#[doc(hidden)]
+pub use typed::private as __private;
+pub use typed::{TypedAction, TypedEvent, TypedIgnoringErrors};
 pub use wire::{FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId};
 
 // The program in there runs with the other examples of the documentation.

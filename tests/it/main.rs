@@ -29,3 +29,4 @@ mod raw_end;
 mod results;
 mod shape;
 mod tools;
+mod typed_by_hand;
