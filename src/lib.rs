@@ -165,8 +165,8 @@ mod wire;
 mod workers;
 
 pub use api::{
-    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Endpoint, Handler, HandlerError,
-    IgnoringErrors, Listed, Report, Responder, WhenFull,
+    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Endpoint, Handler,
+    HandlerError, IgnoringErrors, Listed, Report, Responder, WhenFull,
 };
 pub use config::{Config, Timeout};
 pub use counters::Counters;
@@ -175,6 +175,8 @@ pub use error::{
 };
 pub use head::{Head, HeadBuilder};
 pub use link::{CancelToken, LinkState};
+#[cfg(feature = "macros")]
+pub use nape_macros::api;
 pub use neck::{Neck, NeckBuilder};
 pub use process::Wire;
 pub use semaphore::Semaphore;

@@ -155,7 +155,7 @@ impl<A: fmt::Debug, T> fmt::Debug for TypedIgnoringErrors<A, T> {
 /// For generated code alone: no promise is made for anything in here.
 pub mod private {
     use std::marker::PhantomData;
-    pub use std::sync::Arc;
+    pub use std::{borrow::ToOwned, sync::Arc};
 
     use serde::{Serialize, de::DeserializeOwned};
 
