@@ -166,6 +166,28 @@ pub mod private {
         wire::Fault,
     };
 
+    /// What may come in. Of several arguments it is the tuple.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be what a method of an API takes",
+        label = "its arguments cannot travel",
+        note = "each needs `Serialize`, `DeserializeOwned` and `Send`, and at most 16 go into one call"
+    )]
+    pub trait Argument: DeserializeOwned + Send + 'static {}
+
+    #[diagnostic::do_not_recommend]
+    impl<A: DeserializeOwned + Send + 'static> Argument for A {}
+
+    /// What may go out.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be what a method of an API gives",
+        label = "its value cannot travel",
+        note = "it needs `Serialize`, `DeserializeOwned` and `Send`"
+    )]
+    pub trait Value: Serialize + Send + 'static {}
+
+    #[diagnostic::do_not_recommend]
+    impl<T: Serialize + Send + 'static> Value for T {}
+
     /// What a method that returns a `Result` gives, whatever the alias that it is written with.
     #[diagnostic::on_unimplemented(message = "a type called `Result` must be one", label = "no `Result`")]
     pub trait Outcome {
@@ -219,8 +241,8 @@ pub mod private {
         /// Serves a method. A path that has a handler already is an error of attaching.
         pub fn method<A, T, E, F>(&mut self, about: &'static About, function: F)
         where
-            A: DeserializeOwned + Send + 'static,
-            T: Serialize + Send + 'static,
+            A: Argument,
+            T: Value,
             E: HandlerError,
             F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
         {

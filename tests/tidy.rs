@@ -39,6 +39,8 @@ const UNSAFE: &[&str] = &[
     // A global allocator that counts cannot be written without.
     "benches/calls/allocations.rs",
     "tests/allocations.rs",
+    // That it is refused has to be shown.
+    "tests/ui/qualifiers.rs",
     // Nor can a ring that two processes share.
     "benches/rivals/src/rivals/ring.rs",
 ];

@@ -51,7 +51,7 @@ pub(crate) enum Verb {
 pub(crate) enum Returned {
     Plain(TokenStream),
     /// A `Result`, as it is written, and its two types where both are written.
-    Fallible(Type, Option<(Type, Type)>),
+    Fallible(TokenStream, Option<[TokenStream; 2]>),
 }
 
 pub(crate) struct Argument {
@@ -380,7 +380,7 @@ fn event(output: &ReturnType, mistakes: &mut Mistakes) -> Returned {
     let is_unit = |kind: &TokenStream| kind.to_string() == "()";
     let fits = match &result {
         Returned::Plain(kind) => is_unit(kind),
-        Returned::Fallible(_, Some((value, _))) => is_unit(&value.to_token_stream()),
+        Returned::Fallible(_, Some([value, _])) => is_unit(value),
         Returned::Fallible(..) => true,
     };
     if !fits && let ReturnType::Type(_, kind) = output {
@@ -401,15 +401,11 @@ fn returned(output: &ReturnType) -> Returned {
     let mut types = Vec::new();
     if let PathArguments::AngleBracketed(arguments) = &last.arguments {
         types.extend(arguments.args.iter().filter_map(|argument| match argument {
-            GenericArgument::Type(kind) => Some(kind.clone()),
+            GenericArgument::Type(kind) => Some(kind.to_token_stream()),
             _ => None,
         }));
     }
-    let both = match <[Type; 2]>::try_from(types) {
-        Ok([value, error]) => Some((value, error)),
-        Err(_) => None,
-    };
-    Returned::Fallible((**kind).clone(), both)
+    Returned::Fallible(kind.to_token_stream(), types.try_into().ok())
 }
 
 /// `&Context`, by whatever path.

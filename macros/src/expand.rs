@@ -35,7 +35,7 @@ impl Code<'_> {
         let supertraits = item.supertraits.iter();
         let methods = self.parsed.methods.iter().map(|method| as_it_may_stand(&method.item));
         let others = &self.parsed.others;
-        let into_api = self.unless_there("into_api", self.into_api());
+        let into_api = self.unless_there("into_api", self.make_api());
         let serve = self.unless_there("__nape_serve", self.serve());
         quote! {
             #(#attributes)*
@@ -67,7 +67,7 @@ impl Code<'_> {
         }
     }
 
-    fn into_api(&self) -> TokenStream {
+    fn make_api(&self) -> TokenStream {
         let (library, namespace) = (&self.library, &self.checked.namespace);
         let workers = self.parsed.options.workers.as_ref().map(|n| quote!(.workers(#n)));
         let body = self.unless_it_fails(quote! {
@@ -127,7 +127,8 @@ impl Code<'_> {
         let called = quote!(<Self as #api>::#name(&#this, #context #(#passed),*));
         let outcome = match result {
             Returned::Plain(_) => quote!(#library::__private::value(#called)),
-            Returned::Fallible(..) => quote!(#library::__private::Outcome::into_result(#called)),
+            Returned::Fallible(_, Some(_)) => called,
+            Returned::Fallible(_, None) => quote!(#library::__private::Outcome::into_result(#called)),
         };
         let names: Vec<_> = method.arguments.iter().map(|argument| &argument.name).collect();
         let (pattern, kind) = (together(&names), self.travels(method));
@@ -245,7 +246,7 @@ impl Code<'_> {
         let library = &self.library;
         match result {
             Returned::Plain(value) => value.clone(),
-            Returned::Fallible(_, Some((value, _))) => value.to_token_stream(),
+            Returned::Fallible(_, Some([value, _])) => value.clone(),
             Returned::Fallible(result, None) => {
                 quote!(<#result as #library::__private::Outcome>::Value)
             }
@@ -288,8 +289,8 @@ impl Served {
     fn client_doc(&self) -> String {
         let doc = if self.doc.is_empty() { format!("Calls `{}`.", self.path) } else { self.doc.clone() };
         match &self.verb {
-            Verb::Call { result: Returned::Fallible(_, Some((_, error))) } => {
-                let error = crate::text::of(error.to_token_stream());
+            Verb::Call { result: Returned::Fallible(_, Some([_, error])) } => {
+                let error = crate::text::of(error.clone());
                 format!("{doc}\n\nAn error of its own arrives as a fault that holds a `{error}`.")
             }
             _ => doc,

@@ -15,6 +15,11 @@ use crate::{
 
 /// What a handler may return as its error: a [`Fault`], or any error that can be serialized, which
 /// then arrives typed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a handler",
+    label = "no error that can travel",
+    note = "it needs `Serialize`, `DeserializeOwned`, `Display` and `Send`; or let it be a `Fault`"
+)]
 pub trait HandlerError: Send + 'static {
     /// The error as it travels.
     fn into_fault(self) -> Fault;
@@ -26,6 +31,7 @@ impl HandlerError for Fault {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<E> HandlerError for E
 where
     E: Serialize + DeserializeOwned + fmt::Display + Send + 'static,

@@ -77,7 +77,7 @@ pub trait Thumbs {
     fn cache(&self) -> impl Cache + use<Self>;
     #[nested]
     #[path = "second.cache"]
-    fn other_cache(&self) -> impl Cache + Send;
+    fn other_cache(&self) -> impl Cache;
 }
 
 #[nape::api(timeout = "30ms")]
