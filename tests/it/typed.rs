@@ -29,6 +29,7 @@ on_every_link! {
     ac_22_a_panic_in_a_method_is_a_fault,
     ac_25_ignored_errors_are_nothing,
     ac_30_events_arrive_in_order_and_their_errors_go_to_the_hook,
+    ac_42_what_a_condition_takes_away_is_not_there,
     ac_51_two_methods_that_meet_are_refused_when_attaching,
     ac_60_workers_stand_at_the_trait,
     both_sides_serve_and_call_back,
@@ -353,6 +354,39 @@ fn ac_60_workers_stand_at_the_trait(kind: Kind) {
     let calls = [wide.meet().start().unwrap(), wide.meet().start().unwrap()];
     let leaders = calls.into_iter().map(|call| call.wait().unwrap());
     assert_eq!(leaders.filter(|leads| *leads).count(), 1);
+}
+
+/// Conditions hold for everything that is made of a method.
+#[nape::api("partly")]
+trait Partly {
+    fn there(&self) -> u8;
+    #[cfg(any())]
+    #[path = "there"]
+    fn not_there(&self, never: NoSuchType) -> NoSuchType;
+    #[nested]
+    #[cfg(any())]
+    fn no_api(&self) -> impl NoSuchTrait;
+    #[cfg(all())]
+    #[deprecated = "as an example"]
+    fn old(&self, n: u8) -> u8;
+}
+
+impl Partly for u8 {
+    fn there(&self) -> u8 {
+        *self
+    }
+
+    fn old(&self, n: u8) -> u8 {
+        self + n
+    }
+}
+
+#[allow(deprecated)]
+fn ac_42_what_a_condition_takes_away_is_not_there(kind: Kind) {
+    let (head, neck) = kind.serving(3u8.into_api());
+    let partly = PartlyClient::on(&head);
+    assert_eq!((partly.there().call().unwrap(), partly.old(4).call().unwrap()), (3, 7));
+    assert_eq!(neck.arb().list().len(), 2);
 }
 
 #[nape::api("ping")]
