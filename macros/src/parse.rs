@@ -70,14 +70,16 @@ fn options(input: ParseStream<'_>) -> Result<Options> {
                 break;
             }
         }
-        let name = input.call(Ident::parse_any)?;
+        let name = input.call(Ident::parse_any).map_err(|error| Error::new(error.span(), UNKNOWN_OPTION))?;
+        if !["timeout", "workers", "crate"].iter().any(|known| name == known) {
+            return Err(Error::new(name.span(), UNKNOWN_OPTION));
+        }
         input.parse::<Token![=]>()?;
         let twice = || Error::new(name.span(), format!("`{name}` stands here twice"));
         let put = match name.to_string().as_str() {
             "timeout" => options.timeout.replace(input.parse()?).is_none(),
             "workers" => options.workers.replace(input.parse()?).is_none(),
-            "crate" => options.library.replace(input.parse::<LitStr>()?.parse()?).is_none(),
-            _ => return Err(Error::new(name.span(), UNKNOWN_OPTION)),
+            _ => options.library.replace(input.parse::<LitStr>()?.parse()?).is_none(),
         };
         put.then_some(()).ok_or_else(twice)?;
     }
@@ -178,7 +180,8 @@ fn text(attribute: &Attribute) -> Option<LitStr> {
     }
 }
 
-const UNKNOWN_OPTION: &str = "unknown option: write `timeout = \"2s\"`, `workers = 4` or `crate = \"path\"`";
+const UNKNOWN_OPTION: &str = "unknown option: write `\"name.space\"` first, then `timeout = \"2s\"`, \
+     `workers = 4` or `crate = \"path\"`";
 const UNKNOWN_ATTRIBUTE: &str = "unknown attribute: a method takes `event`, `nested`, `path`, `timeout`, \
      doc comments, `cfg`, `deprecated` and the levels of lints";
 const NO_STREAMS: &str =

@@ -366,7 +366,7 @@ trait Partly {
     #[nested]
     #[cfg(any())]
     fn no_api(&self) -> impl NoSuchTrait;
-    #[cfg(all())]
+    #[cfg(target_os = "linux")]
     #[deprecated = "as an example"]
     fn old(&self, n: u8) -> u8;
 }

@@ -25,6 +25,11 @@ trait Attributes {
 #[nape::api("a", speed = 11)]
 trait Options {}
 
+const NAMESPACE: &str = "a";
+
+#[nape::api(NAMESPACE)]
+trait Named {}
+
 #[nape::api]
 struct Struct;
 

@@ -41,6 +41,28 @@ mod bare {
     }
 }
 
+/// Each program uses a half of what is generated, and is not told so.
+mod unused {
+    #![deny(warnings, missing_docs, missing_debug_implementations)]
+
+    /// A trait that nobody serves or calls.
+    #[nape::api("unused", timeout = "never")]
+    trait Unused {
+        /// A method.
+        fn method(&self, n: &u8) -> Result<u8, nape::Fault>;
+        /// An event.
+        #[event]
+        fn event(&self);
+    }
+
+    /// The same, as others would see it.
+    #[nape::api("seen")]
+    pub trait Seen {
+        /// A method.
+        fn method(&self, n: &u8) -> Result<u8, nape::Fault>;
+    }
+}
+
 struct Mine;
 
 impl bare::Bare for Mine {
