@@ -8,3 +8,7 @@ pub mod wire {}
 
 #[doc = include_str!("guide/performance.md")]
 pub mod performance {}
+
+#[cfg(feature = "macros")]
+#[doc = include_str!("guide/typed.md")]
+pub mod typed {}

@@ -65,6 +65,35 @@
 //! come, are replaced and go. Several APIs share the link through the arbitrator, [`ApiArb`], which
 //! refuses two that claim the same path. Both a [`Head`] and a [`Neck`] are an [`Endpoint`].
 //!
+//! # Traits
+//!
+//! Two programs that share a trait need no paths: one serves it, and the other one has a client whose
+//! methods know their types. [`guide::typed`] tells what may stand in such a trait.
+//!
+#![cfg_attr(feature = "macros", doc = "```")]
+#![cfg_attr(not(feature = "macros"), doc = "```ignore")]
+//! # use nape::Head;
+//! #[nape::api("words")]
+//! pub trait Words {
+//!     /// How many words there are.
+//!     fn count(&self, text: &str) -> usize;
+//! }
+//!
+//! struct MyWords;
+//!
+//! impl Words for MyWords {
+//!     fn count(&self, text: &str) -> usize {
+//!         text.split_whitespace().count()
+//!     }
+//! }
+//!
+//! let (head, neck) = Head::in_process()?;
+//! let _neck = neck.serve(MyWords.into_api())?.start();
+//! let words = WordsClient::on(&head);
+//! assert_eq!(words.count("the quick brown fox").call()?, 4);
+//! # Ok::<(), nape::Error>(())
+//! ```
+//!
 //! # Calling
 //!
 //! [`ApiHandle::action`] builds an [`Action`]; one of its verbs sends it:
@@ -134,6 +163,11 @@
 //! that it was told of has passed. Handlers run on threads of the link, callbacks and listeners too; a
 //! caller that blocks reads its own reply. [`guide::architecture`] tells how.
 //!
+//! # Features
+//!
+//! - `macros`, on by default: the attribute `api` for traits. It costs one crate to build, and nothing at
+//!   run time.
+//!
 //! # What is not promised
 //!
 //! - Exactly-once execution. A failure says [`Executed::No`] when the call cannot have run, else
@@ -161,12 +195,13 @@ mod process;
 mod semaphore;
 mod sync;
 pub mod transport;
+mod typed;
 mod wire;
 mod workers;
 
 pub use api::{
-    Action, Api, ApiArb, ApiHandle, AsyncResult, Attached, Context, Endpoint, Handler, HandlerError,
-    IgnoringErrors, Listed, Report, Responder, WhenFull,
+    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Endpoint, Handler,
+    HandlerError, IgnoringErrors, Listed, Report, Responder, WhenFull,
 };
 pub use config::{Config, Timeout};
 pub use counters::Counters;
@@ -175,12 +210,17 @@ pub use error::{
 };
 pub use head::{Head, HeadBuilder};
 pub use link::{CancelToken, LinkState};
+#[cfg(feature = "macros")]
+pub use nape_macros::api;
 pub use neck::{Neck, NeckBuilder};
 pub use process::Wire;
 pub use semaphore::Semaphore;
+#[doc(hidden)]
+pub use typed::private as __private;
+pub use typed::{TypedAction, TypedEvent, TypedIgnoringErrors};
 pub use wire::{FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId};
 
 // The program in there runs with the other examples of the documentation.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "macros"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -7,6 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Api, Context, Handler, HandlerError,
+    about::About,
     served::Scope,
     task::{Pool, Target},
 };
@@ -38,6 +39,23 @@ pub struct Listed {
     pub owner: Path,
     /// Whether it takes whatever nothing more specific takes.
     pub catch_all: bool,
+    /// How it is declared, for people to read: `fn make(path: PathBuf, size: u32) -> Result<Thumb, Error>`.
+    /// Only the method of a trait knows it; empty for all others.
+    pub signature: String,
+    /// What it takes, in order. Only the method of a trait knows it; empty for all others.
+    pub arguments: Vec<Argument>,
+    /// What its doc comment says; empty without one, and for what is no method of a trait.
+    pub doc: String,
+}
+
+/// One argument of the method of a trait, as it is written there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Argument {
+    /// Its name.
+    pub name: String,
+    /// Its type, for people to read.
+    pub type_name: String,
 }
 
 /// An API that is served. Dropping this changes nothing; [`Attached::detach`] ends it.
@@ -60,10 +78,10 @@ impl ApiArb {
     ///
     /// # Errors
     ///
-    /// When another API owns one of its paths.
+    /// When another API owns one of its paths, or what it was made of is wrong.
     pub fn attach(&self, api: Api) -> Result<Attached, ApiError> {
         if let Some(error) = api.bad {
-            return Err(error.into());
+            return Err(error);
         }
         let pool = Arc::new(Pool {
             namespace: api.namespace,
@@ -94,10 +112,11 @@ impl ApiArb {
     /// Everything that is served, in the order of the paths.
     pub fn list(&self) -> Vec<Listed> {
         let routes = self.0.read();
-        let listed = |path: &Path, target: &Target, catch_all| Listed {
-            path: path.clone(),
-            owner: target.pool.namespace.clone(),
-            catch_all,
+        let listed = |path: &Path, target: &Target, catch_all| {
+            let about = target.handler.about.unwrap_or(&About::NOTHING);
+            let (path, owner) = (path.clone(), target.pool.namespace.clone());
+            let (signature, doc) = (about.signature.into(), about.doc.into());
+            Listed { path, owner, catch_all, signature, arguments: about.arguments(), doc }
         };
         let exact = routes.exact.iter().map(|(path, target)| listed(path, target, false));
         let catch_all = routes.catch_all.iter().map(|(path, target)| listed(path, target, true));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ApiHandle, endpoint::Inner};
+use super::{ApiHandle, Endpoint, endpoint::Inner};
 use crate::{
     link::{CancelToken, Incoming, Link, Slot},
     sync::Arc,
@@ -76,6 +76,11 @@ impl Context {
     /// 0 for a first try, 1 for the first repetition.
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// This side, to call back with the client of a trait.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint(self.endpoint.clone())
     }
 
     /// The other side's APIs at and below `path`, to call back. A call made in a handler has at most

@@ -4,7 +4,7 @@ use std::{any::type_name, fmt, marker::PhantomData, panic::AssertUnwindSafe, pan
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Context, Responder};
+use super::{Context, Responder, about::About};
 use crate::{
     error::{CallError, Rejection},
     link::{Answer, Current, Place, within},
@@ -15,6 +15,11 @@ use crate::{
 
 /// What a handler may return as its error: a [`Fault`], or any error that can be serialized, which
 /// then arrives typed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a handler",
+    label = "no error that can travel",
+    note = "it needs `Serialize`, `DeserializeOwned`, `Display` and `Send`; or let it be a `Fault`"
+)]
 pub trait HandlerError: Send + 'static {
     /// The error as it travels.
     fn into_fault(self) -> Fault;
@@ -26,6 +31,7 @@ impl HandlerError for Fault {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<E> HandlerError for E
 where
     E: Serialize + DeserializeOwned + fmt::Display + Send + 'static,
@@ -38,7 +44,11 @@ where
 /// A handler, whatever its types. [`Attached::replace`](crate::Attached::replace) and
 /// [`Attached::remove`](crate::Attached::remove) give the old one back as this.
 #[derive(Clone)]
-pub struct Handler(pub(crate) Arc<dyn Serve>);
+pub struct Handler {
+    pub(crate) serve: Arc<dyn Serve>,
+    /// What is known of the method of a trait.
+    pub(crate) about: Option<&'static About>,
+}
 
 /// Serves one call or event: decodes, runs, answers. May panic where user code does.
 pub(crate) trait Serve: Send + Sync {
@@ -64,7 +74,7 @@ impl Handler {
         E: HandlerError,
         F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
     {
-        Handler(Arc::new(Function { function, types: PhantomData::<fn(A) -> (T, E)> }))
+        Handler { serve: Arc::new(Function { function, types: PhantomData::<fn(A) -> (T, E)> }), about: None }
     }
 
     /// A function that answers later, from any thread.
@@ -74,7 +84,7 @@ impl Handler {
         T: Serialize + Send + 'static,
         F: Fn(Context, A, Responder<T>) + Send + Sync + 'static,
     {
-        Handler(Arc::new(Deferred { function, types: PhantomData::<fn(A) -> T> }))
+        Handler { serve: Arc::new(Deferred { function, types: PhantomData::<fn(A) -> T> }), about: None }
     }
 
     /// Runs the handler for a call or event, and contains its panic.
@@ -85,7 +95,7 @@ impl Handler {
             deadline: context.deadline,
             place: Place::Handler,
         };
-        let serve = AssertUnwindSafe(|| within(current, || self.0.serve(context, payload)));
+        let serve = AssertUnwindSafe(|| within(current, || self.serve.serve(context, payload)));
         catch_unwind(serve).unwrap_or_else(|panic| {
             let text = panic_text(&*panic);
             forget_panic(panic);

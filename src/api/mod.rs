@@ -3,8 +3,8 @@
 //! Knows links as something to start a call on and to answer one over; knows no transport, frame or
 //! process.
 
+mod about;
 mod action;
-
 mod arb;
 mod async_result;
 mod context;
@@ -16,8 +16,9 @@ mod responder;
 mod served;
 mod task;
 
+pub use about::About;
 pub use action::{Action, IgnoringErrors};
-pub use arb::{ApiArb, Attached, Listed};
+pub use arb::{ApiArb, Argument, Attached, Listed};
 pub use async_result::AsyncResult;
 pub use context::Context;
 pub use endpoint::Endpoint;
@@ -25,4 +26,5 @@ pub use handle::ApiHandle;
 pub use handler::{Handler, HandlerError};
 pub use hooks::Report;
 pub use responder::Responder;
+pub(crate) use served::Scope;
 pub use served::{Api, WhenFull};

@@ -30,8 +30,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Api {
     pub(crate) namespace: Path,
-    /// What is wrong with the namespace.
-    pub(crate) bad: Option<PathError>,
+    /// What is wrong with it, from before anybody could be told.
+    pub(crate) bad: Option<ApiError>,
     pub(crate) workers: usize,
     pub(crate) bound: usize,
     pub(crate) when_full: WhenFull,
@@ -76,7 +76,7 @@ impl Api {
         let (namespace, bad) = match Path::new(namespace) {
             Ok(namespace) => (namespace, None),
             Err(PathError::Empty) => (Path::root(), None),
-            Err(error) => (Path::root(), Some(error)),
+            Err(error) => (Path::root(), Some(error.into())),
         };
         let (workers, bound, when_full) = (4, 1024, WhenFull::Refuse);
         Api { namespace, bad, workers, bound, when_full, entries: Vec::new() }
@@ -172,8 +172,9 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// When a path has a handler already, or becomes too long.
+    /// When a path has a handler already, or becomes too long; when the namespace of `child` cannot be one.
     pub fn nest(mut self, child: Api) -> Result<Api, ApiError> {
+        child.bad.map_or(Ok(()), Err)?;
         for entry in child.entries {
             self = self.add(entry.path.as_str(), entry.scope, entry.handler)?;
         }
@@ -181,8 +182,13 @@ impl Api {
     }
 
     fn add(mut self, path: &str, scope: Scope, handler: Handler) -> Result<Api, ApiError> {
+        self.insert(path, scope, handler)?;
+        Ok(self)
+    }
+
+    pub(crate) fn insert(&mut self, path: &str, scope: Scope, handler: Handler) -> Result<(), ApiError> {
         if let Some(error) = &self.bad {
-            return Err(error.clone().into());
+            return Err(error.clone());
         }
         if path.is_empty() && matches!(scope, Scope::Exact) && self.namespace.is_root() {
             return Err(PathError::Empty.into());
@@ -193,7 +199,7 @@ impl Api {
             return Err(ApiError::Taken { path });
         }
         self.entries.push(Entry { path, scope, handler });
-        Ok(self)
+        Ok(())
     }
 }
 

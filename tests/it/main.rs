@@ -29,3 +29,6 @@ mod raw_end;
 mod results;
 mod shape;
 mod tools;
+#[cfg(feature = "macros")]
+mod typed;
+mod typed_by_hand;

@@ -1,0 +1,484 @@
+//! Says what is wrong with a trait, and turns what is right into what the code is made of.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{
+    Attribute, FnArg, GenericArgument, Ident, LitStr, Pat, PatType, PathArguments, ReceiverKind, ReturnType,
+    Safety, Signature, TraitItem, Type, TypeImplTrait, TypeParamBound, ext::IdentExt, spanned::Spanned,
+};
+
+use crate::{
+    Mistakes,
+    parse::{Method, Parsed},
+    text,
+};
+
+/// All that is right in a trait.
+pub(crate) struct Checked {
+    pub(crate) namespace: String,
+    pub(crate) timeout: Option<Timeout>,
+    pub(crate) methods: Vec<Served>,
+}
+
+/// What a timeout says.
+#[derive(Clone, Copy)]
+pub(crate) enum Timeout {
+    Micros(u64),
+    Never,
+}
+
+/// A method that can be served and called.
+pub(crate) struct Served {
+    pub(crate) name: Ident,
+    pub(crate) path: String,
+    pub(crate) timeout: Option<Timeout>,
+    pub(crate) takes_context: bool,
+    pub(crate) arguments: Vec<Argument>,
+    pub(crate) verb: Verb,
+    pub(crate) signature: String,
+    pub(crate) doc: String,
+    pub(crate) shared: Vec<Attribute>,
+}
+
+/// What a method gives, and to whom.
+pub(crate) enum Verb {
+    Call { result: Returned },
+    Event { result: Returned },
+    Nested { api: syn::Path },
+}
+
+/// What a method returns.
+pub(crate) enum Returned {
+    Plain(TokenStream),
+    /// A `Result`, as it is written, and its two types where both are written.
+    Fallible(TokenStream, Option<[TokenStream; 2]>),
+}
+
+pub(crate) struct Argument {
+    pub(crate) name: Ident,
+    /// Its type, without the reference.
+    pub(crate) kind: Type,
+    pub(crate) by_reference: bool,
+}
+
+pub(crate) fn check(parsed: &Parsed, mistakes: &mut Mistakes) -> Checked {
+    check_trait(parsed, mistakes);
+    let options = &parsed.options;
+    let namespace = options.namespace.as_ref().map(LitStr::value).unwrap_or_default();
+    if let Some(at) = &options.namespace
+        && let Err(why) = check_path(&namespace)
+    {
+        mistakes.add(at, format!("bad namespace: {why}; leave it away for the root"));
+    }
+    if let Some(workers) = &options.workers
+        && !workers.base10_parse::<usize>().is_ok_and(|n| n > 0)
+    {
+        mistakes.add(workers, "there is at least one worker");
+    }
+    let timeout = options.timeout.as_ref().and_then(|at| timeout(at, mistakes));
+    let mut methods: Vec<Served> = Vec::new();
+    for method in &parsed.methods {
+        let before = mistakes.n();
+        let served = check_method(parsed, method, mistakes);
+        // Which of several there is may depend on a condition: then attaching finds two that remain.
+        let is_taken = |other: &Served| other.shared.is_empty() && other.path == served.path;
+        if served.shared.is_empty() && methods.iter().any(is_taken) {
+            let place =
+                method.path.as_ref().map_or(method.item.sig.ident.to_token_stream(), LitStr::to_token_stream);
+            mistakes.add(
+                place,
+                format!(
+                    "`{}` is the path of another method: choose one by `#[path = \"other.name\"]`",
+                    served.path
+                ),
+            );
+        }
+        if mistakes.n() == before && !method.is_wrong {
+            methods.push(served);
+        }
+    }
+    Checked { namespace, timeout, methods }
+}
+
+fn check_trait(parsed: &Parsed, mistakes: &mut Mistakes) {
+    let item = &parsed.item;
+    if !item.generics.params.is_empty() {
+        mistakes.add(&item.generics, "an API has no generics: both programs must know its types");
+    }
+    if let Some(clause) = &item.generics.where_clause {
+        mistakes.add(clause, "an API has no generics, and needs no `where`");
+    }
+    if let Some(unsafety) = &item.unsafety {
+        mistakes.add(unsafety, "an API cannot be unsafe: leave `unsafe` away");
+    }
+    for other in &parsed.others {
+        match other {
+            TraitItem::Const(it) => {
+                mistakes.add(it, "an API has no constants: make it a method, or put it beside the trait")
+            }
+            TraitItem::Type(it) => {
+                mistakes.add(it, "an API has no types of its own: write the type where it is used")
+            }
+            other => mistakes.add(other, "only methods can stand in an API"),
+        }
+    }
+}
+
+fn check_method(parsed: &Parsed, method: &Method, mistakes: &mut Mistakes) -> Served {
+    let signature = &method.item.sig;
+    check_qualifiers(signature, mistakes);
+    check_receiver(signature, mistakes);
+    if let Some(body) = &method.item.default {
+        mistakes.add(
+            body,
+            "a method of an API has no body here: write it where the trait is implemented, and `;` here",
+        );
+    }
+    if RESERVED.contains(&signature.ident.to_string().as_str()) {
+        let name = &signature.ident;
+        mistakes.add(
+            name,
+            format!("`{name}` is generated: choose another name, and `#[path = \"{name}\"]` for the path"),
+        );
+    }
+    let (takes_context, arguments) = check_arguments(signature, mistakes);
+    let verb = check_verb(parsed, method, &arguments, takes_context, mistakes);
+    let name = signature.ident.clone();
+    let path = method.path.as_ref().map_or_else(|| name.unraw().to_string(), LitStr::value);
+    if let Err(why) = check_path(&path) {
+        mistakes.add(&method.path, format!("bad path: {why}"));
+    }
+    Served {
+        signature: in_words(&name, &arguments, &verb, &signature.output),
+        timeout: method.timeout.as_ref().and_then(|at| timeout(at, mistakes)),
+        doc: method.doc.clone(),
+        shared: method.shared.clone(),
+        name,
+        path,
+        takes_context,
+        arguments,
+        verb,
+    }
+}
+
+fn check_qualifiers(signature: &Signature, mistakes: &mut Mistakes) {
+    if let Some(constness) = &signature.constness {
+        mistakes.add(constness, "a method of an API runs elsewhere: leave `const` away");
+    }
+    if let Some(asyncness) = &signature.asyncness {
+        mistakes.add(
+            asyncness,
+            "a handler is a plain function: leave `async` away; the caller may await what `start` gives",
+        );
+    }
+    if let Safety::Unsafe(unsafety) = &signature.safety {
+        mistakes.add(unsafety, "a method of an API cannot be unsafe: leave `unsafe` away");
+    }
+    if let Some(abi) = &signature.abi {
+        mistakes.add(abi, "a method of an API has no ABI: leave it away");
+    }
+    if !signature.generics.params.is_empty() {
+        mistakes.add(&signature.generics, "a method of an API has no generics: write the types that travel");
+    }
+    if let Some(clause) = &signature.generics.where_clause {
+        mistakes.add(clause, "a method of an API has no generics, and needs no `where`");
+    }
+    if let Some(variadic) = &signature.variadic {
+        mistakes.add(variadic, "the number of arguments is fixed: take a `Vec`");
+    }
+}
+
+fn check_receiver(signature: &Signature, mistakes: &mut Mistakes) {
+    let Some(receiver) = signature.receiver() else {
+        return mistakes.add(&signature.ident, "a method of an API takes `&self` first");
+    };
+    match &receiver.kind {
+        ReceiverKind::Reference(_, None, None) => {}
+        ReceiverKind::Reference(_, _, Some(_)) => {
+            mistakes.add(
+                receiver,
+                "several calls run at once: take `&self`, and put what changes into a `Mutex`",
+            );
+        }
+        _ => mistakes.add(receiver, "the API outlives each call: take `&self`"),
+    }
+}
+
+/// Whether the first argument is the context, and the others.
+fn check_arguments(signature: &Signature, mistakes: &mut Mistakes) -> (bool, Vec<Argument>) {
+    let (mut takes_context, mut arguments) = (false, Vec::new());
+    let typed = signature.inputs.iter().filter_map(|argument| match argument {
+        FnArg::Typed(argument) => Some(argument),
+        FnArg::Receiver(_) => None,
+    });
+    for (index, argument) in typed.enumerate() {
+        for attribute in &argument.attrs {
+            mistakes.add(attribute, "arguments take no attributes: put it on the method");
+        }
+        if is_context(&argument.ty) {
+            takes_context = true;
+            if index > 0 {
+                mistakes.add(argument, "the context comes first, before what travels");
+            }
+        } else {
+            arguments.extend(check_argument(argument, mistakes));
+        }
+    }
+    if arguments.len() > MAX_ARGUMENTS {
+        mistakes.add(&signature.inputs, format!("at most {MAX_ARGUMENTS} arguments: put them into a struct"));
+    }
+    (takes_context, arguments)
+}
+
+fn check_argument(argument: &PatType, mistakes: &mut Mistakes) -> Option<Argument> {
+    let name = match &*argument.pat {
+        Pat::Ident(pat) if pat.by_ref.is_none() && pat.mutability.is_none() && pat.subpat.is_none() => {
+            Some(pat.ident.clone())
+        }
+        pat => {
+            mistakes.add(pat, "an argument needs a name, and no pattern: it is part of the API");
+            None
+        }
+    };
+    let (kind, by_reference) = match &*argument.ty {
+        Type::Reference(reference) => {
+            if let Some(lifetime) = &reference.lifetime {
+                mistakes.add(lifetime, "an argument lives as long as its call: leave the lifetime away");
+            }
+            if let Some(mutability) = &reference.mutability {
+                mistakes.add(mutability, "changes do not travel back: take `&`, and return what changed");
+            }
+            (&*reference.elem, true)
+        }
+        kind => (kind, false),
+    };
+    check_travels(kind, "an argument", mistakes);
+    Some(Argument { name: name?, kind: kind.clone(), by_reference })
+}
+
+/// Refuses types that cannot be the same in two programs: with references in them, or without a name.
+fn check_travels(kind: &Type, what: &str, mistakes: &mut Mistakes) {
+    fn look(tokens: TokenStream, found: &mut impl FnMut(&TokenTree)) {
+        for token in tokens {
+            found(&token);
+            if let TokenTree::Group(group) = &token {
+                look(group.stream(), found);
+            }
+        }
+    }
+    let mut told = false;
+    look(kind.to_token_stream(), &mut |token| {
+        let why = match token {
+            TokenTree::Punct(punct) if punct.as_char() == '&' => {
+                "has no reference in it: write an owned type"
+            }
+            TokenTree::Punct(punct) if punct.as_char() == '\'' => {
+                "has no lifetime in it: write an owned type"
+            }
+            TokenTree::Ident(ident) if ident == "impl" => {
+                "has a type that both programs know: write it in place of `impl`"
+            }
+            TokenTree::Ident(ident) if ident == "dyn" => {
+                "has a type that both programs know: write it in place of `dyn`"
+            }
+            TokenTree::Ident(ident) if ident == "Self" => {
+                "cannot be `Self`, which only one of the two programs has"
+            }
+            _ => return,
+        };
+        if !std::mem::replace(&mut told, true) {
+            mistakes.add(token, format!("{what} {why}"));
+        }
+    });
+}
+
+fn check_verb(
+    parsed: &Parsed,
+    method: &Method,
+    arguments: &[Argument],
+    takes_context: bool,
+    mistakes: &mut Mistakes,
+) -> Verb {
+    let output = &method.item.sig.output;
+    match (&method.nested, &method.event) {
+        (Some(_), event) => {
+            if let Some(event) = event {
+                mistakes.add(event, "a nested API is no event: leave one of the two away");
+            }
+            if let Some(timeout) = &method.timeout {
+                mistakes.add(timeout, "the timeout of a nested API stands at its own trait");
+            }
+            if takes_context || !arguments.is_empty() {
+                mistakes.add(
+                    &method.item.sig.inputs,
+                    "a nested API is made once, when it is served: it takes `&self` alone",
+                );
+            }
+            Verb::Nested { api: nested(parsed, method, mistakes) }
+        }
+        (None, Some(_)) => {
+            if let Some(timeout) = &method.timeout {
+                mistakes.add(timeout, "nobody waits for an event: leave the timeout away");
+            }
+            Verb::Event { result: event(output, mistakes) }
+        }
+        (None, None) => {
+            if let ReturnType::Type(_, kind) = output {
+                match &**kind {
+                    Type::ImplTrait(kind) => mistakes
+                        .add(kind, "only a `#[nested]` API is an `impl Trait`: return a type that travels"),
+                    kind => check_travels(kind, "a result", mistakes),
+                }
+            }
+            Verb::Call { result: returned(output) }
+        }
+    }
+}
+
+/// The trait of a nested API.
+fn nested(parsed: &Parsed, method: &Method, mistakes: &mut Mistakes) -> syn::Path {
+    let output = &method.item.sig.output;
+    let api = match output {
+        ReturnType::Type(_, kind) => match &**kind {
+            Type::ImplTrait(kind) => the_trait(kind),
+            _ => None,
+        },
+        ReturnType::Default => None,
+    };
+    let Some(api) = api else {
+        let form = "a nested API returns `impl Trait`, where `Trait` has an `#[nape::api]` of its own";
+        match output {
+            ReturnType::Default => mistakes.add(&method.item.sig.ident, form),
+            ReturnType::Type(_, kind) => mistakes.add(kind, form),
+        }
+        return parsed.item.ident.clone().into();
+    };
+    if api.is_ident(&parsed.item.ident) {
+        mistakes.add(&api, "an API within itself would have no end");
+    }
+    api
+}
+
+/// The one trait that is not of the standard library's markers.
+fn the_trait(kind: &TypeImplTrait) -> Option<syn::Path> {
+    let mut traits = kind.bounds.iter().filter_map(|bound| match bound {
+        TypeParamBound::Trait(bound) => Some(&bound.path),
+        _ => None,
+    });
+    let is_marker = |path: &syn::Path| {
+        path.segments
+            .last()
+            .is_some_and(|last| ["Send", "Sync", "Unpin"].iter().any(|marker| last.ident == marker))
+    };
+    let (first, others) = (traits.find(|path| !is_marker(path))?, traits);
+    others.into_iter().all(is_marker).then(|| first.clone())
+}
+
+/// What an event may return: nothing, or a failure for the hook.
+fn event(output: &ReturnType, mistakes: &mut Mistakes) -> Returned {
+    let result = returned(output);
+    let is_unit = |kind: &TokenStream| kind.to_string() == "()";
+    let fits = match &result {
+        Returned::Plain(kind) => is_unit(kind),
+        Returned::Fallible(_, Some([value, _])) => is_unit(value),
+        Returned::Fallible(..) => true,
+    };
+    if !fits && let ReturnType::Type(_, kind) = output {
+        mistakes.add(
+            kind,
+            "an event has no answer: return nothing, or `Result<(), E>` to have failures reported here",
+        );
+    }
+    result
+}
+
+fn returned(output: &ReturnType) -> Returned {
+    let ReturnType::Type(_, kind) = output else { return Returned::Plain(quote::quote!(())) };
+    let Type::Path(path) = &**kind else { return Returned::Plain(kind.to_token_stream()) };
+    let Some(last) = path.path.segments.last().filter(|last| last.ident == "Result") else {
+        return Returned::Plain(kind.to_token_stream());
+    };
+    let mut types = Vec::new();
+    if let PathArguments::AngleBracketed(arguments) = &last.arguments {
+        types.extend(arguments.args.iter().filter_map(|argument| match argument {
+            GenericArgument::Type(kind) => Some(kind.to_token_stream()),
+            _ => None,
+        }));
+    }
+    Returned::Fallible(kind.to_token_stream(), types.try_into().ok())
+}
+
+/// `&Context`, by whatever path.
+fn is_context(kind: &Type) -> bool {
+    let Type::Reference(reference) = kind else { return false };
+    let Type::Path(path) = &*reference.elem else { return false };
+    reference.mutability.is_none() && path.path.segments.last().is_some_and(|last| last.ident == "Context")
+}
+
+/// The rules of the library for a path.
+fn check_path(path: &str) -> Result<(), String> {
+    if path.is_empty() {
+        return Err("it is empty".into());
+    }
+    if path.len() > 255 {
+        return Err(format!("it has {} bytes, and 255 are the most", path.len()));
+    }
+    if let Some(bad) = path.chars().find(|c| c.is_control() || c.is_whitespace()) {
+        return Err(format!("it contains {bad:?}"));
+    }
+    if path.split('.').any(str::is_empty) {
+        return Err("it has two dots in a row, or one at an end".into());
+    }
+    Ok(())
+}
+
+/// `"250ms"`, `"2s"`, `"5min"`, `"never"`.
+fn timeout(at: &LitStr, mistakes: &mut Mistakes) -> Option<Timeout> {
+    let text = at.value();
+    if text == "never" {
+        return Some(Timeout::Never);
+    }
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let micros = match unit.trim_start() {
+        "us" => Some(1),
+        "ms" => Some(1_000),
+        "s" => Some(1_000_000),
+        "min" => Some(60_000_000),
+        "h" => Some(3_600_000_000),
+        _ => None,
+    };
+    let micros = number.parse().ok().zip(micros).and_then(|(n, unit): (u64, u64)| n.checked_mul(unit));
+    if micros.is_none() {
+        mistakes.add(at, "write a time such as \"250ms\", \"2s\", \"5min\" or \"1h\", or \"never\"");
+    }
+    micros.map(Timeout::Micros)
+}
+
+/// A method as its callers see it.
+fn in_words(name: &Ident, arguments: &[Argument], verb: &Verb, output: &ReturnType) -> String {
+    let mut text = String::from(if matches!(verb, Verb::Event { .. }) { "#[event] fn " } else { "fn " });
+    text.push_str(&name.unraw().to_string());
+    let arguments: Vec<_> =
+        arguments.iter().map(|it| format!("{}: {}", it.name.unraw(), it.type_name())).collect();
+    text.push_str(&format!("({})", arguments.join(", ")));
+    if let (ReturnType::Type(_, kind), Verb::Call { .. }) = (output, verb) {
+        text.push_str(&format!(" -> {}", text::of(kind.to_token_stream())));
+    }
+    text
+}
+
+impl Argument {
+    pub(crate) fn type_name(&self) -> String {
+        let name = text::of(self.kind.to_token_stream());
+        if self.by_reference { format!("&{name}") } else { name }
+    }
+
+    pub(crate) fn span(&self) -> proc_macro2::Span {
+        self.kind.span()
+    }
+}
+
+/// What is generated under these names.
+const RESERVED: &[&str] = &["into_api", "on", "over", "__nape_serve", "__nape_below", "clone", "fmt"];
+/// The longest tuple that serde knows.
+const MAX_ARGUMENTS: usize = 16;

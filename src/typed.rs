@@ -1,0 +1,261 @@
+//! What the code that [`api`](macro@crate::api) generates is made of: actions that know their types,
+//! and the way from a trait to an API.
+//!
+//! Adds no behavior to what it wraps.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    api::{Action, AsyncResult, IgnoringErrors},
+    config::Timeout,
+    error::CallError,
+    semaphore::Semaphore,
+};
+
+/// A call to a method of a trait: an [`Action`] that knows what comes back.
+///
+/// Nothing is sent before one of its verbs is called. An error that the method itself returns arrives as
+/// [`CallError::Fault`], and [`Fault::typed`](crate::Fault::typed) gives it back as it was.
+#[must_use = "an action does nothing until one of its verbs sends it"]
+pub struct TypedAction<A, T> {
+    action: Action<A>,
+    value: PhantomData<fn() -> T>,
+}
+
+/// An event to a method of a trait: an [`Action`] that can only be fired.
+#[must_use = "an event does nothing until it is fired"]
+pub struct TypedEvent<A> {
+    action: Action<A>,
+    ignores_errors: bool,
+}
+
+/// A call whose failures for want of an answer are nothing: see [`TypedAction::ignore_errors`].
+#[must_use = "an action does nothing until one of its verbs sends it"]
+pub struct TypedIgnoringErrors<A, T> {
+    action: IgnoringErrors<A>,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<A, T> TypedAction<A, T> {
+    /// How long this call may take. Zero is over at once.
+    pub fn timeout(mut self, timeout: impl Into<Timeout>) -> TypedAction<A, T> {
+        self.action = self.action.timeout(timeout);
+        self
+    }
+
+    /// As [`Action::releasing`]: releases one permit when the call has ended, however it ends.
+    pub fn releasing(mut self, semaphore: &Semaphore) -> TypedAction<A, T> {
+        self.action = self.action.releasing(semaphore);
+        self
+    }
+
+    /// As [`Action::ignore_errors`]: a timeout and a link that is closed become nothing.
+    pub fn ignore_errors(self) -> TypedIgnoringErrors<A, T> {
+        TypedIgnoringErrors { action: self.action.ignore_errors(), value: PhantomData }
+    }
+}
+
+impl<A, T> TypedAction<A, T>
+where
+    A: Serialize + Send + 'static,
+    T: DeserializeOwned + 'static,
+{
+    /// As [`Action::call`]: sends the call and blocks until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// Whatever a call can end in.
+    pub fn call(self) -> Result<T, CallError> {
+        self.action.call()
+    }
+
+    /// As [`Action::start`]: sends the call and gives a handle to its result. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// What shows at once.
+    pub fn start(self) -> Result<AsyncResult<T>, CallError> {
+        self.action.start()
+    }
+
+    /// As [`Action::then`]: sends the call and has `callback` called with its end, exactly once. Does
+    /// not block.
+    ///
+    /// # Errors
+    ///
+    /// What shows at once; then `callback` is not called.
+    pub fn then<F>(self, callback: F) -> Result<(), CallError>
+    where
+        F: FnOnce(Result<T, CallError>) + Send + 'static,
+    {
+        self.action.then(callback)
+    }
+}
+
+impl<A> TypedEvent<A> {
+    /// Releases one permit of `semaphore` when the event has left, or cannot leave.
+    pub fn releasing(mut self, semaphore: &Semaphore) -> TypedEvent<A> {
+        self.action = self.action.releasing(semaphore);
+        self
+    }
+
+    /// As [`Action::ignore_errors`]: a link that is closed is no error.
+    pub fn ignore_errors(mut self) -> TypedEvent<A> {
+        self.ignores_errors = true;
+        self
+    }
+}
+
+impl<A: Serialize + Send + 'static> TypedEvent<A> {
+    /// As [`Action::fire`]: sends the event. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// What shows at once.
+    pub fn fire(self) -> Result<(), CallError> {
+        if self.ignores_errors { self.action.ignore_errors().fire() } else { self.action.fire() }
+    }
+}
+
+impl<A, T> TypedIgnoringErrors<A, T>
+where
+    A: Serialize + Send + 'static,
+    T: DeserializeOwned + 'static,
+{
+    /// As [`TypedAction::call`]; `None` when it timed out or the link is closed.
+    ///
+    /// # Errors
+    ///
+    /// Every other end of a call.
+    pub fn call(self) -> Result<Option<T>, CallError> {
+        self.action.call()
+    }
+}
+
+impl<A: fmt::Debug, T> fmt::Debug for TypedAction<A, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedAction").field(&self.action).finish()
+    }
+}
+
+impl<A: fmt::Debug> fmt::Debug for TypedEvent<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedEvent").field(&self.action).finish()
+    }
+}
+
+impl<A: fmt::Debug, T> fmt::Debug for TypedIgnoringErrors<A, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedIgnoringErrors").field(&self.action).finish()
+    }
+}
+
+/// For generated code alone: no promise is made for anything in here.
+pub mod private {
+    use std::marker::PhantomData;
+    pub use std::{borrow::ToOwned, sync::Arc};
+
+    use serde::{Serialize, de::DeserializeOwned};
+
+    use super::{TypedAction, TypedEvent};
+    pub use crate::api::About;
+    use crate::{
+        api::{Api, ApiHandle, Context, Handler, HandlerError, Scope},
+        wire::Fault,
+    };
+
+    /// What may come in. Of several arguments it is the tuple.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be what a method of an API takes",
+        label = "its arguments cannot travel",
+        note = "each needs `Serialize`, `DeserializeOwned` and `Send`, and at most 16 go into one call"
+    )]
+    pub trait Argument: DeserializeOwned + Send + 'static {}
+
+    #[diagnostic::do_not_recommend]
+    impl<A: DeserializeOwned + Send + 'static> Argument for A {}
+
+    /// What may go out.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot be what a method of an API gives",
+        label = "its value cannot travel",
+        note = "it needs `Serialize`, `DeserializeOwned` and `Send`"
+    )]
+    pub trait Value: Serialize + Send + 'static {}
+
+    #[diagnostic::do_not_recommend]
+    impl<T: Serialize + Send + 'static> Value for T {}
+
+    /// What a method that returns a `Result` gives, whatever the alias that it is written with.
+    #[diagnostic::on_unimplemented(message = "a type called `Result` must be one", label = "no `Result`")]
+    pub trait Outcome {
+        /// Its value.
+        type Value: Serialize + DeserializeOwned + Send + 'static;
+        /// Its error.
+        type Error: HandlerError;
+
+        /// Itself, as what it is.
+        fn into_result(self) -> Result<Self::Value, Self::Error>;
+    }
+
+    impl<T: Serialize + DeserializeOwned + Send + 'static, E: HandlerError> Outcome for Result<T, E> {
+        type Value = T;
+        type Error = E;
+
+        fn into_result(self) -> Result<T, E> {
+            self
+        }
+    }
+
+    /// Makes a plain value what a handler returns.
+    pub fn value<T>(value: T) -> Result<T, Fault> {
+        Ok(value)
+    }
+
+    /// Begins a call.
+    pub fn action<A, T>(api: &ApiHandle, path: &str, arguments: A) -> TypedAction<A, T> {
+        TypedAction { action: api.action(path, arguments), value: PhantomData }
+    }
+
+    /// Begins an event.
+    pub fn event<A>(api: &ApiHandle, path: &str, arguments: A) -> TypedEvent<A> {
+        TypedEvent { action: api.action(path, arguments), ignores_errors: false }
+    }
+
+    /// A place in an API where the methods of a trait go.
+    #[derive(Debug)]
+    pub struct Serving<'a> {
+        api: &'a mut Api,
+        /// Where it is, below the API's namespace; with a dot at the end unless it is empty.
+        below: String,
+    }
+
+    impl<'a> Serving<'a> {
+        /// At the namespace of `api` itself.
+        pub fn new(api: &'a mut Api) -> Serving<'a> {
+            Serving { api, below: String::new() }
+        }
+
+        /// Serves a method. A path that has a handler already is an error of attaching.
+        pub fn method<A, T, E, F>(&mut self, about: &'static About, function: F)
+        where
+            A: Argument,
+            T: Value,
+            E: HandlerError,
+            F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
+        {
+            let handler = Handler { about: Some(about), ..Handler::new(function) };
+            let path = format!("{}{}", self.below, about.path);
+            if let Err(error) = self.api.insert(&path, Scope::Exact, handler) {
+                self.api.bad.get_or_insert(error);
+            }
+        }
+
+        /// The place of a nested API.
+        pub fn nested(&mut self, path: &str) -> Serving<'_> {
+            Serving { below: format!("{}{path}.", self.below), api: self.api }
+        }
+    }
+}

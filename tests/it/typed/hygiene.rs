@@ -1,0 +1,99 @@
+//! Generated code needs no prelude, no name in scope, and no particular name of the library.
+
+use crate::support::{Kind, watched};
+
+/// What another crate may call the library.
+extern crate nape as renamed;
+
+#[no_implicit_prelude]
+mod bare {
+    /// Names that generated code must not take for its own.
+    #[allow(dead_code)]
+    mod taken {
+        pub(super) struct String;
+        pub(super) struct Vec;
+        pub(super) struct Option;
+        pub(super) struct Send;
+        pub(super) struct Arc;
+        pub(super) struct Api;
+        pub(super) struct Clone;
+        pub(super) struct Debug;
+    }
+    #[allow(unused_imports)]
+    use taken::*;
+
+    #[super::renamed::api("bare", crate = "super::renamed", timeout = "5s", workers = 1)]
+    pub(super) trait Bare {
+        fn all(&self, this: u8, cx: u8, serving: u8, api: &str, endpoint: u8) -> ::std::string::String;
+        fn result(
+            &self,
+            context: &super::renamed::Context,
+        ) -> ::std::result::Result<u8, super::renamed::Fault>;
+        #[event]
+        fn event(&self, arguments: u8);
+        #[nested]
+        fn child(&self) -> impl Child;
+    }
+
+    #[super::renamed::api(crate = "super::renamed")]
+    pub(super) trait Child {
+        fn r#type(&self) -> u8;
+    }
+}
+
+/// Each program uses a half of what is generated, and is not told so.
+mod unused {
+    #![deny(warnings, missing_docs, missing_debug_implementations)]
+
+    /// A trait that nobody serves or calls.
+    #[nape::api("unused", timeout = "never")]
+    trait Unused {
+        /// A method.
+        fn method(&self, n: &u8) -> Result<u8, nape::Fault>;
+        /// An event.
+        #[event]
+        fn event(&self);
+    }
+
+    /// The same, as others would see it.
+    #[nape::api("seen")]
+    pub trait Seen {
+        /// A method.
+        fn method(&self, n: &u8) -> Result<u8, nape::Fault>;
+    }
+}
+
+struct Mine;
+
+impl bare::Bare for Mine {
+    fn all(&self, this: u8, cx: u8, serving: u8, api: &str, endpoint: u8) -> String {
+        format!("{this} {cx} {serving} {api} {endpoint}")
+    }
+
+    fn result(&self, _: &nape::Context) -> Result<u8, nape::Fault> {
+        Ok(1)
+    }
+
+    fn event(&self, _: u8) {}
+
+    fn child(&self) -> impl bare::Child {
+        Mine
+    }
+}
+
+impl bare::Child for Mine {
+    fn r#type(&self) -> u8 {
+        2
+    }
+}
+
+#[test]
+fn no_prelude_and_another_name_of_the_library() {
+    watched(|| {
+        let (head, _neck) = Kind::Channel.serving(bare::Bare::into_api(Mine));
+        let bare = bare::BareClient::on(&head);
+        assert_eq!(bare.all(1, 2, 3, "4", 5).call().unwrap(), "1 2 3 4 5");
+        assert_eq!((bare.result().call().unwrap(), bare.child().r#type().call().unwrap()), (1, 2));
+        bare.event(1).fire().unwrap();
+    });
+}
