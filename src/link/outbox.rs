@@ -82,7 +82,7 @@ enum Slow {
 impl Outbox {
     pub(crate) fn new(window: Window, in_flight_limit: usize) -> Outbox {
         // Through a window of nothing, nothing would ever go.
-        let window = Window { frames: window.frames.max(1), bytes: window.bytes.max(1) };
+        let window = Window { frames: window.frames.max(1), large: window.large.max(1), ..window };
         Outbox {
             control: VecDeque::new(),
             answers: VecDeque::new(),
@@ -237,7 +237,7 @@ impl Outbox {
             return Ok(());
         }
         let untold = self.untold();
-        if untold.frames >= self.window.frames || untold.bytes >= self.window.bytes {
+        if !self.window.has_room(untold.frames, untold.bytes) {
             return Err(ProtocolError::FlowControl);
         }
         self.read.frames = self.read.frames.wrapping_add(1);
@@ -382,7 +382,7 @@ impl Outbox {
 
     fn window_is_open(&self) -> bool {
         let under_way = self.under_way();
-        under_way.frames < self.window.frames && under_way.bytes < self.window.bytes
+        self.window.has_room(under_way.frames, under_way.bytes)
     }
 
     fn under_way(&self) -> Ack {
@@ -402,9 +402,10 @@ impl Outbox {
     /// Whether the other side could soon wait for an acknowledgement that nothing else carries.
     fn owes_credit(&self) -> bool {
         let untold = self.untold();
+        let Window { frames, bytes, large } = self.window;
         // At least one, since a credit for nothing would go again and again.
-        let half = |of: u32| (of / 2).max(1);
-        untold.frames >= half(self.window.frames) || untold.bytes >= half(self.window.bytes)
+        let half = |of: u32| of.div_ceil(2).max(1);
+        untold.frames >= half(frames) || (untold.bytes >= half(bytes) && untold.frames >= half(large))
     }
 }
 

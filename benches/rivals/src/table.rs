@@ -1,6 +1,6 @@
 //! Who takes part.
 
-use nape::Head;
+use nape::{Head, Wire};
 
 use crate::{
     contender::Contender,
@@ -20,6 +20,12 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         name: "nape ipc",
         works: &Work::ALL,
         connect: |place, work| ours::child("nape ipc", Head::builder(), place, work),
+        serve: Some(ours::serve),
+    },
+    Contender {
+        name: "nape pipe",
+        works: &Work::ALL,
+        connect: |place, work| ours::child("nape pipe", Head::builder().wire(Wire::Pipe), place, work),
         serve: Some(ours::serve),
     },
     Contender { name: "nape encoded (threads)", works: &Work::ALL, connect: ours::encoded, serve: None },

@@ -74,7 +74,8 @@ proptest! {
         sizes in proptest::collection::vec(prop_oneof![0..100usize, 0..70_000usize, Just(1 << 20)], 1..40),
         window in prop_oneof![
             Just(Window::default()),
-            (1..50u32, 1..200_000u32).prop_map(|(frames, bytes)| Window { frames, bytes }),
+            (1..50u32, 1..200_000u32, 0..6u32)
+                .prop_map(|(frames, bytes, large)| Window { frames, bytes, large }),
         ],
         seed in any::<u64>(),
     ) {
@@ -117,7 +118,7 @@ fn what_is_small_goes_together() {
 
 #[test]
 fn each_lane_is_first_once_in_a_round() {
-    let mut outbox = outbox(Window { frames: u32::MAX, bytes: u32::MAX });
+    let mut outbox = outbox(Window { frames: u32::MAX, bytes: u32::MAX, large: 1 });
     for counter in 1..=100 {
         outbox.push_answer(reply(counter, 10));
         outbox.push_start(start(Kind::Event, counter, 10));
@@ -132,7 +133,7 @@ fn each_lane_is_first_once_in_a_round() {
 
 #[test]
 fn few_messages_are_cut_at_once() {
-    let mut outbox = outbox(Window { frames: u32::MAX, bytes: u32::MAX });
+    let mut outbox = outbox(Window { frames: u32::MAX, bytes: u32::MAX, large: 1 });
     for counter in 1..=20 {
         outbox.push_start(start(Kind::Call, counter, 3 * FRAME_LIMIT));
         outbox.push_start(start(Kind::Event, 100 + counter, 3 * FRAME_LIMIT));
@@ -170,7 +171,7 @@ fn a_call_at_its_limit_holds_back_starts_and_nothing_else() {
 
 #[test]
 fn the_window_holds_everything_back_but_the_free_kinds() {
-    let mut outbox = outbox(Window { frames: 1, bytes: 1000 });
+    let mut outbox = outbox(Window { frames: 1, bytes: 1000, large: 1 });
     outbox.push_start(start(Kind::Event, 1, 10));
     assert_eq!(kinds(&mut outbox), [Kind::Event]);
     outbox.push_start(start(Kind::Event, 2, 10));
@@ -194,7 +195,7 @@ fn nothing_leaves_after_a_bye() {
 
 #[test]
 fn what_is_taken_back_is_not_counted_any_more() {
-    let mut outbox = outbox(Window { frames: 1, bytes: 1 });
+    let mut outbox = outbox(Window { frames: 1, bytes: 1, large: 1 });
     outbox.push_start(start(Kind::Call, 1, 2 * FRAME_LIMIT));
     outbox.push_start(start(Kind::Call, 2, 10));
     outbox.push_start(start(Kind::Call, 3, 2 * FRAME_LIMIT));

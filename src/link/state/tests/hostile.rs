@@ -218,10 +218,10 @@ fn a_window_that_is_full_is_full() {
     assert_eq!(liar.send(Kind::Event, id(129), &event), Err(ProtocolError::FlowControl));
     let mut liar = Liar::new();
     let large = [&event[..], &[0; 60_000]].concat();
-    for counter in 1..=3 {
+    for counter in 1..=4 {
         liar.send(Kind::Event, id(counter), &large).unwrap();
     }
-    assert_eq!(liar.send(Kind::Event, id(4), &large), Err(ProtocolError::FlowControl));
+    assert_eq!(liar.send(Kind::Event, id(5), &large), Err(ProtocolError::FlowControl));
 }
 
 #[test]
