@@ -15,6 +15,7 @@ mod flow;
 mod inbox;
 mod keeper;
 mod line;
+mod load;
 mod message;
 mod outbox;
 mod receive;
@@ -48,6 +49,7 @@ use crate::{
     workers::{Admission, Crew, Idle, Job, Lane, Shift, run_elsewhere},
 };
 use keeper::Keeper;
+use load::Packet;
 use role::{Post, Role, TICK};
 use state::State;
 
@@ -125,8 +127,8 @@ struct Core {
     answering: usize,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
-    /// A buffer that was sent, kept to be used again.
-    spare: Vec<u8>,
+    /// What was sent, whose buffer is kept to be used again.
+    spare: Packet,
     /// When the keeper looks at the clock next, if it does.
     armed: Option<Instant>,
 }
@@ -216,7 +218,7 @@ impl Link {
             near: 0,
             answering: 0,
             sending: false,
-            spare: Vec::new(),
+            spare: Packet::default(),
             armed: None,
         };
         let name = parts.config.name.clone();

@@ -10,14 +10,14 @@ use crate::{
 
 fn start(kind: Kind, counter: u64, size: usize) -> Start {
     let id = TransactionId::new(Side::Head, counter);
-    Start { kind, id, cargo: Cargo::Bytes(vec![0; HEADER_LEN + size]) }
+    Start { kind, id, cargo: Cargo::Bytes(vec![0; HEADER_LEN + size].into()) }
 }
 
 fn reply(counter: u64, size: usize) -> Draft {
     Draft {
         kind: Kind::Reply,
         id: TransactionId::new(Side::Neck, counter).to_bits(),
-        buffer: vec![0; HEADER_LEN + size],
+        load: vec![0; HEADER_LEN + size].into(),
     }
 }
 
@@ -40,9 +40,9 @@ fn headers(mut packet: &[u8]) -> Vec<Header> {
 
 /// Everything that may go now, packet by packet.
 fn send(outbox: &mut Outbox) -> Vec<Vec<u8>> {
-    let (mut packet, mut packets) = (Vec::new(), Vec::new());
+    let (mut packet, mut packets) = (Packet::default(), Vec::new());
     while outbox.next_packet(&mut packet, |_| ()) {
-        packets.push(packet.clone());
+        packets.push(packet.bytes().to_vec());
     }
     packets
 }

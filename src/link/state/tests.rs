@@ -403,7 +403,7 @@ fn a_call_waits_for_the_call_that_it_descends_from() {
     pair.settle();
     let mut buffer = vec![0; HEADER_LEN];
     CallHead { parent: Some(outer), remaining: None, attempt: 0, path: "x" }.write(&mut buffer);
-    pair.ends[NECK].state.begin_call(8, None, Cargo::Bytes(buffer), true).unwrap();
+    pair.ends[NECK].state.begin_call(8, None, Cargo::Bytes(buffer.into()), true).unwrap();
     pair.settle();
     let actions = pair.take_actions(HEAD);
     assert!(matches!(&actions[..], [Action::Dispatch(_, Some(7))]), "{actions:?}");
