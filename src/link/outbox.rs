@@ -409,8 +409,9 @@ impl Outbox {
     fn owes_credit(&self) -> bool {
         let untold = self.untold();
         let Window { frames, bytes, large } = self.window;
-        // At least one, since a credit for nothing would go again and again.
-        let half = |of: u32| of.div_ceil(2).max(1);
+        // At least one, since a credit for nothing would go again and again. Rounded down: of three large
+        // frames, the credit for the first wakes the sender while there are two to read.
+        let half = |of: u32| (of / 2).max(1);
         untold.frames >= half(frames) || (untold.bytes >= half(bytes) && untold.frames >= half(large))
     }
 }
