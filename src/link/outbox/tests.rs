@@ -210,3 +210,22 @@ fn what_is_taken_back_is_not_counted_any_more() {
     assert_eq!(outbox.clear().1, 1);
     assert!(outbox.is_drained());
 }
+
+/// A frame of it is with the thread that sends when the rest is dropped.
+#[test]
+fn a_call_that_is_cut_short_while_a_frame_of_it_goes_does_not_come_back() {
+    let mut outbox = outbox(Window::default());
+    outbox.push_start(start(Kind::Call, 1, 3 * FRAME_LIMIT));
+    outbox.push_answer(reply(1, 3 * FRAME_LIMIT));
+    let mut packet = Packet::default();
+    assert!(outbox.next_packet(&mut packet, |_| ()) && outbox.next_packet(&mut packet, |_| ()));
+    let [header] = headers(packet.bytes())[..] else { panic!("it goes alone") };
+    assert_eq!((header.kind, header.flags.more), (Kind::Call, true));
+    outbox.cut_short(TransactionId::new(Side::Head, 1));
+    packet.sent();
+    while outbox.next_packet(&mut packet, |_| ()) {
+        assert_eq!(headers(packet.bytes())[0].kind, Kind::Reply);
+        packet.sent();
+    }
+    assert_eq!(outbox.n_answers(), 1, "it waits for credit with the rest");
+}
