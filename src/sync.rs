@@ -20,3 +20,23 @@ impl<T> std::ops::Deref for Apart<T> {
 }
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+
+/// What the model checker stands in for in its own tests, which begin with `loom_`. The rest of the crate
+/// does not notice.
+pub(crate) mod modelled {
+    #[cfg(not(all(loom, test)))]
+    pub(crate) use std::{
+        sync::atomic::{AtomicU32, AtomicU64, Ordering},
+        thread::yield_now,
+    };
+
+    #[cfg(all(loom, test))]
+    pub(crate) use loom::{
+        lazy_static, model,
+        sync::{
+            Condvar, Mutex,
+            atomic::{AtomicU32, AtomicU64, Ordering},
+        },
+        thread::{spawn, yield_now},
+    };
+}

@@ -4,7 +4,7 @@ use std::{process::Child, thread::JoinHandle, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{bare, ours, place::Place, socket};
+use crate::{bare, ours, place::Place, ring, socket};
 
 /// Everything that can be measured. How to add a row stands at the top of `main.rs`.
 pub(crate) const CONTENDERS: &[Contender] = &[
@@ -33,6 +33,19 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         connect: bare::crossbeam,
         serve: None,
     },
+    Contender {
+        name: "bare ring A",
+        baseline: "bare ring A",
+        connect: ring::processes,
+        serve: Some(ring::serve),
+    },
+    Contender {
+        name: "bare ring B",
+        baseline: "bare ring A",
+        connect: ring::processes,
+        serve: None, // Its callee is that of A.
+    },
+    Contender { name: "bare ring (threads)", baseline: "bare ring A", connect: ring::threads, serve: None },
     Contender {
         name: "nape ipc, caller only calls",
         baseline: "bare ipc A",
@@ -76,9 +89,27 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         serve: None,
     },
     Contender {
+        name: "nape shm, caller only calls",
+        baseline: "bare ring A",
+        connect: ours::shm,
+        serve: None,
+    },
+    Contender {
+        name: "nape shm, caller also serves",
+        baseline: "bare ring A",
+        connect: ours::shm_serving,
+        serve: None,
+    },
+    Contender {
         name: "nape ipc (threads)",
         baseline: "bare ipc (threads)",
         connect: ours::ipc_threads,
+        serve: None,
+    },
+    Contender {
+        name: "nape shm (threads)",
+        baseline: "bare ring (threads)",
+        connect: ours::shm_threads,
         serve: None,
     },
     Contender { name: "nape channel", baseline: "bare crossbeam A", connect: ours::channel, serve: None },

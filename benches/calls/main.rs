@@ -55,6 +55,7 @@ mod options;
 mod ours;
 mod place;
 mod report;
+mod ring;
 mod roles;
 mod socket;
 mod statistics;

@@ -2,7 +2,10 @@
 
 use std::cell::Cell;
 
-use nape::{Api, ApiHandle, Context, Fault, Head, HeadBuilder, Neck, Wire, transport::ipc_pair};
+use nape::{
+    Api, ApiHandle, Context, Fault, Head, HeadBuilder, Neck, Wire,
+    transport::{Transport, ipc_pair, shm_pair},
+};
 
 use crate::{
     contender::{Args, Callee, Pair},
@@ -29,6 +32,16 @@ pub(crate) fn pipe_serving(place: &Place) -> Pair {
     child(Head::builder().wire(Wire::Pipe).serve(api("caller", place.caller)), place)
 }
 
+/// As [`ipc`], over shared memory.
+pub(crate) fn shm(place: &Place) -> Pair {
+    child(Head::builder().wire(Wire::Shm), place)
+}
+
+/// As [`ipc_serving`], over shared memory.
+pub(crate) fn shm_serving(place: &Place) -> Pair {
+    child(Head::builder().wire(Wire::Shm).serve(api("caller", place.caller)), place)
+}
+
 fn child(builder: HeadBuilder, place: &Place) -> Pair {
     let head = builder.spawn(place.callee(SERVING)).expect("the child gets ready");
     let callee = Callee::Elsewhere(head.child_id());
@@ -36,7 +49,7 @@ fn child(builder: HeadBuilder, place: &Place) -> Pair {
     Pair::new(keeping(head, caller(bench)), callee)
 }
 
-/// The callee of all four.
+/// The callee of all six.
 pub(crate) fn serve_ipc(_: &[String]) {
     let bench = api("bench", Place::here());
     Neck::builder()
@@ -49,7 +62,15 @@ pub(crate) fn serve_ipc(_: &[String]) {
 
 /// Both ends in one process, over ipc-channel.
 pub(crate) fn ipc_threads(place: &Place) -> Pair {
-    let (ours, theirs) = ipc_pair().expect("sockets can be made");
+    over(ipc_pair().expect("sockets can be made"), place)
+}
+
+/// Both ends in one process, over shared memory.
+pub(crate) fn shm_threads(place: &Place) -> Pair {
+    over(shm_pair().expect("there is memory"), place)
+}
+
+fn over((ours, theirs): (Transport, Transport), place: &Place) -> Pair {
     let neck = place.on_callee(|| Neck::builder().over(theirs)).expect("threads can be started");
     in_process(Head::builder().over(ours).expect("threads can be started"), neck, place)
 }

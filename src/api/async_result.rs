@@ -39,6 +39,9 @@ impl<T> AsyncResult<T> {
 
     /// Whether the call has ended, with a value or without. Does not block.
     pub fn is_done(&self) -> bool {
+        if !self.slot.is_done() {
+            self.started.link.send_gathered();
+        }
         if !self.slot.is_done() && self.slot.deadline.is_some_and(|at| at <= Instant::now()) {
             self.started.link.expire(self.started.id);
         }
@@ -68,6 +71,7 @@ impl<T> AsyncResult<T> {
     /// A channel that gets one message when the call has ended, for a
     /// [`Select`](crossbeam_channel::Select) beside other channels.
     pub fn ready(&self) -> Receiver<()> {
+        self.started.link.send_gathered();
         self.slot.ready()
     }
 }

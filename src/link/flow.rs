@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Core, Errand, Framed, Link, Slot, Wiring,
+    Core, Errand, Link, Slot, Wiring,
     inbox::Frame,
     role::Reader,
     slot::{Aftermath, Outcome},
@@ -18,15 +18,15 @@ use crate::{
     sync::{Arc, MutexGuard},
     transport::Received,
     wire::{ProtocolError, Taken, take_frame},
-    workers::{forget_panic, panic_text, run_elsewhere},
+    workers::{forget_panic, panic_text},
 };
 
 /// What is left to do after a packet, once the reader role is given up.
 #[derive(Default)]
 pub(super) struct Harvest {
     /// The first apart from the others, so that the usual single one needs no list.
-    first: Option<Errand>,
-    others: Vec<Errand>,
+    pub(super) first: Option<Errand>,
+    pub(super) others: Vec<Errand>,
     pub(super) wakers: Vec<Waker>,
     /// A caller that blocks got its reply from another thread's reading.
     pub(super) woke_caller: bool,
@@ -94,37 +94,6 @@ impl Link {
     }
 
     // In.
-
-    /// Reads until another thread has better reason to, or the link is over.
-    pub(super) fn lead(&self, framed: &Framed, mut reader: Reader) {
-        loop {
-            let mut harvest = Harvest::default();
-            match self.read(&mut reader, None, &mut harvest) {
-                Read::Packet => {}
-                Read::Nothing => continue,
-                Read::Over => {
-                    drop(reader);
-                    return self.finish(harvest);
-                }
-            }
-            let first = harvest.first.take();
-            let stay = first.is_none() && harvest.wakers.is_empty() && !harvest.woke_caller;
-            if stay {
-                continue;
-            }
-            let urgent = first.as_ref().is_some_and(|errand| errand.slow) || !harvest.others.is_empty();
-            if framed.role.release(reader, urgent) {
-                self.call_ticker();
-            }
-            self.finish(harvest);
-            let Some(errand) = first else { return };
-            run_elsewhere(errand.job);
-            match framed.role.take() {
-                Some(again) => reader = again,
-                None => return,
-            }
-        }
-    }
 
     /// Does what is left to do after the reader role was given up.
     pub(super) fn finish(&self, mut harvest: Harvest) {

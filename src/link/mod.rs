@@ -14,6 +14,7 @@ mod direct;
 mod flow;
 mod inbox;
 mod keeper;
+mod lead;
 mod line;
 mod load;
 mod message;
@@ -27,6 +28,7 @@ mod token;
 mod wait;
 
 use std::{
+    collections::VecDeque,
     fmt, io,
     task::Waker,
     time::{Duration, Instant},
@@ -46,11 +48,12 @@ use crate::{
     sync::{Apart, Arc, Condvar, Mutex, OnceLock, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Token},
-    workers::{Admission, Crew, Idle, Job, Lane, Shift, run_elsewhere},
+    workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
 use keeper::Keeper;
+use lead::StandBy;
 use load::Packet;
-use role::{Post, Role, TICK};
+use role::Role;
 use state::State;
 
 /// The life of a link. Each state comes at most once, and in this order.
@@ -127,6 +130,12 @@ struct Core {
     answering: usize,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
+    /// A thread runs a batch of handlers, and sends their answers together when they are done.
+    batching: bool,
+    /// Calls wait for more of them to come, and leave together.
+    gathering: bool,
+    /// When the last call was started that nobody blocks for.
+    last_start: Option<Instant>,
     /// What was sent, whose buffer is kept to be used again.
     spare: Packet,
     /// When the keeper looks at the clock next, if it does.
@@ -136,13 +145,15 @@ struct Core {
 /// How the two ends are joined.
 enum Wiring {
     /// By a transport.
-    Framed(Framed),
+    Framed(Box<Framed>),
     /// By a reference: what one end sends, the same thread hands to the other.
     Direct(OnceLock<Weak<Link>>),
 }
 
 struct Framed {
     role: Role,
+    /// The rest of what a thread that leads has taken upon itself to run.
+    batch: Mutex<VecDeque<Job>>,
     /// `None` after the end. Used by the one thread that set `sending`.
     sender: Mutex<Option<Box<dyn FrameSender>>>,
     /// `None` once nobody reads any more. It holds a descriptor, where the transport has some.
@@ -176,12 +187,13 @@ impl Link {
         let state = State::new(parts.side, &parts.config, transport.window, token, greet_by);
         // Whoever reads watches the clock for it, where a transport can do that.
         let patience = greet_by.filter(|_| transport.wakes_at_deadlines);
-        let wiring = Wiring::Framed(Framed {
+        let wiring = Wiring::Framed(Box::new(Framed {
             role: Role::new(transport.receiver, patience),
+            batch: Mutex::default(),
             sender: Mutex::new(Some(transport.sender)),
             nudge: Mutex::new(Some(transport.nudge)),
             wakes_at_deadlines: transport.wakes_at_deadlines,
-        });
+        }));
         let kept = attendant.is_some() || (greet_by.is_some() && patience.is_none());
         let link = Link::assemble(parts, state, wiring, attendant);
         if kept {
@@ -218,6 +230,9 @@ impl Link {
             near: 0,
             answering: 0,
             sending: false,
+            batching: false,
+            gathering: false,
+            last_start: None,
             spare: Packet::default(),
             armed: None,
         };
@@ -359,14 +374,14 @@ impl Link {
     fn call_reader(&self) -> io::Result<()> {
         if let Wiring::Framed(framed) = &self.wiring {
             framed.role.hurry();
-            self.crew.submit(Box::new(|| ())).map_err(|(error, _)| error)?;
+            self.crew.summon()?;
         }
         Ok(())
     }
 
     /// Wakes or starts a thread of the crew that looks after the reader role.
     fn call_ticker(&self) {
-        if let Err((error, _)) = self.crew.submit(Box::new(|| ())) {
+        if let Err(error) = self.crew.summon() {
             log::warn!("no thread to read for the link: {error}");
         }
     }
@@ -508,34 +523,6 @@ fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: impl FnOnce()
         // Told of its own panic, it would panic again, and so on without an end.
         Place::ErrorHook => log::warn!("the error hook panicked: {text}"),
         _ => link.dispatch.callback_panicked(&link, text),
-    }
-}
-
-/// What the threads of a link's crew do without a job: look after the reader role.
-struct StandBy(Weak<Link>);
-
-impl Idle for StandBy {
-    fn idle(&self, again: bool) -> Option<Duration> {
-        let link = self.0.upgrade()?;
-        let Wiring::Framed(framed) = &link.wiring else { return None };
-        let mut again = again;
-        loop {
-            match framed.role.stand_by(again) {
-                Post::Lead(reader) => link.lead(framed, reader),
-                Post::Tick => return Some(TICK),
-                Post::Nothing => return None,
-            }
-            again = false;
-        }
-    }
-
-    fn interrupted(&self) {
-        let Some(link) = self.0.upgrade() else { return };
-        if let Wiring::Framed(framed) = &link.wiring
-            && framed.role.ticker_left()
-        {
-            link.call_ticker();
-        }
     }
 }
 

@@ -72,7 +72,11 @@ impl Link {
         let id = began.map_err(|refusal| core.refused(&slot.path, refusal))?;
         let wake = timer.is_some_and(|at| self.arm(&mut core, at));
         self.tally.calls.up();
-        self.flush(core);
+        if !plan.blocking && self.gathers(&mut core, slot.started) {
+            drop(core);
+        } else {
+            self.flush(core);
+        }
         if wake {
             self.wake_keeper();
         }
@@ -282,7 +286,12 @@ impl Link {
             Finish::GivenUp => self.tally.answers_unsent.up(),
             Finish::Over => {}
         }
-        self.flush(core);
+        // More answers follow at once, and go with this one.
+        if !core.batching || core.state.n_answers() >= BATCH {
+            self.flush(core);
+        } else {
+            drop(core);
+        }
         self.settled.notify_all();
     }
 }
@@ -308,5 +317,7 @@ fn micros_up(duration: Duration) -> u64 {
     u64::try_from(nanos.div_ceil(1000)).unwrap_or(u64::MAX).min(u64::MAX - 1)
 }
 
+/// So many answers go without waiting for more.
+const BATCH: usize = 16;
 /// Room for the usual reply without a second allocation.
 const REPLY_ROOM: usize = 64;

@@ -509,6 +509,16 @@ impl<W: Clone> State<W> {
         self.outbox.is_drained()
     }
 
+    /// How many calls and events wait to be sent.
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.outbox.waiting().0
+    }
+
+    /// How many answers wait to be sent.
+    pub(crate) fn n_answers(&self) -> usize {
+        self.outbox.n_answers()
+    }
+
     /// How many calls of ours have not ended.
     pub(crate) fn n_calls(&self) -> usize {
         self.calls.len()

@@ -15,8 +15,11 @@ impl Link {
         if slot.is_done() {
             return true;
         }
-        if matches!(self.wiring, Wiring::Direct(_)) {
-            look_out(|| slot.is_done());
+        match &self.wiring {
+            Wiring::Direct(_) => {
+                look_out(|| slot.is_done());
+            }
+            Wiring::Framed(_) => self.send_gathered(),
         }
         self.block(slot, limit)
     }

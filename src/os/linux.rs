@@ -180,7 +180,7 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// In a process that has closed its standard streams a new descriptor takes one of their numbers,
 /// and a child's own streams would then be put over it.
-fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+pub(super) fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() >= FIRST_FREE { Ok(fd) } else { Ok(fcntl_dupfd_cloexec(&fd, FIRST_FREE)?) }
 }
 

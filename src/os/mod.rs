@@ -5,7 +5,11 @@
 
 mod attend;
 #[cfg(target_os = "linux")]
+mod futex;
+#[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod memory;
 
 #[cfg(target_os = "linux")]
 use linux as imp;
@@ -14,6 +18,8 @@ use linux as imp;
 compile_error!("nape runs on Linux only so far");
 
 pub(crate) use attend::Attendant;
+#[cfg(target_os = "linux")]
+pub(crate) use futex::{Unchanged, current_core, sleep_on, wake};
 #[cfg(test)]
 pub(crate) use imp::ignore_children;
 pub(crate) use imp::{
@@ -22,3 +28,5 @@ pub(crate) use imp::{
     set_nonblocking, stop_receiving, stop_sending, stream_pair, take_inherited, wait_readable,
     wait_readable_until, wait_writable_until, write_some,
 };
+#[cfg(target_os = "linux")]
+pub(crate) use memory::{Mapping, check_sealed, sealed_memory};

@@ -12,8 +12,8 @@ use ipc_channel::ipc::IpcSender;
 use crate::{
     error::{CloseReason, StartError},
     os::{self, Attendant},
-    transport::{IpcEnds, PipeEnd, Transport},
-    wire::Token,
+    transport::{IpcEnds, PipeEnd, ShmParts, Transport},
+    wire::{Side, Token},
 };
 
 use super::{
@@ -47,6 +47,7 @@ pub(crate) fn from_env() -> Result<Bootstrap, StartError> {
     let (lifeline, transport) = match &invitation.wire {
         WireEnd::Ipc(name) => meet(&invitation, name)?,
         WireEnd::Pipe(socket) => inherit(&invitation, *socket)?,
+        WireEnd::Shm(memory) => share(&invitation, *memory)?,
     };
     let guard = HeadWatch::new(lifeline, invitation.head);
     Ok(Bootstrap { transport, token: invitation.token, guard })
@@ -64,6 +65,12 @@ fn inherit(invitation: &Invitation, socket: Handed) -> Result<(OwnedFd, Transpor
     let wakeup = os::Wakeup::new().map_err(setup("event"))?;
     let [lifeline, socket] = take([invitation.lifeline, socket])?;
     Ok((lifeline, PipeEnd::from(socket).with_nudge(wakeup)))
+}
+
+fn share(invitation: &Invitation, memory: Handed) -> Result<(OwnedFd, Transport), StartError> {
+    let [lifeline, memory] = take([invitation.lifeline, memory])?;
+    let transport = ShmParts::from_fd(memory, Side::Neck).map_err(setup("shared memory"))?;
+    Ok((lifeline, transport))
 }
 
 fn take<const N: usize>(handed: [Handed; N]) -> Result<[OwnedFd; N], StartError> {

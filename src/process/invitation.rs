@@ -5,11 +5,13 @@
 //! ```text
 //! 1 ipc <token, 32 hex digits> <lifeline> <pid of the Head> <name to connect to>
 //! 1 pipe <token, 32 hex digits> <lifeline> <pid of the Head> <socket>
+//! 1 shm <token, 32 hex digits> <lifeline> <pid of the Head> <memory>
 //! ```
 //!
-//! `1` is the version of this text, and the name goes to the end, spaces included. Lifeline and socket are
-//! descriptors, which the child inherits: `<number>:<device>:<inode>`. The *lifeline* is the reading end of
-//! a pipe to which nobody writes: it ends when the Head does. The socket is the child's end of the wire.
+//! `1` is the version of this text, and the name goes to the end, spaces included. Lifeline, socket
+//! and memory are descriptors, which the child inherits: `<number>:<device>:<inode>`. The *lifeline* is the
+//! reading end of a pipe to which nobody writes: it ends when the Head does. The socket is the child's end
+//! of the wire, and the memory is what both share.
 //!
 //! The variable cannot be taken out of the environment while other threads may read it, so programs
 //! that the child starts inherit it. They do not inherit the descriptors, and device and inode tell
@@ -53,6 +55,8 @@ pub(crate) enum WireEnd {
     Ipc(String),
     /// It inherits it.
     Pipe(Handed),
+    /// It inherits the memory.
+    Shm(Handed),
 }
 
 /// A descriptor that the child inherits.
@@ -89,6 +93,7 @@ impl WireEnd {
         match kind {
             IPC if !text.is_empty() && !text.contains('\0') => Some(WireEnd::Ipc(text.to_owned())),
             PIPE => Some(WireEnd::Pipe(Handed::parse(text)?)),
+            SHM => Some(WireEnd::Shm(Handed::parse(text)?)),
             _ => None,
         }
     }
@@ -101,6 +106,7 @@ impl Invitation {
         let (kind, end): (_, &dyn fmt::Display) = match wire {
             WireEnd::Ipc(name) => (IPC, name),
             WireEnd::Pipe(socket) => (PIPE, socket),
+            WireEnd::Shm(memory) => (SHM, memory),
         };
         format!("{VERSION} {kind} {} {lifeline} {head} {end}", token.to_hex())
     }
@@ -167,16 +173,17 @@ pub(crate) fn prepare_ipc() -> Result<(), StartError> {
 const VERSION: &str = "1";
 const IPC: &str = "ipc";
 const PIPE: &str = "pipe";
+const SHM: &str = "shm";
 const PROTOCOL: &str = "nape 1";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn invitations() -> [Invitation; 2] {
+    fn invitations() -> [Invitation; 3] {
         let name = "/tmp/with a space/socket".to_owned();
         let socket = Handed { number: 8, file: FileId { device: 9, inode: 10 } };
-        [WireEnd::Ipc(name), WireEnd::Pipe(socket)].map(|wire| Invitation {
+        [WireEnd::Ipc(name), WireEnd::Pipe(socket), WireEnd::Shm(socket)].map(|wire| Invitation {
             token: Token([0xa5; 16]),
             lifeline: Handed { number: 7, file: FileId { device: 14, inode: u64::MAX } },
             head: 4711,
@@ -197,7 +204,7 @@ mod tests {
 
     #[test]
     fn no_part_of_an_invitation_is_one() {
-        for (invitation, last) in invitations().into_iter().zip(["/tmp/with a space/socket", "10"]) {
+        for (invitation, last) in invitations().into_iter().zip(["/tmp/with a space/socket", "10", "10"]) {
             let text = invitation.to_text();
             for end in 0..=text.len() - last.len() {
                 assert!(Invitation::parse(&text[..end]).is_none(), "{}", &text[..end]);

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     error::{CloseReason, StartError},
     os,
-    transport::{PipeEnd, Transport},
+    transport::{PipeEnd, ShmEnds, Transport},
     wire::{ProtocolError, Side, Token},
 };
 
@@ -67,7 +67,7 @@ pub(crate) fn launch(command: Command, options: LaunchOptions) -> Result<Launch,
     let token = os::random_token().map(Token).map_err(setup("token"))?;
     match options.wire {
         Wire::Ipc => launch_to_connect(command, program, token, options),
-        Wire::Pipe => launch_to_inherit(command, program, token, options),
+        Wire::Pipe | Wire::Shm => launch_to_inherit(command, program, token, options),
     }
 }
 
@@ -96,27 +96,39 @@ fn launch_to_inherit(
     token: Token,
     options: LaunchOptions,
 ) -> Result<Launch, StartError> {
-    let (ours, theirs) = PipeEnd::pair().map_err(setup("pair of sockets"))?;
-    let transport = ours.into_transport().map_err(setup("event"))?;
-    let theirs = OwnedFd::from(theirs);
-    let wire = WireEnd::Pipe(Handed::of(&theirs).map_err(setup("pair of sockets"))?);
+    let (transport, theirs) = ends(options.wire)?;
+    let handed = Handed::of(&theirs).map_err(setup("wire to the child"))?;
+    let wire = match options.wire {
+        Wire::Shm => WireEnd::Shm(handed),
+        _ => WireEnd::Pipe(handed),
+    };
     let lifeline = invite(&mut command, wire, Some(theirs), token)?;
     // The command goes with it, and our copy of the child's end with the command: else it would not end.
     let child = ChildHandle::spawn(command, &program, options.stderr)?;
     Ok(Launch { transport, child, token, lifeline })
 }
 
+/// Our end of a wire, and what the child inherits of it.
+fn ends(wire: Wire) -> Result<(Transport, OwnedFd), StartError> {
+    if wire == Wire::Shm {
+        let ends = ShmEnds::new().map_err(setup("shared memory"))?;
+        return Ok((ends.ours.into_transport().map_err(setup("shared memory"))?, ends.theirs.into_fd()));
+    }
+    let (ours, theirs) = PipeEnd::pair().map_err(setup("pair of sockets"))?;
+    Ok((ours.into_transport().map_err(setup("event"))?, OwnedFd::from(theirs)))
+}
+
 /// Makes the lifeline, and tells the child of it and of all the rest. Gives back our end.
 fn invite(
     command: &mut Command,
     wire: WireEnd,
-    socket: Option<OwnedFd>,
+    inherited: Option<OwnedFd>,
     token: Token,
 ) -> Result<OwnedFd, StartError> {
     let (theirs, ours) = os::pipe().map_err(setup("lifeline"))?;
     let lifeline = Handed::of(&theirs).map_err(setup("lifeline"))?;
     command.env(VARIABLE, Invitation { token, lifeline, head: std::process::id(), wire }.to_text());
-    os::hand_down(command, socket.into_iter().chain([theirs]).collect());
+    os::hand_down(command, inherited.into_iter().chain([theirs]).collect());
     Ok(ours)
 }
 

@@ -455,5 +455,7 @@ mod tests {
 
     contract!(memory, crate::transport::memory_pair);
     contract!(pipe, || crate::transport::pipe_pair().expect("a pair of sockets"));
+    #[cfg(not(loom))]
+    contract!(shm, || crate::transport::shm_pair().expect("a pair over shared memory"));
     contract!(ipc, || crate::transport::ipc_pair().expect("a pair over ipc-channel"));
 }

@@ -31,12 +31,22 @@
 //!    end that is gone is an error or does nothing; it never blocks and never raises a signal.
 //! 7. Nothing that a peer sends makes a transport panic.
 //!
+//! # Which there are
+//!
+//! | | between | the peer may be | deadlines | sees the end |
+//! |---|---|---|---|---|
+//! | [`memory_pair`] | threads | hostile | itself | itself |
+//! | [`ipc_pair`] | processes or threads | trusted only: ipc-channel believes its lengths | by nudges | no |
+//! | [`pipe_pair`] | processes or threads | hostile | itself | itself |
+//! | [`shm_pair`] | processes or threads | hostile | itself | itself, but for a process that is killed |
+//!
 //! [`contract::check`] tries all of it on any transport.
 
 pub mod contract;
 mod ipc;
 mod memory;
 mod pipe;
+mod shm;
 
 use std::{fmt, io, sync::Arc, time::Instant};
 
@@ -45,6 +55,12 @@ pub(crate) use ipc::{IpcEnds, IpcParts};
 pub use memory::memory_pair;
 pub(crate) use pipe::PipeEnd;
 pub use pipe::pipe_pair;
+#[cfg(not(all(loom, test)))]
+pub use shm::shm_pair;
+// For who starts processes by other means than ours: the benches.
+#[cfg(not(all(loom, test)))]
+#[doc(hidden)]
+pub use shm::{DeathNotice, ShmEnds, ShmParts};
 
 /// One end of a connection that moves frames. See the [module](self) for what it promises.
 pub struct Transport {
@@ -60,7 +76,7 @@ pub struct Transport {
     pub wakes_at_deadlines: bool,
     /// Whether the receiver sees that the other end's sender is gone.
     pub sees_the_end: bool,
-    /// What to call it in a log: `ipc`, `pipe`.
+    /// What to call it in a log: `ipc`, `pipe`, `shm`.
     pub name: &'static str,
 }
 

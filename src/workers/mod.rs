@@ -17,7 +17,7 @@ use std::{
 
 pub(crate) use lane::{Admission, Lane};
 
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
 use front::Front;
 
 /// Something to run once.
@@ -59,6 +59,8 @@ struct Shared {
     desk: Mutex<Desk>,
     /// There is a job at the desk, or an end.
     news: Condvar,
+    /// A thread is on its way to see what there is to do besides jobs.
+    summoned: AtomicBool,
     threads: Mutex<Threads>,
     changed: Condvar,
 }
@@ -145,6 +147,7 @@ impl Crew {
             front: Front::new(),
             desk: Mutex::default(),
             news: Condvar::new(),
+            summoned: AtomicBool::new(false),
             threads: Mutex::default(),
             changed: Condvar::new(),
         };
@@ -161,6 +164,26 @@ impl Crew {
         // What a thread that cannot be started was to run is dropped with it, hence the cell.
         let cell = Arc::new(Mutex::new(Some(job)));
         self.spawn(cell.clone()).or_else(|error| cell.lock().take().map_or(Ok(()), |job| Err((error, job))))
+    }
+
+    /// Has a thread see what there is to do besides jobs, one that waits or a new one. Does not block.
+    ///
+    /// Whoever is on its way already will see it, too: on a busy machine it may take its time, and one
+    /// thread for each summons would be a crowd.
+    pub(crate) fn summon(&self) -> io::Result<()> {
+        // SYNC: summoned. Pairs with the swap in the job: who finds it set has made visible what the
+        // summoned thread is to see before that one looks.
+        if self.shared.summoned.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let shared = self.shared.clone();
+        let arrive = move || {
+            shared.summoned.swap(false, Ordering::AcqRel);
+        };
+        self.submit(Box::new(arrive)).map_err(|(error, _)| {
+            self.shared.summoned.store(false, Ordering::Release);
+            error
+        })
     }
 
     fn spawn(&self, first: Arc<Mutex<Option<Job>>>) -> io::Result<()> {

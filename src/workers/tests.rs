@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::sync::AtomicUsize;
 
 fn crew() -> Crew {
     Crew::new("test".into())
@@ -112,6 +113,34 @@ fn threads_are_used_again() {
         }
     }
     assert_eq!(crew.n_threads(), 1);
+    crew.stop();
+    assert_eq!(crew.join(HANG), 0);
+}
+
+struct Visits(Arc<AtomicUsize>);
+
+impl Idle for Visits {
+    fn idle(&self, _: bool) -> Option<Duration> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        None
+    }
+
+    fn interrupted(&self) {}
+}
+
+#[test]
+fn a_summons_is_followed_and_many_make_no_crowd() {
+    let visits = Arc::new(AtomicUsize::new(0));
+    let crew = Crew::with_idle("test".into(), Visits(visits.clone()));
+    for _ in 0..200 {
+        (0..50).for_each(|_| crew.summon().unwrap());
+        let seen = visits.load(Ordering::SeqCst);
+        crew.summon().unwrap();
+        while visits.load(Ordering::SeqCst) == seen {
+            std::thread::yield_now();
+        }
+    }
+    assert!(crew.n_threads() <= 3, "{} threads", crew.n_threads());
     crew.stop();
     assert_eq!(crew.join(HANG), 0);
 }

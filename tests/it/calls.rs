@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nape::{
     Api, CallError, CloseReason, Config, Context, Executed, Fault, Head, LinkState, Misuse, Neck, Report,
     Responder,
-    transport::{FrameSender, Transport, ipc_pair, memory_pair, pipe_pair},
+    transport::{FrameSender, Transport, ipc_pair, memory_pair, pipe_pair, shm_pair},
 };
 use serde::{Deserialize, Serialize};
 
@@ -266,6 +266,7 @@ fn ac_03_a_late_reply_is_dropped_counted_and_reported() {
     watched(|| a_reply_crosses_the_cancel(memory_pair()));
     watched(|| a_reply_crosses_the_cancel(ipc_pair().unwrap()));
     watched(|| a_reply_crosses_the_cancel(pipe_pair().unwrap()));
+    watched(|| a_reply_crosses_the_cancel(shm_pair().unwrap()));
 }
 
 fn ac_04_no_end_of_a_call_leaves_a_transaction(kind: Kind) {

@@ -9,7 +9,7 @@ use std::{
 
 use nape::{
     Api, CallError, CloseReason, Config, Context, Executed, Fault, Head, HeadBuilder, LinkState,
-    transport::{ipc_pair, memory_pair, pipe_pair},
+    transport::{ipc_pair, memory_pair, pipe_pair, shm_pair},
 };
 
 use crate::{
@@ -25,6 +25,7 @@ fn with_raw_neck(kind: Kind, builder: HeadBuilder) -> (Head, RawNeck) {
         Kind::Encoded => memory_pair(),
         Kind::Ipc => ipc_pair().unwrap(),
         Kind::Pipe => pipe_pair().unwrap(),
+        Kind::Shm => shm_pair().unwrap(),
     };
     let head = builder.over(ours).unwrap();
     let neck = RawNeck::ready(theirs);
@@ -232,6 +233,7 @@ macro_rules! on_every_wire {
         mod encoded { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Encoded)) })* }
         mod ipc { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Ipc)) })* }
         mod pipe { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Pipe)) })* }
+        mod shm { $(#[test] fn $test() { crate::support::watched(|| super::$test(super::Kind::Shm)) })* }
     };
 }
 

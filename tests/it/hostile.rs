@@ -2,6 +2,7 @@
 //! rule that it breaks, or does no harm; nothing panics, nothing hangs, and no other link notices.
 
 mod raw;
+mod scribble;
 mod stage;
 mod table;
 
@@ -29,6 +30,8 @@ macro_rules! towards_every_end {
         towards_every_end!(@ neck_ipc (Wire::Ipc, Side::Neck) $($test)*);
         towards_every_end!(@ head_pipe (Wire::Pipe, Side::Head) $($test)*);
         towards_every_end!(@ neck_pipe (Wire::Pipe, Side::Neck) $($test)*);
+        towards_every_end!(@ head_shm (Wire::Shm, Side::Head) $($test)*);
+        towards_every_end!(@ neck_shm (Wire::Shm, Side::Neck) $($test)*);
     };
     (@ $name:ident $place:tt $($test:ident)*) => {
         mod $name {
@@ -46,6 +49,7 @@ towards_every_end! {
     d_20_pings_without_end,
     d_21_unknown_frames_without_end,
     d_22_a_packet_that_is_cut_anywhere,
+    p_09_handlers_of_one_packet_that_wait_for_each_other,
     d_24_two_answers,
     d_26_a_cancelled_call_is_in_use,
     d_30_more_calls_than_are_served,
@@ -133,7 +137,7 @@ fn d_02_somebody_who_hangs_up(place: Place) {
     stage.raw.hang_up();
     let error = stage.broken();
     match place.0 {
-        Wire::Memory | Wire::Pipe => assert_eq!(error, ProtocolError::ClosedBeforeHello),
+        Wire::Memory | Wire::Pipe | Wire::Shm => assert_eq!(error, ProtocolError::ClosedBeforeHello),
         // This one does not see the end: it is silence.
         Wire::Ipc => assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}"),
     }
@@ -197,6 +201,39 @@ fn d_22_a_packet_that_is_cut_anywhere(place: Place) {
         }
         stage.leave();
     }
+}
+
+/// They have been quick so far, so that one thread runs them, one after the other: until one is not.
+fn p_09_handlers_of_one_packet_that_wait_for_each_other(place: Place) {
+    let (open, opened) = crossbeam_channel::bounded::<()>(0);
+    let wait = move |_: &Context, wait: bool| {
+        if wait {
+            opened.recv_timeout(crate::tools::LONG).map_err(|_| Fault::new("nobody came"))?;
+        }
+        Ok::<_, Fault>(wait)
+    };
+    let api = echo().handle("gate", wait).unwrap();
+    let api =
+        api.handle("open", move |_: &Context, go: bool| Ok::<_, Fault>(go && open.send(()).is_ok())).unwrap();
+    let mut stage = Stage::with(place, Config::new(), api);
+    for counter in 1..25 {
+        for (method, path) in (0..).zip(["echo.gate", "echo.open"]) {
+            stage.call(2 * counter + method, path, &[0]);
+            assert_eq!(stage.raw.next_of(REPLY).body, [0]);
+            stage.raw.acknowledge();
+        }
+    }
+    let side = stage.raw.side;
+    // A quick one, one that waits for the next, and that one.
+    let calls = [("echo.gate", vec![0]), ("echo.gate", vec![1]), ("echo.open", vec![1])];
+    let frames = (100..)
+        .zip(calls)
+        .map(|(counter, (path, arguments))| frame(CALL, 0, side.id(counter), &call(path, &arguments)));
+    assert!(stage.raw.send_together(frames));
+    let mut replies: Vec<_> = (0..3).map(|_| stage.raw.next_of(REPLY).id).collect();
+    replies.sort_unstable();
+    assert_eq!(replies, [100, 101, 102].map(|counter| side.id(counter)));
+    stage.leave();
 }
 
 fn d_24_two_answers(place: Place) {

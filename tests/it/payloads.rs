@@ -14,7 +14,7 @@ use crossbeam_channel::unbounded;
 use nape::{
     Api, CallError, CloseReason, Context, Executed, Fault, FaultKind, Handler, Head, Misuse, Neck, Payload,
     Rejection, Responder,
-    transport::{FrameSender, Transport, ipc_pair, memory_pair, pipe_pair},
+    transport::{FrameSender, Transport, ipc_pair, memory_pair, pipe_pair, shm_pair},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
@@ -419,4 +419,5 @@ fn ac_24_a_broken_envelope_closes_the_link_with_a_protocol_reason() {
     watched(|| a_broken_envelope_closes_the_link(memory_pair));
     watched(|| a_broken_envelope_closes_the_link(|| ipc_pair().unwrap()));
     watched(|| a_broken_envelope_closes_the_link(|| pipe_pair().unwrap()));
+    watched(|| a_broken_envelope_closes_the_link(|| shm_pair().unwrap()));
 }

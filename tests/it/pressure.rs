@@ -358,6 +358,7 @@ fn a_side_serves_no_more_calls_than_it_says(kind: Kind) {
 }
 
 on_every_link! {
+    many_calls_at_once_need_no_more_threads_than_there_are_workers,
     ac_60_n_workers_run_n_calls_at_a_time,
     ac_61_a_full_queue_refuses_at_once,
     ac_61_a_queue_of_nothing_takes_what_can_run,
@@ -372,4 +373,25 @@ on_every_link! {
     p10_answers_need_no_worker,
     p9_crossed_storms_with_all_workers_busy_end,
     a_side_serves_no_more_calls_than_it_says,
+}
+
+fn many_calls_at_once_need_no_more_threads_than_there_are_workers(kind: Kind) {
+    // On one core a thread that was called takes its time to come: another must not be called for that.
+    let all = rustix::thread::sched_getaffinity(None).unwrap();
+    let mut one = rustix::thread::CpuSet::new();
+    one.set((0..rustix::thread::CpuSet::MAX_CPU).find(|core| all.is_set(*core)).unwrap());
+    rustix::thread::sched_setaffinity(None, &one).unwrap();
+    let quick = |_: &Context, n: u64| Ok::<_, Fault>(n + 1);
+    let (head, neck) = kind.serving(Api::new("a").workers(2).handle("quick", quick).unwrap());
+    let api = head.api("a");
+    let mut most = 0;
+    for round in 0..100u64 {
+        let all: Vec<_> = (0..64).map(|n| api.action("quick", round + n).start::<u64>().unwrap()).collect();
+        for (n, result) in all.into_iter().enumerate() {
+            assert_eq!(result.wait().unwrap(), round + n as u64 + 1);
+        }
+        most = most.max(neck.n_threads()).max(head.n_threads());
+    }
+    // Two that run handlers, one that reads, one that watches, and one on its way.
+    assert!(most <= 6, "{most} threads");
 }

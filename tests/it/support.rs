@@ -9,7 +9,7 @@ use std::{
 
 use nape::{
     Api, Head, HeadBuilder, Neck, NeckBuilder,
-    transport::{ipc_pair, pipe_pair},
+    transport::{ipc_pair, pipe_pair, shm_pair},
 };
 
 /// How long anything may take before it counts as a hang.
@@ -26,6 +26,8 @@ pub enum Kind {
     Ipc,
     /// Over a pair of sockets.
     Pipe,
+    /// Over shared memory.
+    Shm,
 }
 
 impl Kind {
@@ -45,6 +47,10 @@ impl Kind {
             }
             Kind::Pipe => {
                 let (ours, theirs) = pipe_pair().unwrap();
+                (head.over(ours).unwrap(), neck.over(theirs).unwrap())
+            }
+            Kind::Shm => {
+                let (ours, theirs) = shm_pair().unwrap();
                 (head.over(ours).unwrap(), neck.over(theirs).unwrap())
             }
         }
@@ -67,16 +73,18 @@ macro_rules! on_every_link {
     ($($test:ident),* $(,)?) => {
         mod channel { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Channel)) })* }
         mod encoded { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Encoded)) })* }
+        mod shm { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Shm)) })* }
         mod ipc { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Ipc)) })* }
         mod pipe { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Pipe)) })* }
     };
 }
 
 /// Makes a test of each function for each wire to a child.
-macro_rules! on_both_wires {
+macro_rules! on_every_wire_to_a_child {
     ($($test:ident),* $(,)?) => {
         mod ipc { $(#[test] fn $test() { $crate::support::watched(|| super::$test(nape::Wire::Ipc)) })* }
         mod pipe { $(#[test] fn $test() { $crate::support::watched(|| super::$test(nape::Wire::Pipe)) })* }
+        mod shm { $(#[test] fn $test() { $crate::support::watched(|| super::$test(nape::Wire::Shm)) })* }
     };
 }
 

@@ -28,6 +28,12 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         connect: |place, work| ours::child("nape pipe", Head::builder().wire(Wire::Pipe), place, work),
         serve: Some(ours::serve),
     },
+    Contender {
+        name: "nape shm",
+        works: &Work::ALL,
+        connect: |place, work| ours::child("nape shm", Head::builder().wire(Wire::Shm), place, work),
+        serve: Some(ours::serve),
+    },
     Contender { name: "nape encoded (threads)", works: &Work::ALL, connect: ours::encoded, serve: None },
     Contender { name: "nape channel (threads)", works: &Work::ALL, connect: ours::channel, serve: None },
     Contender {

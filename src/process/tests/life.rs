@@ -15,7 +15,7 @@ use crate::{
     os::{self, Attendant},
 };
 
-on_both_wires! {
+on_every_wire_to_a_child! {
     a_killed_child_is_noticed_at_once,
     dropping_the_handle_ends_the_child,
     a_child_is_told_when_it_is_given_up,
@@ -116,9 +116,7 @@ fn a_child_sees_its_head_killed(wire: Wire) {
     // In the second case a shell is the parent, so that the child has nothing but the lifeline.
     for (name, watched) in [("middle", 2), ("middle-with-shell", 1)] {
         let mut head = role(name);
-        if wire == Wire::Pipe {
-            head.env(roles::MIDDLE_OVER_PIPE, "yes");
-        }
+        head.env(roles::WIRE_OF_THE_MIDDLE, format!("{wire:?}"));
         let mut head = head.stdout(Stdio::piped()).spawn().unwrap();
         let mut said = reports(head.stdout.take().unwrap());
         assert_eq!(said.next().unwrap(), format!("watching {watched} descriptors"));
@@ -151,9 +149,13 @@ fn a_child_inherits_what_it_is_given_and_nothing_else(wire: Wire) {
 }
 
 /// The standard streams and the lifeline before, and then a process and three sockets more; or a socket
-/// before, and then a process and an event more.
+/// before, and then a process and an event more; or memory before, and then a process in its place.
 fn check_descriptors(wire: Wire, said: &str) {
-    let (n_before, n_after, n_sockets) = if wire == Wire::Pipe { (5, 7, 1) } else { (4, 8, 3) };
+    let (n_before, n_after, n_sockets) = match wire {
+        Wire::Ipc => (4, 8, 3),
+        Wire::Pipe => (5, 7, 1),
+        Wire::Shm => (5, 5, 0),
+    };
     let mut lines = said.lines();
     let lifeline = lines.next().unwrap();
     let (before, after) = (lines.next().unwrap(), lines.next().unwrap());

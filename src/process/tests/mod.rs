@@ -1,10 +1,11 @@
 //! Real processes: the test binary runs itself again, and [`child_entry`] is the `main` of the child.
 
 /// Makes a test of each function for each wire.
-macro_rules! on_both_wires {
+macro_rules! on_every_wire_to_a_child {
     ($($test:ident),* $(,)?) => {
         mod ipc { $(#[test] fn $test() { super::$test(super::Wire::Ipc) })* }
         mod pipe { $(#[test] fn $test() { super::$test(super::Wire::Pipe) })* }
+        mod shm { $(#[test] fn $test() { super::$test(super::Wire::Shm) })* }
     };
 }
 
@@ -165,7 +166,7 @@ fn comes_true(condition: impl Fn() -> bool) -> bool {
     (0..2000).any(|_| condition() || (thread::sleep(Duration::from_millis(5)), false).1)
 }
 
-const WIRES: [Wire; 2] = [Wire::Ipc, Wire::Pipe];
+const WIRES: [Wire; 3] = [Wire::Ipc, Wire::Pipe, Wire::Shm];
 const ROLE: &str = "NAPE_TEST_ROLE";
 const REPORT: &str = "report: ";
 const ARGUMENTS: [&str; 3] = ["process::tests::child_entry", "--exact", "--nocapture"];

@@ -148,7 +148,8 @@ fn shell_with_stdout(name: &str) -> Command {
 
 /// What the one in the middle talks to its child over, as the test that started it says.
 fn wire_of_the_middle() -> Wire {
-    if env::var_os(MIDDLE_OVER_PIPE).is_some() { Wire::Pipe } else { Wire::Ipc }
+    let name = env::var(WIRE_OF_THE_MIDDLE).unwrap_or_default();
+    super::WIRES.into_iter().find(|wire| format!("{wire:?}") == name).unwrap_or_default()
 }
 
 /// A Head that is there to be killed.
@@ -207,4 +208,4 @@ fn pour() {
 }
 
 /// Set for a Head in the middle that is to talk over a pipe.
-pub(super) const MIDDLE_OVER_PIPE: &str = "NAPE_TEST_MIDDLE_OVER_PIPE";
+pub(super) const WIRE_OF_THE_MIDDLE: &str = "NAPE_TEST_WIRE";

@@ -23,7 +23,7 @@ fn refused(error: &StartError) -> &ProtocolError {
     error
 }
 
-on_both_wires! {
+on_every_wire_to_a_child! {
     frames_go_both_ways,
 }
 

@@ -248,6 +248,12 @@ impl Raw {
         self.send_as_is(&frame)
     }
 
+    /// Sends frames in one packet, as they should be but for the window.
+    pub(crate) fn send_together(&mut self, frames: impl Iterator<Item = Vec<u8>>) -> bool {
+        let packet: Vec<u8> = frames.flat_map(|frame| acknowledging(frame, self.read)).collect();
+        self.send_as_is(&packet)
+    }
+
     fn has_room(&self) -> bool {
         let frames = self.sent.0 - self.acknowledged.0;
         let bytes = self.sent.1 - self.acknowledged.1;

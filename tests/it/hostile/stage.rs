@@ -13,7 +13,7 @@ use std::{
 
 use nape::{
     Api, CloseReason, Config, Context, Endpoint, Fault, Head, LinkState, Neck, ProtocolError,
-    transport::{ipc_pair, memory_pair, pipe_pair},
+    transport::{ipc_pair, memory_pair, pipe_pair, shm_pair},
 };
 
 use super::raw::{BYE, CALL, Frame, REPLY, Raw, Side, call, text};
@@ -24,6 +24,7 @@ pub(crate) enum Wire {
     Memory,
     Ipc,
     Pipe,
+    Shm,
 }
 
 /// Where a test takes place: the wire, and the side that is under test.
@@ -52,13 +53,13 @@ pub(crate) struct Stage {
 }
 
 /// What any single case may take: five times what is promised.
-const BOUND: Duration = Duration::from_secs(5);
+pub(crate) const BOUND: Duration = Duration::from_secs(5);
 
 /// How many panics there were on the threads of the links under test.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
-const THREADS: &str = "quarry";
+pub(crate) const THREADS: &str = "quarry";
 
-fn count_panics() {
+pub(crate) fn count_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
@@ -92,6 +93,7 @@ impl Stage {
             Wire::Memory => memory_pair(),
             Wire::Ipc => ipc_pair().unwrap(),
             Wire::Pipe => pipe_pair().unwrap(),
+            Wire::Shm => shm_pair().unwrap(),
         };
         let config = config.name(THREADS);
         let subject = match side {
@@ -188,8 +190,12 @@ impl Stage {
         drop(self.subject);
         assert!(start.elapsed() < BOUND, "closing took {:?}", start.elapsed());
         assert_eq!(endpoint.under_way(), (0, 0));
-        assert_eq!(PANICS.load(Ordering::SeqCst), 0, "a thread of the library panicked");
+        nobody_panicked();
     }
+}
+
+pub(crate) fn nobody_panicked() {
+    assert_eq!(PANICS.load(Ordering::SeqCst), 0, "a thread of the library panicked");
 }
 
 impl Subject {

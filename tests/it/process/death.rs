@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::{Watch, call_for_ever, death, echo, five_times, head};
 use crate::support::HANG;
 
-on_both_wires! {
+on_every_wire_to_a_child! {
     ac_73_a_child_that_exits_in_a_handler_is_quoted,
     ac_73_a_child_that_is_killed_in_a_handler_is_quoted,
     ac_73_pending_calls_fail_soon_after_the_kernel_tells_of_the_death,

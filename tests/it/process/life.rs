@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use super::{Watch, call_for_ever, echo, five_times, head, head_with_grace, victim};
 use crate::support::{HANG, watched};
 
-on_both_wires! {
+on_every_wire_to_a_child! {
     ac_97_a_child_may_call_before_it_is_ready,
     ac_74_a_child_that_is_stopped_costs_no_more_than_the_timeouts,
     a_child_that_stays_after_the_goodbye_is_killed,

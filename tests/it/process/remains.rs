@@ -13,7 +13,7 @@ use nape::{CallError, Head, Timeout, Wire};
 use rustix::process::Signal;
 
 use super::{Watch, echo, five_times, head, head_with_grace, victim};
-on_both_wires! {
+on_every_wire_to_a_child! {
     ac_76_nothing_is_left_of_links_to_children,
 }
 

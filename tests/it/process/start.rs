@@ -9,7 +9,7 @@ use std::{
 use nape::{CloseReason, Config, Error, Exit, Head, StartError, Wire};
 
 use super::{five_times, victim};
-on_both_wires! {
+on_every_wire_to_a_child! {
     ac_79_a_child_that_exits_early_is_quoted,
     ac_79_a_child_that_ends_after_it_has_connected_is_quoted,
     ac_79_a_child_that_closes_before_it_is_ready_is_refused,

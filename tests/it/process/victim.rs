@@ -35,7 +35,8 @@ pub(crate) fn command_over(wire: Wire, verb: &str) -> Command {
 
 /// What [`command_over`] said.
 pub(crate) fn wire_of_its_own() -> Wire {
-    if env::var(WIRE).unwrap() == format!("{:?}", Wire::Pipe) { Wire::Pipe } else { Wire::Ipc }
+    let name = env::var(WIRE).unwrap();
+    [Wire::Ipc, Wire::Pipe, Wire::Shm].into_iter().find(|wire| format!("{wire:?}") == name).unwrap()
 }
 
 /// Where children begin. Without a verb it does nothing, and is a test like any other.

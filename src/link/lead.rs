@@ -1,0 +1,154 @@
+//! What the threads of a link's crew do without a job: look after the reader role, and run what they read.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Core, Errand, Framed, Link, Wiring,
+    flow::{Harvest, Read},
+    role::{Post, Reader, TICK},
+};
+use crate::{
+    sync::Weak,
+    workers::{Idle, run_elsewhere},
+};
+
+pub(super) struct StandBy(pub(super) Weak<Link>);
+
+impl Idle for StandBy {
+    fn idle(&self, again: bool) -> Option<Duration> {
+        let link = self.0.upgrade()?;
+        let Wiring::Framed(framed) = &link.wiring else { return None };
+        let mut again = again;
+        if again {
+            link.help_out(framed);
+        }
+        loop {
+            let post = framed.role.stand_by(again);
+            if !matches!(post, Post::Tick) {
+                // It ticks no more: what was left for its next look goes now.
+                link.send_gathered();
+            }
+            match post {
+                Post::Lead(reader) => link.lead(framed, reader),
+                Post::Tick => return Some(TICK),
+                Post::Nothing => return None,
+            }
+            again = false;
+        }
+    }
+
+    fn interrupted(&self) {
+        let Some(link) = self.0.upgrade() else { return };
+        let Wiring::Framed(framed) = &link.wiring else { return };
+        if framed.role.ticker_left() {
+            link.call_ticker();
+        }
+        link.send_gathered();
+    }
+}
+
+impl Link {
+    /// Reads until another thread has better reason to, or the link is over.
+    fn lead(&self, framed: &Framed, mut reader: Reader) {
+        if !framed.batch.lock().is_empty() {
+            // Whoever runs it may not be back soon, and this thread is going to sleep.
+            self.call_ticker();
+        }
+        loop {
+            let mut harvest = Harvest::default();
+            match self.read(&mut reader, None, &mut harvest) {
+                Read::Packet => {}
+                Read::Nothing => continue,
+                Read::Over => {
+                    drop(reader);
+                    return self.finish(harvest);
+                }
+            }
+            let first = harvest.first.take();
+            let stay = first.is_none() && harvest.wakers.is_empty() && !harvest.woke_caller;
+            if stay {
+                continue;
+            }
+            let quick = first.iter().chain(&harvest.others).all(|errand| !errand.slow);
+            if quick {
+                framed.batch.lock().extend(harvest.others.drain(..).map(|errand| errand.job));
+            }
+            if framed.role.release(reader, !quick) {
+                self.call_ticker();
+            }
+            self.finish(harvest);
+            let Some(first) = first else { return };
+            self.run_batch(framed, first);
+            match framed.role.take() {
+                Some(again) => reader = again,
+                None => return,
+            }
+        }
+    }
+
+    /// Runs the handlers of one packet. Should one of them take longer than it ever has, somebody helps out.
+    fn run_batch(&self, framed: &Framed, first: Errand) {
+        let several = !framed.batch.lock().is_empty();
+        if several {
+            self.core.lock().batching = true;
+        }
+        run_elsewhere(first.job);
+        while let Some(job) = framed.next_of_batch() {
+            run_elsewhere(job);
+        }
+        if several {
+            self.send_gathered();
+        }
+    }
+
+    /// Sends the answers of a batch as far as it has got, and the calls that wait for more of them.
+    pub(crate) fn send_gathered(&self) {
+        let mut core = self.core.lock();
+        let batching = std::mem::take(&mut core.batching);
+        if std::mem::take(&mut core.gathering) || batching {
+            self.flush(core);
+        }
+    }
+
+    /// Whether a call that was just filed had better wait for the next one. `started`: when it was made.
+    ///
+    /// Only in the middle of a burst, while a thread looks after the link every tick: it sends what waits,
+    /// should the burst end without anybody waiting for a result.
+    pub(super) fn gathers(&self, core: &mut Core, started: Instant) -> bool {
+        let Wiring::Framed(framed) = &self.wiring else { return false };
+        let before = core.last_start.replace(started);
+        let soon = before.is_some_and(|before| started.saturating_duration_since(before) < BURST);
+        core.gathering = soon
+            && core.state.n_calls() >= UNDER_WAY
+            && core.state.n_waiting() < TOGETHER
+            && framed.role.is_ticking();
+        core.gathering
+    }
+
+    /// Goes on with a batch that was left lying for a whole tick.
+    fn help_out(&self, framed: &Framed) {
+        self.send_gathered();
+        let Some(job) = framed.next_of_batch() else { return };
+        // The handler may take its time: somebody else ticks.
+        if framed.role.ticker_left() || !framed.batch.lock().is_empty() {
+            self.call_ticker();
+        }
+        run_elsewhere(job);
+        while let Some(job) = framed.next_of_batch() {
+            run_elsewhere(job);
+        }
+    }
+}
+
+impl Framed {
+    fn next_of_batch(&self) -> Option<crate::workers::Job> {
+        self.batch.lock().pop_front()
+    }
+}
+
+/// Calls that follow each other as quickly as this are a burst,
+const BURST: Duration = Duration::from_micros(20);
+/// if so many are under way;
+const UNDER_WAY: usize = 16;
+/// so many leave without waiting for more.
+const TOGETHER: usize = 16;

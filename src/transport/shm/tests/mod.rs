@@ -1,0 +1,56 @@
+//! The ring against a model, against time, and against a peer that writes what it likes.
+
+mod hammer;
+mod hostile;
+mod model;
+mod refused;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    thread,
+    time::Duration,
+};
+
+use super::{bell::OwnBell, lane::HeapLane, receiver::ShmReceiver, sender::ShmSender};
+
+/// Both halves of one direction, in so many words on the heap.
+fn lane(words: usize) -> (HeapLane, ShmSender<HeapLane>, ShmReceiver<HeapLane>, OwnBell) {
+    let (lane, own) = (HeapLane::new(words), OwnBell::new());
+    let sender = ShmSender::new(lane.clone(), OwnBell::new());
+    let receiver = ShmReceiver::new(lane.clone(), own.clone());
+    (lane, sender, receiver, own)
+}
+
+/// Runs a test, and fails it when it hangs.
+fn watched(test: impl FnOnce() + Send + 'static) {
+    let (done, finished) = crossbeam_channel::bounded(1);
+    helper(move || drop(done.send(catch_unwind(AssertUnwindSafe(test)))));
+    match finished.recv_timeout(HANG) {
+        Ok(Ok(())) => {}
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => panic!("it hangs"),
+    }
+}
+
+fn helper<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::Builder::new().name("shm test".into()).spawn(job).expect("a thread for the test")
+}
+
+/// Numbers without a pattern, the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// How long anything may take before it counts as a hang.
+const HANG: Duration = Duration::from_secs(60);
