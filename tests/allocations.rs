@@ -79,8 +79,8 @@ fn lies() -> Vec<(&'static str, Vec<u8>, u8)> {
     let first_part = frame(CALL, MORE, id, &call("take.bytes", &length(u64::MAX)));
     let mut lies = vec![
         ("d_14_a_frame_of_4_gib", frame_of_length(u32::MAX), BYE),
-        ("d_15_a_frame_over_its_limit", frame_of_length(65_536 - 4 + 1), BYE),
-        ("d_15_a_frame_at_its_limit", frame_of_length(65_536 - 4), BYE),
+        ("d_15_a_frame_over_its_limit", frame_of_length(61_440 - 4 + 1), BYE),
+        ("d_15_a_frame_at_its_limit", frame_of_length(61_440 - 4), BYE),
         ("a_first_part", [first_part, frame(PING, 0, 1, &[])].concat(), PONG),
         ("a_path_that_is_cut_off", frame(CALL, 0, id, &call("take.bytes", &[])[..25]), BYE),
         ("an_unknown_path", frame(CALL, 0, id, &call("take.nothing", &length(u64::MAX))), FAULT),

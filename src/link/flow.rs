@@ -69,16 +69,16 @@ impl Link {
         while core.state.next_packet(&mut packet) {
             drop(core);
             let sent = match &mut *framed.sender.lock() {
-                Some(sender) => sender.send(&packet),
+                Some(sender) => sender.send(packet.bytes()),
                 None => Ok(()),
             };
             if let Err(error) = sent {
                 // `sending` stays set: what waits is never sent, and ends as what was not.
                 return self.cannot_send(framed, error);
             }
+            packet.sent();
             core = self.core.lock();
         }
-        packet.clear();
         packet.shrink_to(SPARE);
         core.spare = packet;
         core.sending = false;

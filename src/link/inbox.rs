@@ -12,6 +12,8 @@ pub(crate) struct Inbox {
     message_limit: usize,
     unfinished: FxHashMap<(u8, u64), Parts>,
     bytes: usize,
+    /// How long the last message was that came in parts.
+    last: usize,
 }
 
 /// What has come of a message.
@@ -36,7 +38,7 @@ impl Body {
 
 impl Inbox {
     pub(crate) fn new(message_limit: usize) -> Inbox {
-        Inbox { message_limit, unfinished: FxHashMap::default(), bytes: 0 }
+        Inbox { message_limit, unfinished: FxHashMap::default(), bytes: 0, last: 0 }
     }
 
     /// Takes a frame; gives the message when this was its last. `frame` is header and body.
@@ -57,7 +59,10 @@ impl Inbox {
         if !header.flags.more && !open {
             return Ok(Some(frame.into_body()));
         }
-        let fresh = || Parts { bytes: Vec::new(), last_came: now };
+        // Growing step by step would copy it once more. A message is expected to be as long as the one before
+        // it, but only one at a time: a peer gets room for what it has once sent, and not on its word.
+        let expected = if self.unfinished.is_empty() { self.last } else { 0 };
+        let fresh = || Parts { bytes: Vec::with_capacity(expected), last_came: now };
         let parts = self.unfinished.entry(key).or_insert_with(fresh);
         if body.is_empty() {
             return Err(ProtocolError::Flood("empty frames"));
@@ -68,8 +73,12 @@ impl Inbox {
         if header.flags.more {
             return self.within_bounds().map(|()| None);
         }
-        let buffer = self.unfinished.remove(&key).map(|parts| parts.bytes).unwrap_or_default();
+        let mut buffer = self.unfinished.remove(&key).map(|parts| parts.bytes).unwrap_or_default();
         self.bytes -= buffer.len();
+        self.last = buffer.len();
+        if buffer.capacity() / 2 > buffer.len() {
+            buffer.shrink_to_fit();
+        }
         Ok(Some(Body { buffer, start: 0 }))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Slot, outbox::Draft, token::CancelToken};
+use super::{Slot, load::Load, outbox::Draft, token::CancelToken};
 use crate::{
     sync::Arc,
     wire::{FRAME_LIMIT, Kind, Path, Payload, TransactionId},
@@ -42,8 +42,8 @@ pub(crate) struct Start {
 /// What a start is made of.
 #[derive(Debug)]
 pub(crate) enum Cargo {
-    /// Room for a header, then the body.
-    Bytes(Vec<u8>),
+    /// For the wire.
+    Bytes(Load),
     /// For the other end in this process, as it is.
     Moved(Box<Incoming>),
 }
@@ -52,14 +52,14 @@ impl Start {
     /// The bytes that it holds.
     pub(crate) fn size(&self) -> usize {
         match &self.cargo {
-            Cargo::Bytes(buffer) => buffer.len(),
+            Cargo::Bytes(load) => load.len(),
             Cargo::Moved(incoming) => incoming.payload.held(),
         }
     }
 
     /// Whether it takes more than one frame.
     pub(crate) fn is_large(&self) -> bool {
-        matches!(&self.cargo, Cargo::Bytes(buffer) if buffer.len() > FRAME_LIMIT)
+        matches!(&self.cargo, Cargo::Bytes(load) if load.is_large())
     }
 
     /// The bytes of its first frame.
@@ -69,7 +69,7 @@ impl Start {
 
     pub(crate) fn into_draft(self) -> Option<Draft> {
         match self.cargo {
-            Cargo::Bytes(buffer) => Some(Draft { kind: self.kind, id: self.id.to_bits(), buffer }),
+            Cargo::Bytes(load) => Some(Draft { kind: self.kind, id: self.id.to_bits(), load }),
             Cargo::Moved(_) => None,
         }
     }

@@ -16,6 +16,7 @@ mod inbox;
 mod keeper;
 mod lead;
 mod line;
+mod load;
 mod message;
 mod outbox;
 mod receive;
@@ -51,6 +52,7 @@ use crate::{
 };
 use keeper::Keeper;
 use lead::StandBy;
+use load::Packet;
 use role::Role;
 use state::State;
 
@@ -134,8 +136,8 @@ struct Core {
     gathering: bool,
     /// When the last call was started that nobody blocks for.
     last_start: Option<Instant>,
-    /// A buffer that was sent, kept to be used again.
-    spare: Vec<u8>,
+    /// What was sent, whose buffer is kept to be used again.
+    spare: Packet,
     /// When the keeper looks at the clock next, if it does.
     armed: Option<Instant>,
 }
@@ -231,7 +233,7 @@ impl Link {
             batching: false,
             gathering: false,
             last_start: None,
-            spare: Vec::new(),
+            spare: Packet::default(),
             armed: None,
         };
         let name = parts.config.name.clone();

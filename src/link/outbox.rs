@@ -9,29 +9,35 @@
 
 use std::collections::VecDeque;
 
-use super::{line::Line, message::Start};
+use super::{
+    line::Line,
+    load::{Load, Packet},
+    message::Start,
+};
 use crate::{
     transport::Window,
     wire::{Ack, FRAME_LIMIT, Flags, HEADER_LEN, Header, Kind, ProtocolError, TransactionId},
 };
 
-/// A message on its way out: room for a header, then the body.
+/// A message on its way out.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) kind: Kind,
     pub(crate) id: u64,
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) load: Load,
 }
 
 impl Draft {
     /// A message without a body.
     pub(crate) fn bare(kind: Kind, id: u64) -> Draft {
-        Draft { kind, id, buffer: vec![0; HEADER_LEN] }
+        Draft::with(kind, id, |_| ())
     }
 
-    /// Whether it takes more than one frame.
-    fn is_large(&self) -> bool {
-        self.buffer.len() > FRAME_LIMIT
+    /// A message whose body is written here.
+    pub(crate) fn with(kind: Kind, id: u64, body: impl FnOnce(&mut Vec<u8>)) -> Draft {
+        let mut buffer = vec![0; HEADER_LEN];
+        body(&mut buffer);
+        Draft { kind, id, load: buffer.into() }
     }
 }
 
@@ -44,7 +50,8 @@ pub(crate) struct Outbox {
     slow_answers: VecDeque<Draft>,
     /// Starts that have to be cut, and the events behind an event that has to be.
     slow_starts: Line,
-    /// What is being cut, and where it goes on: at most [`UNFINISHED`] answers and as many starts.
+    /// What is being cut, and where it goes on: at most [`UNFINISHED`] answers and as many starts. While a
+    /// packet is sent, it has the bytes of one of them.
     bulk: VecDeque<(Draft, usize)>,
     /// How many frames the lanes have given.
     turn: u32,
@@ -82,7 +89,7 @@ enum Slow {
 impl Outbox {
     pub(crate) fn new(window: Window, in_flight_limit: usize) -> Outbox {
         // Through a window of nothing, nothing would ever go.
-        let window = Window { frames: window.frames.max(1), bytes: window.bytes.max(1) };
+        let window = Window { frames: window.frames.max(1), large: window.large.max(1), ..window };
         Outbox {
             control: VecDeque::new(),
             answers: VecDeque::new(),
@@ -108,7 +115,7 @@ impl Outbox {
     }
 
     pub(crate) fn push_answer(&mut self, draft: Draft) {
-        let line = if draft.is_large() { &mut self.slow_answers } else { &mut self.answers };
+        let line = if draft.load.is_large() { &mut self.slow_answers } else { &mut self.answers };
         line.push_back(draft);
     }
 
@@ -237,7 +244,7 @@ impl Outbox {
             return Ok(());
         }
         let untold = self.untold();
-        if untold.frames >= self.window.frames || untold.bytes >= self.window.bytes {
+        if !self.window.has_room(untold.frames, untold.bytes) {
             return Err(ProtocolError::FlowControl);
         }
         self.read.frames = self.read.frames.wrapping_add(1);
@@ -249,46 +256,45 @@ impl Outbox {
     /// `started` with the id of each call that leaves. `false` when there is nothing to send.
     pub(crate) fn next_packet(
         &mut self,
-        packet: &mut Vec<u8>,
+        packet: &mut Packet,
         mut started: impl FnMut(TransactionId),
     ) -> bool {
-        packet.clear();
-        while let Some((draft, from)) = self.next_draft(FRAME_LIMIT - packet.len()) {
-            let len = (draft.buffer.len() - from).min(FRAME_LIMIT - HEADER_LEN);
-            let more = from + len < draft.buffer.len();
-            let continues = from > HEADER_LEN;
-            if draft.kind == Kind::Call && !continues {
-                TransactionId::from_bits(draft.id).into_iter().for_each(&mut started);
+        self.take_back(packet);
+        while let Some((mut draft, from)) = self.next_draft(packet.room()) {
+            let (len, kind, id) = (draft.load.len(), draft.kind, draft.id);
+            let to = len.min(from + FRAME_LIMIT - HEADER_LEN);
+            let flags = Flags { more: to < len, continues: from > HEADER_LEN };
+            if kind == Kind::Call && !flags.continues {
+                TransactionId::from_bits(id).into_iter().for_each(&mut started);
             }
-            if packet.is_empty() && !more && !continues {
-                // The usual case: the message is the frame, and the frame is the packet.
-                *packet = draft.buffer;
-                self.seal(packet, draft.kind, draft.id, Flags { more, continues });
-            } else {
-                let start = packet.len();
-                packet.resize(start + HEADER_LEN, 0);
-                packet.extend_from_slice(&draft.buffer[from..from + len]);
-                self.seal(&mut packet[start..], draft.kind, draft.id, Flags { more, continues });
-                if more {
-                    self.bulk.push_back((draft, from + len));
-                }
+            self.seal(packet.add(&mut draft, from..to), kind, id, flags);
+            if flags.more {
+                self.bulk.push_back((draft, to));
             }
         }
         if packet.is_empty() && self.owes_credit() && !self.ended {
-            packet.resize(HEADER_LEN, 0);
-            self.seal(packet, Kind::Credit, 0, Flags::default());
+            self.seal(packet.add_bare(), Kind::Credit, 0, Flags::default());
         }
         !packet.is_empty()
     }
 
+    /// Takes the message back of which the packet before this one was a part, unless no more of it is to go.
+    fn take_back(&mut self, packet: &mut Packet) {
+        let Some((kind, id, load)) = packet.take_back() else { return };
+        let same = |draft: &Draft| draft.kind == kind && draft.id == id;
+        if let Some((draft, _)) = self.bulk.iter_mut().find(|(draft, _)| same(draft)) {
+            draft.load = load;
+        }
+    }
+
     /// The next message, or part of one, that fits into `room` and may go; and where it goes on.
     fn next_draft(&mut self, room: usize) -> Option<(Draft, usize)> {
-        if self.ended || self.is_drained() {
+        if self.ended || room == 0 || self.is_drained() {
             return None;
         }
         let window_open = self.window_is_open();
         if let Some(at) = self.control.iter().position(|draft| window_open || is_free(draft.kind)) {
-            if self.control[at].buffer.len() > room {
+            if self.control[at].load.len() > room {
                 return None;
             }
             let draft = self.control.remove(at)?;
@@ -316,7 +322,7 @@ impl Outbox {
     /// The size of the next frame of a lane, if it has one that may go.
     fn next_of(&self, lane: Lane) -> Option<usize> {
         match lane {
-            Lane::Answers => self.answers.front().map(|draft| draft.buffer.len()),
+            Lane::Answers => self.answers.front().map(|draft| draft.load.len()),
             Lane::Starts => {
                 self.starts.front().filter(|start| self.may_leave(start.kind)).map(Start::frame_size)
             }
@@ -325,7 +331,7 @@ impl Outbox {
                 Slow::Start => self.slow_starts.front().map(Start::frame_size),
                 Slow::Rest => {
                     let (draft, from) = self.bulk.front()?;
-                    Some((draft.buffer.len() - from + HEADER_LEN).min(FRAME_LIMIT))
+                    Some((draft.load.len() - from + HEADER_LEN).min(FRAME_LIMIT))
                 }
             },
         }
@@ -382,7 +388,7 @@ impl Outbox {
 
     fn window_is_open(&self) -> bool {
         let under_way = self.under_way();
-        under_way.frames < self.window.frames && under_way.bytes < self.window.bytes
+        self.window.has_room(under_way.frames, under_way.bytes)
     }
 
     fn under_way(&self) -> Ack {
@@ -402,9 +408,11 @@ impl Outbox {
     /// Whether the other side could soon wait for an acknowledgement that nothing else carries.
     fn owes_credit(&self) -> bool {
         let untold = self.untold();
-        // At least one, since a credit for nothing would go again and again.
+        let Window { frames, bytes, large } = self.window;
+        // At least one, since a credit for nothing would go again and again. Rounded down: of three large
+        // frames, the credit for the first wakes the sender while there are two to read.
         let half = |of: u32| (of / 2).max(1);
-        untold.frames >= half(self.window.frames) || untold.bytes >= half(self.window.bytes)
+        untold.frames >= half(frames) || (untold.bytes >= half(bytes) && untold.frames >= half(large))
     }
 }
 

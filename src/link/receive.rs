@@ -162,9 +162,8 @@ fn refuse<W>(state: &mut State<W>, bits: u64, why: Rejection) -> Result<(), Prot
     if state.outbox.n_answers() >= state.served_limit.saturating_mul(MAX_UNREAD) {
         return Err(ProtocolError::Flood("calls whose answers are not read"));
     }
-    let mut draft = Draft::bare(Kind::Fault, bits);
-    CallError::Rejected(why).to_record().write(&mut draft.buffer);
-    state.outbox.push_answer(draft);
+    let record = CallError::Rejected(why).to_record();
+    state.outbox.push_answer(Draft::with(Kind::Fault, bits, |body| record.write(body)));
     Ok(())
 }
 

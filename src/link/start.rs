@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     Link, Slot, Wiring, current,
     inbox::fault_limit,
+    load::Load,
     message::{Cargo, Incoming},
     state::{Ended, Finish, Refusal},
     token::CancelToken,
@@ -15,7 +16,10 @@ use super::{
 use crate::{
     error::{CallError, Executed, Misuse, Rejection},
     sync::Arc,
-    wire::{CallHead, EventHead, Fault, HEADER_LEN, Kind, MAX_ENVELOPE, Path, Payload, TransactionId},
+    wire::{
+        CallHead, CodecError, EventHead, FRAME_LIMIT, Fault, HEADER_LEN, Kind, MAX_ENVELOPE, Path, Payload,
+        TransactionId,
+    },
     workers::{discard, panics},
 };
 
@@ -32,8 +36,8 @@ pub(crate) struct CallPlan {
 pub(crate) enum Answer {
     /// To the other end in this process, as it is.
     Moved(Payload),
-    /// Room for a header, then the bytes.
-    Bytes(Vec<u8>),
+    /// For the wire.
+    Bytes(Load),
 }
 
 /// A call that has set out.
@@ -96,7 +100,7 @@ impl Link {
                 caller: None,
             })),
             Wiring::Framed(_) => {
-                self.pack(path, &arguments, |out| EventHead { path: path.as_str() }.write(out))?
+                self.pack(path, arguments, |out| EventHead { path: path.as_str() }.write(out))?
             }
         };
         let mut core = self.core.lock();
@@ -135,7 +139,7 @@ impl Link {
         let left = |at: Instant| at.saturating_duration_since(slot.started);
         let remaining = slot.deadline.map(|at| micros_up(left(at)));
         let head = CallHead { parent: self.parent(), remaining, attempt, path: slot.path.as_str() };
-        self.pack(&slot.path, &arguments, |out| head.write(out))
+        self.pack(&slot.path, arguments, |out| head.write(out))
     }
 
     /// The call of the other side that this thread serves.
@@ -146,19 +150,36 @@ impl Link {
     fn pack<A: Serialize + 'static>(
         &self,
         path: &Path,
-        arguments: &A,
+        arguments: A,
         head: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Cargo, CallError> {
         let mut buffer = Vec::with_capacity(HEADER_LEN + MAX_ENVELOPE);
         buffer.resize(HEADER_LEN, 0);
         head(&mut buffer);
-        Payload::write(arguments, self.codec(), &mut buffer)
+        let load = self
+            .load(buffer, arguments, drop)
             .map_err(|error| Misuse::Encode { path: path.clone(), detail: error.text().into() })?;
-        let (size, limit) = (buffer.len() - HEADER_LEN, self.config.message_limit);
+        let (size, limit) = (load.len() - HEADER_LEN, self.config.message_limit);
         if size > limit {
             return Err(Rejection::TooLarge { size: size as u64, limit: limit as u64 }.into());
         }
-        Ok(Cargo::Bytes(buffer))
+        Ok(Cargo::Bytes(load))
+    }
+
+    /// `head` and a value behind it. Large raw bytes stay where they are; of every other value the bytes are
+    /// written, and then it is dropped.
+    fn load<T>(&self, mut head: Vec<u8>, value: T, drop: impl FnOnce(T)) -> Result<Load, CodecError>
+    where
+        T: Serialize + 'static,
+    {
+        match Payload::into_tail(value, FRAME_LIMIT - head.len()) {
+            Ok((tail, at)) => Ok(Load::new(head, tail, at)),
+            Err(value) => {
+                let written = Payload::write(&value, self.codec(), &mut head);
+                drop(value);
+                written.map(|()| head.into())
+            }
+        }
     }
 
     fn wakes_at_deadlines(&self) -> bool {
@@ -213,20 +234,21 @@ impl Link {
         }
         let mut buffer = Vec::with_capacity(HEADER_LEN + REPLY_ROOM);
         buffer.resize(HEADER_LEN, 0);
-        let written = Payload::write(&value, self.codec(), &mut buffer);
         // Its bytes go, whatever becomes of the value itself.
-        if panics(|| drop(value)) {
-            self.tally.handler_panics.up();
-        }
-        if let Err(error) = written {
-            return Err(Fault::new(format!("the result of {path} does not encode: {error}")).into());
-        }
-        let (size, limit) = (buffer.len() - HEADER_LEN, self.config.message_limit);
+        let count_panic = |value: T| {
+            if panics(|| drop(value)) {
+                self.tally.handler_panics.up();
+            }
+        };
+        let load = self
+            .load(buffer, value, count_panic)
+            .map_err(|error| Fault::new(format!("the result of {path} does not encode: {error}")))?;
+        let (size, limit) = (load.len() - HEADER_LEN, self.config.message_limit);
         if size > limit {
             let text = format!("the result of {path} has {size} bytes, over the limit of {limit}");
             return Err(Fault::new(text).into());
         }
-        Ok(Answer::Bytes(buffer))
+        Ok(Answer::Bytes(load))
     }
 
     /// Answers a call of the other side. Nobody may wait for it any more.
@@ -237,7 +259,7 @@ impl Link {
                     self.reply_near(id, slot, Ok(payload));
                 }
             }
-            Answer::Bytes(buffer) => self.answer(id, Kind::Reply, buffer),
+            Answer::Bytes(load) => self.answer(id, Kind::Reply, load),
         }
     }
 
@@ -254,13 +276,13 @@ impl Link {
             buffer.truncate(HEADER_LEN);
             CallError::Fault(Fault::new(text)).to_record().write(&mut buffer);
         }
-        self.answer(id, Kind::Fault, buffer);
+        self.answer(id, Kind::Fault, buffer.into());
     }
 
-    fn answer(&self, id: TransactionId, kind: Kind, buffer: Vec<u8>) {
+    fn answer(&self, id: TransactionId, kind: Kind, load: Load) {
         let mut core = self.core.lock();
         match core.state.finish_served(id) {
-            Finish::Awaited => core.state.answer(id, kind, buffer),
+            Finish::Awaited => core.state.answer(id, kind, load),
             Finish::GivenUp => self.tally.answers_unsent.up(),
             Finish::Over => {}
         }

@@ -15,6 +15,7 @@ use super::{
     budget::Budget,
     calls::{Pending, TransactionManager},
     inbox::{Frame, Inbox},
+    load::{Load, Packet},
     message::{Cargo, Incoming, Start},
     outbox::{Draft, Outbox},
     receive,
@@ -118,9 +119,8 @@ impl<W: Clone> State<W> {
     ) -> State<W> {
         let mut state = State::bare(side, config, window, token);
         state.greet_by = greet_by;
-        let mut hello = Draft::bare(Kind::Hello, 0);
-        Hello::ours(side, token).write(&mut hello.buffer);
-        state.outbox.push_control(hello);
+        let hello = Hello::ours(side, token);
+        state.outbox.push_control(Draft::with(Kind::Hello, 0, |body| hello.write(body)));
         state
     }
 
@@ -371,8 +371,8 @@ impl<W: Clone> State<W> {
     }
 
     /// Queues the answer to a call that was served.
-    pub(crate) fn answer(&mut self, id: TransactionId, kind: Kind, buffer: Vec<u8>) {
-        self.outbox.push_answer(Draft { kind, id: id.to_bits(), buffer });
+    pub(crate) fn answer(&mut self, id: TransactionId, kind: Kind, load: Load) {
+        self.outbox.push_answer(Draft { kind, id: id.to_bits(), load });
     }
 
     /// Tells the other side, once, that calls may come.
@@ -395,9 +395,7 @@ impl<W: Clone> State<W> {
 
     /// Queues the last words. They go before what still waits, and nothing leaves after them.
     pub(crate) fn say_bye(&mut self, code: u16) {
-        let mut bye = Draft::bare(Kind::Bye, 0);
-        Bye { code }.write(&mut bye.buffer);
-        self.outbox.push_control(bye);
+        self.outbox.push_control(Draft::with(Kind::Bye, 0, |body| Bye { code }.write(body)));
     }
 
     /// Ends the calls in both directions and takes nothing from here on but what the other side sends;
@@ -435,7 +433,7 @@ impl<W: Clone> State<W> {
     }
 
     /// Writes what may be sent now into `packet`; `false` when there is nothing.
-    pub(crate) fn next_packet(&mut self, packet: &mut Vec<u8>) -> bool {
+    pub(crate) fn next_packet(&mut self, packet: &mut Packet) -> bool {
         let calls = &mut self.calls;
         self.outbox.next_packet(packet, |id| calls.mark_sent(id))
     }

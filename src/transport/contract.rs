@@ -128,7 +128,14 @@ pub fn a_full_window_never_blocks(make: impl Fn() -> (Transport, Transport)) {
         for size in FRAME_SIZES {
             fill_both(&mut from, &mut to, |number| (number, size));
         }
-        // A large frame last is the most that may be under way.
+        // As many of the largest as may go, whatever else there is.
+        for others in [24, 320, 4000, 20_000] {
+            for place in 0..from.window.large.into() {
+                let sizes = |number| (number, if number == place { others } else { FRAME_LIMIT });
+                fill_both(&mut from, &mut to, sizes);
+            }
+        }
+        // A large frame last is the most that may be under way beside many small ones.
         for size in [24, 720, 1000, 1728, 1800] {
             let window = from.window;
             let small = move |number| (number, small_then_large(window, size, number));
@@ -408,7 +415,7 @@ fn send_in_vain(from: &mut Transport) {
 
 /// Frames from the smallest on, and around powers of two.
 const SIZES: [usize; 13] =
-    [24, 25, 100, 1000, 1800, 4000, 4095, 4096, 4097, 20_000, 32_768, 65_535, FRAME_LIMIT];
+    [24, 25, 100, 1000, 1800, 4000, 4095, 4096, 4097, 20_000, 32_768, FRAME_LIMIT - 1, FRAME_LIMIT];
 /// How long a check may take before it counts as blocked.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often each of three threads nudges.

@@ -152,9 +152,10 @@ impl Nudge for IpcNudge {
 }
 
 /// What fits into a socket's send buffer of the usual 212,992 bytes, with what the kernel adds to each
-/// datagram: it charges at most 896 bytes for one and 2 for each of its bytes, and 69,888 for one of the
-/// largest, which may come on top of the others. The rest, 12 KB, is for the few small packets that go
-/// beside the window and for a nudge.
-const WINDOW: Window = Window { frames: 48, bytes: 42 * 1024 };
+/// datagram: it charges at most 896 bytes for one and 2 for each of its bytes, and 65,792 for one of the
+/// largest. One of those may come on top of many small ones, which makes 194,816; or there are three of
+/// them and nothing else, which makes 197,376. The rest, 15 KB, is for the few small packets that go beside
+/// the window and for a nudge.
+const WINDOW: Window = Window { frames: 48, bytes: 42 * 1024, large: 3 };
 /// Packets below this size are copied into a buffer of their own.
 const COPIED: usize = 32 * 1024;

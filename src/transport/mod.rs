@@ -127,18 +127,31 @@ pub enum Received {
 }
 
 /// How much may be under way that the other side has not yet acknowledged.
+///
+/// A buffer in a kernel is filled by many small frames long before their bytes fill it, but takes a few of
+/// the largest for little more than their bytes. So there is a number for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Frames.
     pub frames: u32,
     /// Bytes, headers included. One frame may go over it.
     pub bytes: u32,
+    /// So many frames may be under way whatever their bytes; at least one.
+    pub large: u32,
+}
+
+impl Window {
+    /// Whether another frame may be sent while so many frames and bytes are under way.
+    #[must_use]
+    pub fn has_room(&self, frames: u32, bytes: u32) -> bool {
+        frames < self.frames && (bytes < self.bytes || frames < self.large)
+    }
 }
 
 impl Default for Window {
-    /// 128 frames, 128 KiB.
+    /// 128 frames; 128 KiB, or 4 frames.
     fn default() -> Window {
-        Window { frames: 128, bytes: 128 * 1024 }
+        Window { frames: 128, bytes: 128 * 1024, large: 4 }
     }
 }
 

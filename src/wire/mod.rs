@@ -14,7 +14,7 @@ mod path;
 mod payload;
 mod violation;
 
-pub(crate) use codec::Codec;
+pub(crate) use codec::{Codec, CodecError};
 pub use fault::{Fault, FaultKind};
 pub(crate) use fault::{FaultCode, FaultRecord, cut};
 pub use frame::FRAME_LIMIT;

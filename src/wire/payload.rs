@@ -70,6 +70,19 @@ impl Payload {
         }
     }
 
+    /// The buffer of a payload of more than `least` bytes, and where in it they start. Everything else comes
+    /// back as it is.
+    pub(crate) fn into_tail<T: 'static>(value: T, least: usize) -> Result<(Vec<u8>, usize), T> {
+        let large = |payload: &Payload| payload.held() > least;
+        if !(&value as &dyn Any).downcast_ref().is_some_and(large) {
+            return Err(value);
+        }
+        match downcast::<T, Payload>(value).0 {
+            Inner::Bytes { buffer, start } => Ok((buffer, start)),
+            moved @ Inner::Moved(_) => Err(downcast(Payload(moved))),
+        }
+    }
+
     /// Appends `value` to `out`: a payload as it is, everything else through the codec.
     pub(crate) fn write<T: Serialize + 'static>(
         value: &T,

@@ -102,7 +102,7 @@ fn ac_01_a_call_returns_exactly_the_value_of_the_handler(kind: Kind) {
 fn ac_01_values_of_every_size_arrive(kind: Kind) {
     let echo = |_: &Context, bytes: Vec<u8>| Ok::<_, Fault>(bytes);
     let (head, _neck) = kind.serving(Api::new("").handle("echo", echo).unwrap());
-    for size in [0, 1, 300, 65_000, 65_536, 65_537, 200_000, 3 << 20] {
+    for size in [0, 1, 300, 61_000, 61_440, 61_441, 65_537, 200_000, 3 << 20] {
         let sent: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
         assert_eq!(head.api("echo").action("", sent.clone()).call::<Vec<u8>>().unwrap(), sent);
     }

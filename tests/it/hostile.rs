@@ -314,7 +314,7 @@ fn d_34_a_fault_from_the_future(place: Place) {
     let mut stage = Stage::new(place);
     let result = stage.subject.api("raw").action("x", ()).start::<()>().unwrap();
     let asked = stage.raw.next_of(CALL);
-    let long = [b'x'; 60_000];
+    let long = [b'x'; 56_000];
     let mut body = fault(65_535, &[&long, b"\xff\xfe"]);
     body.extend([7; 5_000]);
     stage.raw.send(FAULT, 0, asked.id, &body);

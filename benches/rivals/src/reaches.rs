@@ -53,4 +53,16 @@ const REACHES: &[Reach] = &[
     Reach { work: Work::Echo1, ours: "nape ipc", theirs: ipc::SHARED_MEMORY, limit: Limit::AtLeast(3.0) },
     Reach { work: Work::Echo16, ours: "nape ipc", theirs: ipc::READY_MADE, limit: Limit::AtLeast(3.0) },
     Reach { work: Work::Echo16, ours: "nape ipc", theirs: ipc::SHARED_MEMORY, limit: Limit::AtLeast(3.0) },
+    Reach {
+        work: Work::Echo1,
+        ours: "nape pipe",
+        theirs: "bare socketpair, poll",
+        limit: Limit::AtLeast(0.8),
+    },
+    Reach {
+        work: Work::Echo16,
+        ours: "nape pipe",
+        theirs: "bare socketpair, poll",
+        limit: Limit::AtLeast(0.8),
+    },
 ];

@@ -155,3 +155,42 @@ fn what_is_discarded_is_gone() {
     assert_eq!((inbox.is_open(Kind::Call, 1), inbox.bytes), (false, 0));
     assert_eq!(take(&mut inbox, Kind::Call, 1, b"d", ALONE), Ok(Some(b"d".to_vec())));
 }
+
+/// A message of so many parts of 1,000 bytes but for its last part.
+fn begin(inbox: &mut Inbox, id: u64, parts: usize) {
+    for part in 0..parts {
+        take(inbox, Kind::Event, id, &[1; 1000], if part == 0 { FIRST } else { MIDDLE }).unwrap();
+    }
+}
+
+fn capacity(inbox: &Inbox, id: u64) -> usize {
+    inbox.unfinished[&(Kind::Event as u8, id)].bytes.capacity()
+}
+
+#[test]
+fn room_is_made_for_one_message_as_long_as_the_last_one() {
+    let mut inbox = Inbox::new(1 << 20);
+    begin(&mut inbox, 1, 100);
+    assert!(capacity(&inbox, 1) < 2 * 100_000, "nothing had come before it");
+    take(&mut inbox, Kind::Event, 1, &[1], LAST).unwrap();
+    begin(&mut inbox, 2, 1);
+    begin(&mut inbox, 3, 1);
+    assert_eq!(capacity(&inbox, 2), 100_001);
+    assert!(capacity(&inbox, 3) < 10_000, "a peer that begins many gets room for what it sends");
+    take(&mut inbox, Kind::Event, 3, &[1], LAST).unwrap();
+    take(&mut inbox, Kind::Event, 2, &[1], LAST).unwrap();
+    begin(&mut inbox, 4, 1);
+    assert!(capacity(&inbox, 4) < 10_000, "the last one was short");
+}
+
+#[test]
+fn a_short_message_keeps_no_room_for_a_long_one() {
+    let mut inbox = Inbox::new(1 << 20);
+    begin(&mut inbox, 1, 100);
+    take(&mut inbox, Kind::Event, 1, &[1], LAST).unwrap();
+    begin(&mut inbox, 2, 1);
+    let last = frame(&[1]);
+    let header = header(Kind::Event, 2, false, true);
+    let body = inbox.take(&header, Frame::Part(&last), Instant::now()).unwrap().unwrap();
+    assert!(body.buffer.capacity() < 2002, "{}", body.buffer.capacity());
+}

@@ -10,14 +10,14 @@ use crate::{
 
 fn start(kind: Kind, counter: u64, size: usize) -> Start {
     let id = TransactionId::new(Side::Head, counter);
-    Start { kind, id, cargo: Cargo::Bytes(vec![0; HEADER_LEN + size]) }
+    Start { kind, id, cargo: Cargo::Bytes(vec![0; HEADER_LEN + size].into()) }
 }
 
 fn reply(counter: u64, size: usize) -> Draft {
     Draft {
         kind: Kind::Reply,
         id: TransactionId::new(Side::Neck, counter).to_bits(),
-        buffer: vec![0; HEADER_LEN + size],
+        load: vec![0; HEADER_LEN + size].into(),
     }
 }
 
@@ -40,9 +40,9 @@ fn headers(mut packet: &[u8]) -> Vec<Header> {
 
 /// Everything that may go now, packet by packet.
 fn send(outbox: &mut Outbox) -> Vec<Vec<u8>> {
-    let (mut packet, mut packets) = (Vec::new(), Vec::new());
+    let (mut packet, mut packets) = (Packet::default(), Vec::new());
     while outbox.next_packet(&mut packet, |_| ()) {
-        packets.push(packet.clone());
+        packets.push(packet.bytes().to_vec());
     }
     packets
 }
@@ -74,7 +74,8 @@ proptest! {
         sizes in proptest::collection::vec(prop_oneof![0..100usize, 0..70_000usize, Just(1 << 20)], 1..40),
         window in prop_oneof![
             Just(Window::default()),
-            (1..50u32, 1..200_000u32).prop_map(|(frames, bytes)| Window { frames, bytes }),
+            (1..50u32, 1..200_000u32, 0..6u32)
+                .prop_map(|(frames, bytes, large)| Window { frames, bytes, large }),
         ],
         seed in any::<u64>(),
     ) {
@@ -117,7 +118,7 @@ fn what_is_small_goes_together() {
 
 #[test]
 fn each_lane_is_first_once_in_a_round() {
-    let mut outbox = outbox(Window { frames: u32::MAX, bytes: u32::MAX });
+    let mut outbox = outbox(Window { frames: u32::MAX, bytes: u32::MAX, large: 1 });
     for counter in 1..=100 {
         outbox.push_answer(reply(counter, 10));
         outbox.push_start(start(Kind::Event, counter, 10));
@@ -132,7 +133,7 @@ fn each_lane_is_first_once_in_a_round() {
 
 #[test]
 fn few_messages_are_cut_at_once() {
-    let mut outbox = outbox(Window { frames: u32::MAX, bytes: u32::MAX });
+    let mut outbox = outbox(Window { frames: u32::MAX, bytes: u32::MAX, large: 1 });
     for counter in 1..=20 {
         outbox.push_start(start(Kind::Call, counter, 3 * FRAME_LIMIT));
         outbox.push_start(start(Kind::Event, 100 + counter, 3 * FRAME_LIMIT));
@@ -170,7 +171,7 @@ fn a_call_at_its_limit_holds_back_starts_and_nothing_else() {
 
 #[test]
 fn the_window_holds_everything_back_but_the_free_kinds() {
-    let mut outbox = outbox(Window { frames: 1, bytes: 1000 });
+    let mut outbox = outbox(Window { frames: 1, bytes: 1000, large: 1 });
     outbox.push_start(start(Kind::Event, 1, 10));
     assert_eq!(kinds(&mut outbox), [Kind::Event]);
     outbox.push_start(start(Kind::Event, 2, 10));
@@ -194,7 +195,7 @@ fn nothing_leaves_after_a_bye() {
 
 #[test]
 fn what_is_taken_back_is_not_counted_any_more() {
-    let mut outbox = outbox(Window { frames: 1, bytes: 1 });
+    let mut outbox = outbox(Window { frames: 1, bytes: 1, large: 1 });
     outbox.push_start(start(Kind::Call, 1, 2 * FRAME_LIMIT));
     outbox.push_start(start(Kind::Call, 2, 10));
     outbox.push_start(start(Kind::Call, 3, 2 * FRAME_LIMIT));
@@ -208,4 +209,23 @@ fn what_is_taken_back_is_not_counted_any_more() {
     assert_eq!(outbox.waiting(), (1, 10 + HEADER_LEN));
     assert_eq!(outbox.clear().1, 1);
     assert!(outbox.is_drained());
+}
+
+/// A frame of it is with the thread that sends when the rest is dropped.
+#[test]
+fn a_call_that_is_cut_short_while_a_frame_of_it_goes_does_not_come_back() {
+    let mut outbox = outbox(Window::default());
+    outbox.push_start(start(Kind::Call, 1, 3 * FRAME_LIMIT));
+    outbox.push_answer(reply(1, 3 * FRAME_LIMIT));
+    let mut packet = Packet::default();
+    assert!(outbox.next_packet(&mut packet, |_| ()) && outbox.next_packet(&mut packet, |_| ()));
+    let [header] = headers(packet.bytes())[..] else { panic!("it goes alone") };
+    assert_eq!((header.kind, header.flags.more), (Kind::Call, true));
+    outbox.cut_short(TransactionId::new(Side::Head, 1));
+    packet.sent();
+    while outbox.next_packet(&mut packet, |_| ()) {
+        assert_eq!(headers(packet.bytes())[0].kind, Kind::Reply);
+        packet.sent();
+    }
+    assert_eq!(outbox.n_answers(), 1, "it waits for credit with the rest");
 }

@@ -382,7 +382,7 @@ fn ac_70_closing_leaves_everything_that_was_under_way_behind_once() {
 
 #[test]
 fn the_last_words_are_the_last_and_wait_for_no_window() {
-    let mut pair = Pair::ready(&Config::new(), Window { frames: 2, bytes: 10_000 });
+    let mut pair = Pair::ready(&Config::new(), Window { frames: 2, bytes: 10_000, large: 1 });
     (0..10).for_each(|number| pair.event(HEAD, number, 10));
     pair.pump(HEAD);
     // A pong waits for the window, and must not hold the bye up.
@@ -403,7 +403,7 @@ fn a_call_waits_for_the_call_that_it_descends_from() {
     pair.settle();
     let mut buffer = vec![0; HEADER_LEN];
     CallHead { parent: Some(outer), remaining: None, attempt: 0, path: "x" }.write(&mut buffer);
-    pair.ends[NECK].state.begin_call(8, None, Cargo::Bytes(buffer), true).unwrap();
+    pair.ends[NECK].state.begin_call(8, None, Cargo::Bytes(buffer.into()), true).unwrap();
     pair.settle();
     let actions = pair.take_actions(HEAD);
     assert!(matches!(&actions[..], [Action::Dispatch(_, Some(7))]), "{actions:?}");

@@ -26,8 +26,7 @@ pub(super) fn small_then_large(window: Window, small: usize, number: u64) -> usi
     if is_last { FRAME_LIMIT } else { small }
 }
 
-/// What is under way and unread, as the link counts it: a frame may start while there is room for one
-/// more byte and one more frame.
+/// What is under way and unread, as the link counts it.
 pub(super) struct Flight {
     window: Window,
     pub(super) under_way: VecDeque<Vec<u8>>,
@@ -52,7 +51,7 @@ impl Flight {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.under_way.len() < self.window.frames as usize && self.bytes < self.window.bytes as usize
+        self.window.has_room(self.under_way.len() as u32, self.bytes as u32)
     }
 }
 

@@ -238,6 +238,11 @@ fn a_full_window_has_room_whatever_it_consists_of() {
         }
         (0..8).for_each(|_| fits(&ours, 320));
     }
+    for len in [FRAME_LIMIT - 20_000, FRAME_LIMIT - 4096, FRAME_LIMIT - 1, FRAME_LIMIT] {
+        let (_theirs, ours) = PipeEnd::pair().unwrap();
+        (0..WINDOW.large).for_each(|_| fits(&ours, len));
+        (0..8).for_each(|_| fits(&ours, 320));
+    }
 }
 
 #[track_caller]

@@ -139,7 +139,7 @@ impl Nudge for ShmNudge {
 
 /// The usual window, one frame over it, and what goes beside it fit into a lane, each packet with its
 /// length and filled up to a whole word: an honest peer never makes a send wait.
-const WINDOW: Window = Window { frames: 128, bytes: 128 * 1024 };
+const WINDOW: Window = Window { frames: 128, bytes: 128 * 1024, large: 1 };
 const BESIDE: usize = 8;
 const _: () = {
     let bytes = WINDOW.bytes as usize + FRAME_LIMIT + BESIDE * 320;

@@ -104,7 +104,7 @@ pub(crate) fn frame_of_length(len: u32) -> Vec<u8> {
 pub(crate) fn ends_within_a_frame(mut stream: &[u8]) -> bool {
     while let Some(len) = stream.first_chunk() {
         let len = u32::from_le_bytes(*len).saturating_add(4) as usize;
-        if !(24..=65_536).contains(&len) {
+        if !(24..=61_440).contains(&len) {
             return false;
         }
         let Some((_, rest)) = stream.split_at_checked(len) else { return true };
@@ -255,8 +255,9 @@ impl Raw {
     }
 
     fn has_room(&self) -> bool {
-        let (sent, acknowledged) = (self.sent, self.acknowledged);
-        sent.0 - acknowledged.0 < self.window.frames && sent.1 - acknowledged.1 < self.window.bytes
+        let frames = self.sent.0 - self.acknowledged.0;
+        let bytes = self.sent.1 - self.acknowledged.1;
+        frames < self.window.frames && (bytes < self.window.bytes || frames < self.window.large)
     }
 
     /// Tells what has been read.
@@ -313,7 +314,7 @@ impl Raw {
 
     /// Takes a packet apart, and checks it by the document.
     fn take(&mut self, mut packet: &[u8]) {
-        assert!((24..=65_536).contains(&packet.len()));
+        assert!((24..=61_440).contains(&packet.len()));
         let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         while !packet.is_empty() {
             let (frame, rest) = packet.split_at(word(packet, 0) as usize + 4);

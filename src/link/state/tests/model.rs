@@ -48,9 +48,9 @@ fn op() -> impl Strategy<Value = Op> {
 fn window() -> impl Strategy<Value = Window> {
     prop_oneof![
         Just(Window::default()),
-        Just(Window { frames: 48, bytes: 42 * 1024 }),
-        Just(Window { frames: 2, bytes: 1 << 20 }),
-        (1..10u32, 1..70_000u32).prop_map(|(frames, bytes)| Window { frames, bytes }),
+        Just(Window { frames: 48, bytes: 42 * 1024, large: 3 }),
+        Just(Window { frames: 2, bytes: 1 << 20, large: 1 }),
+        (1..10u32, 1..70_000u32, 1..4u32).prop_map(|(frames, bytes, large)| Window { frames, bytes, large }),
     ]
 }
 

@@ -111,7 +111,7 @@ fn d_62_a_length_is_read_once_and_a_packet_is_our_own() {
 #[test]
 fn p_33_a_length_alone_costs_no_more_than_a_packet() {
     let (lane, _sender, mut receiver, _) = lane(WORDS);
-    lane.words()[0].store(65_536, Relaxed);
+    lane.words()[0].store(crate::wire::FRAME_LIMIT as u64, Relaxed);
     lane.control().producer.tail.store(1, Ordering::Release);
     let soon = Instant::now() + Duration::from_millis(20);
     assert_eq!(receiver.receive(Some(soon)).unwrap(), Received::Deadline);
