@@ -20,9 +20,23 @@ pub struct Config {
     pub(crate) send_queue_bytes: usize,
     pub(crate) served_calls: usize,
     pub(crate) callback_workers: usize,
+    pub(crate) answers: Answers,
     pub(crate) start_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) grace: Duration,
+}
+
+/// When the answers to calls leave that came together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Answers {
+    /// Each when its handler is done: what was answered before this process is killed arrives.
+    #[default]
+    AtOnce,
+    /// Those to the calls of one packet together, up to 16 at a time, when their handlers are done or one of
+    /// them takes longer than usual. With many calls in flight over a pipe this more than doubles their
+    /// rate. If a handler ends the process, the answers before it may be lost.
+    Together,
 }
 
 /// How long a call may take.
@@ -51,6 +65,7 @@ impl Default for Config {
             send_queue_bytes: 32 << 20,
             served_calls: 1024,
             callback_workers: 2,
+            answers: Answers::AtOnce,
             start_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(2),
@@ -121,6 +136,12 @@ impl Config {
     /// How many callbacks and listeners may run at once: 2 by default.
     pub fn callback_workers(mut self, workers: usize) -> Config {
         self.callback_workers = workers.max(1);
+        self
+    }
+
+    /// When the answers to calls leave that came together: each at once by default.
+    pub fn answers(mut self, answers: Answers) -> Config {
+        self.answers = answers;
         self
     }
 

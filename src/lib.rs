@@ -203,7 +203,7 @@ pub use api::{
     Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Endpoint, Handler,
     HandlerError, IgnoringErrors, Listed, Report, Responder, WhenFull,
 };
-pub use config::{Config, Timeout};
+pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;
 pub use error::{
     ApiError, CallError, CloseReason, Death, Error, Executed, Exit, Misuse, Rejection, Result, StartError,

@@ -8,6 +8,7 @@ use super::{
     role::{Post, Reader, TICK},
 };
 use crate::{
+    config::Answers,
     sync::Weak,
     workers::{Idle, Shift, run_elsewhere},
 };
@@ -89,15 +90,15 @@ impl Link {
 
     /// Runs the handlers of one packet. Should one of them take longer than it ever has, somebody helps out.
     fn run_batch(&self, framed: &Framed, first: Errand, shift: &Shift<'_>) {
-        let several = !framed.batch.lock().is_empty();
-        if several {
+        let together = self.config.answers == Answers::Together && !framed.batch.lock().is_empty();
+        if together {
             self.core.lock().batching = true;
         }
         shift.run(first.job);
         while let Some(job) = framed.next_of_batch() {
             shift.run(job);
         }
-        if several {
+        if together {
             self.send_gathered();
         }
     }

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{Api, CallError, CloseReason, Config, Context, Fault, FaultKind, ProtocolError};
+use nape::{Answers, Api, CallError, CloseReason, Config, Context, Fault, FaultKind, ProtocolError};
 
 use raw::*;
 use stage::{Bystander, Place, Stage, Wire, echo};
@@ -205,6 +205,12 @@ fn d_22_a_packet_that_is_cut_anywhere(place: Place) {
 
 /// They have been quick so far, so that one thread runs them, one after the other: until one is not.
 fn p_09_handlers_of_one_packet_that_wait_for_each_other(place: Place) {
+    for answers in [Answers::AtOnce, Answers::Together] {
+        wait_for_each_other(place, Config::new().answers(answers));
+    }
+}
+
+fn wait_for_each_other(place: Place, config: Config) {
     let (open, opened) = crossbeam_channel::bounded::<()>(0);
     let wait = move |_: &Context, wait: bool| {
         if wait {
@@ -215,7 +221,7 @@ fn p_09_handlers_of_one_packet_that_wait_for_each_other(place: Place) {
     let api = echo().handle("gate", wait).unwrap();
     let api =
         api.handle("open", move |_: &Context, go: bool| Ok::<_, Fault>(go && open.send(()).is_ok())).unwrap();
-    let mut stage = Stage::with(place, Config::new(), api);
+    let mut stage = Stage::with(place, config, api);
     for counter in 1..25 {
         for (method, path) in (0..).zip(["echo.gate", "echo.open"]) {
             stage.call(2 * counter + method, path, &[0]);
