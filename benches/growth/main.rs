@@ -21,11 +21,11 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use nape::{
     Api, Config, Context, Fault, Head, Neck, Responder,
-    transport::{ipc_pair, pipe_pair},
+    transport::{ipc_pair, pipe_pair, shm_pair},
 };
 
 /// The names of the links, and how both ends of each are made.
-const LINKS: [&str; 4] = ["channel", "encoded", "ipc", "pipe"];
+const LINKS: [&str; 5] = ["channel", "encoded", "ipc", "pipe", "shm"];
 /// How long a link takes until it has let its spare threads go.
 const SETTLED: Duration = Duration::from_secs(7);
 
@@ -152,7 +152,11 @@ fn ends(link: &str, api: Api) -> (Head, Neck) {
         "channel" => head.in_process_with(neck),
         "encoded" => head.in_process_encoded(neck),
         _ => {
-            let pair = if link == "ipc" { ipc_pair() } else { pipe_pair() };
+            let pair = match link {
+                "ipc" => ipc_pair(),
+                "pipe" => pipe_pair(),
+                _ => shm_pair(),
+            };
             let (ours, theirs) = pair.expect("sockets");
             head.over(ours).and_then(|head| Ok((head, neck.over(theirs)?)))
         }
