@@ -359,6 +359,33 @@ impl CallError {
         }
     }
 
+    /// Why the link is closed, if that is what ended the call.
+    pub fn close_reason(&self) -> Option<&CloseReason> {
+        match self {
+            CallError::Closed { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// How the other process died, if that is what ended the call: its exit status or signal, how long it
+    /// had run, and the last lines of its stderr.
+    ///
+    /// ```
+    /// use nape::{CallError, Exit};
+    ///
+    /// fn was_killed(error: &CallError) -> bool {
+    ///     error.death().is_some_and(|death| matches!(death.exit, Exit::Signal(_)))
+    /// }
+    /// # let error = CallError::Cancelled;
+    /// # assert!(!was_killed(&error));
+    /// ```
+    pub fn death(&self) -> Option<&Death> {
+        match self.close_reason() {
+            Some(CloseReason::Died(death)) => Some(death),
+            _ => None,
+        }
+    }
+
     /// The fault of the handler, if that is what came.
     pub fn fault(&self) -> Option<&Fault> {
         match self {

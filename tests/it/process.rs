@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{ApiHandle, CallError, CloseReason, Config, Death, Executed, Head, Wire};
+use nape::{ApiHandle, CallError, Config, Death, Executed, Head, Wire};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
@@ -67,9 +67,8 @@ impl Watch {
 /// The death that cut a call off.
 #[track_caller]
 fn death(error: &CallError) -> Death {
-    let CallError::Closed { reason, executed } = error else { panic!("no closed link: {error:?}") };
-    let CloseReason::Died(death) = &**reason else { panic!("no death: {reason:?}") };
-    assert_eq!(*executed, Executed::Maybe, "it had left");
+    let death = error.death().unwrap_or_else(|| panic!("no death: {error:?}"));
+    assert_eq!(error.executed(), Executed::Maybe, "it had left");
     let told = error.source().map(ToString::to_string).unwrap_or_default();
     assert!(told.contains(&death.exit.to_string()), "{told:?} does not tell how");
     death.clone()
