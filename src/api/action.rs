@@ -49,9 +49,10 @@ impl<A> Action<A> {
         self
     }
 
-    /// Releases one permit of `semaphore` when the call has ended, however it ends; at once when it cannot
-    /// even set out, and for an event. The [`AsyncResult`] of such a call may be dropped without
-    /// cancelling it.
+    /// Releases one permit of `semaphore` when the call has ended, however it ends; at once when it cannot even
+    /// set out, and for an event. Whoever gets the permit finds a result that is done; a thread that waits
+    /// for that very result may have it a moment earlier. The [`AsyncResult`] of such a call may be dropped
+    /// without cancelling it.
     pub fn releasing(mut self, semaphore: &Semaphore) -> Action<A> {
         self.semaphore = Some(semaphore.clone());
         self

@@ -75,7 +75,9 @@ impl Link {
             if quick {
                 framed.batch.lock().extend(harvest.others.drain(..).map(|errand| errand.job));
             }
-            if framed.role.release(reader, !quick) {
+            let several = !framed.batch.lock().is_empty();
+            // A caller that was promoted reads, and would not help out.
+            if framed.role.release(reader, !quick) || (several && !framed.role.is_ticking()) {
                 self.call_ticker();
             }
             self.finish(harvest);
@@ -129,12 +131,12 @@ impl Link {
 
     /// Goes on with a batch that was left lying for a whole tick.
     fn help_out(&self, framed: &Framed) {
-        self.send_gathered();
-        let Some(job) = framed.next_of_batch() else { return };
-        // The handler may take its time: somebody else ticks.
+        let Some(job) = framed.next_of_batch() else { return self.send_gathered() };
+        // The handler may take its time: somebody else ticks. What was left to this thread before goes now.
         if framed.role.ticker_left() || !framed.batch.lock().is_empty() {
             self.call_ticker();
         }
+        self.send_gathered();
         run_elsewhere(job);
         while let Some(job) = framed.next_of_batch() {
             run_elsewhere(job);

@@ -78,6 +78,8 @@ enum Catch {
     Watched,
     /// The value, and what is to be settled.
     Filled(Payload, Box<dyn Remains>),
+    /// The caller has it, and takes the call off the table in a moment.
+    Taken,
 }
 
 enum Stage {
@@ -164,7 +166,7 @@ impl Slot {
     /// Releases a permit when the call has ended.
     pub(crate) fn set_semaphore(&mut self, semaphore: Semaphore) {
         self.inner.get_mut().extras().semaphore = Some(semaphore);
-        // Releasing it has to come before the caller goes on.
+        // The short way knows of no permits.
         self.plain = false;
         *self.catch.get_mut() = Catch::Away;
     }
@@ -295,9 +297,11 @@ impl Slot {
     /// Looks out for the end for a few microseconds. After that only [`Slot::complete`] ends the call.
     pub(crate) fn watch(&self) -> Option<(Payload, Box<dyn Remains>)> {
         look_out(|| self.news.load(Ordering::Acquire));
-        match std::mem::replace(&mut *self.catch.lock(), Catch::Away) {
+        let mut catch = self.catch.lock();
+        let over = if matches!(*catch, Catch::Filled(..)) { Catch::Taken } else { Catch::Away };
+        match std::mem::replace(&mut *catch, over) {
             Catch::Filled(value, remains) => Some((value, remains)),
-            Catch::Watched | Catch::Away => None,
+            Catch::Watched | Catch::Away | Catch::Taken => None,
         }
     }
 
@@ -308,7 +312,7 @@ impl Slot {
         }
         let mut catch = self.catch.lock();
         match &*catch {
-            Catch::Filled(..) => false,
+            Catch::Filled(..) | Catch::Taken => false,
             Catch::Watched | Catch::Away => {
                 *catch = Catch::Away;
                 true

@@ -206,11 +206,13 @@ fn d_22_a_packet_that_is_cut_anywhere(place: Place) {
 /// They have been quick so far, so that one thread runs them, one after the other: until one is not.
 fn p_09_handlers_of_one_packet_that_wait_for_each_other(place: Place) {
     for answers in [Answers::AtOnce, Answers::Together] {
-        wait_for_each_other(place, Config::new().answers(answers));
+        wait_for_each_other(place, Config::new().answers(answers), false);
+        // While a caller of that side blocks, and is given the role to read.
+        wait_for_each_other(place, Config::new().answers(answers), true);
     }
 }
 
-fn wait_for_each_other(place: Place, config: Config) {
+fn wait_for_each_other(place: Place, config: Config, beside_a_caller: bool) {
     let (open, opened) = crossbeam_channel::bounded::<()>(0);
     let wait = move |_: &Context, wait: bool| {
         if wait {
@@ -229,6 +231,16 @@ fn wait_for_each_other(place: Place, config: Config) {
             stage.raw.acknowledge();
         }
     }
+    let caller = beside_a_caller.then(|| {
+        // The ticker has gone by the time that it lines up behind the one that reads.
+        assert!(stage.lives_for(Duration::from_millis(50)));
+        let api = stage.subject.api("raw");
+        let caller =
+            std::thread::spawn(move || api.action("never", ()).timeout(crate::tools::LONG).call::<()>());
+        stage.raw.next_of(CALL);
+        assert!(stage.lives_for(Duration::from_millis(20)));
+        caller
+    });
     let side = stage.raw.side;
     // A quick one, one that waits for the next, and that one.
     let calls = [("echo.gate", vec![0]), ("echo.gate", vec![1]), ("echo.open", vec![1])];
@@ -240,6 +252,7 @@ fn wait_for_each_other(place: Place, config: Config) {
     replies.sort_unstable();
     assert_eq!(replies, [100, 101, 102].map(|counter| side.id(counter)));
     stage.leave();
+    caller.into_iter().for_each(|caller| drop(caller.join().unwrap().unwrap_err()));
 }
 
 fn d_24_two_answers(place: Place) {

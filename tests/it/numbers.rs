@@ -183,10 +183,35 @@ fn ac_96_late_replies_are_counted_and_reported() {
 }
 
 on_every_link! {
+    ac_95_a_close_amid_calls_counts_each_end_once,
     ac_95_each_end_of_a_call_has_its_number,
     ac_95_what_is_under_way_can_be_seen_at_any_time,
     ac_95_calls_that_the_end_cut_off_are_counted,
     ac_95_the_numbers_of_many_threads_add_up,
     ac_96_errors_that_were_ignored_are_counted,
     ac_96_events_that_failed_or_found_no_place_are_counted,
+}
+
+fn ac_95_a_close_amid_calls_counts_each_end_once(kind: Kind) {
+    for _ in 0..30 {
+        let quick = |_: &Context, n: u64| Ok::<_, Fault>(n);
+        let (head, neck) = kind.serving(Api::new("a").handle("quick", quick).unwrap());
+        std::thread::scope(|scope| {
+            let (begun, begins) = crossbeam_channel::bounded(3);
+            for _ in 0..3 {
+                let (api, begun) = (head.api("a"), begun.clone());
+                scope.spawn(move || {
+                    api.action("quick", 1u64).call::<u64>().unwrap();
+                    begun.send(()).unwrap();
+                    while api.action("quick", 1u64).call::<u64>().is_ok() {}
+                });
+            }
+            (0..3).for_each(|_| begins.recv_timeout(LONG).unwrap());
+            head.close();
+        });
+        let n = head.counters();
+        let ends = n.values + n.faults + n.rejections + n.timeouts + n.cancels + n.cut_off;
+        assert_eq!(n.calls, ends, "{n:?}");
+        drop(neck);
+    }
 }
