@@ -107,6 +107,10 @@ impl Link {
 
     /// Sends the answers of a batch as far as it has got, and the calls that wait for more of them.
     pub(crate) fn send_gathered(&self) {
+        if self.is_near() {
+            // Nothing waits there, and a result that is polled should not take the lock from those who work.
+            return;
+        }
         let mut core = self.core.lock();
         let batching = std::mem::take(&mut core.batching);
         if std::mem::take(&mut core.gathering) || batching {
