@@ -11,7 +11,7 @@ use super::{ApiHandle, AsyncResult, endpoint::Inner};
 use crate::{
     config::Timeout,
     error::{CallError, Executed, Misuse, Rejection},
-    link::{CallPlan, Link, Outcome, Place, Slot, Started, current},
+    link::{CallPlan, CancelToken, Link, Outcome, Place, Slot, Started, ask},
     semaphore::Semaphore,
     sync::Arc,
     wire::{Path, PathError},
@@ -75,13 +75,14 @@ impl<A: Serialize + Send + 'static> Action<A> {
     /// Whatever a call can end in; [`Misuse::WouldDeadlock`] from a state listener or an error hook.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         check_may_block().inspect_err(|_| self.release())?;
-        let (started, slot) = self.set_out(true, |slot, link| slot.will_block(link.is_near()))?;
-        let link = started.link;
+        let (started, plan) = self.set_out(true, |slot, link| slot.will_block(link.is_near()))?;
+        let (link, slot) = (started.link, plan.slot);
         let outcome = link.wait_at_once(&slot).or_else(|| {
             link.expire(started.id);
             slot.settle();
             slot.take()
         });
+        plan.scope.inspect(|scope| scope.release(&slot));
         decode(&link, outcome.unwrap_or(Err(CallError::Cancelled)))
     }
 
@@ -92,8 +93,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
     /// What shows at once: a closed link, a full send queue, arguments that do not encode, no time.
     pub fn start<T: DeserializeOwned + 'static>(self) -> Result<AsyncResult<T>, CallError> {
         let cancels = self.semaphore.is_none();
-        let (started, slot) = self.set_out(false, |_, _| ())?;
-        Ok(AsyncResult::new(started, slot, cancels))
+        let (started, plan) = self.set_out(false, |_, _| ())?;
+        Ok(AsyncResult::new(started, plan.slot, cancels))
     }
 
     /// Sends the call and has `callback` called with its end, exactly once, on a thread of the link.
@@ -138,15 +139,16 @@ impl<A: Serialize + Send + 'static> Action<A> {
         self,
         blocking: bool,
         fit_out: impl FnOnce(&mut Slot, &Link),
-    ) -> Result<(Started, Arc<Slot>), CallError> {
+    ) -> Result<(Started, CallPlan), CallError> {
         let (mut slot, link) = self.prepare().inspect_err(|_| self.release())?;
         fit_out(&mut slot, &link);
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
         let slot = Arc::new(slot);
-        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking };
+        let scope = ask(|current| current.cancel.clone());
+        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking, scope };
         let semaphore = self.semaphore;
         let started = link.start(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
-        Ok((started, slot))
+        Ok((started, plan))
     }
 
     fn release(&self) {
@@ -168,7 +170,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
             Timeout::After(after) => now.checked_add(after),
             Timeout::Never => None,
         };
-        let deadline = match (own, current().and_then(|current| current.deadline)) {
+        let deadline = match (own, ask(|current| current.deadline)) {
             (Some(own), Some(inherited)) => Some(own.min(inherited)),
             (own, inherited) => own.or(inherited),
         };
@@ -177,6 +179,12 @@ impl<A: Serialize + Send + 'static> Action<A> {
             link.tally().timeouts.up();
             let after = std::time::Duration::ZERO;
             return Err(CallError::TimedOut { path, after, executed: Executed::No });
+        }
+        if ask(|current| current.cancel.as_ref().map(CancelToken::is_cancelled)).unwrap_or_default() {
+            // Nobody waits for what is done here, and so for what this call would do.
+            link.tally().calls.up();
+            link.tally().cancels.up();
+            return Err(CallError::Cancelled);
         }
         Ok((Slot::new(path, now, deadline), link))
     }
@@ -225,7 +233,7 @@ fn ignore<T>(endpoint: &Inner, result: Result<Option<T>, CallError>) -> Result<O
 
 /// Refuses to block where nothing could be served meanwhile.
 pub(super) fn check_may_block() -> Result<(), CallError> {
-    let place = match current().map(|current| current.place) {
+    let place = match ask(|current| Some(current.place)) {
         Some(Place::Listener) => "a state listener",
         Some(Place::ErrorHook) => "an error hook",
         _ => return Ok(()),

@@ -63,7 +63,8 @@ impl Context {
         self.cancel.is_cancelled() || self.deadline.is_some_and(|at| at <= Instant::now())
     }
 
-    /// Fires when the caller gives up.
+    /// Fires when the caller gives up: it cancelled, ran out of time, or its link went. With it end the calls
+    /// that the handler has under way, as cancelled; calls that it makes after that are over at once.
     pub fn cancel_token(&self) -> &CancelToken {
         &self.cancel
     }
@@ -84,7 +85,7 @@ impl Context {
     }
 
     /// The other side's APIs at and below `path`, to call back. A call made in a handler has at most
-    /// the time that the handler has.
+    /// the time that the handler has, and ends as cancelled when the caller of the handler gives up.
     pub fn api(&self, path: &str) -> ApiHandle {
         ApiHandle::new(self.endpoint.clone(), path)
     }

@@ -94,6 +94,7 @@ impl Handler {
             transaction: context.transaction,
             deadline: context.deadline,
             place: Place::Handler,
+            cancel: context.transaction.is_some().then(|| context.cancel.clone()),
         };
         let serve = AssertUnwindSafe(|| within(current, || self.serve.serve(context, payload)));
         catch_unwind(serve).unwrap_or_else(|panic| {

@@ -108,7 +108,7 @@ impl Task {
         let shared = Arc::new(Shared { pool, body: Mutex::new(Some(body)) });
         let theirs = shared.clone();
         let errand = move || {
-            let body = theirs.body.lock().take();
+            let body = theirs.take();
             body.into_iter().for_each(|body| discard(body.run(&Shift::elsewhere(), false)));
         };
         match ancestor.offer(Box::new(errand)) {
@@ -120,7 +120,7 @@ impl Task {
     fn into_body(self) -> Option<Box<Body>> {
         match self {
             Task::Plain(body) => Some(body),
-            Task::Shared(shared) => shared.body.lock().take(),
+            Task::Shared(shared) => shared.take(),
         }
     }
 
@@ -143,7 +143,7 @@ impl Task {
                 next
             }
             Task::Shared(shared) => {
-                let body = shared.body.lock().take();
+                let body = shared.take();
                 body.into_iter().for_each(|body| discard(body.run(shift, false)));
                 shared.pool.lane.next()
             }
@@ -166,6 +166,16 @@ impl Task {
         if let Some(body) = self.into_body() {
             body.refuse(Rejection::NoHandler { path: body.context.path.clone() });
         }
+    }
+}
+
+impl Shared {
+    /// For whoever comes first.
+    fn take(&self) -> Option<Box<Body>> {
+        let mut body = self.body.lock().take()?;
+        // It may have waited: for the thread that it was left to, or in the queue.
+        body.fresh = false;
+        Some(body)
     }
 }
 

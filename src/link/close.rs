@@ -123,12 +123,15 @@ impl Link {
     /// Tells everybody who has to do with what was under way.
     fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) {
         self.tally.events_unsent.add(remains.unsent_events);
-        remains.served.iter().for_each(super::CancelToken::fire);
+        for token in remains.served {
+            token.fire().cancel();
+        }
         let now = Instant::now();
         for ended in remains.calls {
             let error = CallError::Closed { reason: reason.clone(), executed: ended.executed };
-            self.give_up(&ended.waiter);
+            let family = self.give_up(&ended.waiter);
             self.complete_now(&ended.waiter, Err(error), now);
+            family.cancel();
         }
         discard(remains.unsent);
     }

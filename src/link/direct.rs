@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    CallPlan, Core, Link, Slot, Wiring,
+    CallPlan, Core, Family, Link, Slot, Wiring,
     message::{Cargo, Incoming, Start},
     outbox::Draft,
     slot::Outcome,
@@ -72,11 +72,10 @@ impl Link {
         self.settled.notify_all();
     }
 
-    /// Tells a handler in this process that nobody waits for it any more.
-    pub(super) fn give_up(&self, slot: &Slot) {
-        if self.is_near() {
-            slot.give_up();
-        }
+    /// Tells a handler in this process that nobody waits for it any more. Its own calls come back, to be
+    /// cancelled without a lock.
+    pub(super) fn give_up(&self, slot: &Slot) -> Family {
+        if self.is_near() { slot.give_up() } else { Family::default() }
     }
 
     /// Hands over what is queued, unless another thread is at it; that one takes it along, so that

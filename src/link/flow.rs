@@ -235,7 +235,13 @@ impl Link {
                 harvest.wakers.extend(aftermath.waker);
             }
             Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
-            Action::Cancelled(token) => token.fire(),
+            Action::Cancelled(token) => {
+                let family = token.fire();
+                if !family.is_empty() {
+                    // Not under the role: whoever waits for one of these calls may have a waker.
+                    harvest.add(Errand { job: Box::new(move || family.cancel()), slow: false });
+                }
+            }
             Action::LateReply => self.count_late_reply(),
             Action::PeerReady => self.note_ready(),
             Action::PeerGoingAway => drop(self.changed.notify_all()),

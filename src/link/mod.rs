@@ -34,11 +34,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use current::{Current, Place, current, within};
+pub(crate) use current::{Current, Place, ask, within};
 pub(crate) use message::Incoming;
 pub(crate) use slot::{Offer, Outcome, Remains, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
 pub use token::CancelToken;
+pub(crate) use token::Family;
 
 use crate::{
     config::Config,
@@ -420,8 +421,8 @@ impl Link {
         let mut late = Vec::new();
         let mut core = self.core.lock();
         while let Some(ended) = core.state.handle_timeout(now) {
-            self.give_up(&ended.waiter);
-            late.push(ended);
+            let family = self.give_up(&ended.waiter);
+            late.push((ended, family));
         }
         let nudge = core.state.take_alarms(now);
         let overdue = core.state.overdue(now);
@@ -429,8 +430,9 @@ impl Link {
         let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
-        for ended in late {
+        for (ended, family) in late {
             self.time_out(ended, now);
+            family.cancel();
         }
         if nudge {
             self.nudge();
@@ -512,7 +514,7 @@ impl Framed {
 
 /// Runs user code that belongs to no call, and reports its panic.
 fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: impl FnOnce()) {
-    let current = Current { link: number, transaction: None, deadline: None, place };
+    let current = Current { link: number, transaction: None, deadline: None, place, cancel: None };
     let run = std::panic::AssertUnwindSafe(|| within(current, code));
     let Err(panic) = std::panic::catch_unwind(run) else { return };
     let text = crate::workers::panic_text(&*panic);

@@ -4,10 +4,11 @@ use std::{fmt, task::Waker, time::Duration, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::token::{Child, Family};
 use crate::{
     error::CallError,
     semaphore::Semaphore,
-    sync::{AtomicBool, Condvar, Mutex, Ordering},
+    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering},
     wire::{Path, Payload, TransactionId},
     workers::{Job, look_out},
 };
@@ -46,6 +47,8 @@ struct Inner {
     reading: bool,
     /// That thread is asked to take the reader role.
     promoted: bool,
+    /// The calls that the handler makes, where it is in this process.
+    family: Family,
     extras: Option<Box<Extras>>,
 }
 
@@ -142,6 +145,7 @@ impl Slot {
                 blocked: false,
                 reading: false,
                 promoted: false,
+                family: Family::default(),
                 extras: None,
             }),
             changed: Condvar::new(),
@@ -327,12 +331,30 @@ impl Slot {
         !self.answered.swap(true, Ordering::AcqRel)
     }
 
-    /// Nobody waits for the call any more.
-    pub(crate) fn give_up(&self) {
-        let inner = self.inner.lock();
+    /// Nobody waits for the call any more. What comes back ends with it.
+    #[must_use = "the calls of the handler end with it"]
+    pub(crate) fn give_up(&self) -> Family {
+        let mut inner = self.inner.lock();
         self.given_up.store(true, Ordering::Release);
+        let family = std::mem::take(&mut inner.family);
         drop(inner);
         self.changed.notify_all();
+        family
+    }
+
+    /// The handler makes a call, unless nobody waits for it any more.
+    pub(super) fn adopt(&self, child: impl FnOnce() -> Child) -> bool {
+        let mut inner = self.inner.lock();
+        let alive = !self.is_given_up();
+        if alive {
+            inner.family.add(child());
+        }
+        alive
+    }
+
+    /// A call that the handler made has ended.
+    pub(super) fn release(&self, slot: &Arc<Slot>) {
+        self.inner.lock().family.remove(slot);
     }
 
     pub(crate) fn is_given_up(&self) -> bool {

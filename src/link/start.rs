@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{
-    Link, Slot, Wiring, current,
+    Link, Slot, Wiring,
+    current::ask,
     inbox::fault_limit,
     load::Load,
     message::{Cargo, Incoming},
     state::{Ended, Finish, Refusal},
-    token::CancelToken,
+    token::{CancelToken, Family},
 };
 use crate::{
     error::{CallError, Executed, Misuse, Rejection},
@@ -29,6 +30,8 @@ pub(crate) struct CallPlan {
     pub(crate) attempt: u32,
     /// The calling thread is going to block for it.
     pub(crate) blocking: bool,
+    /// Whose end is the end of this call, too: the call in whose handler it is made.
+    pub(crate) scope: Option<CancelToken>,
 }
 
 /// The result of a handler on its way to the caller.
@@ -58,7 +61,12 @@ impl Link {
             Wiring::Direct(_) => {
                 let incoming = self.call_to_hand_over(plan, arguments);
                 if let Some(id) = self.begin_at_once(plan) {
-                    self.hand_over(id, incoming);
+                    if self.is_adopted(plan, id) {
+                        self.hand_over(id, incoming);
+                    } else {
+                        self.cancel(id);
+                        discard(incoming);
+                    }
                     return Ok(Started { link: self.clone(), id });
                 }
                 Cargo::Moved(Box::new(incoming))
@@ -71,6 +79,8 @@ impl Link {
         let began = core.state.begin_call(slot.clone(), timer, cargo, plan.blocking);
         let id = began.map_err(|refusal| core.refused(&slot.path, refusal))?;
         let wake = timer.is_some_and(|at| self.arm(&mut core, at));
+        // Before it leaves, so that no cancel is missed.
+        let adopted = self.is_adopted(plan, id);
         self.tally.calls.up();
         if !plan.blocking && self.gathers(&mut core, slot.started) {
             drop(core);
@@ -80,7 +90,15 @@ impl Link {
         if wake {
             self.wake_keeper();
         }
+        if !adopted {
+            self.cancel(id);
+        }
         Ok(Started { link: self.clone(), id })
+    }
+
+    /// Hangs a call on the one in whose handler it is made. `false` if that one has been given up.
+    fn is_adopted(&self, plan: &CallPlan, id: TransactionId) -> bool {
+        plan.scope.as_ref().is_none_or(|scope| scope.adopt(self, id, &plan.slot))
     }
 
     /// Sends an event, or queues it. Does not block.
@@ -144,7 +162,7 @@ impl Link {
 
     /// The call of the other side that this thread serves.
     fn parent(&self) -> Option<TransactionId> {
-        current().filter(|current| current.link == self.number()).and_then(|current| current.transaction)
+        ask(|current| current.transaction.filter(|_| current.link == self.number()))
     }
 
     fn pack<A: Serialize + 'static>(
@@ -209,8 +227,9 @@ impl Link {
     fn abandon(&self, id: TransactionId) -> Option<Ended<Arc<Slot>>> {
         let mut core = self.core.lock();
         let ended = core.state.cancel_call(id);
-        ended.as_ref().inspect(|ended| self.give_up(&ended.waiter));
+        let family = ended.as_ref().map(|ended| self.give_up(&ended.waiter));
         self.flush(core);
+        family.into_iter().for_each(Family::cancel);
         ended
     }
 

@@ -1,11 +1,18 @@
-//! Tells a handler that nobody waits for it any more.
+//! Tells a handler that nobody waits for it any more, and ends the calls that it makes meanwhile.
 
 use std::{fmt, time::Instant};
 
-use super::Slot;
-use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
+use super::{Link, Slot};
+use crate::{
+    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak},
+    wire::TransactionId,
+};
 
 /// Fires when the caller has given up: it cancelled, its deadline passed at its side, or its link went.
+///
+/// With it end the calls that the handler has under way, over whatever link: those that it blocks for
+/// and those that it has started, as [`CallError::Cancelled`](crate::CallError::Cancelled). Their handlers'
+/// tokens fire in turn.
 ///
 /// Cheap to clone. A handler that never looks at it runs to its end; threads cannot be stopped from
 /// outside.
@@ -22,8 +29,25 @@ enum Kind {
 #[derive(Default)]
 struct Inner {
     fired: AtomicBool,
-    lock: Mutex<()>,
+    family: Mutex<Family>,
     changed: Condvar,
+}
+
+/// The calls that the handler of a call makes, for as long as they are under way.
+#[derive(Default)]
+pub(crate) struct Family {
+    /// Most handlers make one at a time, which then needs no list.
+    first: Option<Child>,
+    others: Vec<Child>,
+    /// How long the list may grow before it is looked through.
+    room: usize,
+}
+
+/// A call that is made in the handler of another one.
+pub(super) struct Child {
+    link: Weak<Link>,
+    id: TransactionId,
+    slot: Weak<Slot>,
 }
 
 impl CancelToken {
@@ -57,10 +81,36 @@ impl CancelToken {
         }
     }
 
-    pub(crate) fn fire(&self) {
+    /// Fires it. What comes back is to be ended by the caller, once it holds no lock.
+    #[must_use = "the calls of the handler end with it"]
+    pub(crate) fn fire(&self) -> Family {
         match &self.0 {
             Kind::Own(inner) => inner.fire(),
             Kind::Call(slot) => slot.give_up(),
+        }
+    }
+
+    /// Takes a call on that the handler makes. `false` if it is over already: the token has fired.
+    pub(super) fn adopt(&self, link: &Link, id: TransactionId, slot: &Arc<Slot>) -> bool {
+        let child = || Child { link: link.weak.clone(), id, slot: Arc::downgrade(slot) };
+        match &self.0 {
+            Kind::Own(inner) => {
+                let mut family = inner.family.lock();
+                let alive = !inner.fired.load(Ordering::Acquire);
+                if alive {
+                    family.add(child());
+                }
+                alive
+            }
+            Kind::Call(own) => own.adopt(child),
+        }
+    }
+
+    /// A call that was taken on has ended.
+    pub(crate) fn release(&self, slot: &Arc<Slot>) {
+        match &self.0 {
+            Kind::Own(inner) => inner.family.lock().remove(slot),
+            Kind::Call(own) => own.release(slot),
         }
     }
 }
@@ -73,7 +123,7 @@ impl Default for CancelToken {
 
 impl Inner {
     fn wait(&self, deadline: Option<Instant>) -> bool {
-        let mut lock = self.lock.lock();
+        let mut lock = self.family.lock();
         while !self.fired.load(Ordering::Acquire) {
             match deadline {
                 Some(at) if self.changed.wait_until(&mut lock, at).timed_out() => break,
@@ -84,16 +134,99 @@ impl Inner {
         self.fired.load(Ordering::Acquire)
     }
 
-    fn fire(&self) {
-        let lock = self.lock.lock();
+    fn fire(&self) -> Family {
+        let mut family = self.family.lock();
         self.fired.store(true, Ordering::Release);
-        drop(lock);
+        let children = std::mem::take(&mut *family);
+        drop(family);
         self.changed.notify_all();
+        children
+    }
+}
+
+impl Family {
+    pub(super) fn add(&mut self, child: Child) {
+        if self.first.is_none() {
+            self.first = Some(child);
+            return;
+        }
+        if self.others.len() >= self.room.max(LOOKED_THROUGH) {
+            // Nobody tells of the end of a call that was started: so those that have ended go now and then.
+            self.others.retain(Child::is_under_way);
+            self.room = 2 * self.others.len();
+        }
+        self.others.push(child);
+    }
+
+    pub(super) fn remove(&mut self, slot: &Arc<Slot>) {
+        let is_it = |child: &Child| std::ptr::eq(child.slot.as_ptr(), Arc::as_ptr(slot));
+        if self.first.as_ref().is_some_and(is_it) {
+            self.first = None;
+        } else {
+            self.others.retain(|child| !is_it(child));
+        }
+    }
+
+    /// Whether there is nothing to end.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.others.is_empty()
+    }
+
+    /// Ends the calls as cancelled. The calling thread holds no lock.
+    pub(crate) fn cancel(self) {
+        for Child { link, id, slot } in self.first.into_iter().chain(self.others) {
+            if let Some(link) = link.upgrade().filter(|_| slot.upgrade().is_some_and(|slot| !slot.is_done()))
+            {
+                link.cancel(id);
+            }
+        }
+    }
+}
+
+impl Child {
+    fn is_under_way(&self) -> bool {
+        self.slot.upgrade().is_some_and(|slot| !slot.is_done())
     }
 }
 
 impl fmt::Debug for CancelToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CancelToken(cancelled: {})", self.is_cancelled())
+    }
+}
+
+/// So many calls of one handler are kept in mind before those that have ended are forgotten.
+const LOOKED_THROUGH: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::wire::{Path, Side};
+
+    fn slot() -> Arc<Slot> {
+        Arc::new(Slot::new(Path::root(), Instant::now(), None))
+    }
+
+    fn child(n: u64, slot: &Arc<Slot>) -> Child {
+        Child { link: Weak::new(), id: TransactionId::new(Side::Head, n), slot: Arc::downgrade(slot) }
+    }
+
+    #[test]
+    fn calls_that_have_ended_are_not_kept_in_mind() {
+        let (mut family, lasting) = (Family::default(), slot());
+        family.add(child(1, &lasting));
+        let kept: Vec<_> = (0..40).map(|_| slot()).collect();
+        kept.iter().for_each(|slot| family.add(child(2, slot)));
+        (0..10_000).for_each(|_| family.add(child(3, &slot())));
+        assert!(
+            kept.iter()
+                .all(|slot| family.others.iter().any(|child| child.slot.ptr_eq(&Arc::downgrade(slot))))
+        );
+        assert!(family.others.len() <= 2 * kept.len() + 2, "{}", family.others.len());
+        kept.iter().for_each(|slot| family.remove(slot));
+        family.remove(&lasting);
+        assert!(!family.others.iter().any(Child::is_under_way) && family.first.is_none());
     }
 }

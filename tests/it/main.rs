@@ -11,6 +11,7 @@ mod support;
 mod api_sketch;
 mod arbitration;
 mod calls;
+mod chains;
 mod crossing;
 mod deaf_peer;
 mod errors;
