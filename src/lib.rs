@@ -219,7 +219,9 @@ pub use semaphore::Semaphore;
 #[doc(hidden)]
 pub use typed::private as __private;
 pub use typed::{TypedAction, TypedEvent, TypedIgnoringErrors};
-pub use wire::{FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId};
+pub use wire::{
+    FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId,
+};
 
 // The program in there runs with the other examples of the documentation.
 #[cfg(all(doctest, feature = "macros"))]

@@ -75,6 +75,11 @@ pub(crate) fn check(parsed: &Parsed, mistakes: &mut Mistakes) -> Checked {
     {
         mistakes.add(workers, "there is at least one worker");
     }
+    if options.workers.is_some()
+        && let Some(inline) = &options.inline
+    {
+        mistakes.add(inline, "inline handlers run without workers: write one of the two");
+    }
     let timeout = options.timeout.as_ref().and_then(|at| timeout(at, mistakes));
     let mut methods: Vec<Served> = Vec::new();
     for method in &parsed.methods {

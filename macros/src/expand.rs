@@ -70,8 +70,9 @@ impl Code<'_> {
     fn make_api(&self) -> TokenStream {
         let (library, namespace) = (&self.library, &self.checked.namespace);
         let workers = self.parsed.options.workers.as_ref().map(|n| quote!(.workers(#n)));
+        let inline = self.parsed.options.inline.as_ref().map(|_| quote!(.inline()));
         let body = self.unless_it_fails(quote! {
-            let mut api = #library::Api::new(#namespace)#workers;
+            let mut api = #library::Api::new(#namespace)#workers #inline;
             Self::__nape_serve(
                 &#library::__private::Arc::new(self),
                 &mut #library::__private::Serving::new(&mut api),

@@ -7,11 +7,11 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{ApiHandle, AsyncResult, endpoint::Inner};
+use super::{ApiHandle, AsyncResult, endpoint::Inner, shortcut::Shortcut};
 use crate::{
     config::Timeout,
     error::{CallError, Executed, Misuse, Rejection},
-    link::{CallPlan, CancelToken, Link, Outcome, Place, Slot, Started, ask},
+    link::{CallPlan, Link, Outcome, Place, Slot, Started, ask, is_given_up, scope},
     semaphore::Semaphore,
     sync::Arc,
     wire::{Path, PathError},
@@ -25,11 +25,19 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "an action does nothing until one of its verbs sends it"]
 pub struct Action<A> {
-    endpoint: Arc<Inner>,
-    path: Result<Path, PathError>,
+    to: To,
     arguments: A,
     timeout: Timeout,
     semaphore: Option<Semaphore>,
+}
+
+/// Where an action goes.
+#[derive(Debug)]
+pub(super) enum To {
+    /// Along the link that the endpoint has by then.
+    Away { endpoint: Arc<Inner>, path: Result<Path, PathError> },
+    /// To an inline handler in this process, if it is still there by then.
+    Here(Arc<Shortcut>),
 }
 
 /// An action whose failures for want of an answer are nothing: see [`Action::ignore_errors`].
@@ -38,9 +46,8 @@ pub struct Action<A> {
 pub struct IgnoringErrors<A>(Action<A>);
 
 impl<A> Action<A> {
-    pub(crate) fn new(handle: &ApiHandle, path: Result<Path, PathError>, arguments: A) -> Action<A> {
-        let (endpoint, timeout) = (handle.endpoint.clone(), handle.timeout);
-        Action { endpoint, path, arguments, timeout, semaphore: None }
+    pub(super) fn new(handle: &ApiHandle, to: To, arguments: A) -> Action<A> {
+        Action { to, arguments, timeout: handle.timeout, semaphore: None }
     }
 
     /// How long this call may take. Zero is over at once.
@@ -74,6 +81,20 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// Whatever a call can end in; [`Misuse::WouldDeadlock`] from a state listener or an error hook.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
+        match self.to {
+            To::Here(shortcut) if self.semaphore.is_none() => {
+                match shortcut.call(self.arguments, self.timeout) {
+                    Ok(end) => end,
+                    Err((shortcut, arguments)) => {
+                        Action { to: To::Here(shortcut), arguments, ..self }.call_away()
+                    }
+                }
+            }
+            to => Action { to, ..self }.call_away(),
+        }
+    }
+
+    fn call_away<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         check_may_block().inspect_err(|_| self.release())?;
         let (started, plan) = self.set_out(true, |slot, link| slot.will_block(link.is_near()))?;
         let (link, slot) = (started.link, plan.slot);
@@ -131,7 +152,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
 
     fn send_event(self) -> Result<(), CallError> {
         let path = self.checked_path()?;
-        self.endpoint.link()?.fire(&path, self.arguments)
+        self.to.endpoint().link()?.fire(&path, self.arguments)
     }
 
     /// Sends the call. One that cannot set out releases its permit all the same, for whoever counts on it.
@@ -144,7 +165,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         fit_out(&mut slot, &link);
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
         let slot = Arc::new(slot);
-        let scope = ask(|current| current.cancel.clone());
+        let scope = scope();
         let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking, scope };
         let semaphore = self.semaphore;
         let started = link.start(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
@@ -156,37 +177,58 @@ impl<A: Serialize + Send + 'static> Action<A> {
     }
 
     fn checked_path(&self) -> Result<Path, CallError> {
-        let path = self.path.clone().map_err(Misuse::BadPath)?;
+        let path = self.to.path().map_err(Misuse::BadPath)?;
         if path.is_root() { Err(Misuse::BadPath(PathError::Empty).into()) } else { Ok(path) }
     }
 
     /// The place for the end of the call, and the link that it takes.
     fn prepare(&self) -> Result<(Slot, Arc<Link>), CallError> {
         let path = self.checked_path()?;
-        let link = self.endpoint.link()?;
+        let link = self.to.endpoint().link()?;
         let now = Instant::now();
-        let own = match self.timeout {
-            // A time that cannot be counted is no limit.
-            Timeout::After(after) => now.checked_add(after),
-            Timeout::Never => None,
-        };
-        let deadline = match (own, ask(|current| current.deadline)) {
-            (Some(own), Some(inherited)) => Some(own.min(inherited)),
-            (own, inherited) => own.or(inherited),
-        };
+        let deadline = deadline(self.timeout, now, ask(|current| current.deadline));
         if deadline.is_some_and(|at| at <= now) {
             link.tally().calls.up();
             link.tally().timeouts.up();
             let after = std::time::Duration::ZERO;
             return Err(CallError::TimedOut { path, after, executed: Executed::No });
         }
-        if ask(|current| current.cancel.as_ref().map(CancelToken::is_cancelled)).unwrap_or_default() {
+        if is_given_up() {
             // Nobody waits for what is done here, and so for what this call would do.
             link.tally().calls.up();
             link.tally().cancels.up();
             return Err(CallError::Cancelled);
         }
         Ok((Slot::new(path, now, deadline), link))
+    }
+}
+
+impl To {
+    fn endpoint(&self) -> &Arc<Inner> {
+        match self {
+            To::Away { endpoint, .. } => endpoint,
+            To::Here(shortcut) => &shortcut.endpoint,
+        }
+    }
+
+    fn path(&self) -> Result<Path, PathError> {
+        match self {
+            To::Away { path, .. } => path.clone(),
+            To::Here(shortcut) => Ok(shortcut.path.clone()),
+        }
+    }
+}
+
+/// When a call that is made now is over: at its own time, or at that of the call in whose handler it is made.
+pub(super) fn deadline(timeout: Timeout, now: Instant, inherited: Option<Instant>) -> Option<Instant> {
+    let own = match timeout {
+        // A time that cannot be counted is no limit.
+        Timeout::After(after) => now.checked_add(after),
+        Timeout::Never => None,
+    };
+    match (own, inherited) {
+        (Some(own), Some(inherited)) => Some(own.min(inherited)),
+        (own, inherited) => own.or(inherited),
     }
 }
 
@@ -197,7 +239,7 @@ impl<A: Serialize + Send + 'static> IgnoringErrors<A> {
     ///
     /// Every other end of a call.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<Option<T>, CallError> {
-        let endpoint = self.0.endpoint.clone();
+        let endpoint = self.0.to.endpoint().clone();
         ignore(&endpoint, self.0.call().map(Some))
     }
 
@@ -207,7 +249,7 @@ impl<A: Serialize + Send + 'static> IgnoringErrors<A> {
     ///
     /// What is wrong with the event itself.
     pub fn fire(self) -> Result<(), CallError> {
-        let endpoint = self.0.endpoint.clone();
+        let endpoint = self.0.to.endpoint().clone();
         ignore(&endpoint, self.0.fire().map(Some)).map(|_| ())
     }
 }
@@ -233,7 +275,11 @@ fn ignore<T>(endpoint: &Inner, result: Result<Option<T>, CallError>) -> Result<O
 
 /// Refuses to block where nothing could be served meanwhile.
 pub(super) fn check_may_block() -> Result<(), CallError> {
-    let place = match ask(|current| Some(current.place)) {
+    check_place(ask(|current| Some(current.place)))
+}
+
+pub(super) fn check_place(place: Option<Place>) -> Result<(), CallError> {
+    let place = match place {
         Some(Place::Listener) => "a state listener",
         Some(Place::ErrorHook) => "an error hook",
         _ => return Ok(()),

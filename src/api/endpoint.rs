@@ -77,6 +77,7 @@ impl Endpoint {
                 lane: Lane::new(REST_WORKERS),
                 bound: REST_QUEUE,
                 when_full: WhenFull::Refuse,
+                inline: false,
             }),
             undecided: Lane::new(1),
         }))
@@ -199,6 +200,10 @@ impl Inner {
         Err(CallError::Closed { reason, executed: Executed::No })
     }
 
+    pub(crate) fn arb(&self) -> &ApiArb {
+        &self.arb
+    }
+
     pub(crate) fn report(&self, link: &Link, report: Report) {
         self.hooks.report(link, || report);
     }
@@ -241,11 +246,11 @@ impl Inner {
         let inner = self.clone();
         if undecided.ancestor.is_some() {
             let job = move || inner.ask(undecided).into_iter().for_each(|errand| run_elsewhere(errand.job));
-            return Some(Errand { job: Box::new(job), slow: true });
+            return Some(Errand { job: Box::new(job), slow: true, inline: false });
         }
         match self.undecided.admit(undecided, REST_QUEUE) {
             Admission::Run(first) => {
-                Some(Errand { job: Box::new(move || inner.decide_all(first)), slow: true })
+                Some(Errand { job: Box::new(move || inner.decide_all(first)), slow: true, inline: false })
             }
             Admission::Full(Undecided { link, incoming, .. }) => {
                 let detail = format!("{REST_QUEUE} calls wait for the predicates of catch-alls").into();

@@ -14,6 +14,7 @@ mod handler;
 mod hooks;
 mod responder;
 mod served;
+mod shortcut;
 mod task;
 
 pub use about::About;

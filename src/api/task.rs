@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Context, Handler, Report, endpoint::Inner, handler::Served, served::WhenFull};
+use super::{
+    Context, Handler, Report, endpoint::Inner, handler::Served, served::WhenFull, shortcut::Shortcut,
+};
 use crate::{
     error::{CallError, Rejection},
     link::{Answer, Errand, Incoming, Link, Offer, Remains, Slot},
-    sync::{Arc, AtomicU64, Mutex, Ordering},
+    sync::{Arc, AtomicU64, Mutex, Ordering, Weak},
     wire::{Path, Payload, TransactionId},
     workers::{Admission, Job, Lane, Shift, Work, contain, discard},
 };
@@ -18,6 +20,8 @@ pub(crate) struct Pool {
     pub(crate) lane: Lane<Task>,
     pub(crate) bound: usize,
     pub(crate) when_full: WhenFull,
+    /// Handlers run on whatever thread brings a call.
+    pub(crate) inline: bool,
 }
 
 /// Where a path leads. Callers count references to it, while workers read it.
@@ -27,6 +31,8 @@ pub(crate) struct Target {
     pub(crate) handler: Handler,
     pub(crate) pool: Arc<Pool>,
     pace: Pace,
+    /// The short ways that lead here.
+    shortcuts: Mutex<Vec<Weak<Shortcut>>>,
 }
 
 /// How long a handler usually runs, for the choice what others do meanwhile.
@@ -63,7 +69,22 @@ pub(crate) struct Body {
 impl Target {
     pub(crate) fn new(handler: Handler, pool: &Arc<Pool>) -> Arc<Target> {
         let pace = Pace(AtomicU64::new(SLOW.as_nanos() as u64 * 2));
-        Arc::new(Target { handler, pool: pool.clone(), pace })
+        Arc::new(Target { handler, pool: pool.clone(), pace, shortcuts: Mutex::default() })
+    }
+
+    /// A short way leads here until the handler goes.
+    pub(super) fn remember(&self, shortcut: &Arc<Shortcut>) {
+        let mut shortcuts = self.shortcuts.lock();
+        // Those of links that are gone.
+        shortcuts.retain(|shortcut| shortcut.strong_count() > 0);
+        shortcuts.push(Arc::downgrade(shortcut));
+    }
+
+    /// The handler goes: no call takes a short way here any more. What comes back is to be dropped without a
+    /// lock.
+    pub(super) fn retire(&self) -> Vec<impl Sized + use<>> {
+        let shortcuts = std::mem::take(&mut *self.shortcuts.lock());
+        shortcuts.iter().filter_map(Weak::upgrade).map(|shortcut| (shortcut.retire(), shortcut)).collect()
     }
 
     /// Takes a call or an event in. What comes back may be run at once.
@@ -81,6 +102,13 @@ impl Target {
         let pool = self.pool.clone();
         let (context, payload, caller) = Context::new(incoming, link, endpoint);
         let body = Box::new(Body { target: self, context, payload, caller, fresh: true });
+        if pool.inline {
+            if pool.lane.is_closed() {
+                Task::Plain(body).refuse_as_unknown();
+                return None;
+            }
+            return Some(Errand { job: body, slow: false, inline: true });
+        }
         let task = match ancestor {
             None => Task::Plain(body),
             Some(ancestor) => Task::offer_to(ancestor, body)?,
@@ -91,7 +119,7 @@ impl Target {
             WhenFull::Wait => link.config().served_calls.max(pool.bound),
         };
         match pool.lane.admit(task, bound) {
-            Admission::Run(task) => return Some(Errand { job: task.into_job(), slow }),
+            Admission::Run(task) => return Some(Errand { job: task.into_job(), slow, inline: false }),
             Admission::Queued => {}
             Admission::Full(task) => task.into_body().into_iter().for_each(|body| body.refuse_as_busy(bound)),
             Admission::Closed(task) => task.refuse_as_unknown(),
@@ -105,11 +133,14 @@ impl Task {
     /// else it is to wait in the queue as well, and whoever comes first runs it.
     fn offer_to(ancestor: &Slot, body: Box<Body>) -> Option<Task> {
         let pool = body.target.pool.clone();
+        // Whoever waits for the call itself, which was made in a handler on that very thread.
+        let here = body.caller.as_ref().is_some_and(|caller| std::ptr::eq(&**caller, ancestor));
         let shared = Arc::new(Shared { pool, body: Mutex::new(Some(body)) });
         let theirs = shared.clone();
         let errand = move || {
             let body = theirs.take();
-            body.into_iter().for_each(|body| discard(body.run(&Shift::elsewhere(), false)));
+            let shift = if here { Shift::here() } else { Shift::elsewhere() };
+            body.into_iter().for_each(|body| discard(body.run(&shift, false)));
         };
         match ancestor.offer(Box::new(errand)) {
             Offer::Taken => None,
@@ -164,7 +195,7 @@ impl Task {
     /// Answers a call whose API went while it waited.
     pub(crate) fn refuse_as_unknown(self) {
         if let Some(body) = self.into_body() {
-            body.refuse(Rejection::NoHandler { path: body.context.path.clone() });
+            body.refuse(Rejection::NoHandler { path: body.context.path().clone() });
         }
     }
 }
@@ -190,7 +221,10 @@ impl Work for Queued {
 
 impl Work for Body {
     fn run(self: Box<Body>, shift: &Shift<'_>) {
-        Task::Plain(self).run_on(shift);
+        match self.target.pool.inline {
+            true => discard(Body::run(self, shift, false)),
+            false => Task::Plain(self).run_on(shift),
+        }
     }
 }
 
@@ -199,11 +233,22 @@ impl Body {
     /// may if `in_lane`: the body holds a place in the lane of its pool.
     fn run(mut self: Box<Body>, shift: &Shift<'_>, in_lane: bool) -> Option<Box<Body>> {
         let mut served = Served::Done;
+        if shift.is_here() {
+            self.caller.iter().for_each(|caller| caller.serve_here());
+        }
         // What is not run is dropped, which may panic as well.
         contain(|| served = self.serve(shift));
+        if let Some(id) = self.context.transaction.filter(|_| shift.is_here() && self.caller.is_some()) {
+            // The caller is this thread, and has not looked at the clock since.
+            if self.context.deadline.is_some_and(|at| at <= Instant::now()) {
+                self.context.link().expire_near(id);
+            }
+        }
         match (served, self.context.transaction) {
             (Served::Answer(answer), Some(id)) => return self.answer(id, answer, shift, in_lane),
-            (Served::Failed(error), Some(id)) => self.context.link.fail(id, &self.context.cancel, error),
+            (Served::Failed(error), Some(id)) => {
+                self.context.link().fail(id, self.context.cancel_token(), error)
+            }
             (Served::Failed(error), None) => self.report(error),
             (Served::Done | Served::Answer(_), _) => {}
         }
@@ -214,19 +259,19 @@ impl Body {
         let near = self.caller.is_some();
         let Body { target, context, payload, fresh, .. } = self;
         if context.transaction.is_some() && !(*fresh && near) {
-            if !*fresh && context.link.is_closing() {
+            if !*fresh && context.link().is_closing() {
                 return Served::Done;
             }
-            if context.cancel.is_cancelled() || (!*fresh && context.is_cancelled()) {
-                context.link.tally().expired_in_queue.up();
+            if context.cancel_token().has_fired() || (!*fresh && context.is_cancelled()) {
+                context.link().tally().expired_in_queue.up();
                 return Served::Failed(Rejection::Expired.into());
             }
         }
         if !shift.is_sample() {
-            return target.handler.run(context, payload);
+            return target.handler.run(context, payload, shift.is_here());
         }
         let started = Instant::now();
-        let served = target.handler.run(context, payload);
+        let served = target.handler.run(context, payload, shift.is_here());
         target.pace.note(started.elapsed());
         served
     }
@@ -251,7 +296,7 @@ impl Body {
             },
             (answer, _) => (answer, self),
         };
-        body.context.link.reply(id, &body.context.cancel, answer);
+        body.context.link().reply(id, body.context.cancel_token(), answer);
         Some(body)
     }
 
@@ -262,37 +307,37 @@ impl Body {
             return Some(next);
         }
         // It came in the last moment: this thread must look for what else it may have been given.
-        self.context.link.submit(Box::new(Queued(next)));
+        self.context.link().submit(Box::new(Queued(next)));
         None
     }
 
     fn report(&self, error: CallError) {
         let context = &self.context;
-        context.link.tally().events_failed.up();
-        context.endpoint.report(&context.link, Report::EventFailed { path: context.path.clone(), error });
+        context.link().tally().events_failed.up();
+        context.home().report(context.link(), Report::EventFailed { path: context.path().clone(), error });
     }
 
     fn refuse_as_busy(&self, bound: usize) {
         let detail = format!("{bound} calls wait in the queue of {}", self.target.pool.namespace).into();
-        self.refuse(Rejection::Busy { path: self.context.path.clone(), detail });
+        self.refuse(Rejection::Busy { path: self.context.path().clone(), detail });
     }
 
     /// Answers a call without running it; an event is dropped and reported.
     fn refuse(&self, why: Rejection) {
         let context = &self.context;
         match context.transaction {
-            Some(id) => context.link.fail(id, &context.cancel, why.into()),
-            None => context.endpoint.drop_event(&context.link, &context.path, CallError::Rejected(why)),
+            Some(id) => context.link().fail(id, context.cancel_token(), why.into()),
+            None => context.home().drop_event(context.link(), context.path(), CallError::Rejected(why)),
         }
     }
 }
 
 impl Remains for Body {
     fn settle(self: Box<Body>) -> Option<TransactionId> {
-        self.context.link.settle_served();
+        self.context.link().settle_served();
         // One may have come to wait after the handler was done.
         if let Some(next) = self.target.pool.lane.next() {
-            self.context.link.submit(Box::new(Queued(next)));
+            self.context.link().submit(Box::new(Queued(next)));
         }
         let id = self.context.transaction;
         // What nobody took goes now.

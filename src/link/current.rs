@@ -4,7 +4,7 @@
 
 use std::{cell::RefCell, time::Instant};
 
-use super::token::CancelToken;
+use super::{gate::Scope, token::CancelToken};
 use crate::wire::TransactionId;
 
 /// Where user code runs.
@@ -17,15 +17,28 @@ pub(crate) enum Place {
 }
 
 /// What is known about the user code that runs on this thread.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Current {
     /// The number of the link over which the call came.
     pub(crate) link: usize,
     pub(crate) transaction: Option<TransactionId>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) place: Place,
-    /// Fires when nobody waits for the call any more; an event has none that fires.
-    pub(crate) cancel: Option<CancelToken>,
+    pub(crate) scope: Within,
+    /// The thread that waits for the call is this one: it serves on its own what its handler calls back.
+    pub(crate) here: bool,
+    /// How many handlers stand on this thread's stack that were called on it.
+    pub(crate) depth: u32,
+}
+
+/// Whose end is the end of the calls that are made here.
+#[derive(Clone)]
+pub(crate) enum Within {
+    Nothing,
+    /// The token of the call that is served.
+    Token(CancelToken),
+    /// It is made when it is needed.
+    Scope(Scope),
 }
 
 thread_local! {
@@ -38,8 +51,55 @@ pub(super) fn this_thread() -> usize {
 }
 
 /// Asks something about the call that this thread serves, if it serves one. Neither runs user code.
+#[inline]
 pub(crate) fn ask<R>(question: impl FnOnce(&Current) -> Option<R>) -> Option<R> {
     CURRENT.with_borrow(|current| current.as_ref().and_then(question))
+}
+
+/// What a call needs to know of the user code that makes it.
+#[derive(Default)]
+pub(crate) struct Outer {
+    pub(crate) place: Option<Place>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) depth: u32,
+    /// The token of the call that this thread serves.
+    pub(crate) scope: Option<CancelToken>,
+}
+
+/// Asks all of it at once: in most threads that call there is nothing.
+#[inline]
+pub(crate) fn outer() -> Outer {
+    let outer = |current: &Current| {
+        let Current { place, deadline, depth, .. } = *current;
+        Some(Outer { place: Some(place), deadline, depth, scope: None })
+    };
+    ask(outer).map_or_else(Outer::default, |outer| Outer { scope: scope(), ..outer })
+}
+
+/// The token of the call that this thread serves, if it serves one.
+pub(crate) fn scope() -> Option<CancelToken> {
+    let scope = CURRENT.with_borrow(|current| match &current.as_ref()?.scope {
+        Within::Nothing => None,
+        Within::Token(token) => Some(Ok(token.clone())),
+        Within::Scope(scope) => Some(Err(scope.clone())),
+    })?;
+    Some(scope.unwrap_or_else(|scope| {
+        let token = scope.token();
+        CURRENT.with_borrow_mut(|current| {
+            current.iter_mut().for_each(|current| current.scope = Within::Token(token.clone()));
+        });
+        token
+    }))
+}
+
+/// Whether nobody waits any more for the call that this thread serves.
+pub(crate) fn is_given_up() -> bool {
+    ask(|current| match &current.scope {
+        Within::Nothing => None,
+        Within::Token(token) => Some(token.has_fired()),
+        Within::Scope(scope) => Some(scope.is_over()),
+    })
+    .unwrap_or_default()
 }
 
 /// Runs `code` as user code, and restores what was before, panic or not.

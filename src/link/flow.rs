@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Core, Errand, Link, Slot, Wiring,
+    Core, Errand, Framed, Link, Slot, Wiring,
+    direct::Inline,
     inbox::Frame,
     role::Reader,
     slot::{Aftermath, Outcome},
@@ -59,8 +60,22 @@ impl Link {
     // Out.
 
     /// Sends what may be sent, unless another thread is at it; that one takes it along.
-    pub(super) fn flush<'a>(&'a self, mut core: MutexGuard<'a, Core>) {
-        let Wiring::Framed(framed) = &self.wiring else { return self.deliver(core) };
+    pub(super) fn flush<'a>(&'a self, core: MutexGuard<'a, Core>) {
+        self.send(core).run_elsewhere();
+    }
+
+    /// The same for a thread that may run user code: what comes back are inline handlers, for it.
+    pub(super) fn send<'a>(&'a self, core: MutexGuard<'a, Core>) -> Inline {
+        match &self.wiring {
+            Wiring::Framed(framed) => {
+                self.send_frames(framed, core);
+                Inline::default()
+            }
+            Wiring::Direct(_) => self.deliver(core),
+        }
+    }
+
+    fn send_frames<'a>(&'a self, framed: &Framed, mut core: MutexGuard<'a, Core>) {
         if core.sending {
             return;
         }
@@ -239,7 +254,11 @@ impl Link {
                 let family = token.fire();
                 if !family.is_empty() {
                     // Not under the role: whoever waits for one of these calls may have a waker.
-                    harvest.add(Errand { job: Box::new(move || family.cancel()), slow: false });
+                    harvest.add(Errand {
+                        job: Box::new(move || family.cancel()),
+                        slow: false,
+                        inline: false,
+                    });
                 }
             }
             Action::LateReply => self.count_late_reply(),

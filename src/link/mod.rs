@@ -12,6 +12,7 @@ mod close;
 mod current;
 mod direct;
 mod flow;
+mod gate;
 mod inbox;
 mod keeper;
 mod lead;
@@ -28,13 +29,16 @@ mod token;
 mod wait;
 
 use std::{
+    any::Any,
     collections::VecDeque,
     fmt, io,
     task::Waker,
     time::{Duration, Instant},
 };
 
-pub(crate) use current::{Current, Place, ask, within};
+pub(crate) use current::{Current, Place, Within, ask, is_given_up, outer, scope, within};
+pub(crate) use direct::Neighbour;
+pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use message::Incoming;
 pub(crate) use slot::{Offer, Outcome, Remains, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
@@ -46,11 +50,12 @@ use crate::{
     counters::Tally,
     error::CloseReason,
     os::Attendant,
-    sync::{Apart, Arc, Condvar, Mutex, OnceLock, Weak},
+    sync::{Apart, Arc, Condvar, Mutex, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Token},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
+use direct::Direct;
 use keeper::Keeper;
 use lead::StandBy;
 use load::Packet;
@@ -72,7 +77,7 @@ pub enum LinkState {
 }
 
 /// What a link hands up. None of it may block or run user code.
-pub(crate) trait Dispatch: Send + Sync + 'static {
+pub(crate) trait Dispatch: Any + Send + Sync {
     /// Routes a call or an event that came in. What comes back may be run at once by whoever asked;
     /// `None` when it was queued, answered, or left to the thread that blocks for its `ancestor`, the
     /// call of ours from which it descends: such a call does not wait for a place in a queue.
@@ -93,6 +98,8 @@ pub(crate) struct Errand {
     pub(crate) job: Job,
     /// It may take so long that somebody else should read in the meantime.
     pub(crate) slow: bool,
+    /// It may run on whatever thread has it.
+    pub(crate) inline: bool,
 }
 
 /// One end of one connection.
@@ -148,7 +155,7 @@ enum Wiring {
     /// By a transport.
     Framed(Box<Framed>),
     /// By a reference: what one end sends, the same thread hands to the other.
-    Direct(OnceLock<Weak<Link>>),
+    Direct(Box<Direct>),
 }
 
 struct Framed {
@@ -209,10 +216,11 @@ impl Link {
     pub(crate) fn direct(head: LinkParts, neck: LinkParts) -> (Arc<Link>, Arc<Link>) {
         let [head, neck] = [head, neck].map(|parts| {
             let state = State::greeted(parts.side, &parts.config);
-            Link::assemble(parts, state, Wiring::Direct(OnceLock::new()), None)
+            Link::assemble(parts, state, Wiring::Direct(Box::default()), None)
         });
-        head.join_to(&neck);
-        neck.join_to(&head);
+        let [to_neck, to_head] = [Arc::new(Gate::default()), Arc::new(Gate::default())];
+        head.join_to(&neck, &to_neck, &to_head);
+        neck.join_to(&head, &to_head, &to_neck);
         (head, neck)
     }
 
@@ -302,8 +310,9 @@ impl Link {
 
     /// How many calls are under way from this side, and how many of the other side are served.
     pub(crate) fn under_way(&self) -> (usize, usize) {
+        let (calls, served) = self.inside();
         let core = self.core.lock();
-        (core.state.n_calls(), core.n_served())
+        (core.state.n_calls() + calls, core.n_served() + served)
     }
 
     /// How many threads the link has now.
@@ -514,7 +523,15 @@ impl Framed {
 
 /// Runs user code that belongs to no call, and reports its panic.
 fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: impl FnOnce()) {
-    let current = Current { link: number, transaction: None, deadline: None, place, cancel: None };
+    let current = Current {
+        link: number,
+        transaction: None,
+        deadline: None,
+        place,
+        scope: Within::Nothing,
+        here: false,
+        depth: 0,
+    };
     let run = std::panic::AssertUnwindSafe(|| within(current, code));
     let Err(panic) = std::panic::catch_unwind(run) else { return };
     let text = crate::workers::panic_text(&*panic);

@@ -124,6 +124,7 @@ fn call<W: Clone>(
         attempt: head.attempt,
         cancel: CancelToken::default(),
         caller: None,
+        here: false,
         payload: Payload::from_tail(Vec::new(), 0),
     };
     if state.ending {
@@ -180,6 +181,7 @@ fn event<W>(body: Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolErro
         payload: Payload::from_tail(body.buffer, start),
         cancel: CancelToken::default(),
         caller: None,
+        here: false,
     };
     actions.push(Action::Dispatch(incoming, None));
     Ok(())

@@ -4,7 +4,7 @@ use std::{fmt, task::Waker, time::Duration, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::token::{Child, Family};
+use super::token::{Child, Family, earlier, has_passed};
 use crate::{
     error::CallError,
     semaphore::Semaphore,
@@ -35,6 +35,8 @@ pub(crate) struct Slot {
     given_up: AtomicBool,
     /// Its handler has answered. Set within one process only.
     answered: AtomicBool,
+    /// Its handler runs on the thread that waits for it.
+    served_here: AtomicBool,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -140,6 +142,7 @@ impl Slot {
             news: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             answered: AtomicBool::new(false),
+            served_here: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 stage: Stage::Pending,
                 blocked: false,
@@ -361,17 +364,34 @@ impl Slot {
         self.given_up.load(Ordering::Acquire)
     }
 
+    /// The same, as the handler sees it.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_given_up() || has_passed(self.deadline_here())
+    }
+
+    /// The handler runs on the thread that waits for the call.
+    pub(crate) fn serve_here(&self) {
+        self.served_here.store(true, Ordering::Relaxed);
+    }
+
+    /// The deadline, if nobody watches it because that thread is in the handler.
+    fn deadline_here(&self) -> Option<Instant> {
+        self.deadline.filter(|_| self.served_here.load(Ordering::Relaxed))
+    }
+
     /// Sleeps until nobody waits for the call, and says whether that is so.
-    pub(crate) fn wait_given_up(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait_given_up(&self, limit: Option<Instant>) -> bool {
+        let until = earlier(self.deadline_here(), limit);
         let mut inner = self.inner.lock();
         while !self.is_given_up() {
-            match deadline {
+            match until {
                 Some(at) if self.changed.wait_until(&mut inner, at).timed_out() => break,
                 Some(_) => {}
                 None => self.changed.wait(&mut inner),
             }
         }
-        self.is_given_up()
+        drop(inner);
+        self.is_over()
     }
 
     // The thread that blocks for the call.

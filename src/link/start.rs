@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     Link, Slot, Wiring,
     current::ask,
+    direct::Inline,
     inbox::fault_limit,
     load::Load,
     message::{Cargo, Incoming},
@@ -82,10 +83,11 @@ impl Link {
         // Before it leaves, so that no cancel is missed.
         let adopted = self.is_adopted(plan, id);
         self.tally.calls.up();
+        let mut inline = Inline::default();
         if !plan.blocking && self.gathers(&mut core, slot.started) {
             drop(core);
         } else {
-            self.flush(core);
+            inline = self.send(core);
         }
         if wake {
             self.wake_keeper();
@@ -93,12 +95,13 @@ impl Link {
         if !adopted {
             self.cancel(id);
         }
+        inline.run_here();
         Ok(Started { link: self.clone(), id })
     }
 
     /// Hangs a call on the one in whose handler it is made. `false` if that one has been given up.
     fn is_adopted(&self, plan: &CallPlan, id: TransactionId) -> bool {
-        plan.scope.as_ref().is_none_or(|scope| scope.adopt(self, id, &plan.slot))
+        plan.scope.as_ref().is_none_or(|scope| scope.adopt_call(self, id, &plan.slot))
     }
 
     /// Sends an event, or queues it. Does not block.
@@ -116,6 +119,7 @@ impl Link {
                 payload: Payload::moved(arguments),
                 cancel: CancelToken::default(),
                 caller: None,
+                here: false,
             })),
             Wiring::Framed(_) => {
                 self.pack(path, arguments, |out| EventHead { path: path.as_str() }.write(out))?
@@ -127,7 +131,7 @@ impl Link {
             return Err(core.refused(path, refusal));
         }
         self.tally.events_sent.up();
-        self.flush(core);
+        self.send(core).run_here();
         Ok(())
     }
 
@@ -146,6 +150,7 @@ impl Link {
             payload: Payload::moved(arguments),
             cancel: CancelToken::of(slot),
             caller: Some(slot.clone()),
+            here: ask(|current| Some(current.here && current.link == self.number())).unwrap_or_default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Instant};
 
-use super::{Link, Slot};
+use super::{Link, Slot, gate::Gate};
 use crate::{
     sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak},
     wire::TransactionId,
@@ -21,14 +21,16 @@ pub struct CancelToken(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Own(Arc<Inner>),
+    Own(Arc<Own>),
     /// In one process the call itself is at hand, so that nothing needs to be made for it.
     Call(Arc<Slot>),
 }
 
 #[derive(Default)]
-struct Inner {
+pub(super) struct Own {
     fired: AtomicBool,
+    /// When nobody waits any more, where nobody else watches the clock: the caller is in the handler.
+    deadline: Option<Instant>,
     family: Mutex<Family>,
     changed: Condvar,
 }
@@ -44,17 +46,29 @@ pub(crate) struct Family {
 }
 
 /// A call that is made in the handler of another one.
-pub(super) struct Child {
-    link: Weak<Link>,
-    id: TransactionId,
-    slot: Weak<Slot>,
+pub(super) enum Child {
+    Call {
+        link: Weak<Link>,
+        id: TransactionId,
+        slot: Weak<Slot>,
+    },
+    /// One that runs on the thread of its caller.
+    Token(Weak<Own>),
 }
 
 impl CancelToken {
     /// Whether it has fired. Does not block.
     pub fn is_cancelled(&self) -> bool {
         match &self.0 {
-            Kind::Own(inner) => inner.fired.load(Ordering::Acquire),
+            Kind::Own(own) => own.is_over(),
+            Kind::Call(slot) => slot.is_over(),
+        }
+    }
+
+    /// The same without a look at the clock.
+    pub(crate) fn has_fired(&self) -> bool {
+        match &self.0 {
+            Kind::Own(own) => own.fired.load(Ordering::Acquire),
             Kind::Call(slot) => slot.is_given_up(),
         }
     }
@@ -63,7 +77,7 @@ impl CancelToken {
     pub fn wait_timeout(&self, limit: std::time::Duration) -> bool {
         let deadline = Instant::now().checked_add(limit);
         match &self.0 {
-            Kind::Own(inner) => inner.wait(deadline),
+            Kind::Own(own) => own.wait(deadline),
             Kind::Call(slot) => slot.wait_given_up(deadline),
         }
     }
@@ -71,6 +85,17 @@ impl CancelToken {
     /// The token of a call of this process.
     pub(crate) fn of(slot: &Arc<Slot>) -> CancelToken {
         CancelToken(Kind::Call(slot.clone()))
+    }
+
+    /// The token of a call that runs on the thread of its caller: it fires with that of the `outer` call, at
+    /// the deadline, and when the link ends.
+    pub(super) fn inside(gate: &Gate, outer: Option<&CancelToken>, deadline: Option<Instant>) -> CancelToken {
+        let own = Arc::new(Own { deadline, ..Own::default() });
+        gate.keep(&own);
+        if !outer.is_none_or(|outer| outer.adopt(|| Child::Token(Arc::downgrade(&own)))) {
+            own.fire().cancel();
+        }
+        CancelToken(Kind::Own(own))
     }
 
     /// The call, where the caller is in this process.
@@ -85,31 +110,27 @@ impl CancelToken {
     #[must_use = "the calls of the handler end with it"]
     pub(crate) fn fire(&self) -> Family {
         match &self.0 {
-            Kind::Own(inner) => inner.fire(),
+            Kind::Own(own) => own.fire(),
             Kind::Call(slot) => slot.give_up(),
         }
     }
 
     /// Takes a call on that the handler makes. `false` if it is over already: the token has fired.
-    pub(super) fn adopt(&self, link: &Link, id: TransactionId, slot: &Arc<Slot>) -> bool {
-        let child = || Child { link: link.weak.clone(), id, slot: Arc::downgrade(slot) };
+    pub(super) fn adopt_call(&self, link: &Link, id: TransactionId, slot: &Arc<Slot>) -> bool {
+        self.adopt(|| Child::Call { link: link.weak.clone(), id, slot: Arc::downgrade(slot) })
+    }
+
+    fn adopt(&self, child: impl FnOnce() -> Child) -> bool {
         match &self.0 {
-            Kind::Own(inner) => {
-                let mut family = inner.family.lock();
-                let alive = !inner.fired.load(Ordering::Acquire);
-                if alive {
-                    family.add(child());
-                }
-                alive
-            }
-            Kind::Call(own) => own.adopt(child),
+            Kind::Own(own) => own.adopt(child),
+            Kind::Call(slot) => slot.adopt(child),
         }
     }
 
     /// A call that was taken on has ended.
     pub(crate) fn release(&self, slot: &Arc<Slot>) {
         match &self.0 {
-            Kind::Own(inner) => inner.family.lock().remove(slot),
+            Kind::Own(own) => own.family.lock().remove(slot),
             Kind::Call(own) => own.release(slot),
         }
     }
@@ -121,20 +142,35 @@ impl Default for CancelToken {
     }
 }
 
-impl Inner {
-    fn wait(&self, deadline: Option<Instant>) -> bool {
+impl Own {
+    fn is_over(&self) -> bool {
+        self.fired.load(Ordering::Acquire) || has_passed(self.deadline)
+    }
+
+    fn wait(&self, limit: Option<Instant>) -> bool {
+        let until = earlier(self.deadline, limit);
         let mut lock = self.family.lock();
         while !self.fired.load(Ordering::Acquire) {
-            match deadline {
+            match until {
                 Some(at) if self.changed.wait_until(&mut lock, at).timed_out() => break,
                 Some(_) => {}
                 None => self.changed.wait(&mut lock),
             }
         }
-        self.fired.load(Ordering::Acquire)
+        drop(lock);
+        self.is_over()
     }
 
-    fn fire(&self) -> Family {
+    fn adopt(&self, child: impl FnOnce() -> Child) -> bool {
+        let mut family = self.family.lock();
+        let alive = !self.fired.load(Ordering::Acquire);
+        if alive {
+            family.add(child());
+        }
+        alive
+    }
+
+    pub(super) fn fire(&self) -> Family {
         let mut family = self.family.lock();
         self.fired.store(true, Ordering::Release);
         let children = std::mem::take(&mut *family);
@@ -159,7 +195,7 @@ impl Family {
     }
 
     pub(super) fn remove(&mut self, slot: &Arc<Slot>) {
-        let is_it = |child: &Child| std::ptr::eq(child.slot.as_ptr(), Arc::as_ptr(slot));
+        let is_it = |child: &Child| matches!(child, Child::Call { slot: other, .. } if std::ptr::eq(other.as_ptr(), Arc::as_ptr(slot)));
         if self.first.as_ref().is_some_and(is_it) {
             self.first = None;
         } else {
@@ -174,10 +210,10 @@ impl Family {
 
     /// Ends the calls as cancelled. The calling thread holds no lock.
     pub(crate) fn cancel(self) {
-        for Child { link, id, slot } in self.first.into_iter().chain(self.others) {
-            if let Some(link) = link.upgrade().filter(|_| slot.upgrade().is_some_and(|slot| !slot.is_done()))
-            {
-                link.cancel(id);
+        for child in self.first.into_iter().chain(self.others).filter(Child::is_under_way) {
+            match child {
+                Child::Call { link, id, .. } => link.upgrade().into_iter().for_each(|link| link.cancel(id)),
+                Child::Token(own) => own.upgrade().into_iter().for_each(|own| own.fire().cancel()),
             }
         }
     }
@@ -185,8 +221,20 @@ impl Family {
 
 impl Child {
     fn is_under_way(&self) -> bool {
-        self.slot.upgrade().is_some_and(|slot| !slot.is_done())
+        match self {
+            Child::Call { slot, .. } => slot.upgrade().is_some_and(|slot| !slot.is_done()),
+            Child::Token(own) => own.strong_count() > 0,
+        }
     }
+}
+
+pub(super) fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|at| at <= Instant::now())
+}
+
+/// The one that comes first.
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 impl fmt::Debug for CancelToken {
@@ -210,7 +258,7 @@ mod tests {
     }
 
     fn child(n: u64, slot: &Arc<Slot>) -> Child {
-        Child { link: Weak::new(), id: TransactionId::new(Side::Head, n), slot: Arc::downgrade(slot) }
+        Child::Call { link: Weak::new(), id: TransactionId::new(Side::Head, n), slot: Arc::downgrade(slot) }
     }
 
     #[test]
@@ -220,10 +268,13 @@ mod tests {
         let kept: Vec<_> = (0..40).map(|_| slot()).collect();
         kept.iter().for_each(|slot| family.add(child(2, slot)));
         (0..10_000).for_each(|_| family.add(child(3, &slot())));
-        assert!(
-            kept.iter()
-                .all(|slot| family.others.iter().any(|child| child.slot.ptr_eq(&Arc::downgrade(slot))))
-        );
+        let slot_of = |child: &Child| match child {
+            Child::Call { slot, .. } => slot.clone(),
+            Child::Token(_) => Weak::new(),
+        };
+        let is_kept =
+            |slot: &Arc<Slot>| family.others.iter().any(|child| slot_of(child).ptr_eq(&Arc::downgrade(slot)));
+        assert!(kept.iter().all(is_kept));
         assert!(family.others.len() <= 2 * kept.len() + 2, "{}", family.others.len());
         kept.iter().for_each(|slot| family.remove(slot));
         family.remove(&lasting);

@@ -103,13 +103,23 @@ impl Link {
         let alarm = limit.filter(|_| !framed.wakes_at_deadlines && limit != slot.deadline);
         alarm.inspect(|at| self.set_alarm(*at, slot));
         let mut harvest = Harvest::default();
+        let mut inline = Vec::new();
         while slot.set_reading(true) {
             let read = self.read(&mut reader, limit, &mut harvest);
             if !matches!(read, Read::Packet) || !harvest.wakers.is_empty() {
                 slot.set_reading(false);
                 break;
             }
-            harvest.take_errands().for_each(|errand| self.submit(errand.job));
+            for errand in harvest.take_errands() {
+                match errand.inline && !slot.is_done() {
+                    true => inline.push(errand.job),
+                    false => self.submit(errand.job),
+                }
+            }
+            if !inline.is_empty() {
+                slot.set_reading(false);
+                break;
+            }
             // A peer that never stops sending must not keep the thread from its time.
             if limit.is_some_and(|limit| limit <= Instant::now()) {
                 slot.set_reading(false);
@@ -121,6 +131,7 @@ impl Link {
             self.call_ticker();
         }
         self.finish(harvest);
+        inline.into_iter().for_each(run_elsewhere);
     }
 
     /// Has whoever reads woken at `at`.

@@ -90,11 +90,23 @@ pub(crate) struct Shift<'a> {
     in_front: Cell<bool>,
     /// How many jobs it has run.
     jobs: Cell<u32>,
+    /// The thread is that of whoever waits for the job.
+    here: bool,
 }
 
 impl<'a> Shift<'a> {
     fn new(front: Option<&'a Front>) -> Shift<'a> {
-        Shift { front, in_front: Cell::new(false), jobs: Cell::new(0) }
+        Shift { front, in_front: Cell::new(false), jobs: Cell::new(0), here: false }
+    }
+
+    /// The shift of the thread that waits for the job.
+    pub(crate) fn here() -> Shift<'static> {
+        Shift { here: true, ..Shift::new(None) }
+    }
+
+    /// Whether whoever waits for the job is this thread.
+    pub(crate) fn is_here(&self) -> bool {
+        self.here
     }
 
     /// The shift of a thread that goes back to what it did before.

@@ -19,6 +19,7 @@ mod events;
 mod farewell;
 mod goodbye;
 mod hostile;
+mod inline;
 mod life;
 mod names;
 mod nothing_left;
