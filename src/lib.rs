@@ -220,7 +220,7 @@ pub use semaphore::Semaphore;
 pub use typed::private as __private;
 pub use typed::{TypedAction, TypedEvent, TypedIgnoringErrors};
 pub use wire::{
-    FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId,
+    Bytes, FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId,
 };
 
 // The program in there runs with the other examples of the documentation.

@@ -10,6 +10,7 @@ mod support;
 
 mod api_sketch;
 mod arbitration;
+mod bulk;
 mod calls;
 mod chains;
 mod crossing;
