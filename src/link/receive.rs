@@ -177,7 +177,7 @@ fn event<W>(state: &mut State<W>, body: Body, actions: &mut Vec<Action<W>>) -> R
         deadline: None,
         attempt: 0,
         payload: Payload::from_tail(body.buffer, start),
-        cancel: CancelToken::default(),
+        cancel: CancelToken::never(),
         caller: None,
     };
     actions.push(Action::Dispatch(incoming, None));

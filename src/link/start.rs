@@ -104,7 +104,7 @@ impl Link {
                 deadline: None,
                 attempt: 0,
                 payload: Payload::moved(arguments),
-                cancel: CancelToken::default(),
+                cancel: CancelToken::never(),
                 caller: None,
             })),
             Wiring::Framed(_) => {
