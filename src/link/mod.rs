@@ -25,6 +25,7 @@ mod role;
 mod slot;
 mod start;
 mod state;
+mod timers;
 mod token;
 mod wait;
 

@@ -24,6 +24,8 @@ enum Kind {
     Own(Arc<Own>),
     /// In one process the call itself is at hand, so that nothing needs to be made for it.
     Call(Arc<Slot>),
+    /// Nobody ever waits for an event.
+    Never,
 }
 
 #[derive(Default)]
@@ -62,6 +64,7 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(own) => own.is_over(),
             Kind::Call(slot) => slot.is_over(),
+            Kind::Never => false,
         }
     }
 
@@ -70,6 +73,7 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(own) => own.fired.load(Ordering::Acquire),
             Kind::Call(slot) => slot.is_given_up(),
+            Kind::Never => false,
         }
     }
 
@@ -79,7 +83,16 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(own) => own.wait(deadline),
             Kind::Call(slot) => slot.wait_given_up(deadline),
+            Kind::Never => {
+                std::thread::sleep(limit);
+                false
+            }
         }
+    }
+
+    /// The token of an event: it never fires.
+    pub(crate) fn never() -> CancelToken {
+        CancelToken(Kind::Never)
     }
 
     /// The token of a call of this process.
@@ -102,7 +115,7 @@ impl CancelToken {
     pub(crate) fn call(&self) -> Option<&Arc<Slot>> {
         match &self.0 {
             Kind::Call(slot) => Some(slot),
-            Kind::Own(_) => None,
+            Kind::Own(_) | Kind::Never => None,
         }
     }
 
@@ -112,6 +125,7 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(own) => own.fire(),
             Kind::Call(slot) => slot.give_up(),
+            Kind::Never => Family::default(),
         }
     }
 
@@ -124,6 +138,7 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(own) => own.adopt(child),
             Kind::Call(slot) => slot.adopt(child),
+            Kind::Never => true,
         }
     }
 
@@ -132,6 +147,7 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(own) => own.family.lock().remove(slot),
             Kind::Call(own) => own.release(slot),
+            Kind::Never => {}
         }
     }
 }
