@@ -266,7 +266,7 @@ impl Inner {
         while let Some(undecided) = next {
             let link = undecided.link.clone();
             // Not here: a handler may take its time, and the next call would wait for it.
-            self.ask(undecided).into_iter().for_each(|errand| link.submit(errand.job));
+            self.ask(undecided).into_iter().for_each(|errand| link.submit_errand(errand));
             next = self.undecided.next();
         }
     }

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Context, Responder, about::About};
 use crate::{
     error::{CallError, Rejection},
-    link::{Answer, Current, Place, ask, within},
+    link::{Answer, Current, Place, depth, within},
     sync::Arc,
     wire::{Fault, FaultKind, Payload},
     workers::{forget_panic, panic_text},
@@ -109,8 +109,8 @@ impl Handler {
     /// Runs the handler for a call or event, and contains its panic.
     /// `here`: on the thread that waits for the call.
     pub(crate) fn run(&self, context: &Context, payload: &mut Payload, here: bool) -> Served {
-        let depth = if here { ask(|outer| Some(outer.depth)).unwrap_or_default() + 1 } else { 0 };
-        contained(context, here, depth, || self.serve.serve(context, payload)).unwrap_or_else(Served::Failed)
+        contained(context, here, depth(), || self.serve.serve(context, payload))
+            .unwrap_or_else(Served::Failed)
     }
 
     /// The same on the thread of the caller, for types that [fit](Serve::fits).

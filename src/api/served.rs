@@ -108,8 +108,11 @@ impl Api {
     /// events of one sender may run at the same time or in another order. A lock that a thread holds while it
     /// calls must not be one that a handler takes. In one process a call ends no sooner than its handler: as
     /// [`TimedOut`](crate::CallError::TimedOut) if that was too late, or, if there was a second or more for it,
-    /// with what the handler gives. What [`workers`](Api::workers) and
-    /// [`queue`](Api::queue) say does not count, and [`Attached::depth`](crate::Attached::depth) counts nothing.
+    /// with what the handler gives.
+    ///
+    /// A thread that has as many handlers on its stack as it may have, or that has got its own answer meanwhile,
+    /// leaves a handler to the [`workers`](Api::workers) and their [`queue`](Api::queue), which is all that they
+    /// are for then. [`Attached::depth`](crate::Attached::depth) counts those alone.
     ///
     /// ```
     /// use nape::{Api, Context, Fault, Head};

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{Config, Timeout},
-    error::{CallError, Executed},
+    error::{CallError, CloseReason, Executed},
     link::{CancelToken, Gate, Ids, Link, Neighbour, Scope, outer},
     sync::{Arc, AtomicBool, Ordering},
     wire::Path,
@@ -145,7 +145,14 @@ impl Shortcut {
         let ended = here.target.handler.run_here(&context, depth, &mut arguments, &mut result);
         let value = ended.and_then(|()| result.take().ok_or(CallError::NoAnswer));
         let end = here.end(&context, value, started);
+        // The handler may have gone meanwhile, and be dropped with this.
+        discard(context);
         Ok(end)
+    }
+
+    /// Why the link ends, if it does. The other side may be about to say so.
+    fn close_reason(&self) -> Option<Arc<CloseReason>> {
+        self.near.close_reason().or_else(|| self.far.close_reason().map(|_| Arc::new(CloseReason::Peer)))
     }
 
     /// Leaves, and says how the call has ended: in the meantime it may have been cut off, cancelled or late.
@@ -157,7 +164,7 @@ impl Shortcut {
     ) -> Result<T, CallError> {
         let tally = self.near.tally();
         // Before it leaves: a shutdown in peace waits for that, and gives no reason as long as it waits.
-        let closed = if self.gate.is_shut() { self.near.close_reason() } else { None };
+        let closed = if self.gate.is_shut() { self.close_reason() } else { None };
         if self.gate.leave() {
             self.near.has_left(&self.far);
         }

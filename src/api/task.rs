@@ -64,6 +64,10 @@ pub(crate) struct Body {
     caller: Option<Arc<Slot>>,
     /// It has come just now, so that its time cannot be over.
     fresh: bool,
+    /// It needs no place in the lane of its pool.
+    inline: bool,
+    /// The call whose thread may run it while it waits for a place.
+    ancestor: Option<Arc<Slot>>,
 }
 
 impl Target {
@@ -101,30 +105,16 @@ impl Target {
         let slow = self.pace.is_slow();
         let pool = self.pool.clone();
         let (context, payload, caller) = Context::new(incoming, link, endpoint);
-        let body = Box::new(Body { target: self, context, payload, caller, fresh: true });
-        if pool.inline {
-            if pool.lane.is_closed() {
-                Task::Plain(body).refuse_as_unknown();
-                return None;
-            }
-            return Some(Errand { job: body, slow: false, inline: true });
+        let (inline, ancestor) = (pool.inline, ancestor.cloned());
+        let body = Box::new(Body { target: self, context, payload, caller, fresh: true, inline, ancestor });
+        if !inline {
+            return body.enter().map(|task| Errand { job: task.into_job(), slow, inline });
         }
-        let task = match ancestor {
-            None => Task::Plain(body),
-            Some(ancestor) => Task::offer_to(ancestor, body)?,
-        };
-        let bound = match pool.when_full {
-            WhenFull::Refuse => pool.bound,
-            // Whatever waits counts against the limit of calls that are served at once.
-            WhenFull::Wait => link.config().served_calls.max(pool.bound),
-        };
-        match pool.lane.admit(task, bound) {
-            Admission::Run(task) => return Some(Errand { job: task.into_job(), slow, inline: false }),
-            Admission::Queued => {}
-            Admission::Full(task) => task.into_body().into_iter().for_each(|body| body.refuse_as_busy(bound)),
-            Admission::Closed(task) => task.refuse_as_unknown(),
+        if pool.lane.is_closed() {
+            Task::Plain(body).refuse_as_unknown();
+            return None;
         }
-        None
+        Some(Errand { job: body, slow: false, inline })
     }
 }
 
@@ -217,18 +207,49 @@ impl Work for Queued {
     fn run(self: Box<Queued>, shift: &Shift<'_>) {
         self.0.run_on(shift);
     }
+
+    fn take_place(self: Box<Queued>) -> Option<Job> {
+        Some(self)
+    }
 }
 
 impl Work for Body {
     fn run(self: Box<Body>, shift: &Shift<'_>) {
-        match self.target.pool.inline {
+        match self.inline {
             true => discard(Body::run(self, shift, false)),
             false => Task::Plain(self).run_on(shift),
         }
     }
+
+    fn take_place(mut self: Box<Body>) -> Option<Job> {
+        // It may wait from here on.
+        (self.inline, self.fresh) = (false, false);
+        self.enter().map(Task::into_job)
+    }
 }
 
 impl Body {
+    /// Asks for a place in the lane. What comes back has one, and may be run at once.
+    fn enter(mut self: Box<Body>) -> Option<Task> {
+        let pool = self.target.pool.clone();
+        let bound = match pool.when_full {
+            WhenFull::Refuse => pool.bound,
+            // Whatever waits counts against the limit of calls that are served at once.
+            WhenFull::Wait => self.context.link().config().served_calls.max(pool.bound),
+        };
+        let task = match self.ancestor.take() {
+            None => Task::Plain(self),
+            Some(ancestor) => Task::offer_to(&ancestor, self)?,
+        };
+        match pool.lane.admit(task, bound) {
+            Admission::Run(task) => return Some(task),
+            Admission::Queued => {}
+            Admission::Full(task) => task.into_body().into_iter().for_each(|body| body.refuse_as_busy(bound)),
+            Admission::Closed(task) => task.refuse_as_unknown(),
+        }
+        None
+    }
+
     /// Runs the handler and answers. Comes back unless the caller takes the rest upon itself, which it
     /// may if `in_lane`: the body holds a place in the lane of its pool.
     fn run(mut self: Box<Body>, shift: &Shift<'_>, in_lane: bool) -> Option<Box<Body>> {
@@ -267,7 +288,7 @@ impl Body {
                 return Served::Failed(Rejection::Expired.into());
             }
         }
-        if !shift.is_sample() {
+        if target.pool.inline || !shift.is_sample() {
             return target.handler.run(context, payload, shift.is_here());
         }
         let started = Instant::now();

@@ -27,7 +27,7 @@ pub(crate) struct Current {
     pub(crate) scope: Within,
     /// The thread that waits for the call is this one: it serves on its own what its handler calls back.
     pub(crate) here: bool,
-    /// How many handlers stand on this thread's stack that were called on it.
+    /// How many other handlers stand on this thread's stack below it.
     pub(crate) depth: u32,
 }
 
@@ -74,6 +74,11 @@ pub(crate) fn outer() -> Outer {
         Some(Outer { place: Some(place), deadline, depth, scope: None })
     };
     ask(outer).map_or_else(Outer::default, |outer| Outer { scope: scope(), ..outer })
+}
+
+/// How many handlers stand on this thread's stack.
+pub(crate) fn depth() -> u32 {
+    ask(|current| Some(current.depth + 1)).unwrap_or_default()
 }
 
 /// The token of the call that this thread serves, if it serves one.

@@ -5,8 +5,8 @@ use std::{any::Any, time::Instant};
 use rustc_hash::FxHashMap;
 
 use super::{
-    CallPlan, Core, Dispatch, Family, Gate, Ids, Link, Slot, Wiring,
-    current::ask,
+    CallPlan, Core, Dispatch, Errand, Family, Gate, Ids, Link, Slot, Wiring,
+    current::depth,
     message::{Cargo, Incoming, Start},
     outbox::Draft,
     slot::Outcome,
@@ -15,7 +15,7 @@ use crate::{
     error::{CallError, CloseReason, Executed, Rejection},
     sync::{Arc, Mutex, MutexGuard, OnceLock, Weak},
     wire::{Kind, Path, TransactionId},
-    workers::{Job, Shift, contain, discard},
+    workers::{Shift, contain, discard},
 };
 
 /// What joins the two ends of one process.
@@ -46,17 +46,17 @@ pub(crate) struct Neighbour {
 
 /// Inline handlers of the other end that are to be run once no lock is held, each with that end.
 #[derive(Default)]
-pub(super) struct Inline(Vec<(Arc<Link>, Job)>);
+pub(super) struct Inline(Vec<(Arc<Link>, Errand)>);
 
 impl Inline {
     /// On the calling thread.
     pub(super) fn run_here(self) {
-        self.0.into_iter().for_each(|(end, job)| end.run_here(job));
+        self.0.into_iter().for_each(|(end, errand)| end.run_here(errand));
     }
 
     /// On threads of the link.
     pub(super) fn run_elsewhere(self) {
-        self.0.into_iter().for_each(|(end, job)| end.submit(job));
+        self.0.into_iter().for_each(|(end, errand)| end.submit_errand(errand));
     }
 }
 
@@ -151,11 +151,11 @@ impl Link {
     }
 
     /// Runs an inline handler of this end for the calling thread.
-    fn run_here(&self, job: Job) {
-        if ask(|current| Some(current.depth)).unwrap_or_default() >= DEEPEST {
-            return self.submit(job);
+    fn run_here(&self, errand: Errand) {
+        if depth() >= DEEPEST {
+            return self.submit_errand(errand);
         }
-        Shift::here().run(job);
+        Shift::here().run(errand.job);
     }
 
     /// Ends a call of the other end in this process as late, unless it has ended.
@@ -181,7 +181,7 @@ impl Link {
         if let Some(peer) = self.peer() {
             let mut inline = None;
             contain(|| inline = peer.accept(incoming, self));
-            inline.into_iter().for_each(|job| peer.run_here(job));
+            inline.into_iter().for_each(|errand| peer.run_here(errand));
         }
     }
 
@@ -232,9 +232,9 @@ impl Link {
                 control.into_iter().for_each(|draft| peer.accept_control(&draft));
                 // What is refused is dropped here. A panic of that must not leave `sending` behind.
                 if let Some(start) = start {
-                    let mut job = None;
-                    contain(|| job = peer.accept_start(start, self));
-                    inline.0.extend(job.map(|job| (peer.clone(), job)));
+                    let mut errand = None;
+                    contain(|| errand = peer.accept_start(start, self));
+                    inline.0.extend(errand.map(|errand| (peer.clone(), errand)));
                 }
             }
             core = self.core.lock();
@@ -264,14 +264,14 @@ impl Link {
     }
 
     /// Takes a call or an event from `caller`. An inline handler comes back.
-    fn accept_start(&self, start: Start, caller: &Link) -> Option<Job> {
+    fn accept_start(&self, start: Start, caller: &Link) -> Option<Errand> {
         match start.cargo {
             Cargo::Moved(incoming) => self.accept(*incoming, caller),
             Cargo::Bytes(_) => None,
         }
     }
 
-    fn accept(&self, incoming: Incoming, caller: &Link) -> Option<Job> {
+    fn accept(&self, incoming: Incoming, caller: &Link) -> Option<Errand> {
         let mut core = self.core.lock();
         let refusal = core.refusal(&incoming, self.config.served_calls);
         let ancestor = if refusal.is_none() { core.serve(&incoming) } else { None };
@@ -284,7 +284,7 @@ impl Link {
         }
         let errand = self.dispatch.dispatch(&self.strong()?, incoming, ancestor.as_ref())?;
         if errand.inline {
-            return Some(errand.job);
+            return Some(errand);
         }
         self.submit(errand.job);
         None

@@ -140,7 +140,7 @@ impl Link {
 
     /// Does what is left to do after the reader role was given up.
     pub(super) fn finish(&self, mut harvest: Harvest) {
-        harvest.take_errands().for_each(|errand| self.submit(errand.job));
+        harvest.take_errands().for_each(|errand| self.submit_errand(errand));
         harvest.wakers.into_iter().for_each(|waker| self.wake(waker));
     }
 

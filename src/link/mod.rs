@@ -37,7 +37,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use current::{Current, Place, Within, ask, is_given_up, outer, scope, within};
+pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
 pub(crate) use direct::Neighbour;
 pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use message::Incoming;
@@ -333,6 +333,13 @@ impl Link {
             log::warn!("no thread for a job, so that the one that made it runs it: {error}");
             run_elsewhere(job);
         }
+    }
+
+    /// The same for what came from a frame. An inline handler asks for a place first: as many of those as a peer
+    /// sends would be a crowd.
+    pub(crate) fn submit_errand(&self, errand: Errand) {
+        let job = if errand.inline { errand.job.take_place() } else { Some(errand.job) };
+        job.into_iter().for_each(|job| self.submit(job));
     }
 
     /// Runs a callback when a worker for callbacks is free.

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use super::{Framed, Link, Outcome, Slot, Wiring, flow::Harvest, flow::Read, role::Reader, slot::Woken};
+use super::{
+    Framed, Link, Outcome, Slot, Wiring, depth, flow::Harvest, flow::Read, role::Reader, slot::Woken,
+};
 use crate::{
     sync::Arc,
     workers::{look_out, run_elsewhere},
@@ -116,9 +118,9 @@ impl Link {
                 break;
             }
             for errand in harvest.take_errands() {
-                match errand.inline && !slot.is_done() {
+                match errand.inline && !slot.is_done() && depth() < DEEPEST {
                     true => inline.push(errand.job),
-                    false => self.submit(errand.job),
+                    false => self.submit_errand(errand),
                 }
             }
             if slot.is_done() {
@@ -164,3 +166,7 @@ fn run_errands(slot: &Slot) {
         run_elsewhere(errand);
     }
 }
+
+/// How many handlers may stand on the stack of a thread that reads before it leaves inline ones to others. Each
+/// of them may block in turn, and then read the next.
+const DEEPEST: u32 = 8;

@@ -24,11 +24,18 @@ use front::Front;
 pub(crate) trait Work: Send {
     /// Runs it on the calling thread, of which `shift` tells.
     fn run(self: Box<Self>, shift: &Shift<'_>);
+
+    /// Asks for a place among the workers, where it would run without one. `None` if it has to wait for that.
+    fn take_place(self: Box<Self>) -> Option<Job>;
 }
 
-impl<F: FnOnce() + Send> Work for F {
+impl<F: FnOnce() + Send + 'static> Work for F {
     fn run(self: Box<F>, _: &Shift<'_>) {
         self();
+    }
+
+    fn take_place(self: Box<F>) -> Option<Job> {
+        Some(self)
     }
 }
 

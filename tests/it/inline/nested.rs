@@ -1,6 +1,6 @@
 //! Inline handlers that make calls of their own: back to the caller, and on to others.
 
-use std::time::Instant;
+use std::{thread, time::Instant};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 use nape::{Api, CallError, Context, Endpoint, Fault, Timeout};
@@ -9,7 +9,7 @@ use super::AGAIN;
 use crate::{
     crossing::countdown,
     support::{HANG, Kind},
-    tools::{LONG, SOON, eventually, nothing_is_under_way},
+    tools::{Gate, LONG, SOON, eventually, nothing_is_under_way},
 };
 
 on_every_link! {
@@ -18,6 +18,7 @@ on_every_link! {
     ac_64_an_inline_handler_waits_for_a_call_that_it_has_started,
     ac_10_a_cancel_travels_through_an_inline_handler,
     events_that_answer_each_other_for_ever_need_no_stack,
+    many_handlers_that_call_back_at_once_need_no_stack,
 }
 
 fn ac_64_inline_handlers_call_back_to_any_depth(kind: Kind) {
@@ -119,4 +120,42 @@ fn events_that_answer_each_other_for_ever_need_no_stack(kind: Kind) {
     head.attach(api(tell)).unwrap();
     head.api("ball").action("bounce", 0u64).fire().unwrap();
     told.recv_timeout(HANG).unwrap();
+}
+
+/// A thread that waits in one of them reads the next, which waits in turn: neither its stack nor the number of
+/// threads may grow with them.
+fn many_handlers_that_call_back_at_once_need_no_stack(kind: Kind) {
+    const AT_ONCE: u64 = 600;
+    let gate = Gate::default();
+    let theirs = gate.clone();
+    let up = |cx: &Context, n: u64| Ok::<_, Fault>(cx.api("head").action("add", n).call::<u64>()? + 1);
+    let (head, neck) = kind.serving(Api::new("neck").inline().handle("add", up).unwrap());
+    let add = move |_: &Context, n: u64| {
+        theirs.pass();
+        Ok::<_, Fault>(n + 1)
+    };
+    head.attach(Api::new("head").workers(1).handle("add", add).unwrap()).unwrap();
+    // In one process each is on its caller's own thread, and its caller's alone.
+    let threads = if matches!(kind, Kind::Channel) { 20 } else { AT_ONCE };
+    thread::scope(|scope| {
+        let neck_calls = (0..threads).map(|n| head.api("neck").action("add", n));
+        let all: Vec<_> = neck_calls
+            .map(|action| match kind {
+                Kind::Channel => scope.spawn(|| action.call::<u64>()),
+                _ => {
+                    let started = action.start::<u64>().unwrap();
+                    scope.spawn(move || started.wait())
+                }
+            })
+            .collect();
+        gate.await_waiting(1);
+        eventually(|| neck.under_way().1 as u64 == threads);
+        eventually(|| neck.under_way().0 >= 4);
+        assert!(neck.endpoint().n_threads() < 40, "{}", neck.endpoint().n_threads());
+        gate.open();
+        for (n, call) in all.into_iter().enumerate() {
+            assert_eq!(call.join().unwrap().unwrap(), n as u64 + 2);
+        }
+    });
+    nothing_is_under_way(&head, &neck);
 }
