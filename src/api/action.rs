@@ -107,7 +107,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
         decode(&link, outcome.unwrap_or(Err(CallError::Cancelled)))
     }
 
-    /// Sends the call and gives a handle to its result. Does not block.
+    /// Sends the call and gives a handle to its result. Does not block; but an [inline](crate::Api::inline)
+    /// handler at the other end of the same process has run when this returns.
     ///
     /// # Errors
     ///
@@ -119,7 +120,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     }
 
     /// Sends the call and has `callback` called with its end, exactly once, on a thread of the link.
-    /// Does not block.
+    /// Does not block, but as [`Action::start`] runs an inline handler in the same process.
     ///
     /// # Errors
     ///
@@ -138,7 +139,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     }
 
     /// Sends an event: no transaction, no answer, and at the other side the same handler as for a call.
-    /// Does not block.
+    /// Does not block, but as [`Action::start`] runs an inline handler in the same process.
     ///
     /// # Errors
     ///

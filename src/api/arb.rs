@@ -353,7 +353,8 @@ impl Attached {
         &self.pool.namespace
     }
 
-    /// How many of its handlers run, and how many calls wait for a worker.
+    /// How many of its handlers run, and how many calls wait for a worker. Of those of an
+    /// [inline](crate::Api::inline) API only the few that need a worker are counted.
     pub fn depth(&self) -> (usize, usize) {
         self.pool.lane.depth()
     }
