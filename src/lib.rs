@@ -193,6 +193,7 @@ mod neck;
 mod os;
 mod process;
 mod semaphore;
+mod supervisor;
 mod sync;
 pub mod transport;
 mod typed;
@@ -206,15 +207,17 @@ pub use api::{
 pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;
 pub use error::{
-    ApiError, CallError, CloseReason, Death, Error, Executed, Exit, Misuse, Rejection, Result, StartError,
+    ApiError, CallError, CloseReason, Crash, Death, Error, Executed, Exit, GivenUp, Misuse, Rejection,
+    Result, Silence, StartError,
 };
 pub use head::{Head, HeadBuilder};
 pub use link::{CancelToken, LinkState};
 #[cfg(feature = "macros")]
 pub use nape_macros::api;
 pub use neck::{Neck, NeckBuilder};
-pub use process::Wire;
+pub use process::{OutputLine, OutputStream, Wire};
 pub use semaphore::Semaphore;
+pub use supervisor::{Restarts, Supervisor, SupervisorBuilder, Transition};
 #[doc(hidden)]
 pub use typed::private as __private;
 pub use typed::{TypedAction, TypedEvent, TypedIgnoringErrors};

@@ -79,6 +79,11 @@ impl Hooks {
         }
     }
 
+    /// Another link is about to be made, which has been in no state.
+    pub(crate) fn begin_anew(&self) {
+        self.states.lock().passed.clear();
+    }
+
     /// Tells nobody any more; gives back who was told, to be dropped without a lock.
     pub(crate) fn clear(&self) -> impl Sized + use<> {
         let listeners = std::mem::take(&mut self.states.lock().listeners);

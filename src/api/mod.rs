@@ -12,8 +12,10 @@ mod endpoint;
 mod handle;
 mod handler;
 mod hooks;
+mod relay;
 mod responder;
 mod served;
+mod succession;
 mod task;
 
 pub use about::About;
@@ -28,3 +30,4 @@ pub use hooks::Report;
 pub use responder::Responder;
 pub(crate) use served::Scope;
 pub use served::{Api, WhenFull};
+pub(crate) use succession::Succession;

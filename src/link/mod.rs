@@ -109,7 +109,8 @@ pub(crate) struct Link {
     crew: Crew,
     keeper: Keeper,
     callbacks: Lane<Job>,
-    listeners: Lane<Job>,
+    /// Shared by the links that follow each other behind one endpoint, so that states keep their order.
+    listeners: Arc<Lane<Job>>,
     dispatch: Arc<dyn Dispatch>,
     tally: Arc<Tally>,
 }
@@ -165,6 +166,7 @@ struct Framed {
 pub(crate) struct LinkParts {
     pub(crate) side: Side,
     pub(crate) config: Config,
+    pub(crate) listeners: Arc<Lane<Job>>,
     pub(crate) dispatch: Arc<dyn Dispatch>,
     pub(crate) tally: Arc<Tally>,
 }
@@ -250,7 +252,7 @@ impl Link {
                 crew,
                 keeper: Keeper::new(attendant),
                 callbacks: Lane::new(parts.config.callback_workers),
-                listeners: Lane::new(1),
+                listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,
                 config: parts.config,
@@ -325,7 +327,7 @@ impl Link {
     }
 
     /// Runs a callback when a worker for callbacks is free.
-    fn run_callback(&self, callback: Job) {
+    pub(crate) fn run_callback(&self, callback: Job) {
         let weak = self.weak.clone();
         let number = self.number();
         let code = move || callback.run(&Shift::elsewhere());
@@ -344,7 +346,7 @@ impl Link {
 
     /// Calls a waker on the calling thread. It is user code: one that panics must not end a thread that
     /// reads or watches the clock.
-    fn wake(&self, waker: Waker) {
+    pub(crate) fn wake(&self, waker: Waker) {
         user_code(&self.weak, self.number(), Place::Callback, || waker.wake());
     }
 
