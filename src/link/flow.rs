@@ -85,6 +85,12 @@ impl Link {
         // Whoever closes waits for this.
         if core.state.is_drained() || core.reason.is_some() {
             self.settled.notify_all();
+        } else if core.state.is_newly_stuck() {
+            let due = core.state.get_stuck(Instant::now());
+            if due.is_some_and(|at| self.arm(&mut core, at)) {
+                drop(core);
+                return self.wake_keeper();
+            }
         }
         // Whoever closed meanwhile has left it to this thread.
         if core.state.is_closed() {
@@ -215,8 +221,10 @@ impl Link {
     ) -> Result<(), ProtocolError> {
         let now = Instant::now();
         let mut core = self.core.lock();
+        core.state.hear(now);
         let result = take_frames(&mut core.state, packet, now, actions);
-        let wake = core.state.awaits_rest().is_some_and(|at| self.arm(&mut core, at));
+        let due = core.state.awaits_rest().into_iter().chain(core.state.pulse_due()).min();
+        let wake = due.is_some_and(|at| self.arm(&mut core, at));
         self.flush(core);
         if wake {
             self.wake_keeper();

@@ -19,6 +19,7 @@ mod line;
 mod load;
 mod message;
 mod outbox;
+mod pulse;
 mod receive;
 mod role;
 mod slot;
@@ -187,6 +188,8 @@ impl Link {
     ) -> io::Result<Arc<Link>> {
         let greet_by = greet_within.and_then(|limit| Instant::now().checked_add(limit));
         let state = State::new(parts.side, &parts.config, transport.window, token, greet_by);
+        let mut transport = transport;
+        parts.config.write_stall.limit().into_iter().for_each(|at| transport.sender.be_patient_for(at));
         // Whoever reads watches the clock for it, where a transport can do that.
         let patience = greet_by.filter(|_| transport.wakes_at_deadlines);
         let wiring = Wiring::Framed(Box::new(Framed {
@@ -428,6 +431,7 @@ impl Link {
         let nudge = core.state.take_alarms(now);
         let overdue = core.state.overdue(now);
         let gone = core.take_mute(now);
+        let silent = core.state.feel_pulse(now);
         let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
@@ -442,6 +446,10 @@ impl Link {
         }
         if let Some(reason) = gone {
             self.peer_died(reason);
+        }
+        if let Some(reason) = silent {
+            self.say_bye(0);
+            self.lose(reason);
         }
         next
     }

@@ -199,6 +199,11 @@ impl Outbox {
         self.control.is_empty() && self.n_answers() == 0 && starts == 0 && self.bulk.is_empty()
     }
 
+    /// Whether something waits, and nothing of it may leave until the other side has read more.
+    pub(crate) fn is_stuck(&self) -> bool {
+        !self.ended && !self.window_is_open() && !self.is_drained()
+    }
+
     /// How many messages and bytes wait to be started.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let [quick, slow] = [&self.starts, &self.slow_starts];

@@ -18,6 +18,7 @@ use super::{
     load::{Load, Packet},
     message::{Cargo, Incoming, Start},
     outbox::{Draft, Outbox},
+    pulse::Pulse,
     receive,
     token::CancelToken,
 };
@@ -104,6 +105,7 @@ pub(crate) struct State<W> {
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
     pub(super) budget: Budget,
+    pub(super) pulse: Pulse,
     /// Times at which whoever receives must be woken.
     alarms: BTreeSet<(Instant, usize)>,
 }
@@ -119,6 +121,7 @@ impl<W: Clone> State<W> {
     ) -> State<W> {
         let mut state = State::bare(side, config, window, token);
         state.greet_by = greet_by;
+        state.pulse = Pulse::new(config);
         let hello = Hello::ours(side, token);
         state.outbox.push_control(Draft::with(Kind::Hello, 0, |body| hello.write(body)));
         state
@@ -154,6 +157,7 @@ impl<W: Clone> State<W> {
             outbox: Outbox::new(window, config.in_flight),
             inbox: Inbox::new(config.message_limit),
             budget: Budget::new(),
+            pulse: Pulse::none(),
             alarms: BTreeSet::new(),
         }
     }
@@ -172,6 +176,9 @@ impl<W: Clone> State<W> {
             return Ok(());
         }
         let news = self.outbox.acknowledge(header.ack)?;
+        if news {
+            self.pulse.move_on();
+        }
         self.outbox.count_read(header.kind, frame.len())?;
         if header.kind == Kind::Credit && !news {
             self.budget.pay("credit for nothing", now)?;
@@ -471,7 +478,7 @@ impl<W: Clone> State<W> {
     /// When something has to be done next.
     pub(crate) fn next_alarm(&self) -> Option<Instant> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        let awaited = [self.awaits_greeting(), self.awaits_rest()];
+        let awaited = [self.awaits_greeting(), self.awaits_rest(), self.pulse_due()];
         [self.calls.next_timer(), alarm].into_iter().chain(awaited).flatten().min()
     }
 

@@ -5,6 +5,7 @@
 mod death;
 mod inherited;
 mod life;
+mod pulse;
 mod remains;
 mod start;
 mod supervised;

@@ -16,7 +16,7 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{inherited, life, remains};
+use super::{inherited, life, pulse, remains};
 
 /// This binary again, as a child that does what the verb says.
 pub(crate) fn command(verb: &str) -> Command {
@@ -84,6 +84,7 @@ fn entry() {
         Ok(verb) if verb.starts_with("raw-") => inherited::play(verb),
         Ok("middle") => life::middle(),
         Ok("rounds") => remains::rounds(),
+        Ok("pulse") => pulse::beat(),
         Ok(verb) => panic!("no such verb: {verb}"),
     }
 }
