@@ -25,6 +25,7 @@ pub struct Config {
     pub(crate) stall_timeout: Duration,
     pub(crate) write_stall: Timeout,
     pub(crate) heartbeat: Option<(Duration, Duration)>,
+    pub(crate) watchdog: Option<Duration>,
     pub(crate) grace: Duration,
 }
 
@@ -82,6 +83,7 @@ impl Default for Config {
             stall_timeout: Duration::from_secs(30),
             write_stall: Timeout::After(Duration::from_secs(10)),
             heartbeat: None,
+            watchdog: None,
             grace: Duration::from_secs(2),
         }
     }
@@ -206,6 +208,19 @@ impl Config {
     /// [`CloseReason::Unresponsive`]: crate::CloseReason::Unresponsive
     pub fn heartbeat(mut self, interval: Duration, limit: Duration) -> Config {
         self.heartbeat = Some((interval.max(LEAST_BEAT), limit.max(LEAST_BEAT)));
+        self
+    }
+
+    /// Reports handlers and calls that take longer than this, each once, to the
+    /// [error hook](crate::Endpoint::on_error) and the log: as
+    /// [`Report::SlowHandler`](crate::Report::SlowHandler) and [`Report::SlowCall`](crate::Report::SlowCall).
+    /// Off by default; at least 10 ms.
+    ///
+    /// It costs a thread that looks four times in this time, and a lock for each handler that runs. Nothing
+    /// is ended by it. [`Endpoint::hang_report`](crate::Endpoint::hang_report) tells more, and costs nothing
+    /// until it is asked.
+    pub fn watchdog(mut self, limit: Duration) -> Config {
+        self.watchdog = Some(limit.max(LEAST_BEAT));
         self
     }
 

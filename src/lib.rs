@@ -202,7 +202,8 @@ mod workers;
 
 pub use api::{
     Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Endpoint, Handler,
-    HandlerError, IgnoringErrors, Listed, Report, Responder, WhenFull,
+    HandlerError, HangReport, IgnoringErrors, Listed, Progress, QueueDepth, Report, Responder,
+    RunningHandler, WaitingCaller, WhenFull,
 };
 pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;

@@ -6,12 +6,13 @@ use std::{
 };
 
 use super::{
-    Api, ApiArb, ApiHandle, Attached, Context, Handler, Report, WhenFull,
+    Api, ApiArb, ApiHandle, Attached, Context, Handler, QueueDepth, Report, WhenFull,
     arb::{Route, choose},
     hooks::Hooks,
     served::Scope,
     succession::Succession,
     task::{Pool, Target},
+    watchdog::Watchdog,
 };
 use crate::{
     config::Config,
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     /// The last link, once no other one comes.
     pub(super) remembered: Mutex<Option<Arc<Link>>>,
     listeners: Arc<Lane<Job>>,
+    pub(super) watchdog: Option<Arc<Watchdog>>,
     /// The workers for what no API takes.
     rest: Arc<Pool>,
     /// What waits for the users' predicates. They are asked for one call at a time, in the order of
@@ -77,6 +79,7 @@ impl Endpoint {
         Endpoint(Arc::new_cyclic(|weak| Inner {
             weak: weak.clone(),
             side,
+            watchdog: config.watchdog.map(|limit| Arc::new(Watchdog::new(limit))),
             config,
             arb: ApiArb::default(),
             hooks: Hooks::default(),
@@ -110,6 +113,9 @@ impl Endpoint {
     /// Puts a link behind every handle of this endpoint.
     pub(crate) fn connect(&self, link: &Arc<Link>) {
         self.0.generation.fetch_add(1, Ordering::Relaxed);
+        if let Some(watchdog) = &self.0.watchdog {
+            watchdog.start(&self.0.weak, &self.0.config.name);
+        }
         match self.0.succession.get() {
             Some(succession) => self.0.succeed(succession, link),
             None => *self.0.connection.write() = Connection::Link(link.clone()),
@@ -124,6 +130,7 @@ impl Endpoint {
     /// The Head or the Neck is gone: lets go of the link and of everything of the user's, which may hold
     /// handles to this endpoint itself.
     pub(crate) fn dismantle(&self) {
+        self.0.watchdog.iter().for_each(|watchdog| watchdog.stop());
         let reason = self.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
         let before = std::mem::replace(&mut *self.0.connection.write(), Connection::Over(reason));
         let remembered = self.0.remembered.lock().take();
@@ -236,6 +243,24 @@ impl Inner {
         // Not under the lock, which is taken under that of a link that ends.
         let reason = last.and_then(|last| last.close_reason());
         Err(closed(reason.unwrap_or_else(|| Arc::new(CloseReason::Local))))
+    }
+
+    /// Itself, as users have it.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        Endpoint(self.weak.upgrade().expect("whoever calls has it"))
+    }
+
+    /// How much there is to do for each API, and for what no API takes.
+    pub(super) fn queues(&self) -> Vec<QueueDepth> {
+        std::iter::once(self.rest.depth()).chain(self.arb.depths()).collect()
+    }
+
+    /// Tells the error hook on the link that there is, or the log.
+    pub(super) fn report_anywhere(&self, report: Report) {
+        log::warn!("{} {report:?}", self.side);
+        if let Ok(link) = self.link() {
+            self.report(&link, report);
+        }
     }
 
     pub(crate) fn report(&self, link: &Link, report: Report) {

@@ -8,7 +8,7 @@ use std::{
 use super::endpoint::Inner;
 use crate::{
     error::{CallError, CloseReason, Executed},
-    link::{CallPlan, Link, Outcome, Slot, Started},
+    link::{CallPlan, CallSeen, Link, Outcome, Slot, Started},
     sync::{Arc, Condvar, Mutex},
     wire::{Path, Payload, TransactionId},
     workers::{contain, run_elsewhere},
@@ -124,6 +124,13 @@ impl Relay {
     /// The name of the attempt that is under way, or of the last one.
     pub(crate) fn transaction(&self) -> TransactionId {
         self.state.lock().last.unwrap_or_else(|| TransactionId::new(self.endpoint.side, 0))
+    }
+
+    /// The call as it waits for a link.
+    pub(crate) fn seen(&self) -> CallSeen {
+        let Slot { path, started, deadline, .. } = &*self.outer;
+        let (path, since, deadline) = (path.clone(), *started, *deadline);
+        CallSeen { id: None, path, since, deadline, sent: false, thread: None }
     }
 
     /// What the call ends in when no other link comes.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{CallError, CloseReason, Executed},
-    link::{Link, LinkState},
+    link::{CallSeen, Link, LinkState},
     sync::{Arc, Condvar, Mutex},
 };
 
@@ -188,6 +188,13 @@ impl Inner {
         *self.connection.write() = Connection::Over(reason);
         succession.bell.ring();
         succession.take_all().iter().for_each(|relay| self.send_or_keep(relay));
+    }
+
+    /// The calls that wait for the next link.
+    pub(super) fn waiting_for_a_link(&self) -> Vec<CallSeen> {
+        let waiting = self.succession.get().map(|succession| succession.waiting.lock());
+        let relays = waiting.iter().flat_map(|waiting| &waiting.relays);
+        relays.map(|relay| relay.seen()).collect()
     }
 
     fn send_or_keep(&self, relay: &Arc<Relay>) {

@@ -25,6 +25,7 @@ mod role;
 mod slot;
 mod start;
 mod state;
+mod survey;
 mod token;
 mod wait;
 
@@ -39,7 +40,9 @@ pub(crate) use current::{Current, Place, current, within};
 pub(crate) use message::Incoming;
 pub(crate) use slot::{Offer, Outcome, Remains, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
+pub(crate) use survey::{CallSeen, ServedSeen};
 pub use token::CancelToken;
+pub(crate) use token::Stage;
 
 use crate::{
     config::Config,

@@ -20,6 +20,7 @@ use super::{
     outbox::{Draft, Outbox},
     pulse::Pulse,
     receive,
+    survey::Served,
     token::CancelToken,
 };
 use crate::{
@@ -101,7 +102,7 @@ pub(crate) struct State<W> {
     pub(super) ending: bool,
     peer_going_away: bool,
     pub(super) calls: TransactionManager<W>,
-    pub(super) served: FxHashMap<TransactionId, CancelToken>,
+    pub(super) served: FxHashMap<TransactionId, Served>,
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
     pub(super) budget: Budget,
@@ -200,9 +201,10 @@ impl<W: Clone> State<W> {
     }
 
     /// Files a call that came from the other side, and says whose call it descends from.
-    pub(crate) fn serve(&mut self, incoming: &Incoming) -> Option<W> {
+    pub(crate) fn serve(&mut self, incoming: &Incoming, now: Instant) -> Option<W> {
         if let Some(id) = incoming.id {
-            self.served.insert(id, incoming.cancel.clone());
+            let (token, path) = (incoming.cancel.clone(), incoming.path.clone());
+            self.served.insert(id, Served { token, path, since: now });
         }
         incoming.parent.and_then(|parent| self.waiter_of(parent))
     }
@@ -278,7 +280,7 @@ impl<W: Clone> State<W> {
 
     /// Takes the cancel of a call that is being served.
     pub(crate) fn handle_cancel(&mut self, id: TransactionId) -> Option<CancelToken> {
-        self.served.get(&id).cloned()
+        self.served.get(&id).map(|served| served.token.clone())
     }
 
     /// Ends the calls whose time is over, one at a time, each with what there is to say about it.
@@ -371,7 +373,7 @@ impl<W: Clone> State<W> {
     /// Ends the serving of a call, and says whether anybody still waits for its answer.
     pub(crate) fn finish_served(&mut self, id: TransactionId) -> Finish {
         match self.served.remove(&id) {
-            Some(token) if token.is_cancelled() => Finish::GivenUp,
+            Some(served) if served.token.is_cancelled() => Finish::GivenUp,
             Some(_) if !self.closed => Finish::Awaited,
             _ => Finish::Over,
         }
@@ -416,7 +418,7 @@ impl<W: Clone> State<W> {
 
     fn remains(&mut self, unsent: Vec<Start>, unsent_events: u64) -> Remains<W> {
         let calls = self.drain_calls();
-        let served = self.served.drain().map(|(_, token)| token).collect();
+        let served = self.served.drain().map(|(_, served)| served.token).collect();
         Remains { calls, served, unsent, unsent_events }
     }
 

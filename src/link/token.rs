@@ -3,7 +3,10 @@
 use std::{fmt, time::Instant};
 
 use super::Slot;
-use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
+use crate::{
+    os::thread_id,
+    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering},
+};
 
 /// Fires when the caller has given up: it cancelled, its deadline passed at its side, or its link went.
 ///
@@ -22,6 +25,7 @@ enum Kind {
 #[derive(Default)]
 struct Inner {
     fired: AtomicBool,
+    stage: AtomicUsize,
     lock: Mutex<()>,
     changed: Condvar,
 }
@@ -44,6 +48,32 @@ impl CancelToken {
         }
     }
 
+    /// The calling thread runs the handler of the call.
+    pub(crate) fn note_running(&self) {
+        self.mark().store(thread_id() as usize, Ordering::Relaxed);
+    }
+
+    /// Its handler has returned.
+    pub(crate) fn note_returned(&self) {
+        self.mark().store(RETURNED, Ordering::Relaxed);
+    }
+
+    /// How far the handler of the call is.
+    pub(crate) fn stage(&self) -> Stage {
+        match self.mark().load(Ordering::Relaxed) {
+            QUEUED => Stage::Queued,
+            RETURNED => Stage::Returned,
+            thread => Stage::Running(thread as u32),
+        }
+    }
+
+    fn mark(&self) -> &AtomicUsize {
+        match &self.0 {
+            Kind::Own(inner) => &inner.stage,
+            Kind::Call(slot) => &slot.served_by,
+        }
+    }
+
     /// The token of a call of this process.
     pub(crate) fn of(slot: &Arc<Slot>) -> CancelToken {
         CancelToken(Kind::Call(slot.clone()))
@@ -63,6 +93,17 @@ impl CancelToken {
             Kind::Call(slot) => slot.give_up(),
         }
     }
+}
+
+/// How far a call is that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No handler has begun.
+    Queued,
+    /// Its handler runs on this thread.
+    Running(u32),
+    /// Its handler has returned, and the answer is to come.
+    Returned,
 }
 
 impl Default for CancelToken {
@@ -97,3 +138,7 @@ impl fmt::Debug for CancelToken {
         write!(f, "CancelToken(cancelled: {})", self.is_cancelled())
     }
 }
+
+/// In the place of the number of a thread, which is neither.
+const QUEUED: usize = 0;
+const RETURNED: usize = usize::MAX;

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod socket;
+mod thread;
 
 use std::{
     ffi::{c_int, c_long},
@@ -35,6 +36,7 @@ use rustix::{
 use crate::error::Exit;
 
 pub(crate) use socket::{make_room, receive_some, send_some, stop_receiving, stop_sending, stream_pair};
+pub(crate) use thread::{thread_id, thread_name};
 
 /// Makes a thread that waits in [`wait_readable`] return, from any other thread.
 #[derive(Debug)]
