@@ -90,9 +90,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         check_may_block().inspect_err(|_| self.release())?;
         if self.needs_relay() {
-            let relay = self.relay(true, |_| ())?;
-            relay.wait(relay.deadline());
-            return decode(Codec::default(), relay.outer.take().unwrap_or(Err(CallError::Cancelled)));
+            return self.call_over_links();
         }
         let (started, slot) = self.set_out(true, |slot, link| slot.will_block(link.is_near()))?;
         let link = started.link;
@@ -173,14 +171,25 @@ impl<A: Serialize + Send + 'static> Action<A> {
         Ok((started, slot))
     }
 
+    #[cold]
+    fn call_over_links<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
+        let relay = self.relay(true, |_| ())?;
+        relay.wait(relay.deadline());
+        decode(Codec::default(), relay.outer.take().unwrap_or(Err(CallError::Cancelled)))
+    }
+
     /// Whether the call may outlive the link that it finds, or finds none yet.
     fn needs_relay(&self) -> bool {
         self.endpoint.is_supervised() && (self.retry_safe || self.endpoint.is_between())
     }
 
     /// Sends the call, now or with the next link.
+    #[cold]
     fn relay(self, blocking: bool, fit_out: impl FnOnce(&mut Slot)) -> Result<Arc<Relay>, CallError> {
-        let mut slot = self.slot().inspect_err(|_| self.release())?;
+        let path = self.checked_path().inspect_err(|_| self.release())?;
+        let now = Instant::now();
+        let deadline = self.deadline(&path, now).inspect_err(|_| self.release())?;
+        let mut slot = Slot::new(path, now, deadline);
         let arguments = self.encode().inspect_err(|_| self.release())?;
         fit_out(&mut slot);
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
@@ -212,15 +221,14 @@ impl<A: Serialize + Send + 'static> Action<A> {
     fn prepare(&self) -> Result<(Slot, Arc<Link>), CallError> {
         let path = self.checked_path()?;
         let link = self.endpoint.link()?;
-        Ok((self.slot_of(path)?, link))
-    }
-
-    fn slot(&self) -> Result<Slot, CallError> {
-        self.slot_of(self.checked_path()?)
-    }
-
-    fn slot_of(&self, path: Path) -> Result<Slot, CallError> {
         let now = Instant::now();
+        let deadline = self.deadline(&path, now)?;
+        Ok((Slot::new(path, now, deadline), link))
+    }
+
+    /// When the call is over at the latest.
+    #[inline]
+    fn deadline(&self, path: &Path, now: Instant) -> Result<Option<Instant>, CallError> {
         let own = match self.timeout {
             // A time that cannot be counted is no limit.
             Timeout::After(after) => now.checked_add(after),
@@ -233,9 +241,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
         if deadline.is_some_and(|at| at <= now) {
             self.endpoint.count_late_call();
             let after = std::time::Duration::ZERO;
-            return Err(CallError::TimedOut { path, after, executed: Executed::No });
+            return Err(CallError::TimedOut { path: path.clone(), after, executed: Executed::No });
         }
-        Ok(Slot::new(path, now, deadline))
+        Ok(deadline)
     }
 }
 
