@@ -26,6 +26,7 @@ mod slot;
 mod start;
 mod state;
 mod survey;
+mod timers;
 mod token;
 mod wait;
 

@@ -20,6 +20,8 @@ enum Kind {
     Own(Arc<Inner>),
     /// In one process the call itself is at hand, so that nothing needs to be made for it.
     Call(Arc<Slot>),
+    /// Nobody ever waits for an event.
+    Never,
 }
 
 #[derive(Default)]
@@ -36,6 +38,7 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(inner) => inner.fired.load(Ordering::Acquire),
             Kind::Call(slot) => slot.is_given_up(),
+            Kind::Never => false,
         }
     }
 
@@ -45,33 +48,48 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(inner) => inner.wait(deadline),
             Kind::Call(slot) => slot.wait_given_up(deadline),
+            Kind::Never => {
+                std::thread::sleep(limit);
+                false
+            }
         }
     }
 
     /// The calling thread runs the handler of the call.
     pub(crate) fn note_running(&self) {
-        self.mark().store(thread_id() as usize, Ordering::Relaxed);
+        self.mark(thread_id() as usize);
     }
 
     /// Its handler has returned.
     pub(crate) fn note_returned(&self) {
-        self.mark().store(RETURNED, Ordering::Relaxed);
+        self.mark(RETURNED);
+    }
+
+    fn mark(&self, stage: usize) {
+        match &self.0 {
+            Kind::Own(inner) => inner.stage.store(stage, Ordering::Relaxed),
+            Kind::Call(slot) => slot.served_by.store(stage, Ordering::Relaxed),
+            Kind::Never => {}
+        }
     }
 
     /// How far the handler of the call is.
     pub(crate) fn stage(&self) -> Stage {
-        match self.mark().load(Ordering::Relaxed) {
+        let stage = match &self.0 {
+            Kind::Own(inner) => inner.stage.load(Ordering::Relaxed),
+            Kind::Call(slot) => slot.served_by.load(Ordering::Relaxed),
+            Kind::Never => QUEUED,
+        };
+        match stage {
             QUEUED => Stage::Queued,
             RETURNED => Stage::Returned,
             thread => Stage::Running(thread as u32),
         }
     }
 
-    fn mark(&self) -> &AtomicUsize {
-        match &self.0 {
-            Kind::Own(inner) => &inner.stage,
-            Kind::Call(slot) => &slot.served_by,
-        }
+    /// The token of an event: it never fires.
+    pub(crate) fn never() -> CancelToken {
+        CancelToken(Kind::Never)
     }
 
     /// The token of a call of this process.
@@ -83,7 +101,7 @@ impl CancelToken {
     pub(crate) fn call(&self) -> Option<&Arc<Slot>> {
         match &self.0 {
             Kind::Call(slot) => Some(slot),
-            Kind::Own(_) => None,
+            Kind::Own(_) | Kind::Never => None,
         }
     }
 
@@ -91,6 +109,7 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(inner) => inner.fire(),
             Kind::Call(slot) => slot.give_up(),
+            Kind::Never => {}
         }
     }
 }
