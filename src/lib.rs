@@ -151,10 +151,18 @@
 //! | [`NoAnswer`](CallError::NoAnswer) | the handler dropped its [`Responder`] |
 //! | [`Decode`](CallError::Decode) | the caller asked for another type than the handler returns |
 //! | [`Misuse`](CallError::Misuse) | the calling code is wrong |
+//! | [`Poisonous`](CallError::Poisonous) | a call that may be repeated was under way in too many crashes |
 //!
 //! What no caller is told about, such as the failure of an event's handler, goes to
 //! [`Endpoint::on_error`] and is counted in [`Counters`]. What nobody handles goes to
 //! [`Endpoint::on_unhandled`], if it is set.
+//!
+//! # Children that crash or hang
+//!
+//! [`HeadBuilder::supervise`] makes a [`Supervisor`], a Head that starts its program again behind the same
+//! handles; calls that are [safe to repeat](Action::retry_safe) survive a crash. [`Config::heartbeat`] finds a
+//! side that is there and does nothing, and [`Endpoint::hang_report`] tells who waits for what.
+//! [`guide::supervision`] tells all of it.
 //!
 //! # Threads
 //!
