@@ -28,6 +28,8 @@ on_every_wire_to_a_child! {
     p_30_the_same_handles_reach_the_next_start,
     p_30_everything_that_was_attached_stays,
     p_30_a_call_that_is_safe_to_repeat_runs_again,
+    p_30_without_a_supervisor_nothing_runs_again,
+    p_1_every_call_ends_once_over_many_restarts,
     p_30_a_call_runs_again_only_within_its_own_timeout,
     p_30_what_is_made_between_two_starts_waits,
     p_30_what_waits_between_two_starts_has_its_own_timeout,
@@ -143,6 +145,57 @@ fn p_30_a_call_that_is_safe_to_repeat_runs_again(wire: Wire) {
     // Without the mark it is over with the first.
     let once = supervisor.api("victim").action("survive", 1u32).timeout(HANG).call::<u32>();
     assert_eq!(once.unwrap_err().executed(), Executed::Maybe);
+}
+
+fn p_30_without_a_supervisor_nothing_runs_again(wire: Wire) {
+    let head = Head::builder().wire(wire).spawn(victim::command("serve")).unwrap();
+    let survive = || head.api("victim").action("survive", 1u32).timeout(HANG).retry_safe();
+    let error = survive().call::<u32>().unwrap_err();
+    assert_eq!(error.death().unwrap().exit, Exit::Signal(9));
+    let later = survive().start::<u32>().unwrap_err();
+    assert!(later.death().is_some() && later.executed() == Executed::No, "{later:?}");
+    assert_eq!(head.generation(), 1);
+}
+
+/// Callers of all kinds that never pause, and a child that is killed again and again.
+fn p_1_every_call_ends_once_over_many_restarts(wire: Wire) {
+    let restarts = at_once(Restarts::on_crash()).limit(u32::MAX, HANG).poisonous_after(u32::MAX);
+    let supervisor = supervised(wire, restarts);
+    let over = AtomicBool::new(false);
+    let values = AtomicUsize::new(0);
+    let safe = |n: u64| supervisor.api("victim").action("echo", n).timeout(HANG).retry_safe();
+    let once = |n: u64| supervisor.api("victim").action("echo", n).timeout(HANG);
+    let call_all = || {
+        for n in 0.. {
+            let (sender, called_back) = mpsc::channel();
+            safe(n).then(move |outcome: Result<u64, _>| sender.send(outcome).unwrap()).unwrap();
+            let started = safe(n + 1).start::<u64>().unwrap();
+            assert_eq!(safe(n + 2).call::<u64>().unwrap(), n + 2);
+            match once(n + 3).call::<u64>() {
+                Ok(value) => assert_eq!(value, n + 3),
+                Err(error) => assert!(error.death().is_some(), "{error:?}"),
+            }
+            assert_eq!(started.wait().unwrap(), n + 1);
+            assert_eq!(called_back.recv().unwrap().unwrap(), n);
+            assert!(called_back.recv().is_err(), "it is called once");
+            values.fetch_add(1, Ordering::Relaxed);
+            if over.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..4).map(|_| scope.spawn(call_all)).collect();
+        for generation in 1..=20 {
+            until("it runs", || supervisor.generation() == generation);
+            let before = values.load(Ordering::Relaxed);
+            until("it is called", || values.load(Ordering::Relaxed) > before + 2);
+            supervisor.kill();
+        }
+        over.store(true, Ordering::Relaxed);
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+    });
+    assert!(supervisor.hang_report().callers.is_empty(), "{}", supervisor.hang_report());
 }
 
 fn p_30_a_call_runs_again_only_within_its_own_timeout(wire: Wire) {
