@@ -136,7 +136,12 @@ fn contained<R>(context: &Context, here: bool, depth: u32, run: impl FnOnce() ->
         here,
         depth,
     };
-    catch_unwind(AssertUnwindSafe(|| within(current, run))).map_err(|panic| {
+    let watched = context.home().watchdog.as_ref().map(|watchdog| watchdog.enter(context));
+    context.note_running();
+    let served = catch_unwind(AssertUnwindSafe(|| within(current, run)));
+    context.note_returned();
+    drop(watched);
+    served.map_err(|panic| {
         let text = panic_text(&*panic);
         forget_panic(panic);
         context.link().tally().handler_panics.up();

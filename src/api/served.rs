@@ -112,7 +112,9 @@ impl Api {
     ///
     /// A thread that has as many handlers on its stack as it may have, or that has got its own answer meanwhile,
     /// leaves a handler to the [`workers`](Api::workers) and their [`queue`](Api::queue), which is all that they
-    /// are for then. [`Attached::depth`](crate::Attached::depth) counts those alone.
+    /// are for then. [`Attached::depth`](crate::Attached::depth) counts those alone. A call on the shortest way is
+    /// counted by [`Endpoint::under_way`](crate::Endpoint::under_way), but no line of a
+    /// [report](crate::Endpoint::hang_report); the [watchdog](crate::Config::watchdog) does see its handler.
     ///
     /// ```
     /// use nape::{Api, Context, Fault, Head};

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Context, Handler, Report, endpoint::Inner, handler::Served, served::WhenFull, shortcut::Shortcut,
+    Context, Handler, QueueDepth, Report, endpoint::Inner, handler::Served, served::WhenFull,
+    shortcut::Shortcut,
 };
 use crate::{
     error::{CallError, Rejection},
@@ -68,6 +69,14 @@ pub(crate) struct Body {
     inline: bool,
     /// The call whose thread may run it while it waits for a place.
     ancestor: Option<Arc<Slot>>,
+}
+
+impl Pool {
+    /// How much there is to do.
+    pub(crate) fn depth(&self) -> QueueDepth {
+        let (running, waiting) = self.lane.depth();
+        QueueDepth { namespace: self.namespace.clone(), running, waiting }
+    }
 }
 
 impl Target {

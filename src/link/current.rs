@@ -14,6 +14,7 @@ pub(crate) enum Place {
     Callback,
     Listener,
     ErrorHook,
+    Supervision,
 }
 
 /// What is known about the user code that runs on this thread.
@@ -29,6 +30,14 @@ pub(crate) struct Current {
     pub(crate) here: bool,
     /// How many other handlers stand on this thread's stack below it.
     pub(crate) depth: u32,
+}
+
+impl Current {
+    /// Code that belongs to no call.
+    pub(crate) fn of_no_call(link: usize, place: Place) -> Current {
+        let (transaction, deadline, scope) = (None, None, Within::Nothing);
+        Current { link, transaction, deadline, place, scope, here: false, depth: 0 }
+    }
 }
 
 /// Whose end is the end of the calls that are made here.

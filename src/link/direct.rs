@@ -76,7 +76,7 @@ impl Link {
         }
     }
 
-    fn peer(&self) -> Option<Arc<Link>> {
+    pub(super) fn peer(&self) -> Option<Arc<Link>> {
         self.joint()?.peer.get()?.upgrade()
     }
 

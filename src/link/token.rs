@@ -4,7 +4,8 @@ use std::{fmt, time::Instant};
 
 use super::{Link, Slot, gate::Gate};
 use crate::{
-    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak},
+    os::thread_id,
+    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak},
     wire::TransactionId,
 };
 
@@ -33,6 +34,7 @@ pub(super) struct Own {
     fired: AtomicBool,
     /// When nobody waits any more, where nobody else watches the clock: the caller is in the handler.
     deadline: Option<Instant>,
+    stage: AtomicUsize,
     family: Mutex<Family>,
     changed: Condvar,
 }
@@ -87,6 +89,38 @@ impl CancelToken {
                 std::thread::sleep(limit);
                 false
             }
+        }
+    }
+
+    /// The calling thread runs the handler of the call.
+    pub(crate) fn note_running(&self) {
+        self.mark(thread_id() as usize);
+    }
+
+    /// Its handler has returned.
+    pub(crate) fn note_returned(&self) {
+        self.mark(RETURNED);
+    }
+
+    fn mark(&self, stage: usize) {
+        match &self.0 {
+            Kind::Own(own) => own.stage.store(stage, Ordering::Relaxed),
+            Kind::Call(slot) => slot.served_by.store(stage, Ordering::Relaxed),
+            Kind::Never => {}
+        }
+    }
+
+    /// How far the handler of the call is.
+    pub(crate) fn stage(&self) -> Stage {
+        let stage = match &self.0 {
+            Kind::Own(own) => own.stage.load(Ordering::Relaxed),
+            Kind::Call(slot) => slot.served_by.load(Ordering::Relaxed),
+            Kind::Never => QUEUED,
+        };
+        match stage {
+            QUEUED => Stage::Queued,
+            RETURNED => Stage::Returned,
+            thread => Stage::Running(thread as u32),
         }
     }
 
@@ -150,6 +184,17 @@ impl CancelToken {
             Kind::Never => {}
         }
     }
+}
+
+/// How far a call is that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No handler has begun.
+    Queued,
+    /// Its handler runs on this thread.
+    Running(u32),
+    /// Its handler has returned, and the answer is to come.
+    Returned,
 }
 
 impl Default for CancelToken {
@@ -259,6 +304,9 @@ impl fmt::Debug for CancelToken {
     }
 }
 
+/// In the place of the number of a thread, which is neither.
+const QUEUED: usize = 0;
+const RETURNED: usize = usize::MAX;
 /// So many calls of one handler are kept in mind before those that have ended are forgotten.
 const LOOKED_THROUGH: usize = 16;
 

@@ -19,6 +19,7 @@ mod errors;
 mod events;
 mod farewell;
 mod goodbye;
+mod hangs;
 mod hostile;
 mod inline;
 mod life;
