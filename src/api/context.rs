@@ -93,20 +93,6 @@ impl Context {
         }
     }
 
-    /// The calling thread runs the handler: for whoever asks what is under way.
-    pub(super) fn note_running(&self) {
-        if let Cancel::Token(token) = &self.cancel {
-            token.note_running();
-        }
-    }
-
-    /// The handler has returned.
-    pub(super) fn note_returned(&self) {
-        if let Cancel::Token(token) = &self.cancel {
-            token.note_returned();
-        }
-    }
-
     /// What ends the calls that the handler makes.
     pub(super) fn within(&self) -> Within {
         match (&self.cancel, &self.place) {

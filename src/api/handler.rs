@@ -109,8 +109,12 @@ impl Handler {
     /// Runs the handler for a call or event, and contains its panic.
     /// `here`: on the thread that waits for the call.
     pub(crate) fn run(&self, context: &Context, payload: &mut Payload, here: bool) -> Served {
-        contained(context, here, depth(), || self.serve.serve(context, payload))
-            .unwrap_or_else(Served::Failed)
+        let watched = context.home().watchdog.as_ref().map(|watchdog| watchdog.enter(context));
+        context.cancel_token().note_running();
+        let served = contained(context, here, depth(), || self.serve.serve(context, payload));
+        context.cancel_token().note_returned();
+        drop(watched);
+        served.unwrap_or_else(Served::Failed)
     }
 
     /// The same on the thread of the caller, for types that [fit](Serve::fits).
@@ -121,7 +125,13 @@ impl Handler {
         arguments: &mut dyn Any,
         result: &mut dyn Any,
     ) -> Result<(), CallError> {
-        contained(context, true, depth, || self.serve.serve_here(context, arguments, result))?
+        match &context.home().watchdog {
+            None => contained(context, true, depth, || self.serve.serve_here(context, arguments, result))?,
+            Some(watchdog) => {
+                let _watched = watchdog.enter(context);
+                contained(context, true, depth, || self.serve.serve_here(context, arguments, result))?
+            }
+        }
     }
 }
 
@@ -136,17 +146,15 @@ fn contained<R>(context: &Context, here: bool, depth: u32, run: impl FnOnce() ->
         here,
         depth,
     };
-    let watched = context.home().watchdog.as_ref().map(|watchdog| watchdog.enter(context));
-    context.note_running();
-    let served = catch_unwind(AssertUnwindSafe(|| within(current, run)));
-    context.note_returned();
-    drop(watched);
-    served.map_err(|panic| {
-        let text = panic_text(&*panic);
-        forget_panic(panic);
-        context.link().tally().handler_panics.up();
-        Fault::of(FaultKind::Panicked, text, "").into()
-    })
+    catch_unwind(AssertUnwindSafe(|| within(current, run))).map_err(|panic| panicked(context, panic))
+}
+
+#[cold]
+fn panicked(context: &Context, panic: Box<dyn Any + Send>) -> CallError {
+    let text = panic_text(&*panic);
+    forget_panic(panic);
+    context.link().tally().handler_panics.up();
+    Fault::of(FaultKind::Panicked, text, "").into()
 }
 
 impl fmt::Debug for Handler {
