@@ -139,6 +139,24 @@
 //! [`Timeout::Never`] is explicit. A call that is made in a handler has at most the time that the handler
 //! has. Dropping an [`AsyncResult`] cancels its call, and the handler's [`CancelToken`] fires.
 //!
+//! # Publishing
+//!
+//! A [`Topic`] is published to all who have [subscribed](Endpoint::subscribe). Each of them says how many
+//! items may wait, and what becomes of the rest; what is lost is told where it is missing.
+//! [`guide::topics`] tells more.
+//!
+//! ```
+//! # use nape::{Api, Backlog, Head, Topic};
+//! let progress = Topic::<u8>::new();
+//! # let (head, neck) = Head::in_process()?;
+//! let _neck = neck.serve(Api::new("job").topic("progress", &progress)?)?.start();
+//!
+//! let mut news = head.subscribe::<u8>("job.progress", Backlog::latest())?;
+//! progress.publish(50);
+//! assert_eq!(news.next().unwrap().unwrap(), 50);
+//! # Ok::<(), nape::Error>(())
+//! ```
+//!
 //! # When it goes wrong
 //!
 //! | [`CallError`] | what to do |
@@ -200,8 +218,9 @@ mod wire;
 mod workers;
 
 pub use api::{
-    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Endpoint, Handler,
-    HandlerError, IgnoringErrors, Listed, Report, Responder, WhenFull,
+    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Endpoint, Handler,
+    HandlerError, IgnoringErrors, Listed, Listening, Missed, Published, Report, Responder, Subscription,
+    Topic, WhenFull,
 };
 pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;

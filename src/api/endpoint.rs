@@ -17,7 +17,7 @@ use crate::{
     counters::{Counters, Tally},
     error::{ApiError, CallError, CloseReason, Executed, Rejection},
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
-    sync::{Arc, RwLock, Weak},
+    sync::{Arc, AtomicU64, Ordering, RwLock, Weak},
     wire::{Fault, Path, Payload, Side},
     workers::{Admission, Lane, discard, forget_panic, run_elsewhere},
 };
@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     /// What waits for the users' predicates. They are asked for one call at a time, in the order of
     /// arrival, which would else be lost here.
     undecided: Lane<Undecided>,
+    /// How many subscriptions this side has made.
+    subscriptions: AtomicU64,
 }
 
 /// A call or an event for which there are several catch-alls.
@@ -79,6 +81,7 @@ impl Endpoint {
                 when_full: WhenFull::Refuse,
             }),
             undecided: Lane::new(1),
+            subscriptions: AtomicU64::new(0),
         }))
     }
 
@@ -203,6 +206,29 @@ impl Inner {
         self.hooks.report(link, || report);
     }
 
+    pub(crate) fn arb(&self) -> &ApiArb {
+        &self.arb
+    }
+
+    /// A number that no other subscription of this endpoint has.
+    pub(crate) fn next_subscription(&self) -> u64 {
+        self.subscriptions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Tells all topics and subscriptions that a link has ended, on a thread of its own: it is asked for
+    /// under the lock of the link.
+    fn end_taps(&self, link: &Arc<Link>) {
+        let taps = self.arb.taps();
+        if taps.is_empty() {
+            return;
+        }
+        let theirs = link.clone();
+        link.submit(Box::new(move || {
+            let reason = theirs.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
+            taps.iter().for_each(|tap| tap.link_ended(&theirs, &reason));
+        }));
+    }
+
     pub(crate) fn count_ignored(&self) {
         self.tally.ignored_errors.up();
     }
@@ -295,6 +321,7 @@ impl Dispatch for Inner {
         }
         match self.arb.route(&incoming.path) {
             Route::Target(target) => target.admit(incoming, link, inner, ancestor),
+            Route::Tap(tap) => tap.take(link, &inner, incoming),
             Route::Choice(choice) => {
                 let (link, ancestor) = (link.clone(), ancestor.cloned());
                 inner.decide(Undecided { link, incoming, choice, ancestor })
@@ -308,6 +335,9 @@ impl Dispatch for Inner {
 
     fn changed(&self, link: &Arc<Link>, state: LinkState) {
         self.hooks.changed(link, state);
+        if state == LinkState::Disconnected {
+            self.end_taps(link);
+        }
     }
 
     fn callback_panicked(&self, link: &Arc<Link>, text: String) {

@@ -14,7 +14,9 @@ mod handler;
 mod hooks;
 mod responder;
 mod served;
+mod tap;
 mod task;
+mod topics;
 
 pub use about::About;
 pub use action::{Action, IgnoringErrors};
@@ -28,3 +30,4 @@ pub use hooks::Report;
 pub use responder::Responder;
 pub(crate) use served::Scope;
 pub use served::{Api, WhenFull};
+pub use topics::{Backlog, Listening, Missed, Published, Subscription, Topic};

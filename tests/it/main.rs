@@ -29,6 +29,7 @@ mod raw_end;
 mod results;
 mod shape;
 mod tools;
+mod topics;
 #[cfg(feature = "macros")]
 mod typed;
 mod typed_by_hand;
