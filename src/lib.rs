@@ -211,6 +211,7 @@ mod neck;
 mod os;
 mod process;
 mod semaphore;
+mod shape;
 mod sync;
 pub mod transport;
 mod typed;

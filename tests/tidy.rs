@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("sync", ""),
     ("counters", "sync"),
     ("semaphore", "sync"),
+    ("shape", ""),
     ("os", "wire error config sync"),
     ("transport", "wire error config sync os"),
     ("workers", "wire error config sync os"),

@@ -88,7 +88,7 @@ impl ApiHandle {
     ///
     /// # Errors
     ///
-    /// Whatever a call can end in: [`Rejection::NoHandler`] where there is no such topic.
+    /// Whatever a call can end in: [`Rejection::NoHandler`](crate::Rejection::NoHandler) where there is no such topic.
     pub fn subscribe<T>(&self, path: &str, backlog: Backlog) -> Result<Subscription<T>, CallError>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
