@@ -24,6 +24,7 @@ mod role;
 mod slot;
 mod start;
 mod state;
+mod timers;
 mod token;
 mod wait;
 
