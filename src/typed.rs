@@ -12,6 +12,8 @@ use crate::{
     config::Timeout,
     error::CallError,
     semaphore::Semaphore,
+    shape::Shape,
+    sync::OnceLock,
 };
 
 /// A call to a method of a trait: an [`Action`] that knows what comes back.
@@ -21,6 +23,7 @@ use crate::{
 #[must_use = "an action does nothing until one of its verbs sends it"]
 pub struct TypedAction<A, T> {
     action: Action<A>,
+    method: &'static private::Method,
     value: PhantomData<fn() -> T>,
 }
 
@@ -28,6 +31,7 @@ pub struct TypedAction<A, T> {
 #[must_use = "an event does nothing until it is fired"]
 pub struct TypedEvent<A> {
     action: Action<A>,
+    method: &'static private::Method,
     ignores_errors: bool,
 }
 
@@ -35,6 +39,7 @@ pub struct TypedEvent<A> {
 #[must_use = "an action does nothing until one of its verbs sends it"]
 pub struct TypedIgnoringErrors<A, T> {
     action: IgnoringErrors<A>,
+    method: &'static private::Method,
     value: PhantomData<fn() -> T>,
 }
 
@@ -53,13 +58,14 @@ impl<A, T> TypedAction<A, T> {
 
     /// As [`Action::ignore_errors`]: a timeout and a link that is closed become nothing.
     pub fn ignore_errors(self) -> TypedIgnoringErrors<A, T> {
-        TypedIgnoringErrors { action: self.action.ignore_errors(), value: PhantomData }
+        let TypedAction { action, method, value } = self;
+        TypedIgnoringErrors { action: action.ignore_errors(), method, value }
     }
 }
 
 impl<A, T> TypedAction<A, T>
 where
-    A: Serialize + Send + 'static,
+    A: Serialize + DeserializeOwned + Send + 'static,
     T: DeserializeOwned + 'static,
 {
     /// As [`Action::call`]: sends the call and blocks until it has ended.
@@ -68,7 +74,7 @@ where
     ///
     /// Whatever a call can end in.
     pub fn call(self) -> Result<T, CallError> {
-        self.action.call()
+        self.checked().call()
     }
 
     /// As [`Action::start`]: sends the call and gives a handle to its result. Does not block.
@@ -77,7 +83,7 @@ where
     ///
     /// What shows at once.
     pub fn start(self) -> Result<AsyncResult<T>, CallError> {
-        self.action.start()
+        self.checked().start()
     }
 
     /// As [`Action::then`]: sends the call and has `callback` called with its end, exactly once. Does
@@ -90,7 +96,12 @@ where
     where
         F: FnOnce(Result<T, CallError>) + Send + 'static,
     {
-        self.action.then(callback)
+        self.checked().then(callback)
+    }
+
+    /// With what tells the other side what is called, so that nothing else is run.
+    fn checked(self) -> Action<A> {
+        self.action.shaped(self.method.shape::<A, T>())
     }
 }
 
@@ -108,20 +119,21 @@ impl<A> TypedEvent<A> {
     }
 }
 
-impl<A: Serialize + Send + 'static> TypedEvent<A> {
+impl<A: Serialize + DeserializeOwned + Send + 'static> TypedEvent<A> {
     /// As [`Action::fire`]: sends the event. Does not block.
     ///
     /// # Errors
     ///
     /// What shows at once.
     pub fn fire(self) -> Result<(), CallError> {
-        if self.ignores_errors { self.action.ignore_errors().fire() } else { self.action.fire() }
+        let action = self.action.shaped(self.method.shape::<A, ()>());
+        if self.ignores_errors { action.ignore_errors().fire() } else { action.fire() }
     }
 }
 
 impl<A, T> TypedIgnoringErrors<A, T>
 where
-    A: Serialize + Send + 'static,
+    A: Serialize + DeserializeOwned + Send + 'static,
     T: DeserializeOwned + 'static,
 {
     /// As [`TypedAction::call`]; `None` when it timed out or the link is closed.
@@ -130,7 +142,7 @@ where
     ///
     /// Every other end of a call.
     pub fn call(self) -> Result<Option<T>, CallError> {
-        self.action.call()
+        self.action.shaped(self.method.shape::<A, T>()).call()
     }
 }
 
@@ -159,7 +171,7 @@ pub mod private {
 
     use serde::{Serialize, de::DeserializeOwned};
 
-    use super::{TypedAction, TypedEvent};
+    use super::{OnceLock, Shape, TypedAction, TypedEvent};
     pub use crate::api::About;
     use crate::{
         api::{Api, ApiHandle, Context, Handler, HandlerError, Scope},
@@ -183,10 +195,10 @@ pub mod private {
         label = "its value cannot travel",
         note = "it needs `Serialize`, `DeserializeOwned` and `Send`"
     )]
-    pub trait Value: Serialize + Send + 'static {}
+    pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
 
     #[diagnostic::do_not_recommend]
-    impl<T: Serialize + Send + 'static> Value for T {}
+    impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
 
     /// What a method that returns a `Result` gives, whatever the alias that it is written with.
     #[diagnostic::on_unimplemented(message = "a type called `Result` must be one", label = "no `Result`")]
@@ -214,14 +226,36 @@ pub mod private {
         Ok(value)
     }
 
+    /// What a client knows of one of its methods, traced when it is called first.
+    #[derive(Debug)]
+    pub struct Method(OnceLock<Shape>);
+
+    impl Method {
+        /// Nothing yet.
+        #[allow(clippy::new_without_default, reason = "it stands in a static")]
+        pub const fn new() -> Method {
+            Method(OnceLock::new())
+        }
+
+        /// For a method that takes an `A` and gives a `T`; each of them is for one method alone.
+        pub(super) fn shape<A: DeserializeOwned, T: DeserializeOwned>(&'static self) -> &'static Shape {
+            self.0.get_or_init(Shape::of_method::<A, T>)
+        }
+    }
+
     /// Begins a call.
-    pub fn action<A, T>(api: &ApiHandle, path: &str, arguments: A) -> TypedAction<A, T> {
-        TypedAction { action: api.action(path, arguments), value: PhantomData }
+    pub fn action<A, T>(
+        api: &ApiHandle,
+        path: &str,
+        arguments: A,
+        method: &'static Method,
+    ) -> TypedAction<A, T> {
+        TypedAction { action: api.action(path, arguments), method, value: PhantomData }
     }
 
     /// Begins an event.
-    pub fn event<A>(api: &ApiHandle, path: &str, arguments: A) -> TypedEvent<A> {
-        TypedEvent { action: api.action(path, arguments), ignores_errors: false }
+    pub fn event<A>(api: &ApiHandle, path: &str, arguments: A, method: &'static Method) -> TypedEvent<A> {
+        TypedEvent { action: api.action(path, arguments), method, ignores_errors: false }
     }
 
     /// A place in an API where the methods of a trait go.
@@ -246,7 +280,9 @@ pub mod private {
             E: HandlerError,
             F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
         {
-            let handler = Handler { about: Some(about), ..Handler::new(function) };
+            // Now, and not while a message waits: it runs code of the types.
+            let shape = Some(Arc::new(Shape::of_method::<A, T>()));
+            let handler = Handler { about: Some(about), shape, ..Handler::new(function) };
             let path = format!("{}{}", self.below, about.path);
             if let Err(error) = self.api.insert(&path, Scope::Exact, handler) {
                 self.api.bad.get_or_insert(error);

@@ -22,8 +22,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("transport", "wire error config sync os"),
     ("workers", "wire error config sync os"),
     ("link", "wire error config sync counters semaphore os transport workers"),
-    ("api", "wire error config sync counters semaphore os transport workers link"),
-    ("typed", "wire error config semaphore api"),
+    ("api", "wire error config sync counters semaphore shape os transport workers link"),
+    ("typed", "wire error config sync semaphore shape api"),
     // Aside: it makes transports, and only the two ends depend on it.
     ("process", "wire error config sync os transport"),
     ("guide", ""),

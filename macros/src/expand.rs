@@ -236,7 +236,8 @@ impl Code<'_> {
             #(#shared)*
             #[doc = #doc]
             #vis fn #name(&self, #(#taken),*) -> #result {
-                #library::__private::#begin(&self.api, #path, #sent)#timeout
+                static METHOD: #library::__private::Method = #library::__private::Method::new();
+                #library::__private::#begin(&self.api, #path, #sent, &METHOD)#timeout
             }
         }
     }

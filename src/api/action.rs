@@ -13,6 +13,7 @@ use crate::{
     error::{CallError, Executed, Misuse, Rejection},
     link::{CallPlan, Link, Outcome, Place, Slot, Started, current},
     semaphore::Semaphore,
+    shape::Shape,
     sync::Arc,
     wire::{Path, PathError},
     workers::{forget_panic, panic_text},
@@ -30,6 +31,8 @@ pub struct Action<A> {
     arguments: A,
     timeout: Timeout,
     semaphore: Option<Semaphore>,
+    /// What the caller takes the method for.
+    shape: Option<&'static Shape>,
 }
 
 /// An action whose failures for want of an answer are nothing: see [`Action::ignore_errors`].
@@ -40,7 +43,13 @@ pub struct IgnoringErrors<A>(Action<A>);
 impl<A> Action<A> {
     pub(crate) fn new(handle: &ApiHandle, path: Result<Path, PathError>, arguments: A) -> Action<A> {
         let (endpoint, timeout) = (handle.endpoint.clone(), handle.timeout);
-        Action { endpoint, path, arguments, timeout, semaphore: None }
+        Action { endpoint, path, arguments, timeout, semaphore: None, shape: None }
+    }
+
+    /// Has the other side compare what it serves with this, before anything is decoded.
+    pub(crate) fn shaped(mut self, shape: &'static Shape) -> Action<A> {
+        self.shape = Some(shape);
+        self
     }
 
     /// How long this call may take. Zero is over at once.
@@ -75,6 +84,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     /// Whatever a call can end in; [`Misuse::WouldDeadlock`] from a state listener or an error hook.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         check_may_block().inspect_err(|_| self.release())?;
+        let shape = self.shape;
         let (started, slot) = self.set_out(true, |slot, link| slot.will_block(link.is_near()))?;
         let link = started.link;
         let outcome = link.wait_at_once(&slot).or_else(|| {
@@ -82,7 +92,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
             slot.settle();
             slot.take()
         });
-        decode(&link, outcome.unwrap_or(Err(CallError::Cancelled)))
+        decode(&link, outcome.unwrap_or(Err(CallError::Cancelled)).map_err(|error| name_ours(error, shape)))
     }
 
     /// Sends the call and gives a handle to its result. Does not block.
@@ -91,9 +101,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// What shows at once: a closed link, a full send queue, arguments that do not encode, no time.
     pub fn start<T: DeserializeOwned + 'static>(self) -> Result<AsyncResult<T>, CallError> {
-        let cancels = self.semaphore.is_none();
+        let (cancels, shape) = (self.semaphore.is_none(), self.shape);
         let (started, slot) = self.set_out(false, |_, _| ())?;
-        Ok(AsyncResult::new(started, slot, cancels))
+        Ok(AsyncResult::new(started, slot, cancels, shape))
     }
 
     /// Sends the call and has `callback` called with its end, exactly once, on a thread of the link.
@@ -107,10 +117,13 @@ impl<A: Serialize + Send + 'static> Action<A> {
         T: DeserializeOwned + 'static,
         F: FnOnce(Result<T, CallError>) + Send + 'static,
     {
+        let shape = self.shape;
         let with_callback = |slot: &mut Slot, link: &Link| {
             let codec = link.codec();
             let decode = move |payload| into_value_contained(payload, codec);
-            slot.set_callback(Box::new(move |outcome| callback(outcome.and_then(decode))));
+            slot.set_callback(Box::new(move |outcome| {
+                callback(outcome.map_err(|error| name_ours(error, shape)).and_then(decode))
+            }));
         };
         self.set_out(false, with_callback).map(|_| ())
     }
@@ -130,7 +143,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
 
     fn send_event(self) -> Result<(), CallError> {
         let path = self.checked_path()?;
-        self.endpoint.link()?.fire(&path, self.arguments)
+        let shape = self.shape.map_or(0, |shape| shape.number);
+        self.endpoint.link()?.fire_shaped(&path, shape, self.arguments)
     }
 
     /// Sends the call. One that cannot set out releases its permit all the same, for whoever counts on it.
@@ -178,7 +192,15 @@ impl<A: Serialize + Send + 'static> Action<A> {
             let after = std::time::Duration::ZERO;
             return Err(CallError::TimedOut { path, after, executed: Executed::No });
         }
-        Ok((Slot::new(path, now, deadline), link))
+        let mut slot = Slot::new(path, now, deadline);
+        slot.shape = self.shape.map_or(0, |shape| shape.number);
+        Ok((slot, link))
+    }
+}
+
+impl<A> IgnoringErrors<A> {
+    pub(crate) fn shaped(self, shape: &'static Shape) -> IgnoringErrors<A> {
+        IgnoringErrors(self.0.shaped(shape))
     }
 }
 
@@ -231,6 +253,14 @@ pub(super) fn check_may_block() -> Result<(), CallError> {
         _ => return Ok(()),
     };
     Err(Misuse::WouldDeadlock { place }.into())
+}
+
+/// The other side knows its own shapes alone.
+pub(super) fn name_ours(mut error: CallError, shape: Option<&Shape>) -> CallError {
+    if let (CallError::Rejected(Rejection::Mismatch { ours, .. }), Some(shape)) = (&mut error, shape) {
+        *ours = shape.text.as_str().into();
+    }
+    error
 }
 
 /// The value of a call that has ended.

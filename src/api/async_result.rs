@@ -12,10 +12,11 @@ use std::{
 use crossbeam_channel::Receiver;
 use serde::de::DeserializeOwned;
 
-use super::action::{check_may_block, decode};
+use super::action::{check_may_block, decode, name_ours};
 use crate::{
     error::{CallError, Misuse},
     link::{Slot, Started},
+    shape::Shape,
     sync::Arc,
     wire::{Path, TransactionId},
 };
@@ -29,12 +30,18 @@ pub struct AsyncResult<T> {
     started: Started,
     slot: Arc<Slot>,
     cancels: bool,
+    shape: Option<&'static Shape>,
     value: PhantomData<fn() -> T>,
 }
 
 impl<T> AsyncResult<T> {
-    pub(crate) fn new(started: Started, slot: Arc<Slot>, cancels: bool) -> AsyncResult<T> {
-        AsyncResult { started, slot, cancels, value: PhantomData }
+    pub(crate) fn new(
+        started: Started,
+        slot: Arc<Slot>,
+        cancels: bool,
+        shape: Option<&'static Shape>,
+    ) -> AsyncResult<T> {
+        AsyncResult { started, slot, cancels, shape, value: PhantomData }
     }
 
     /// Whether the call has ended, with a value or without. Does not block.
@@ -128,7 +135,8 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
 
     fn take(&mut self) -> Result<T, CallError> {
         let taken = || CallError::from(Misuse::Taken { path: self.slot.path.clone() });
-        decode(&self.started.link, self.slot.take().ok_or_else(taken)?)
+        let outcome = self.slot.take().ok_or_else(taken)?.map_err(|error| name_ours(error, self.shape));
+        decode(&self.started.link, outcome)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     counters::{Counters, Tally},
     error::{ApiError, CallError, CloseReason, Executed, Rejection},
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
+    shape::Shape,
     sync::{Arc, AtomicU64, Ordering, RwLock, Weak},
     wire::{Fault, Path, Payload, Side},
     workers::{Admission, Lane, discard, forget_panic, run_elsewhere},
@@ -261,6 +262,24 @@ impl Inner {
         None
     }
 
+    /// Refuses what was sent to a method of other shapes, before anything of it is decoded.
+    fn refuse_shape(&self, link: &Link, incoming: &Incoming, shape: &Shape) -> Option<Errand> {
+        let (path, own) = (incoming.path.clone(), shape.text.as_str().into());
+        match incoming.id {
+            // The caller adds what it has.
+            Some(id) => {
+                let why = Rejection::Mismatch { path, ours: "".into(), theirs: own };
+                link.fail(id, &incoming.cancel, why.into());
+            }
+            None => {
+                let theirs = format!("of the number {:016x}", incoming.shape).into();
+                let why = Rejection::Mismatch { path, ours: own, theirs };
+                self.drop_event(link, &incoming.path, why.into());
+            }
+        }
+        None
+    }
+
     /// Has the predicates asked which of several catch-alls takes a call, on a thread that may run user
     /// code.
     fn decide(self: &Arc<Inner>, undecided: Undecided) -> Option<Errand> {
@@ -320,7 +339,10 @@ impl Dispatch for Inner {
             None => self.tally.events_served.up(),
         }
         match self.arb.route(&incoming.path) {
-            Route::Target(target) => target.admit(incoming, link, inner, ancestor),
+            Route::Target(target) => match target.handler.disagrees(incoming.shape) {
+                None => target.admit(incoming, link, inner, ancestor),
+                Some(shape) => inner.refuse_shape(link, &incoming, shape),
+            },
             Route::Tap(tap) => tap.take(link, &inner, incoming),
             Route::Choice(choice) => {
                 let (link, ancestor) = (link.clone(), ancestor.cloned());

@@ -14,7 +14,7 @@ use probe::{Limits, Probe};
 
 /// What some types look like, for people and for comparing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// The same number for the same shape, whatever the types are called; never 0.
     pub(crate) number: u64,
     /// For people to read.

@@ -28,6 +28,8 @@ mod process;
 mod raw_end;
 mod results;
 mod shape;
+#[cfg(feature = "macros")]
+mod shapes;
 mod tools;
 mod topics;
 #[cfg(feature = "macros")]

@@ -451,6 +451,27 @@ impl<'de> Deserialize<'de> for Heavy {
     }
 }
 
+/// Looks the same, and does not like it.
+#[derive(Clone, Debug)]
+struct Light;
+
+impl<'de> Deserialize<'de> for Light {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Light, D::Error> {
+        match <(bool, String)>::deserialize(deserializer)? {
+            (_, text) if text == "heavy" => Err(serde::de::Error::custom("it is too heavy")),
+            _ => Ok(Light),
+        }
+    }
+}
+
+fn a_topic_of_other_items_is_refused(kind: Kind) {
+    let (head, _neck, topic) = stage(kind);
+    let refused = head.subscribe::<i64>("news.ticks", Backlog::default()).unwrap_err();
+    assert_eq!(refused.to_string(), "news.ticks differs: here it is i64, at the other side u64");
+    assert_eq!(topic.n_subscriptions(), 0);
+    assert_eq!(head.counters().events_dropped, 0);
+}
+
 fn in_one_process_an_item_is_shared(kind: Kind) {
     let topic = Topic::new();
     let (head, _neck) = kind.serving(Api::new("news").topic("heavy", &topic).unwrap());
@@ -466,7 +487,7 @@ fn in_one_process_an_item_is_shared(kind: Kind) {
     }
     assert_eq!(other.next().unwrap().unwrap(), (kind.encodes(), "heavy".to_owned()));
     // One that does not fit is told, and the next one is read.
-    let mut wrong = head.subscribe::<Option<bool>>("news.heavy", Backlog::default()).unwrap();
+    let mut wrong = head.subscribe::<Light>("news.heavy", Backlog::default()).unwrap();
     for _ in 0..2 {
         topic.publish(Heavy(true, text.clone()));
     }
@@ -506,8 +527,8 @@ fn topics_are_calls_and_events_by_name(kind: Kind) {
     let api = Api::new("").workers(1).handle("news.ticks.item.77", item).unwrap();
     head.attach(api.handle("news.ticks.end.77", end).unwrap()).unwrap();
     let ticks = head.api("news.ticks");
-    // A window of two; the newest goes when it is used up: the variant 1.
-    let request = |variant: u32| (77u64, 2u32, 2u32, variant);
+    // A window of two; whatever the shape; the newest goes when it is used up: the variant 1.
+    let request = |variant: u32| (77u64, 2u32, 2u32, 0u64, variant);
     ticks.action("subscribe", request(1)).call::<()>().unwrap();
     let again = ticks.action("subscribe", request(1)).call::<()>();
     assert!(matches!(again, Err(CallError::Rejected(Rejection::Denied { .. }))), "{again:?}");
@@ -567,6 +588,7 @@ on_every_link! {
     a_callback_takes_items_one_by_one,
     a_callback_stops_when_its_handle_goes,
     a_subscription_can_be_awaited_and_selected_on,
+    a_topic_of_other_items_is_refused,
     in_one_process_an_item_is_shared,
     an_item_over_the_limit_is_lost_and_told,
     topics_are_calls_and_events_by_name,

@@ -136,6 +136,8 @@ struct Request {
     number: u64,
     bound: u32,
     window: u32,
+    /// What the items look like to the one who subscribes; 0 if that does not matter.
+    shape: u64,
     policy: Policy,
 }
 

@@ -22,6 +22,7 @@ use crate::{
     },
     error::{ApiError, CallError, CloseReason, Rejection},
     link::{Errand, Incoming, Link},
+    shape::Shape,
     sync::{Arc, Condvar, Mutex, RwLock},
     wire::{Path, PathError},
     workers::{Job, discard},
@@ -47,10 +48,10 @@ use crate::{
 /// assert_eq!(news.next().transpose().unwrap(), Some(100));
 /// # Ok::<(), nape::Error>(())
 /// ```
-pub struct Topic<T: Serialize + Send + Sync + 'static>(Arc<Owner<T>>);
+pub struct Topic<T: Serialize + DeserializeOwned + Send + Sync + 'static>(Arc<Owner<T>>);
 
 /// What all clones of a topic are; its end is the end of the topic.
-struct Owner<T: Serialize + Send + Sync + 'static>(Arc<Hub<T>>);
+struct Owner<T: Serialize + DeserializeOwned + Send + Sync + 'static>(Arc<Hub<T>>);
 
 /// What became of an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,15 +76,16 @@ struct List<T> {
 }
 
 /// A place where the topic is served.
-struct Place<T: Serialize + Send + Sync + 'static> {
+struct Place<T: Serialize + DeserializeOwned + Send + Sync + 'static> {
     hub: Arc<Hub<T>>,
     mark: Arc<()>,
     topic: Path,
     subscribe: Path,
     taken: Path,
+    shape: Arc<Shape>,
 }
 
-impl<T: Serialize + Send + Sync + 'static> Topic<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
     /// A topic without subscriptions.
     pub fn new() -> Topic<T> {
         let list = List { peers: Arc::default(), ended: false };
@@ -131,7 +133,7 @@ impl<T: Serialize + Send + Sync + 'static> Topic<T> {
     }
 }
 
-impl<T: Serialize + Send + Sync + 'static> Owner<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Owner<T> {
     fn end(&self) {
         self.0.list.write().ended = true;
         self.0.peers().iter().for_each(|peer| peer.want_end(ENDED));
@@ -139,7 +141,7 @@ impl<T: Serialize + Send + Sync + 'static> Owner<T> {
     }
 }
 
-impl<T: Serialize + Send + Sync + 'static> Drop for Owner<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Drop for Owner<T> {
     fn drop(&mut self) {
         self.end();
     }
@@ -160,7 +162,7 @@ impl<T> Hub<T> {
     }
 }
 
-impl<T: Serialize + Send + Sync + 'static> Hub<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Hub<T> {
     fn publish(&self, item: T, is_chosen: impl Fn(&Peer<T>) -> bool) -> Published {
         let peers = self.peers();
         let item = Arc::new(item);
@@ -191,7 +193,7 @@ impl Published {
     }
 }
 
-impl<T: Serialize + Send + Sync + 'static> Place<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Place<T> {
     fn find(&self, link: &Arc<Link>, number: u64) -> Option<Arc<Peer<T>>> {
         let is_it = |peer: &&Arc<Peer<T>>| {
             peer.number == number && Arc::ptr_eq(&peer.link, link) && Arc::ptr_eq(&peer.place, &self.mark)
@@ -201,6 +203,10 @@ impl<T: Serialize + Send + Sync + 'static> Place<T> {
 
     fn add(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, request: Request) -> Result<(), Rejection> {
         let path = self.subscribe.clone();
+        if request.shape != 0 && request.shape != self.shape.number {
+            let (ours, theirs) = ("".into(), self.shape.text.as_str().into());
+            return Err(Rejection::Mismatch { path: self.topic.clone(), ours, theirs });
+        }
         let Ok((items, end)) = ways(&self.topic, request.number) else {
             return Err(Rejection::Denied { path });
         };
@@ -256,7 +262,7 @@ impl<T: Serialize + Send + Sync + 'static> Place<T> {
     }
 }
 
-impl<T: Serialize + Send + Sync + 'static> Tap for Place<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Tap for Place<T> {
     fn take(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, mut incoming: Incoming) -> Option<Errand> {
         let mut errand = None;
         let outcome = if incoming.path == self.subscribe {
@@ -283,7 +289,7 @@ impl<T: Serialize + Send + Sync + 'static> Tap for Place<T> {
     }
 }
 
-impl<T: Serialize + Send + Sync + 'static> Drop for Place<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Drop for Place<T> {
     /// The API that it stood in is detached.
     fn drop(&mut self) {
         let peers = self.hub.peers();
@@ -302,19 +308,19 @@ fn arguments<A: DeserializeOwned + 'static>(link: &Link, incoming: &mut Incoming
     })
 }
 
-impl<T: Serialize + Send + Sync + 'static> Clone for Topic<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Clone for Topic<T> {
     fn clone(&self) -> Topic<T> {
         Topic(self.0.clone())
     }
 }
 
-impl<T: Serialize + Send + Sync + 'static> Default for Topic<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Default for Topic<T> {
     fn default() -> Topic<T> {
         Topic::new()
     }
 }
 
-impl<T: Serialize + Send + Sync + 'static> fmt::Debug for Topic<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> fmt::Debug for Topic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Topic").field("subscriptions", &self.n_subscriptions()).finish_non_exhaustive()
     }
@@ -333,24 +339,29 @@ impl Api {
     /// `taken` below it has a handler is an error of attaching.
     pub fn topic<T>(mut self, path: &str, topic: &Topic<T>) -> Result<Api, ApiError>
     where
-        T: Serialize + Send + Sync + 'static,
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.insert_topic(path, Arc::new(Served(topic.0.0.clone())))?;
+        // Now, and not while a message waits: it runs code of the type.
+        let shape = Arc::new(Shape::of::<T>());
+        self.insert_topic(path, Arc::new(Served { hub: topic.0.0.clone(), shape }))?;
         Ok(self)
     }
 }
 
 /// A topic that is to be served.
-struct Served<T>(Arc<Hub<T>>);
+struct Served<T> {
+    hub: Arc<Hub<T>>,
+    shape: Arc<Shape>,
+}
 
-impl<T: Serialize + Send + Sync + 'static> Source for Served<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Source for Served<T> {
     fn taps(&self, at: &Path) -> Result<Vec<(Path, Tapped)>, PathError> {
         let (subscribe, taken) = (at.join("subscribe")?, at.join("taken")?);
         let paths = [subscribe.clone(), taken.clone(), at.join("unsubscribe")?];
         // The longest that there will be.
         ways(at, u64::MAX)?;
-        let hub = self.0.clone();
-        let place = Arc::new(Place { hub, mark: Arc::new(()), topic: at.clone(), subscribe, taken });
+        let (hub, shape, topic) = (self.hub.clone(), self.shape.clone(), at.clone());
+        let place = Arc::new(Place { hub, mark: Arc::new(()), topic, subscribe, taken, shape });
         let tapped = |(index, path)| {
             let listed = (index == 0).then(|| (at.clone(), format!("topic of {}", type_name::<T>())));
             (path, Tapped { tap: place.clone(), pool: None, listed })

@@ -20,10 +20,11 @@ use super::{
 use crate::{
     api::{
         ApiHandle, Endpoint,
-        action::check_may_block,
+        action::{check_may_block, name_ours},
         tap::{Tapped, call_over, fire_surely},
     },
     error::{CallError, Executed, Misuse},
+    shape::Shape,
     sync::{Arc, Condvar, Mutex},
     workers::discard,
 };
@@ -88,7 +89,8 @@ impl ApiHandle {
     ///
     /// # Errors
     ///
-    /// Whatever a call can end in: [`Rejection::NoHandler`](crate::Rejection::NoHandler) where there is no such topic.
+    /// Whatever a call can end in: [`Rejection::Mismatch`](crate::Rejection::Mismatch) where the items look
+    /// different to the publisher, [`Rejection::NoHandler`](crate::Rejection::NoHandler) where there is no such topic.
     pub fn subscribe<T>(&self, path: &str, backlog: Backlog) -> Result<Subscription<T>, CallError>
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
@@ -116,8 +118,14 @@ impl ApiHandle {
             self.endpoint.arb().tap(path, Tapped { tap: inlet.clone(), pool: None, listed: None });
         }
         let subscribe = topic.join("subscribe").map_err(Misuse::BadPath)?;
-        let request =
-            Request { number, bound: backlog.bound, window: backlog.window(), policy: backlog.policy };
+        let shape = Shape::of::<T>();
+        let request = Request {
+            number,
+            bound: backlog.bound,
+            window: backlog.window(),
+            shape: shape.number,
+            policy: backlog.policy,
+        };
         let reader = Reader { next: 0, stash: None, over: false, item: PhantomData };
         let subscription = Subscription { hold: Hold(inlet), reader };
         if let Err(error) = call_over::<_, ()>(&link, &subscribe, request, self.timeout) {
@@ -125,7 +133,7 @@ impl ApiHandle {
                 // There is nobody who would have to be told that it has gone.
                 subscription.hold.0.finish(None, Missed::Ended);
             }
-            return Err(error);
+            return Err(name_ours(error, Some(&shape)));
         }
         Ok(subscription)
     }
