@@ -1,4 +1,5 @@
-//! What lengths that lie can make a link allocate. A binary of its own, since it counts everything.
+//! What lengths that lie can make a link allocate, and how often a call does. A binary of its own, since it
+//! counts everything.
 
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
@@ -26,23 +27,29 @@ static COUNTING: Counting = Counting;
 /// The largest single allocation since it was last set to zero.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
+/// How many there were.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
 struct Counting;
 
 // SAFETY: every call goes to `System` with the arguments that it came with; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Relaxed);
         LARGEST.fetch_max(layout.size(), Relaxed);
         // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`, which is that of `System`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Relaxed);
         LARGEST.fetch_max(layout.size(), Relaxed);
         // SAFETY: as in `alloc`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.fetch_add(1, Relaxed);
         LARGEST.fetch_max(size, Relaxed);
         // SAFETY: `memory` came from `System`, because every allocation of this type does.
         unsafe { System.realloc(memory, layout, size) }
@@ -139,7 +146,12 @@ fn largest_of_answer(make: Make, body: &[u8]) -> usize {
 
 #[test]
 fn d_14_lengths_that_lie_allocate_nothing() {
-    let test = thread::spawn(lengths_that_lie_allocate_nothing);
+    let test = thread::spawn(|| {
+        lengths_that_lie_allocate_nothing();
+        // Not a test of its own, which would run at the same time.
+        #[cfg(feature = "macros")]
+        a_call_to_a_method_allocates_as_often_as_one_by_name();
+    });
     let deadline = Instant::now() + Duration::from_secs(60);
     while !test.is_finished() {
         assert!(Instant::now() < deadline, "it hangs");
@@ -169,4 +181,34 @@ fn lengths_that_lie_allocate_nothing_over(make: Make) {
     let honest = frame(CALL, 0, Side::Neck.id(1), &call("take.text", &[0xff; 60_000]));
     let honest = largest(make, &honest, FAULT);
     assert!(honest >= 60_000, "{honest} bytes only");
+}
+
+#[cfg(feature = "macros")]
+#[nape::api("math")]
+trait Math {
+    fn add(&self, a: u64, text: &str) -> u64;
+}
+
+#[cfg(feature = "macros")]
+fn a_call_to_a_method_allocates_as_often_as_one_by_name() {
+    struct MyMath;
+    impl Math for MyMath {
+        fn add(&self, a: u64, text: &str) -> u64 {
+            a + text.len() as u64
+        }
+    }
+    const CALLS: u64 = 2000;
+    let (head, neck) = Head::in_process().unwrap();
+    let _neck = neck.serve(MyMath.into_api()).unwrap().start();
+    let (math, by_name) = (MathClient::on(&head), head.api("math"));
+    let count = |call: &dyn Fn(u64) -> u64| {
+        (0..100).for_each(|n| assert_eq!(call(n), n + 3));
+        let before = COUNT.load(Relaxed);
+        (0..CALLS).for_each(|n| assert_eq!(call(n), n + 3));
+        COUNT.load(Relaxed) - before
+    };
+    let typed = count(&|n| math.add(n, "abc").call().unwrap());
+    let named = count(&|n| by_name.action("add", (n, "abc".to_owned())).call().unwrap());
+    // A thread that comes or goes allocates, too.
+    assert!(typed.abs_diff(named) < CALLS as usize / 10, "{typed} allocations, and {named} by name");
 }
