@@ -8,7 +8,7 @@ use std::{fmt, marker::PhantomData};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    api::{Action, AsyncResult, IgnoringErrors},
+    api::{Action, ApiHandle, AsyncResult, Backlog, IgnoringErrors, Subscription},
     config::Timeout,
     error::CallError,
     semaphore::Semaphore,
@@ -41,6 +41,30 @@ pub struct TypedIgnoringErrors<A, T> {
     action: IgnoringErrors<A>,
     method: &'static private::Method,
     value: PhantomData<fn() -> T>,
+}
+
+/// A topic of a trait, to be subscribed to.
+#[must_use = "a topic does nothing until it is subscribed to"]
+pub struct TypedTopic<T> {
+    api: ApiHandle,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned + Clone + Send + Sync + 'static> TypedTopic<T> {
+    /// How long the other side may take to agree. Zero is over at once.
+    pub fn timeout(mut self, timeout: impl Into<Timeout>) -> TypedTopic<T> {
+        self.api = self.api.timeout(timeout);
+        self
+    }
+
+    /// As [`ApiHandle::subscribe`]. Blocks until the other side has agreed.
+    ///
+    /// # Errors
+    ///
+    /// Whatever a call can end in.
+    pub fn subscribe(self, backlog: Backlog) -> Result<Subscription<T>, CallError> {
+        self.api.subscribe("", backlog)
+    }
 }
 
 impl<A, T> TypedAction<A, T> {
@@ -152,6 +176,12 @@ impl<A: fmt::Debug, T> fmt::Debug for TypedAction<A, T> {
     }
 }
 
+impl<T> fmt::Debug for TypedTopic<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedTopic").field(&self.api).finish()
+    }
+}
+
 impl<A: fmt::Debug> fmt::Debug for TypedEvent<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TypedEvent").field(&self.action).finish()
@@ -171,10 +201,10 @@ pub mod private {
 
     use serde::{Serialize, de::DeserializeOwned};
 
-    use super::{OnceLock, Shape, TypedAction, TypedEvent};
+    use super::{OnceLock, Shape, TypedAction, TypedEvent, TypedTopic};
     pub use crate::api::About;
     use crate::{
-        api::{Api, ApiHandle, Context, Handler, HandlerError, Scope},
+        api::{Api, ApiHandle, Context, Handler, HandlerError, Scope, Topic},
         wire::Fault,
     };
 
@@ -258,6 +288,11 @@ pub mod private {
         TypedEvent { action: api.action(path, arguments), method, ignores_errors: false }
     }
 
+    /// A topic, to be subscribed to.
+    pub fn topic<T>(api: &ApiHandle, path: &str) -> TypedTopic<T> {
+        TypedTopic { api: api.api(path), item: PhantomData }
+    }
+
     /// A place in an API where the methods of a trait go.
     #[derive(Debug)]
     pub struct Serving<'a> {
@@ -285,6 +320,17 @@ pub mod private {
             let handler = Handler { about: Some(about), shape, ..Handler::new(function) };
             let path = format!("{}{}", self.below, about.path);
             if let Err(error) = self.api.insert(&path, Scope::Exact, handler) {
+                self.api.bad.get_or_insert(error);
+            }
+        }
+
+        /// Serves a topic. One that cannot be where it is is an error of attaching.
+        pub fn topic<T>(&mut self, about: &'static About, topic: &Topic<T>)
+        where
+            T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        {
+            let path = format!("{}{}", self.below, about.path);
+            if let Err(error) = self.api.add_topic(&path, topic, Some(about)) {
                 self.api.bad.get_or_insert(error);
             }
         }

@@ -114,6 +114,13 @@ impl Code<'_> {
                     );
                 };
             }
+            Verb::Topic { .. } => {
+                let about = self.about(method);
+                return quote_spanned! {method.name.span().resolved_at(Span::mixed_site())=>
+                    #(#conditions)*
+                    #serving.topic(#about, &<Self as #api>::#name(#this));
+                };
+            }
             Verb::Call { result } | Verb::Event { result } => result,
         };
         let about = self.about(method);
@@ -220,6 +227,15 @@ impl Code<'_> {
             Verb::Call { result } => {
                 let value = self.value(result);
                 (quote!(#library::TypedAction<#kind, #value>), quote!(action))
+            }
+            Verb::Topic { item } => {
+                return quote! {
+                    #(#shared)*
+                    #[doc = #doc]
+                    #vis fn #name(&self) -> #library::TypedTopic<#item> {
+                        #library::__private::topic(&self.api, #path)#timeout
+                    }
+                };
             }
             Verb::Nested { api } => {
                 let client = client_of(api);

@@ -142,9 +142,9 @@ impl ApiArb {
         let some = routes.catch_some.iter().flat_map(|(path, all)| all.iter().map(move |(_, t)| (path, t)));
         let some = some.map(|(path, target)| listed(path, target, true));
         let topics = routes.taps.values().filter_map(|tapped| {
-            let (path, signature) = tapped.listed.clone()?;
+            let (path, signature, doc) = tapped.listed.clone()?;
             let owner = tapped.pool.as_ref()?.namespace.clone();
-            let (arguments, doc) = (Vec::new(), String::new());
+            let (arguments, doc) = (Vec::new(), doc.to_owned());
             Some(Listed { path, owner, catch_all: false, signature, arguments, doc })
         });
         let mut all: Vec<_> = exact.chain(catch_all).chain(some).chain(topics).collect();

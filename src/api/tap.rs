@@ -43,8 +43,8 @@ pub(crate) struct Tapped {
     pub(crate) tap: Arc<dyn Tap>,
     /// The API that it belongs to; `None` for what this side subscribed to.
     pub(crate) pool: Option<Arc<Pool>>,
-    /// What it is listed as, if it is.
-    pub(crate) listed: Option<(Path, String)>,
+    /// What it is listed as, if it is: its path, how it is declared, and its doc comment.
+    pub(crate) listed: Option<(Path, String, &'static str)>,
 }
 
 impl std::fmt::Debug for Tapped {

@@ -2,6 +2,7 @@
 
 mod hygiene;
 mod listing;
+mod topics;
 
 use std::{
     collections::BTreeMap,

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     api::{
         Api, Endpoint,
+        about::About,
         action::check_may_block,
         endpoint::Inner,
         tap::{Source, Tap, Tapped, answer, fire_surely},
@@ -341,10 +342,22 @@ impl Api {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
+        self.add_topic(path, topic, None)?;
+        Ok(self)
+    }
+
+    pub(crate) fn add_topic<T>(
+        &mut self,
+        path: &str,
+        topic: &Topic<T>,
+        about: Option<&'static About>,
+    ) -> Result<(), ApiError>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
         // Now, and not while a message waits: it runs code of the type.
         let shape = Arc::new(Shape::of::<T>());
-        self.insert_topic(path, Arc::new(Served { hub: topic.0.0.clone(), shape }))?;
-        Ok(self)
+        self.insert_topic(path, Arc::new(Served { hub: topic.0.0.clone(), shape, about }))
     }
 }
 
@@ -352,6 +365,7 @@ impl Api {
 struct Served<T> {
     hub: Arc<Hub<T>>,
     shape: Arc<Shape>,
+    about: Option<&'static About>,
 }
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Source for Served<T> {
@@ -363,7 +377,9 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Source for Served<
         let (hub, shape, topic) = (self.hub.clone(), self.shape.clone(), at.clone());
         let place = Arc::new(Place { hub, mark: Arc::new(()), topic, subscribe, taken, shape });
         let tapped = |(index, path)| {
-            let listed = (index == 0).then(|| (at.clone(), format!("topic of {}", type_name::<T>())));
+            let by_name = || (format!("topic of {}", type_name::<T>()), "");
+            let said = self.about.map_or_else(by_name, |about| (about.signature.to_owned(), about.doc));
+            let listed = (index == 0).then(|| (at.clone(), said.0, said.1));
             (path, Tapped { tap: place.clone(), pool: None, listed })
         };
         Ok(paths.into_iter().enumerate().map(tapped).collect())
