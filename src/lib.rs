@@ -169,10 +169,18 @@
 //! | [`NoAnswer`](CallError::NoAnswer) | the handler dropped its [`Responder`] |
 //! | [`Decode`](CallError::Decode) | the caller asked for another type than the handler returns |
 //! | [`Misuse`](CallError::Misuse) | the calling code is wrong |
+//! | [`Poisonous`](CallError::Poisonous) | a call that may be repeated was under way in too many crashes |
 //!
 //! What no caller is told about, such as the failure of an event's handler, goes to
 //! [`Endpoint::on_error`] and is counted in [`Counters`]. What nobody handles goes to
 //! [`Endpoint::on_unhandled`], if it is set.
+//!
+//! # Children that crash or hang
+//!
+//! [`HeadBuilder::supervise`] makes a [`Supervisor`], a Head that starts its program again behind the same
+//! handles; calls that are [safe to repeat](Action::retry_safe) survive a crash. [`Config::heartbeat`] finds a
+//! side that is there and does nothing, and [`Endpoint::hang_report`] tells who waits for what.
+//! [`guide::supervision`] tells all of it.
 //!
 //! # Threads
 //!
@@ -216,6 +224,8 @@ mod os;
 mod process;
 mod semaphore;
 mod shape;
+#[cfg(not(all(loom, test)))]
+mod supervisor;
 mod sync;
 pub mod transport;
 mod typed;
@@ -224,13 +234,14 @@ mod workers;
 
 pub use api::{
     Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Endpoint, Handler,
-    HandlerError, IgnoringErrors, Listed, Listening, Missed, Published, Report, Responder, Subscription,
-    Topic, WhenFull,
+    HandlerError, HangReport, IgnoringErrors, Listed, Listening, Missed, Progress, Published, QueueDepth,
+    Report, Responder, RunningHandler, Subscription, Topic, WaitingCaller, WhenFull,
 };
 pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;
 pub use error::{
-    ApiError, CallError, CloseReason, Death, Error, Executed, Exit, Misuse, Rejection, Result, StartError,
+    ApiError, CallError, CloseReason, Crash, Death, Error, Executed, Exit, GivenUp, Misuse, Rejection,
+    Result, Silence, StartError,
 };
 #[cfg(not(all(loom, test)))]
 pub use head::{Head, HeadBuilder};
@@ -240,8 +251,10 @@ pub use nape_macros::api;
 #[cfg(not(all(loom, test)))]
 pub use neck::{Neck, NeckBuilder};
 #[cfg(not(all(loom, test)))]
-pub use process::Wire;
+pub use process::{OutputLine, OutputStream, Wire};
 pub use semaphore::Semaphore;
+#[cfg(not(all(loom, test)))]
+pub use supervisor::{Restarts, Supervisor, SupervisorBuilder, Transition};
 #[doc(hidden)]
 pub use typed::private as __private;
 pub use typed::{TypedAction, TypedEvent, TypedIgnoringErrors, TypedTopic};

@@ -10,13 +10,16 @@ mod raw;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     panic::resume_unwind,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use nape::{
-    Api, CallError, Context, Fault, Head, LinkState,
+    Api, CallError, Context, Fault, Head, LinkState, Neck,
     transport::{Transport, memory_pair, pipe_pair},
 };
 use raw::*;
@@ -26,30 +29,29 @@ static COUNTING: Counting = Counting;
 
 /// The largest single allocation since it was last set to zero.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
-
 /// How many there were.
-static COUNT: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+/// What counts everything runs alone.
+static ALONE: Mutex<()> = Mutex::new(());
 
 struct Counting;
 
 // SAFETY: every call goes to `System` with the arguments that it came with; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.fetch_add(1, Relaxed);
         LARGEST.fetch_max(layout.size(), Relaxed);
+        ALLOCATIONS.fetch_add(1, Relaxed);
         // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`, which is that of `System`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        COUNT.fetch_add(1, Relaxed);
         LARGEST.fetch_max(layout.size(), Relaxed);
         // SAFETY: as in `alloc`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.fetch_add(1, Relaxed);
         LARGEST.fetch_max(size, Relaxed);
         // SAFETY: `memory` came from `System`, because every allocation of this type does.
         unsafe { System.realloc(memory, layout, size) }
@@ -144,8 +146,41 @@ fn largest_of_answer(make: Make, body: &[u8]) -> usize {
     LARGEST.load(Relaxed)
 }
 
+/// A blocking call is none the dearer for what the library can tell of it: a report of what hangs, a heartbeat
+/// that is off, a watchdog that is off.
+#[test]
+fn a_call_allocates_no_more_often_than_it_must() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (head, neck) = Head::in_process().unwrap();
+    assert!(allocations_of_a_call(&head, neck) <= IN_PROCESS);
+    let (ours, theirs) = pipe_pair().unwrap();
+    let (head, neck) = (Head::builder().over(ours).unwrap(), Neck::builder().over(theirs).unwrap());
+    assert!(allocations_of_a_call(&head, neck) <= OVER_A_PIPE);
+}
+
+/// The median of many calls: now and then a table grows.
+fn allocations_of_a_call(head: &Head, neck: Neck) -> usize {
+    let echo = Api::new("echo").handle("number", |_: &Context, n: u64| Ok::<_, Fault>(n)).unwrap();
+    let _neck = neck.serve(echo).unwrap().start();
+    let api = head.api("echo");
+    let mut counts: Vec<usize> = (0..501u64)
+        .map(|n| {
+            let before = ALLOCATIONS.load(Relaxed);
+            assert_eq!(api.action("number", n).call::<u64>().unwrap(), n);
+            ALLOCATIONS.load(Relaxed) - before
+        })
+        .collect();
+    counts.sort_unstable();
+    counts[counts.len() / 2]
+}
+
+/// What it was before there was anything to tell.
+const IN_PROCESS: usize = 4;
+const OVER_A_PIPE: usize = 8;
+
 #[test]
 fn d_14_lengths_that_lie_allocate_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let test = thread::spawn(|| {
         lengths_that_lie_allocate_nothing();
         // Not a test of its own, which would run at the same time.
@@ -203,9 +238,9 @@ fn a_call_to_a_method_allocates_as_often_as_one_by_name() {
     let (math, by_name) = (MathClient::on(&head), head.api("math"));
     let count = |call: &dyn Fn(u64) -> u64| {
         (0..100).for_each(|n| assert_eq!(call(n), n + 3));
-        let before = COUNT.load(Relaxed);
+        let before = ALLOCATIONS.load(Relaxed);
         (0..CALLS).for_each(|n| assert_eq!(call(n), n + 3));
-        COUNT.load(Relaxed) - before
+        ALLOCATIONS.load(Relaxed) - before
     };
     let typed = count(&|n| math.add(n, "abc").call().unwrap());
     let named = count(&|n| by_name.action("add", (n, "abc".to_owned())).call().unwrap());

@@ -12,13 +12,16 @@ use std::{
 use crossbeam_channel::Receiver;
 use serde::de::DeserializeOwned;
 
-use super::action::{check_may_block, decode, name_ours};
+use super::{
+    action::{check_may_block, decode, name_ours},
+    relay::Relay,
+};
 use crate::{
     error::{CallError, Misuse},
     link::{Slot, Started},
     shape::Shape,
     sync::Arc,
-    wire::{Path, TransactionId},
+    wire::{Codec, Path, TransactionId},
 };
 
 /// A call that is under way. Poll it, wait for it, or await it: it is a [`Future`] for any executor.
@@ -27,11 +30,19 @@ use crate::{
 /// [release a semaphore](crate::Action::releasing).
 #[must_use = "dropping it cancels the call"]
 pub struct AsyncResult<T> {
-    started: Started,
+    course: Course,
     slot: Arc<Slot>,
     cancels: bool,
     shape: Option<&'static Shape>,
     value: PhantomData<fn() -> T>,
+}
+
+/// How the call is under way.
+enum Course {
+    /// On one link.
+    Once(Started),
+    /// On as many links as it takes.
+    Relayed(Arc<Relay>),
 }
 
 impl<T> AsyncResult<T> {
@@ -41,16 +52,25 @@ impl<T> AsyncResult<T> {
         cancels: bool,
         shape: Option<&'static Shape>,
     ) -> AsyncResult<T> {
-        AsyncResult { started, slot, cancels, shape, value: PhantomData }
+        AsyncResult { course: Course::Once(started), slot, cancels, shape, value: PhantomData }
+    }
+
+    pub(crate) fn relayed(relay: Arc<Relay>, cancels: bool, shape: Option<&'static Shape>) -> AsyncResult<T> {
+        let slot = relay.outer.clone();
+        AsyncResult { course: Course::Relayed(relay), slot, cancels, shape, value: PhantomData }
     }
 
     /// Whether the call has ended, with a value or without. Does not block.
     pub fn is_done(&self) -> bool {
+        let started = match &self.course {
+            Course::Once(started) => started,
+            Course::Relayed(relay) => return relay.is_done(),
+        };
         if !self.slot.is_done() {
-            self.started.link.send_gathered();
+            started.link.send_gathered();
         }
         if !self.slot.is_done() && self.slot.deadline.is_some_and(|at| at <= Instant::now()) {
-            self.started.link.expire(self.started.id);
+            started.link.expire(started.id);
         }
         self.slot.is_done()
     }
@@ -65,20 +85,30 @@ impl<T> AsyncResult<T> {
         &self.slot.path
     }
 
-    /// The name of the call on its link.
+    /// The name of the call on its link; with the counter 0 while it waits for its first link. A call that
+    /// is [run again](crate::Action::retry_safe) gets another one.
     pub fn transaction(&self) -> TransactionId {
-        self.started.id
+        match &self.course {
+            Course::Once(started) => started.id,
+            Course::Relayed(relay) => relay.transaction(),
+        }
     }
 
     /// Ends the call as cancelled, unless it has ended. The handler's token fires. Does not block.
     pub fn cancel(&self) {
-        self.started.link.cancel(self.started.id);
+        match &self.course {
+            Course::Once(started) => started.link.cancel(started.id),
+            Course::Relayed(relay) => relay.cancel(),
+        }
     }
 
     /// A channel that gets one message when the call has ended, for a
     /// [`Select`](crossbeam_channel::Select) beside other channels.
     pub fn ready(&self) -> Receiver<()> {
-        self.started.link.send_gathered();
+        match &self.course {
+            Course::Once(started) => started.link.send_gathered(),
+            Course::Relayed(_) => drop(self.is_done()),
+        }
         self.slot.ready()
     }
 }
@@ -125,18 +155,26 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
 
     /// Blocks until the call has ended, its own deadline included, or `limit` has passed.
     fn block(&self, limit: Option<Instant>) {
-        let over = self.started.link.wait(&self.slot, limit);
+        let started = match &self.course {
+            Course::Once(started) => started,
+            Course::Relayed(relay) => return relay.wait(limit),
+        };
+        let over = started.link.wait(&self.slot, limit);
         if !over && self.slot.deadline.is_some_and(|at| limit.is_some_and(|limit| at <= limit)) {
             // Whoever watches the clock may be ending the call at this moment.
-            self.started.link.expire(self.started.id);
+            started.link.expire(started.id);
             self.slot.settle();
         }
     }
 
     fn take(&mut self) -> Result<T, CallError> {
         let taken = || CallError::from(Misuse::Taken { path: self.slot.path.clone() });
+        let codec = match &self.course {
+            Course::Once(started) => started.link.codec(),
+            Course::Relayed(_) => Codec::default(),
+        };
         let outcome = self.slot.take().ok_or_else(taken)?.map_err(|error| name_ours(error, self.shape));
-        decode(&self.started.link, outcome)
+        decode(codec, outcome)
     }
 }
 
@@ -164,7 +202,7 @@ impl<T> fmt::Debug for AsyncResult<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsyncResult")
             .field("path", self.path())
-            .field("transaction", &self.started.id)
+            .field("transaction", &self.transaction())
             .field("done", &self.slot.is_done())
             .finish_non_exhaustive()
     }

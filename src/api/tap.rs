@@ -89,7 +89,7 @@ where
         slot.settle();
         slot.take()
     });
-    action::decode(link, outcome.unwrap_or(Err(CallError::Cancelled)))
+    action::decode(link.codec(), outcome.unwrap_or(Err(CallError::Cancelled)))
 }
 
 /// Sends an event, however full the send queue is: then a thread of the link waits for room, in a call to

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Context, Handler, Report, endpoint::Inner, handler::Served, served::WhenFull};
+use super::{Context, Handler, QueueDepth, Report, endpoint::Inner, handler::Served, served::WhenFull};
 use crate::{
     error::{CallError, Rejection},
     link::{Answer, Errand, Incoming, Link, Offer, Remains, Slot},
@@ -58,6 +58,14 @@ pub(crate) struct Body {
     caller: Option<Arc<Slot>>,
     /// It has come just now, so that its time cannot be over.
     fresh: bool,
+}
+
+impl Pool {
+    /// How much there is to do.
+    pub(crate) fn depth(&self) -> QueueDepth {
+        let (running, waiting) = self.lane.depth();
+        QueueDepth { namespace: self.namespace.clone(), running, waiting }
+    }
 }
 
 impl Target {

@@ -23,7 +23,7 @@ impl Link {
         }
     }
 
-    fn peer(&self) -> Option<Arc<Link>> {
+    pub(super) fn peer(&self) -> Option<Arc<Link>> {
         match &self.wiring {
             Wiring::Direct(peer) => peer.get()?.upgrade(),
             Wiring::Framed(_) => None,

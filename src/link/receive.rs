@@ -137,7 +137,7 @@ fn call<W: Clone>(
     }
     let start = body.start + len;
     let incoming = Incoming { payload: Payload::from_tail(body.buffer, start), ..incoming };
-    let ancestor = state.serve(&incoming);
+    let ancestor = state.serve(&incoming, now);
     actions.push(Action::Dispatch(incoming, ancestor));
     Ok(())
 }

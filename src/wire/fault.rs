@@ -149,6 +149,7 @@ pub(crate) enum FaultCode {
     Closed = 50,
     Decode = 51,
     Misuse = 52,
+    Poisonous = 53,
 }
 
 impl FaultCode {
@@ -174,6 +175,7 @@ impl FaultCode {
             Closed,
             Decode,
             Misuse,
+            Poisonous,
         ]
         .into_iter()
         .find(|code| *code as u16 == number)

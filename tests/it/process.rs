@@ -5,8 +5,10 @@
 mod death;
 mod inherited;
 mod life;
+mod pulse;
 mod remains;
 mod start;
+mod supervised;
 mod victim;
 
 use std::{
