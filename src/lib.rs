@@ -140,6 +140,24 @@
 //! has. Dropping an [`AsyncResult`] cancels its call: the handler's [`CancelToken`] fires, and the calls that
 //! the handler has under way are cancelled in turn.
 //!
+//! # Publishing
+//!
+//! A [`Topic`] is published to all who have [subscribed](Endpoint::subscribe). Each of them says how many
+//! items may wait, and what becomes of the rest; what is lost is told where it is missing.
+//! [`guide::topics`] tells more.
+//!
+//! ```
+//! # use nape::{Api, Backlog, Head, Topic};
+//! let progress = Topic::<u8>::new();
+//! # let (head, neck) = Head::in_process()?;
+//! let _neck = neck.serve(Api::new("job").topic("progress", &progress)?)?.start();
+//!
+//! let mut news = head.subscribe::<u8>("job.progress", Backlog::latest())?;
+//! progress.publish(50);
+//! assert_eq!(news.next().unwrap().unwrap(), 50);
+//! # Ok::<(), nape::Error>(())
+//! ```
+//!
 //! # When it goes wrong
 //!
 //! | [`CallError`] | what to do |
@@ -206,6 +224,7 @@ mod os;
 #[cfg(not(all(loom, test)))]
 mod process;
 mod semaphore;
+mod shape;
 #[cfg(not(all(loom, test)))]
 mod supervisor;
 mod sync;
@@ -215,9 +234,9 @@ mod wire;
 mod workers;
 
 pub use api::{
-    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Endpoint, Handler,
-    HandlerError, HangReport, IgnoringErrors, Listed, Progress, QueueDepth, Report, Responder,
-    RunningHandler, WaitingCaller, WhenFull,
+    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Endpoint, Handler,
+    HandlerError, HangReport, IgnoringErrors, Listed, Listening, Missed, Progress, Published, QueueDepth,
+    Report, Responder, RunningHandler, Subscription, Topic, WaitingCaller, WhenFull,
 };
 pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;
@@ -239,7 +258,7 @@ pub use semaphore::Semaphore;
 pub use supervisor::{Restarts, Supervisor, SupervisorBuilder, Transition};
 #[doc(hidden)]
 pub use typed::private as __private;
-pub use typed::{TypedAction, TypedEvent, TypedIgnoringErrors};
+pub use typed::{TypedAction, TypedEvent, TypedIgnoringErrors, TypedTopic};
 pub use wire::{
     Bytes, FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId,
 };

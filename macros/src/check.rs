@@ -55,6 +55,9 @@ pub(crate) enum Verb {
     Nested {
         api: syn::Path,
     },
+    Topic {
+        item: Type,
+    },
 }
 
 /// What a method returns.
@@ -347,6 +350,16 @@ fn check_verb(
     mistakes: &mut Mistakes,
 ) -> Verb {
     let output = &method.item.sig.output;
+    if let Some(topic) = &method.topic {
+        if method.nested.is_some() || method.event.is_some() {
+            mistakes.add(topic, "a topic is neither an event nor a nested API: leave one of the two away");
+        }
+        if takes_context || !arguments.is_empty() {
+            let form = "a topic is asked for once, when it is served: it takes `&self` alone";
+            mistakes.add(&method.item.sig.inputs, form);
+        }
+        return Verb::Topic { item: topic_of(&method.item.sig, mistakes) };
+    }
     match (&method.nested, &method.event) {
         (Some(_), event) => {
             if let Some(event) = event {
@@ -389,6 +402,25 @@ fn check_verb(
             Verb::Call { result: returned(output) }
         }
     }
+}
+
+/// The type of the items of a topic.
+fn topic_of(signature: &Signature, mistakes: &mut Mistakes) -> Type {
+    const FORM: &str = "a topic is returned as a `Topic<T>`, where `T` is the type of its items";
+    let ReturnType::Type(_, kind) = &signature.output else {
+        mistakes.add(&signature.ident, FORM);
+        return syn::parse_quote!(());
+    };
+    if let Type::Path(path) = &**kind
+        && let Some(last) = path.path.segments.last().filter(|last| last.ident == "Topic")
+        && let PathArguments::AngleBracketed(arguments) = &last.arguments
+        && let (1, Some(GenericArgument::Type(item))) = (arguments.args.len(), arguments.args.first())
+    {
+        check_travels(item, "an item", mistakes);
+        return item.clone();
+    }
+    mistakes.add(kind, FORM);
+    syn::parse_quote!(())
 }
 
 /// The trait of a nested API.
@@ -529,12 +561,16 @@ fn timeout(at: &LitStr, mistakes: &mut Mistakes) -> Option<Timeout> {
 
 /// A method as its callers see it.
 fn in_words(name: &Ident, arguments: &[Argument], verb: &Verb, output: &ReturnType) -> String {
-    let mut text = String::from(if matches!(verb, Verb::Event { .. }) { "#[event] fn " } else { "fn " });
+    let mut text = String::from(match verb {
+        Verb::Event { .. } => "#[event] fn ",
+        Verb::Topic { .. } => "#[topic] fn ",
+        Verb::Call { .. } | Verb::Deferred { .. } | Verb::Nested { .. } => "fn ",
+    });
     text.push_str(&name.unraw().to_string());
     let arguments: Vec<_> =
         arguments.iter().map(|it| format!("{}: {}", it.name.unraw(), it.type_name())).collect();
     text.push_str(&format!("({})", arguments.join(", ")));
-    if let (ReturnType::Type(_, kind), Verb::Call { .. }) = (output, verb) {
+    if let (ReturnType::Type(_, kind), Verb::Call { .. } | Verb::Topic { .. }) = (output, verb) {
         text.push_str(&format!(" -> {}", text::of(kind.to_token_stream())));
     }
     if let Verb::Deferred { answer } = verb {

@@ -115,6 +115,13 @@ impl Code<'_> {
                     );
                 };
             }
+            Verb::Topic { .. } => {
+                let about = self.about(method);
+                return quote_spanned! {method.name.span().resolved_at(Span::mixed_site())=>
+                    #(#conditions)*
+                    #serving.topic(#about, &<Self as #api>::#name(#this));
+                };
+            }
             Verb::Call { result } | Verb::Event { result } => Ok(result),
             Verb::Deferred { answer } => Err(answer),
         };
@@ -241,6 +248,15 @@ impl Code<'_> {
             Verb::Deferred { answer: Argument { kind: value, .. } } => {
                 (quote!(#library::TypedAction<#kind, #value>), quote!(action))
             }
+            Verb::Topic { item } => {
+                return quote! {
+                    #(#shared)*
+                    #[doc = #doc]
+                    #vis fn #name(&self) -> #library::TypedTopic<#item> {
+                        #library::__private::topic(&self.api, #path)#timeout
+                    }
+                };
+            }
             Verb::Nested { api } => {
                 let client = client_of(api);
                 return quote! {
@@ -256,7 +272,8 @@ impl Code<'_> {
             #(#shared)*
             #[doc = #doc]
             #vis fn #name(&self, #(#taken),*) -> #result {
-                #library::__private::#begin(&self.api, #path, #sent)#timeout
+                static METHOD: #library::__private::Method = #library::__private::Method::new();
+                #library::__private::#begin(&self.api, #path, #sent, &METHOD)#timeout
             }
         }
     }

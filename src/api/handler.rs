@@ -14,6 +14,7 @@ use super::{Context, Responder, about::About};
 use crate::{
     error::{CallError, Rejection},
     link::{Answer, Current, Place, depth, within},
+    shape::Shape,
     sync::Arc,
     wire::{Fault, FaultKind, Payload},
     workers::{forget_panic, panic_text},
@@ -54,6 +55,8 @@ pub struct Handler {
     pub(crate) serve: Arc<dyn Serve>,
     /// What is known of the method of a trait.
     pub(crate) about: Option<&'static About>,
+    /// What the method of a trait takes and gives.
+    pub(crate) shape: Option<Arc<Shape>>,
 }
 
 /// Serves one call or event: decodes, runs, answers. May panic where user code does.
@@ -93,7 +96,11 @@ impl Handler {
         E: HandlerError,
         F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
     {
-        Handler { serve: Arc::new(Function { function, types: PhantomData::<fn(A) -> (T, E)> }), about: None }
+        Handler {
+            serve: Arc::new(Function { function, types: PhantomData::<fn(A) -> (T, E)> }),
+            about: None,
+            shape: None,
+        }
     }
 
     /// A function that answers later, from any thread.
@@ -103,7 +110,17 @@ impl Handler {
         T: Serialize + Send + 'static,
         F: Fn(Context, A, Responder<T>) + Send + Sync + 'static,
     {
-        Handler { serve: Arc::new(Deferred { function, types: PhantomData::<fn(A) -> T> }), about: None }
+        Handler {
+            serve: Arc::new(Deferred { function, types: PhantomData::<fn(A) -> T> }),
+            about: None,
+            shape: None,
+        }
+    }
+
+    /// Whether what comes was sent to another method: one whose shapes have another number.
+    pub(crate) fn disagrees(&self, shape: u64) -> Option<&Shape> {
+        // Who calls by name, and who serves by name, is not checked.
+        self.shape.as_deref().filter(|ours| shape != 0 && ours.number != shape)
     }
 
     /// Runs the handler for a call or event, and contains its panic.

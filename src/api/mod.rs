@@ -18,7 +18,9 @@ mod responder;
 mod served;
 mod shortcut;
 mod succession;
+mod tap;
 mod task;
+mod topics;
 mod watchdog;
 
 pub use about::About;
@@ -35,3 +37,4 @@ pub use responder::Responder;
 pub(crate) use served::Scope;
 pub use served::{Api, WhenFull};
 pub(crate) use succession::Succession;
+pub use topics::{Backlog, Listening, Missed, Published, Subscription, Topic};

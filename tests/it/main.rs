@@ -32,7 +32,10 @@ mod process;
 mod raw_end;
 mod results;
 mod shape;
+#[cfg(feature = "macros")]
+mod shapes;
 mod tools;
+mod topics;
 #[cfg(feature = "macros")]
 mod typed;
 mod typed_by_hand;
