@@ -168,7 +168,7 @@ pub mod private {
     use super::{TypedAction, TypedEvent};
     pub use crate::api::About;
     use crate::{
-        api::{Api, ApiHandle, Context, Handler, HandlerError, Scope},
+        api::{Api, ApiHandle, Context, Handler, HandlerError, Responder, Scope},
         wire::Fault,
     };
 
@@ -252,7 +252,21 @@ pub mod private {
             E: HandlerError,
             F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
         {
-            let handler = Handler { about: Some(about), ..Handler::new(function) };
+            self.serve(about, Handler::new(function));
+        }
+
+        /// Serves a method that answers later.
+        pub fn deferred<A, T, F>(&mut self, about: &'static About, function: F)
+        where
+            A: Argument,
+            T: Value,
+            F: Fn(Context, A, Responder<T>) + Send + Sync + 'static,
+        {
+            self.serve(about, Handler::deferred(function));
+        }
+
+        fn serve(&mut self, about: &'static About, handler: Handler) {
+            let handler = Handler { about: Some(about), ..handler };
             let path = format!("{}{}", self.below, about.path);
             if let Err(error) = self.api.insert(&path, Scope::Exact, handler) {
                 self.api.bad.get_or_insert(error);

@@ -16,6 +16,7 @@ mod hooks;
 mod relay;
 mod responder;
 mod served;
+mod shortcut;
 mod succession;
 mod task;
 mod watchdog;

@@ -43,10 +43,13 @@ impl Link {
 
     /// Takes no new calls, waits for those under way, at most until `deadline`, then closes.
     pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> bool {
+        self.shut_gates();
         let mut core = self.core.lock();
         core.state.go_away();
         self.flush(core);
-        let quiet = self.wait_for(&self.settled, deadline, |core| core.is_quiet() || core.state.is_closed());
+        let quiet = self.wait_for(&self.settled, deadline, |core| {
+            (core.is_quiet() && self.inside() == (0, 0)) || core.state.is_closed()
+        });
         self.close();
         quiet
     }
@@ -122,13 +125,17 @@ impl Link {
 
     /// Tells everybody who has to do with what was under way.
     fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) {
+        self.end_gates();
         self.tally.events_unsent.add(remains.unsent_events);
-        remains.served.iter().for_each(super::CancelToken::fire);
+        for token in remains.served {
+            token.fire().cancel();
+        }
         let now = Instant::now();
         for ended in remains.calls {
             let error = CallError::Closed { reason: reason.clone(), executed: ended.executed };
-            self.give_up(&ended.waiter);
+            let family = self.give_up(&ended.waiter);
             self.complete_now(&ended.waiter, Err(error), now);
+            family.cancel();
         }
         discard(remains.unsent);
     }

@@ -22,6 +22,9 @@ pub(crate) struct Incoming {
     pub(crate) cancel: CancelToken,
     /// Within one process: where the answer goes.
     pub(crate) caller: Option<Arc<Slot>>,
+    /// Within one process: made in a handler that runs on the very thread that waits for it, so that nobody
+    /// else can serve what that one waits for.
+    pub(crate) here: bool,
 }
 
 impl Incoming {

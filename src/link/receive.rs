@@ -123,6 +123,7 @@ fn call<W: Clone>(
         attempt: head.attempt,
         cancel: CancelToken::default(),
         caller: None,
+        here: false,
         payload: Payload::from_tail(Vec::new(), 0),
     };
     if state.ending {
@@ -179,6 +180,7 @@ fn event<W>(state: &mut State<W>, body: Body, actions: &mut Vec<Action<W>>) -> R
         payload: Payload::from_tail(body.buffer, start),
         cancel: CancelToken::never(),
         caller: None,
+        here: false,
     };
     actions.push(Action::Dispatch(incoming, None));
     Ok(())

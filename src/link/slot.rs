@@ -4,11 +4,12 @@ use std::{fmt, task::Waker, time::Duration, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::token::{Child, Family, earlier, has_passed};
 use crate::{
     error::CallError,
     os::thread_id,
     semaphore::Semaphore,
-    sync::{AtomicBool, AtomicUsize, Condvar, Mutex, Ordering},
+    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering},
     wire::{Path, Payload, TransactionId},
     workers::{Job, look_out},
 };
@@ -35,6 +36,8 @@ pub(crate) struct Slot {
     given_up: AtomicBool,
     /// Its handler has answered. Set within one process only.
     answered: AtomicBool,
+    /// Its handler runs on the thread that waits for it.
+    served_here: AtomicBool,
     /// How far its handler is, as [`CancelToken`](super::CancelToken) writes it. Within one process only.
     pub(super) served_by: AtomicUsize,
     inner: Mutex<Inner>,
@@ -51,6 +54,8 @@ struct Inner {
     reading: bool,
     /// That thread is asked to take the reader role.
     promoted: bool,
+    /// The calls that the handler makes, where it is in this process.
+    family: Family,
     extras: Option<Box<Extras>>,
 }
 
@@ -153,6 +158,7 @@ impl Slot {
             news: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             answered: AtomicBool::new(false),
+            served_here: AtomicBool::new(false),
             served_by: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
                 stage: Stage::Pending,
@@ -160,6 +166,7 @@ impl Slot {
                 waiter: 0,
                 reading: false,
                 promoted: false,
+                family: Family::default(),
                 extras: None,
             }),
             changed: Condvar::new(),
@@ -339,29 +346,64 @@ impl Slot {
         !self.answered.swap(true, Ordering::AcqRel)
     }
 
-    /// Nobody waits for the call any more.
-    pub(crate) fn give_up(&self) {
-        let inner = self.inner.lock();
+    /// Nobody waits for the call any more. What comes back ends with it.
+    #[must_use = "the calls of the handler end with it"]
+    pub(crate) fn give_up(&self) -> Family {
+        let mut inner = self.inner.lock();
         self.given_up.store(true, Ordering::Release);
+        let family = std::mem::take(&mut inner.family);
         drop(inner);
         self.changed.notify_all();
+        family
+    }
+
+    /// The handler makes a call, unless nobody waits for it any more.
+    pub(super) fn adopt(&self, child: impl FnOnce() -> Child) -> bool {
+        let mut inner = self.inner.lock();
+        let alive = !self.is_given_up();
+        if alive {
+            inner.family.add(child());
+        }
+        alive
+    }
+
+    /// A call that the handler made has ended.
+    pub(super) fn release(&self, slot: &Arc<Slot>) {
+        self.inner.lock().family.remove(slot);
     }
 
     pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
     }
 
+    /// The same, as the handler sees it.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_given_up() || has_passed(self.deadline_here())
+    }
+
+    /// The handler runs on the thread that waits for the call.
+    pub(crate) fn serve_here(&self) {
+        self.served_here.store(true, Ordering::Relaxed);
+    }
+
+    /// The deadline, if nobody watches it because that thread is in the handler.
+    fn deadline_here(&self) -> Option<Instant> {
+        self.deadline.filter(|_| self.served_here.load(Ordering::Relaxed))
+    }
+
     /// Sleeps until nobody waits for the call, and says whether that is so.
-    pub(crate) fn wait_given_up(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait_given_up(&self, limit: Option<Instant>) -> bool {
+        let until = earlier(self.deadline_here(), limit);
         let mut inner = self.inner.lock();
         while !self.is_given_up() {
-            match deadline {
+            match until {
                 Some(at) if self.changed.wait_until(&mut inner, at).timed_out() => break,
                 Some(_) => {}
                 None => self.changed.wait(&mut inner),
             }
         }
-        self.is_given_up()
+        drop(inner);
+        self.is_over()
     }
 
     // The thread that blocks for the call.
