@@ -270,7 +270,7 @@ fn p_31_a_peer_that_never_answers_is_unresponsive(kind: Kind) {
     );
     assert!(began.elapsed() >= 10 * interval + limit, "{:?}", began.elapsed());
     let mut frames = Vec::new();
-    while !frames.iter().any(|kind| *kind == PING) {
+    while !frames.contains(&PING) {
         let packet = neck.receive(SOON);
         assert!(!packet.is_empty(), "it was not even asked: {frames:?}");
         frames.extend(packet.into_iter().map(|frame| frame.kind));
