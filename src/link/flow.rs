@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{CallError, CloseReason, Executed, Rejection},
-    sync::{Arc, MutexGuard},
+    sync::{Arc, MutexGuard, Ordering},
     transport::Received,
     wire::{ProtocolError, Taken, take_frame},
     workers::{forget_panic, panic_text},
@@ -167,7 +167,18 @@ impl Link {
         })
     }
 
+    /// Whether this thread, which reads, has done something over which it would have nudged itself.
+    fn has_to_look_around(&self) -> bool {
+        match &self.wiring {
+            Wiring::Framed(framed) => framed.look_around.load(Ordering::Relaxed),
+            Wiring::Direct(_) => false,
+        }
+    }
+
     fn after_packet(&self, reader: &mut Reader, harvest: &mut Harvest) -> Read {
+        if let Wiring::Framed(framed) = &self.wiring {
+            framed.look_around.store(false, Ordering::Relaxed);
+        }
         let core = self.core.lock();
         reader.patience = reader.patience.filter(|_| core.state.awaits_greeting().is_some());
         if core.state.is_closed() {
@@ -228,7 +239,9 @@ impl Link {
     fn take(&self, received: std::io::Result<Received>, reader: &mut Reader, harvest: &mut Harvest) -> Read {
         let end = match received {
             Ok(Received::Packet(packet)) => match self.take_packet(packet, &mut reader.actions, harvest) {
-                Ok(Calm(true)) if reader.patience.is_none() => return Read::Packet,
+                Ok(Calm(true)) if reader.patience.is_none() && !self.has_to_look_around() => {
+                    return Read::Packet;
+                }
                 Ok(Calm(_)) => return self.after_packet(reader, harvest),
                 Err(violation) => return self.break_off(violation),
             },

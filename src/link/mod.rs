@@ -54,7 +54,7 @@ use crate::{
     counters::Tally,
     error::CloseReason,
     os::Attendant,
-    sync::{Apart, Arc, Condvar, Mutex, Weak},
+    sync::{Apart, Arc, AtomicBool, Condvar, Mutex, Ordering, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Token},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
@@ -171,6 +171,8 @@ struct Framed {
     sender: Mutex<Option<Box<dyn FrameSender>>>,
     /// `None` once nobody reads any more. It holds a descriptor, where the transport has some.
     nudge: Mutex<Option<Arc<dyn Nudge>>>,
+    /// The thread that reads would have nudged itself. It looks around after the packet.
+    look_around: AtomicBool,
     wakes_at_deadlines: bool,
 }
 
@@ -208,6 +210,7 @@ impl Link {
             batch: Mutex::default(),
             sender: Mutex::new(Some(transport.sender)),
             nudge: Mutex::new(Some(transport.nudge)),
+            look_around: AtomicBool::new(false),
             wakes_at_deadlines: transport.wakes_at_deadlines,
         }));
         let kept = attendant.is_some() || (greet_by.is_some() && patience.is_none());
@@ -528,11 +531,11 @@ impl Core {
 impl Framed {
     /// Brings whoever reads out of the transport.
     ///
-    /// The one that reads has no need of it: it looks around after each packet. And it must not, since a
+    /// The one that reads has no need of it: it looks around after the packet. And it must not, since a
     /// nudge may have to wait for room that only the one that reads can make.
     fn nudge(&self) {
         if self.role.is_mine() {
-            return;
+            return self.look_around.store(true, Ordering::Relaxed);
         }
         let nudge = self.nudge.lock().clone();
         if let Some(nudge) = nudge {

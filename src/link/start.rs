@@ -83,8 +83,10 @@ impl Link {
         let id = match began {
             Ok(id) => id,
             Err(refusal) => {
-                core.keep(packet);
-                return Err(core.refused(&slot.path, refusal));
+                let error = core.refused(&slot.path, refusal);
+                // What waited for this one to go with it waits no longer.
+                self.flush_with(core, packet).run_here();
+                return Err(error);
             }
         };
         let wake = timer.is_some_and(|at| self.arm(&mut core, at));

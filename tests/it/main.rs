@@ -10,6 +10,7 @@ mod support;
 
 mod api_sketch;
 mod arbitration;
+mod broken_way_out;
 mod bulk;
 mod calls;
 mod chains;

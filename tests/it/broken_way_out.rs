@@ -1,0 +1,61 @@
+//! A way out that fails while the thread that finds out is the one that reads.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use nape::{
+    Api, Context, Fault, Head, LinkState, Neck,
+    transport::{FrameSender, Transport, ipc_pair, memory_pair, pipe_pair, shm_pair},
+};
+
+use crate::{support::watched, tools::eventually};
+
+struct Breaking {
+    /// Somebody else holds it, too, so that the other side does not see its end.
+    inner: Arc<Mutex<Box<dyn FrameSender>>>,
+    broken: Arc<AtomicBool>,
+}
+
+impl FrameSender for Breaking {
+    fn send(&mut self, packet: &[u8]) -> io::Result<()> {
+        if self.broken.load(Ordering::Acquire) {
+            Err(io::ErrorKind::BrokenPipe.into())
+        } else {
+            self.inner.lock().unwrap().send(packet)
+        }
+    }
+}
+
+/// Nobody calls here: whoever reads events owes the other side credit, and sends it.
+fn the_reader_leaves((ours, theirs): (Transport, Transport)) {
+    let broken = Arc::new(AtomicBool::new(false));
+    let inner = Arc::new(Mutex::new(ours.sender));
+    let sender = Box::new(Breaking { inner: inner.clone(), broken: broken.clone() });
+    let api = Api::new("a").handle("event", |_: &Context, _: u64| Ok::<_, Fault>(())).unwrap();
+    let head = Head::builder().serve(api).over(Transport { sender, ..ours }).unwrap();
+    let neck = Neck::builder().over(theirs).unwrap().start();
+    eventually(|| head.state() == LinkState::Open && neck.state() == LinkState::Open);
+    broken.store(true, Ordering::Release);
+    for n in 0..500u64 {
+        if neck.api("a").action("event", n).fire().is_err() {
+            break;
+        }
+    }
+    eventually(|| head.state() == LinkState::Closed);
+    // The thread that read is gone, although the other side still holds its end open.
+    eventually(|| head.hang_report().to_string().contains("0 threads"));
+    drop((head, neck, inner));
+}
+
+#[test]
+fn p_19_a_send_that_fails_ends_the_thread_that_reads_too() {
+    watched(|| the_reader_leaves(memory_pair()));
+    watched(|| the_reader_leaves(ipc_pair().unwrap()));
+    watched(|| the_reader_leaves(pipe_pair().unwrap()));
+    watched(|| the_reader_leaves(shm_pair().unwrap()));
+}
