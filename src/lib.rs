@@ -200,8 +200,9 @@ mod wire;
 mod workers;
 
 pub use api::{
-    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Endpoint, Handler,
-    HandlerError, IgnoringErrors, Listed, Report, Responder, WhenFull,
+    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Duplex, Endpoint, Handler,
+    HandlerError, IgnoringErrors, Incoming, Listed, Next, Outgoing, Report, Responder, TrySendError, Upload,
+    WhenFull,
 };
 pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;

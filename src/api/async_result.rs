@@ -12,8 +12,12 @@ use std::{
 use crossbeam_channel::Receiver;
 use serde::de::DeserializeOwned;
 
-use super::action::{check_may_block, decode};
+use super::{
+    action::{check_may_block, decode},
+    opening::from_now,
+};
 use crate::{
+    config::Timeout,
     error::{CallError, Misuse},
     link::{Slot, Started},
     sync::Arc,
@@ -35,6 +39,11 @@ pub struct AsyncResult<T> {
 impl<T> AsyncResult<T> {
     pub(crate) fn new(started: Started, slot: Arc<Slot>, cancels: bool) -> AsyncResult<T> {
         AsyncResult { started, slot, cancels, value: PhantomData }
+    }
+
+    /// The call has so much time from now on.
+    pub(super) fn give_time(&mut self, timeout: Timeout) {
+        self.started.link.set_timer(self.started.id, from_now(timeout));
     }
 
     /// Whether the call has ended, with a value or without. Does not block.

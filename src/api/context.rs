@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{ApiHandle, Endpoint, endpoint::Inner};
 use crate::{
-    link::{CancelToken, Incoming, Link, Slot},
+    link::{CancelToken, Ends, Incoming, Link, Slot},
     sync::Arc,
     wire::{Path, Payload, Side, TransactionId},
 };
@@ -19,6 +19,8 @@ pub struct Context {
     pub(crate) cancel: CancelToken,
     pub(crate) link: Arc<Link>,
     pub(crate) endpoint: Arc<Inner>,
+    /// The ends of its items, if it is a stream.
+    pub(crate) ends: Ends,
 }
 
 impl Context {
@@ -28,9 +30,10 @@ impl Context {
         link: &Arc<Link>,
         endpoint: Arc<Inner>,
     ) -> (Context, Payload, Option<Arc<Slot>>) {
-        let Incoming { id, path, deadline, attempt, payload, cancel, caller, .. } = incoming;
+        let Incoming { id, path, deadline, attempt, payload, cancel, caller, ends, .. } = incoming;
         let link = link.clone();
-        (Context { path, transaction: id, deadline, attempt, cancel, link, endpoint }, payload, caller)
+        let context = Context { path, transaction: id, deadline, attempt, cancel, link, endpoint, ends };
+        (context, payload, caller)
     }
 
     /// The full path that was called. A catch-all sees here what it caught.

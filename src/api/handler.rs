@@ -4,7 +4,7 @@ use std::{any::type_name, fmt, marker::PhantomData, panic::AssertUnwindSafe, pan
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Context, Responder, about::About};
+use super::{Context, Responder, about::About, producer::Produce, streamed::Way};
 use crate::{
     error::{CallError, Rejection},
     link::{Answer, Current, Place, within},
@@ -48,6 +48,8 @@ pub struct Handler {
     pub(crate) serve: Arc<dyn Serve>,
     /// What is known of the method of a trait.
     pub(crate) about: Option<&'static About>,
+    /// Which way items go.
+    pub(crate) way: Way,
 }
 
 /// Serves one call or event: decodes, runs, answers. May panic where user code does.
@@ -63,6 +65,8 @@ pub(crate) enum Served {
     Answer(Answer),
     /// It has to be answered with this.
     Failed(CallError),
+    /// It makes items, and is answered behind them.
+    Stream(Box<dyn Produce>),
 }
 
 impl Handler {
@@ -74,7 +78,11 @@ impl Handler {
         E: HandlerError,
         F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
     {
-        Handler { serve: Arc::new(Function { function, types: PhantomData::<fn(A) -> (T, E)> }), about: None }
+        Handler {
+            serve: Arc::new(Function { function, types: PhantomData::<fn(A) -> (T, E)> }),
+            about: None,
+            way: Way::NONE,
+        }
     }
 
     /// A function that answers later, from any thread.
@@ -84,11 +92,27 @@ impl Handler {
         T: Serialize + Send + 'static,
         F: Fn(Context, A, Responder<T>) + Send + Sync + 'static,
     {
-        Handler { serve: Arc::new(Deferred { function, types: PhantomData::<fn(A) -> T> }), about: None }
+        Handler {
+            serve: Arc::new(Deferred { function, types: PhantomData::<fn(A) -> T> }),
+            about: None,
+            way: Way::NONE,
+        }
     }
 
     /// Runs the handler for a call or event, and contains its panic.
     pub(crate) fn run(&self, context: &Context, payload: &mut Payload) -> Served {
+        if let Err(error) = self.way.check(context) {
+            return Served::Failed(error);
+        }
+        let streaming;
+        let context = match self.way {
+            Way::NONE => context,
+            // The time of a stream is that until it has begun, for which its caller looks out.
+            _ => {
+                streaming = Context { deadline: None, ..context.clone() };
+                &streaming
+            }
+        };
         let current = Current {
             link: context.link.number(),
             transaction: context.transaction,
@@ -161,7 +185,7 @@ where
     }
 }
 
-fn arguments<A: DeserializeOwned + 'static>(
+pub(super) fn arguments<A: DeserializeOwned + 'static>(
     context: &Context,
     payload: &mut Payload,
 ) -> Result<A, CallError> {

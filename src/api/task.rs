@@ -2,7 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Context, Handler, Report, endpoint::Inner, handler::Served, served::WhenFull};
+use super::{
+    Context, Handler, Report,
+    endpoint::Inner,
+    handler::Served,
+    producer::{Outside, Produce},
+    served::WhenFull,
+};
 use crate::{
     error::{CallError, Rejection},
     link::{Answer, Errand, Incoming, Link, Offer, Remains, Slot},
@@ -51,19 +57,44 @@ pub(crate) struct Shared {
 /// A call or an event whose handler is known.
 #[derive(Debug)]
 pub(crate) struct Body {
-    target: Arc<Target>,
-    context: Context,
+    pub(super) target: Arc<Target>,
+    pub(super) context: Context,
     payload: Payload,
     /// The caller, where it is in this process.
     caller: Option<Arc<Slot>>,
     /// It has come just now, so that its time cannot be over.
     fresh: bool,
+    /// What makes the items of a stream that has begun.
+    pub(super) producer: Option<Box<dyn Produce>>,
+    /// The call from which a stream descends: the thread that blocks for it may make its items.
+    pub(super) ancestor: Option<Arc<Slot>>,
+}
+
+/// Where a body is after it has run.
+#[derive(Debug)]
+pub(super) enum Ran {
+    /// Nothing is left to do for it.
+    Over(Box<Body>),
+    /// With its caller, who gives the place back.
+    WithCaller,
+    /// It comes again, and has given its place in this pool back.
+    Paused(Arc<Pool>),
 }
 
 impl Target {
     pub(crate) fn new(handler: Handler, pool: &Arc<Pool>) -> Arc<Target> {
         let pace = Pace(AtomicU64::new(SLOW.as_nanos() as u64 * 2));
         Arc::new(Target { handler, pool: pool.clone(), pace })
+    }
+
+    /// Whether its handler usually takes long.
+    pub(super) fn is_slow(&self) -> bool {
+        self.pace.is_slow()
+    }
+
+    /// Takes note of how long it took.
+    pub(super) fn note(&self, took: Duration) {
+        self.pace.note(took);
     }
 
     /// Takes a call or an event in. What comes back may be run at once.
@@ -80,7 +111,16 @@ impl Target {
         let slow = self.pace.is_slow();
         let pool = self.pool.clone();
         let (context, payload, caller) = Context::new(incoming, link, endpoint);
-        let body = Box::new(Body { target: self, context, payload, caller, fresh: true });
+        let is_stream = !context.ends.is_none();
+        let body = Box::new(Body {
+            target: self,
+            context,
+            payload,
+            caller,
+            fresh: true,
+            producer: None,
+            ancestor: ancestor.filter(|_| is_stream).cloned(),
+        });
         let task = match ancestor {
             None => Task::Plain(body),
             Some(ancestor) => Task::offer_to(ancestor, body)?,
@@ -103,7 +143,7 @@ impl Target {
 impl Task {
     /// Leaves a call to the thread that blocks for its ancestor, or will. `None` if one does already;
     /// else it is to wait in the queue as well, and whoever comes first runs it.
-    fn offer_to(ancestor: &Slot, body: Box<Body>) -> Option<Task> {
+    pub(super) fn offer_to(ancestor: &Slot, body: Box<Body>) -> Option<Task> {
         let pool = body.target.pool.clone();
         let shared = Arc::new(Shared { pool, body: Mutex::new(Some(body)) });
         let theirs = shared.clone();
@@ -117,7 +157,7 @@ impl Task {
         }
     }
 
-    fn into_body(self) -> Option<Box<Body>> {
+    pub(super) fn into_body(self) -> Option<Box<Body>> {
         match self {
             Task::Plain(body) => Some(body),
             Task::Shared(shared) => shared.body.lock().take(),
@@ -125,7 +165,7 @@ impl Task {
     }
 
     /// What runs it, and those that come to wait in its queue meanwhile.
-    fn into_job(self) -> Job {
+    pub(super) fn into_job(self) -> Job {
         match self {
             Task::Plain(body) => body,
             shared => Box::new(Queued(shared)),
@@ -135,13 +175,15 @@ impl Task {
     /// Runs the task, and gives the next one that waits for its place.
     fn run(self, shift: &Shift<'_>) -> Option<Task> {
         match self {
-            // Without a body the place has gone to the caller, who sees to the next.
-            Task::Plain(body) => {
-                let body = body.run(shift, true)?;
-                let next = body.next(shift);
-                discard(body);
-                next
-            }
+            Task::Plain(body) => match body.run(shift, true) {
+                Ran::Over(body) => {
+                    let next = body.next(shift);
+                    discard(body);
+                    next
+                }
+                Ran::WithCaller => None,
+                Ran::Paused(pool) => pool.lane.next(),
+            },
             Task::Shared(shared) => {
                 let body = shared.body.lock().take();
                 body.into_iter().for_each(|body| discard(body.run(shift, false)));
@@ -164,6 +206,11 @@ impl Task {
     /// Answers a call whose API went while it waited.
     pub(crate) fn refuse_as_unknown(self) {
         if let Some(body) = self.into_body() {
+            if body.producer.is_some() {
+                // It has begun, and goes on.
+                let link = body.context.link.clone();
+                return link.submit(Box::new(Outside(Task::Plain(body))));
+            }
             body.refuse(Rejection::NoHandler { path: body.context.path.clone() });
         }
     }
@@ -185,9 +232,12 @@ impl Work for Body {
 }
 
 impl Body {
-    /// Runs the handler and answers. Comes back unless the caller takes the rest upon itself, which it
-    /// may if `in_lane`: the body holds a place in the lane of its pool.
-    fn run(mut self: Box<Body>, shift: &Shift<'_>, in_lane: bool) -> Option<Box<Body>> {
+    /// Runs the handler and answers. The caller may take the rest upon itself if `in_lane`: the body holds
+    /// a place in the lane of its pool.
+    pub(super) fn run(mut self: Box<Body>, shift: &Shift<'_>, in_lane: bool) -> Ran {
+        if self.producer.is_some() {
+            return self.produce(shift, in_lane);
+        }
         let mut served = Served::Done;
         // What is not run is dropped, which may panic as well.
         contain(|| served = self.serve(shift));
@@ -195,9 +245,13 @@ impl Body {
             (Served::Answer(answer), Some(id)) => return self.answer(id, answer, shift, in_lane),
             (Served::Failed(error), Some(id)) => self.context.link.fail(id, &self.context.cancel, error),
             (Served::Failed(error), None) => self.report(error),
-            (Served::Done | Served::Answer(_), _) => {}
+            (Served::Stream(producer), Some(_)) => {
+                self.producer = Some(producer);
+                return self.produce(shift, in_lane);
+            }
+            (Served::Done | Served::Answer(_) | Served::Stream(_), _) => {}
         }
-        Some(self)
+        Ran::Over(self)
     }
 
     fn serve(&mut self, shift: &Shift<'_>) -> Served {
@@ -227,7 +281,7 @@ impl Body {
         answer: Answer,
         shift: &Shift<'_>,
         in_lane: bool,
-    ) -> Option<Box<Body>> {
+    ) -> Ran {
         // Those who wait for the place should not have to wait for the caller.
         let alone = in_lane && !self.target.pool.lane.is_waited_for();
         let caller = self.caller.take().filter(|caller| alone && caller.is_plain());
@@ -236,13 +290,13 @@ impl Body {
         }
         let (answer, body) = match (answer, caller) {
             (Answer::Moved(value), Some(caller)) => match caller.fill_watched(value, self) {
-                Ok(()) => return None,
+                Ok(()) => return Ran::WithCaller,
                 Err((value, body)) => (Answer::Moved(value), body),
             },
             (answer, _) => (answer, self),
         };
         body.context.link.reply(id, &body.context.cancel, answer);
-        Some(body)
+        Ran::Over(body)
     }
 
     /// The next task that waits for the place of this one.

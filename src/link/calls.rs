@@ -27,6 +27,8 @@ pub(crate) struct Pending<W> {
     timer: Option<Instant>,
     /// Whether any part of the call has gone to the transport.
     pub(crate) sent: bool,
+    /// Whether the other side has said that it is at it, as it does of a stream.
+    begun: bool,
 }
 
 impl<W> TransactionManager<W> {
@@ -46,7 +48,7 @@ impl<W> TransactionManager<W> {
         if let Some(at) = timer {
             self.timers.insert((at, id.counter()));
         }
-        self.pending.insert(id.counter(), Pending { waiter, timer, sent: false });
+        self.pending.insert(id.counter(), Pending { waiter, timer, sent: false, begun: false });
         id
     }
 
@@ -88,6 +90,29 @@ impl<W> TransactionManager<W> {
         if let Some(pending) = self.pending.get_mut(&id.counter()) {
             pending.sent = true;
         }
+    }
+
+    /// The other side is at it. The first time that is said the call has no timer any more.
+    pub(crate) fn begun(&mut self, id: TransactionId) -> bool {
+        let first =
+            self.pending.get_mut(&id.counter()).is_some_and(|it| !std::mem::replace(&mut it.begun, true));
+        if first {
+            self.set_timer(id, None);
+        }
+        first
+    }
+
+    /// Gives a call another timer. Says whether it is under way.
+    pub(crate) fn set_timer(&mut self, id: TransactionId, timer: Option<Instant>) -> bool {
+        let Some(pending) = self.pending.get_mut(&id.counter()) else { return false };
+        if let Some(at) = std::mem::replace(&mut pending.timer, timer) {
+            self.timers.remove(&(at, id.counter()));
+        }
+        if let Some(at) = timer {
+            pending.begun = true;
+            self.timers.insert((at, id.counter()));
+        }
+        true
     }
 
     /// Takes out the first call whose timer is at or before `now`.

@@ -125,10 +125,21 @@ impl Link {
         self.tally.events_unsent.add(remains.unsent_events);
         remains.served.iter().for_each(super::CancelToken::fire);
         let now = Instant::now();
+        let executed = Executed::Maybe;
+        let seen_there = match **reason {
+            CloseReason::Local => Arc::new(CloseReason::Peer),
+            CloseReason::Peer => Arc::new(CloseReason::Local),
+            _ => reason.clone(),
+        };
         for ended in remains.calls {
             let error = CallError::Closed { reason: reason.clone(), executed: ended.executed };
-            self.give_up(&ended.waiter);
+            self.give_up_for(&ended.waiter, &CallError::Closed { reason: seen_there.clone(), executed });
             self.complete_now(&ended.waiter, Err(error), now);
+        }
+        // Those of our own calls have ended with them.
+        let closed = CallError::Closed { reason: reason.clone(), executed };
+        for ends in remains.streams {
+            ends.end(&Err(closed.clone()), |wakeup| self.wake_up(wakeup));
         }
         discard(remains.unsent);
     }

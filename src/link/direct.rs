@@ -23,7 +23,7 @@ impl Link {
         }
     }
 
-    fn peer(&self) -> Option<Arc<Link>> {
+    pub(super) fn peer(&self) -> Option<Arc<Link>> {
         match &self.wiring {
             Wiring::Direct(peer) => peer.get()?.upgrade(),
             Wiring::Framed(_) => None,
@@ -74,8 +74,14 @@ impl Link {
 
     /// Tells a handler in this process that nobody waits for it any more.
     pub(super) fn give_up(&self, slot: &Slot) {
+        self.give_up_for(slot, &CallError::Cancelled);
+    }
+
+    /// The same, with what those are told who wait at the ends of its streams.
+    pub(super) fn give_up_for(&self, slot: &Slot, why: &CallError) {
         if self.is_near() {
             slot.give_up();
+            self.end_far_streams(slot, why);
         }
     }
 
@@ -151,6 +157,7 @@ impl Link {
         if !caller.end_serving() {
             return;
         }
+        self.end_far_streams(caller, &CallError::Cancelled);
         // Whoever has the answer finds the call over; and a side that shuts down waits for the answer.
         let mut core = self.core.lock();
         core.near = core.near.saturating_sub(1);

@@ -33,7 +33,7 @@ pub(super) struct Harvest {
 }
 
 impl Harvest {
-    fn add(&mut self, errand: Errand) {
+    pub(super) fn add(&mut self, errand: Errand) {
         match &self.first {
             None => self.first = Some(errand),
             Some(_) => self.others.push(errand),
@@ -65,6 +65,7 @@ impl Link {
             return;
         }
         core.sending = true;
+        core.gathered = 0;
         let mut packet = std::mem::take(&mut core.spare);
         while core.state.next_packet(&mut packet) {
             drop(core);
@@ -89,7 +90,10 @@ impl Link {
         // Whoever closed meanwhile has left it to this thread.
         if core.state.is_closed() {
             drop(core);
-            framed.hang_up();
+            return framed.hang_up();
+        }
+        if core.state.has_starved() {
+            self.feed_starved(core);
         }
     }
 
@@ -235,7 +239,15 @@ impl Link {
                 harvest.wakers.extend(aftermath.waker);
             }
             Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
-            Action::Cancelled(token) => token.fire(),
+            Action::Cancelled(token, ends) => {
+                token.fire();
+                ends.end(&Err(CallError::Cancelled), |wakeup| self.wake_later(wakeup, harvest));
+            }
+            Action::Items(intake, batch) => self.take_items(&intake, batch, harvest),
+            Action::LateItems(n) => self.count_lost(n),
+            Action::ItemsEnded(intake) => self.wake_later(intake.end(Ok(())), harvest),
+            Action::Room(outlet) => self.wake_later(outlet.room(), harvest),
+            Action::Stopped(outlet) => self.wake_later(outlet.end(CallError::Cancelled), harvest),
             Action::LateReply => self.count_late_reply(),
             Action::PeerReady => self.note_ready(),
             Action::PeerGoingAway => drop(self.changed.notify_all()),
@@ -283,7 +295,9 @@ impl Link {
             return Aftermath::default();
         }
         self.count(&outcome);
+        let how = slot.streams().map(|_| outcome.as_ref().map(|_| ()).map_err(Clone::clone));
         let mut aftermath = slot.complete(outcome, now);
+        how.inspect(|how| self.end_streams(slot, how));
         if let Some(callback) = aftermath.callback.take() {
             self.run_callback(callback);
         }
@@ -316,7 +330,7 @@ impl Link {
 /// A call that is over time ends in one way, whichever side finds out first.
 fn in_own_words(error: CallError, slot: &Slot, now: Instant) -> CallError {
     match error {
-        CallError::Rejected(Rejection::Expired) if slot.deadline.is_some_and(|at| at <= now) => {
+        CallError::Rejected(Rejection::Expired) if slot.due().is_some_and(|at| at <= now) => {
             let after = now.saturating_duration_since(slot.started);
             CallError::TimedOut { path: slot.path.clone(), after, executed: Executed::No }
         }

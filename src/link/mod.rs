@@ -19,11 +19,15 @@ mod line;
 mod load;
 mod message;
 mod outbox;
+mod outlets;
 mod receive;
 mod role;
 mod slot;
 mod start;
 mod state;
+mod stream;
+mod streaming;
+mod streams;
 mod token;
 mod wait;
 
@@ -38,6 +42,8 @@ pub(crate) use current::{Current, Place, current, within};
 pub(crate) use message::Incoming;
 pub(crate) use slot::{Offer, Outcome, Remains, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
+pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
+pub(crate) use streaming::{Put, Tap};
 pub use token::CancelToken;
 
 use crate::{
@@ -136,6 +142,11 @@ struct Core {
     gathering: bool,
     /// When the last call was started that nobody blocks for.
     last_start: Option<Instant>,
+    /// When the last item was made, and how many wait since something was sent last.
+    last_item: Option<Instant>,
+    gathered: u32,
+    /// When the items that wait have to leave.
+    items_due: Option<Instant>,
     /// What was sent, whose buffer is kept to be used again.
     spare: Packet,
     /// When the keeper looks at the clock next, if it does.
@@ -233,6 +244,9 @@ impl Link {
             batching: false,
             gathering: false,
             last_start: None,
+            last_item: None,
+            gathered: 0,
+            items_due: None,
             spare: Packet::default(),
             armed: None,
         };
@@ -426,6 +440,7 @@ impl Link {
         let nudge = core.state.take_alarms(now);
         let overdue = core.state.overdue(now);
         let gone = core.take_mute(now);
+        core.items_due.take_if(|at| *at <= now);
         let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
@@ -490,7 +505,8 @@ impl Core {
 
     /// When the keeper has to look at the clock.
     fn next_alarm(&self) -> Option<Instant> {
-        self.state.next_alarm().into_iter().chain(self.mute.as_ref().map(|(at, _)| *at)).min()
+        let mute = self.mute.as_ref().map(|(at, _)| *at);
+        [self.state.next_alarm(), mute, self.items_due].into_iter().flatten().min()
     }
 }
 

@@ -19,11 +19,14 @@ use super::{
     message::{Cargo, Incoming, Start},
     outbox::{Draft, Outbox},
     receive,
+    stream::{Batch, Ends, Intake, Outlet},
+    streams::Inflow,
     token::CancelToken,
 };
 use crate::{
     config::Config,
     error::{CallError, CloseReason, Executed},
+    sync::Arc,
     transport::Window,
     wire::{Bye, Header, Hello, Kind, Payload, ProtocolError, Side, Token, TransactionId},
 };
@@ -35,8 +38,18 @@ pub(crate) enum Action<W> {
     Complete(W, Result<Payload, CallError>),
     /// Find a handler. With a waiter, the call descends from a call of ours for which it waits.
     Dispatch(Incoming, Option<W>),
-    /// Tell a handler that nobody waits for it.
-    Cancelled(CancelToken),
+    /// Tell a handler that nobody waits for it, and those who wait at the ends of its streams.
+    Cancelled(CancelToken, Ends),
+    /// Items of a stream came.
+    Items(Arc<Intake>, Batch),
+    /// So many came that nobody takes.
+    LateItems(u64),
+    /// No more items come.
+    ItemsEnded(Arc<Intake>),
+    /// More items may go.
+    Room(Arc<Outlet>),
+    /// No more items are wanted.
+    Stopped(Arc<Outlet>),
     /// A reply came for a call that had ended.
     LateReply,
     /// The other side takes calls now.
@@ -101,6 +114,10 @@ pub(crate) struct State<W> {
     peer_going_away: bool,
     pub(super) calls: TransactionManager<W>,
     pub(super) served: FxHashMap<TransactionId, CancelToken>,
+    /// The highest counter of a call or an event of the other side.
+    pub(super) last_seen: u64,
+    /// The streams of which items come here, by the bits of their calls.
+    pub(super) inflows: FxHashMap<u64, Inflow>,
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
     pub(super) budget: Budget,
@@ -151,7 +168,9 @@ impl<W: Clone> State<W> {
             peer_going_away: false,
             calls: TransactionManager::new(side),
             served: FxHashMap::default(),
-            outbox: Outbox::new(window, config.in_flight),
+            last_seen: 0,
+            inflows: FxHashMap::default(),
+            outbox: Outbox::new(window, config),
             inbox: Inbox::new(config.message_limit),
             budget: Budget::new(),
             alarms: BTreeSet::new(),
@@ -264,14 +283,18 @@ impl<W: Clone> State<W> {
 
     /// Takes the end of a call that the other side answered; `None` if it had ended before.
     pub(crate) fn handle_answer(&mut self, bits: u64) -> Result<Option<W>, ProtocolError> {
-        let Some((_, pending)) = self.calls.answered(bits)? else { return Ok(None) };
+        let Some((id, pending)) = self.calls.answered(bits)? else { return Ok(None) };
         self.outbox.call_ended();
+        // Whoever waits for the call tells those at the ends of its streams.
+        self.forget_stream(id);
         Ok(Some(pending.waiter))
     }
 
     /// Takes the cancel of a call that is being served.
-    pub(crate) fn handle_cancel(&mut self, id: TransactionId) -> Option<CancelToken> {
-        self.served.get(&id).cloned()
+    pub(crate) fn handle_cancel(&mut self, id: TransactionId) -> Option<(CancelToken, Ends)> {
+        // Of one that is answered, too, there may be items that wait.
+        let ends = self.forget_stream(id);
+        Some((self.served.get(&id)?.clone(), ends))
     }
 
     /// Ends the calls whose time is over, one at a time, each with what there is to say about it.
@@ -293,6 +316,19 @@ impl<W: Clone> State<W> {
         self.admit(unbounded)?;
         let id = self.calls.begin(waiter, timer);
         self.queue(Kind::Call, id, cargo);
+        Ok(id)
+    }
+
+    /// The same for a call with items.
+    pub(crate) fn begin_stream(
+        &mut self,
+        waiter: W,
+        timer: Option<Instant>,
+        cargo: Cargo,
+    ) -> Result<TransactionId, Refusal> {
+        self.admit(false)?;
+        let id = self.calls.begin(waiter, timer);
+        self.queue(Kind::Open, id, cargo);
         Ok(id)
     }
 
@@ -338,8 +374,8 @@ impl<W: Clone> State<W> {
     }
 
     fn queue(&mut self, kind: Kind, id: TransactionId, mut cargo: Cargo) {
-        if let (Kind::Call, Cargo::Moved(incoming)) = (kind, &mut cargo) {
-            incoming.id = Some(id);
+        if let Cargo::Moved(incoming) = &mut cargo {
+            incoming.id = kind.is_call().then_some(id);
         }
         self.outbox.push_start(Start { kind, id, cargo });
     }
@@ -351,6 +387,7 @@ impl<W: Clone> State<W> {
     }
 
     fn abandon(&mut self, id: TransactionId, pending: Pending<W>) -> Ended<W> {
+        self.forget_stream(id);
         if pending.sent {
             self.outbox.call_ended();
             // The cancel says that the rest of a call that has left in part does not come.
@@ -372,7 +409,9 @@ impl<W: Clone> State<W> {
 
     /// Queues the answer to a call that was served.
     pub(crate) fn answer(&mut self, id: TransactionId, kind: Kind, load: Load) {
-        self.outbox.push_answer(Draft { kind, id: id.to_bits(), load });
+        // Behind the items that were made before it.
+        let answer = self.outbox.outlets.answer(id.to_bits(), Draft { kind, id: id.to_bits(), load });
+        answer.into_iter().for_each(|answer| self.outbox.push_answer(answer));
     }
 
     /// Tells the other side, once, that calls may come.
@@ -410,7 +449,8 @@ impl<W: Clone> State<W> {
     fn remains(&mut self, unsent: Vec<Start>, unsent_events: u64) -> Remains<W> {
         let calls = self.drain_calls();
         let served = self.served.drain().map(|(_, token)| token).collect();
-        Remains { calls, served, unsent, unsent_events }
+        let streams = self.drain_streams();
+        Remains { calls, served, streams, unsent, unsent_events }
     }
 
     fn drain_calls(&mut self) -> Vec<Ended<W>> {
@@ -428,8 +468,10 @@ impl<W: Clone> State<W> {
             return None;
         }
         self.alarms.clear();
+        let streams = self.drain_streams();
         let (unsent, unsent_events) = self.outbox.clear();
-        Some(self.remains(unsent, unsent_events))
+        let remains = self.remains(unsent, unsent_events);
+        Some(Remains { streams, ..remains })
     }
 
     /// Writes what may be sent now into `packet`; `false` when there is nothing.
@@ -535,6 +577,7 @@ impl<W: Clone> State<W> {
 pub(crate) struct Remains<W> {
     pub(crate) calls: Vec<Ended<W>>,
     pub(crate) served: Vec<CancelToken>,
+    pub(crate) streams: Vec<Ends>,
     /// What had not left, to be dropped without a lock.
     pub(crate) unsent: Vec<Start>,
     pub(crate) unsent_events: u64,

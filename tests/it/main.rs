@@ -28,6 +28,7 @@ mod process;
 mod raw_end;
 mod results;
 mod shape;
+mod streams;
 mod tools;
 #[cfg(feature = "macros")]
 mod typed;

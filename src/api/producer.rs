@@ -1,0 +1,194 @@
+//! Handlers whose items go out one after the other, and how they pause.
+//!
+//! Who makes items has a place of its API only while it makes some. When the other side has not taken what
+//! was sent before, the place is given back, and it lines up again when there is room: a stream that stands
+//! still holds no thread and no place. One that goes on for long lines up behind those that wait.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use super::{
+    Context, HandlerError,
+    task::{Body, Ran, Task},
+};
+use crate::{
+    error::CallError,
+    link::{Answer, Current, Errand, Place, Resume, Tap, within},
+    wire::{Fault, FaultKind},
+    workers::{Admission, Shift, Work, discard, forget_panic, panic_text},
+};
+
+/// What makes the items of one stream.
+pub(crate) trait Produce: Send {
+    /// Makes items and sends them: as long as there is room, and as long as `may_go_on`, which is asked now
+    /// and then.
+    fn produce(&mut self, may_go_on: &dyn Fn() -> bool) -> Produced;
+}
+
+impl fmt::Debug for dyn Produce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Produce(..)")
+    }
+}
+
+/// How far it has got.
+pub(crate) enum Produced {
+    /// There is no room for more.
+    Full,
+    /// It had its turn.
+    TurnOver,
+    /// Nothing follows.
+    Ended(Result<Answer, CallError>),
+}
+
+/// An iterator, and where its items go.
+pub(crate) struct Production<I> {
+    pub(crate) items: I,
+    pub(crate) tap: Tap,
+}
+
+impl<I, T, E> Produce for Production<I>
+where
+    I: Iterator<Item = Result<T, E>> + Send,
+    T: Serialize + Send + 'static,
+    E: HandlerError,
+{
+    fn produce(&mut self, may_go_on: &dyn Fn() -> bool) -> Produced {
+        for n in 1u32.. {
+            match self.tap.has_room() {
+                Ok(true) => {}
+                Ok(false) => return Produced::Full,
+                Err(error) => return Produced::Ended(Err(error)),
+            }
+            let sent = match self.items.next() {
+                Some(Ok(item)) => self.tap.put_in_room(item),
+                Some(Err(error)) => return Produced::Ended(Err(error.into_fault().into())),
+                None => return Produced::Ended(self.tap.link.pack_answer(self.tap.path(), ())),
+            };
+            if let Err(error) = sent {
+                return Produced::Ended(Err(error));
+            }
+            if n.is_multiple_of(ASK) && !may_go_on() {
+                break;
+            }
+        }
+        Produced::TurnOver
+    }
+}
+
+impl Body {
+    /// Makes items until there is no room for more.
+    pub(super) fn produce(mut self: Box<Body>, shift: &Shift<'_>, in_lane: bool) -> Ran {
+        while let Some(mut producer) = self.producer.take() {
+            let made = self.make(&mut *producer, shift, in_lane);
+            let pool = self.target.pool.clone();
+            match made {
+                Produced::Full => {
+                    let outlet = self.context.ends.outlet.clone();
+                    self.producer = Some(producer);
+                    let Some(outlet) = outlet else { return Ran::Over(self) };
+                    match outlet.park(self) {
+                        Ok(()) => return Ran::Paused(pool),
+                        // There is room again.
+                        Err(body) => self = body,
+                    }
+                }
+                Produced::TurnOver => {
+                    self.producer = Some(producer);
+                    let link = self.context.link.clone();
+                    link.send_gathered();
+                    self.line_up().into_iter().for_each(|errand| link.submit(errand.job));
+                    return Ran::Paused(pool);
+                }
+                Produced::Ended(answer) => {
+                    // What it holds is gone before the caller sees the end.
+                    discard(producer);
+                    if let Some(id) = self.context.transaction {
+                        let Context { link, cancel, .. } = &self.context;
+                        match answer {
+                            Ok(answer) => link.reply(id, cancel, answer),
+                            Err(error) => link.fail(id, cancel, error),
+                        }
+                    }
+                }
+            }
+        }
+        Ran::Over(self)
+    }
+
+    /// Makes some items, and contains the panic of the user's iterator.
+    fn make(&self, producer: &mut dyn Produce, shift: &Shift<'_>, in_lane: bool) -> Produced {
+        let context = &self.context;
+        let current = Current {
+            link: context.link.number(),
+            transaction: context.transaction,
+            deadline: None,
+            place: Place::Handler,
+        };
+        let started = Instant::now();
+        let lane = &self.target.pool.lane;
+        let may_go_on = || !in_lane || !lane.is_waited_for() || started.elapsed() < TURN;
+        let produce = AssertUnwindSafe(|| within(current, || producer.produce(&may_go_on)));
+        let made = catch_unwind(produce).unwrap_or_else(|panic| {
+            let text = panic_text(&*panic);
+            forget_panic(panic);
+            context.link.tally().handler_panics.up();
+            Produced::Ended(Err(Fault::of(FaultKind::Panicked, text, "").into()))
+        });
+        if shift.is_sample() {
+            self.target.note(started.elapsed());
+        }
+        made
+    }
+
+    /// Lines up for another turn. What comes back is to be run.
+    fn line_up(self: Box<Body>) -> Option<Errand> {
+        let (pool, slow) = (self.target.pool.clone(), self.target.is_slow());
+        let task = match self.ancestor.clone() {
+            None => Task::Plain(self),
+            // Whoever blocks for it may have the one place that there is.
+            Some(ancestor) => Task::offer_to(&ancestor, self)?,
+        };
+        match pool.lane.admit(task, usize::MAX) {
+            Admission::Run(task) => Some(Errand { job: task.into_job(), slow }),
+            Admission::Queued => None,
+            // What runs goes on when its API is detached.
+            Admission::Full(task) | Admission::Closed(task) => {
+                Some(Errand { job: Box::new(Outside(task)), slow: true })
+            }
+        }
+    }
+}
+
+impl Resume for Body {
+    fn resume(self: Box<Body>) -> Option<Errand> {
+        self.line_up()
+    }
+}
+
+/// A task that has no place in a lane.
+pub(super) struct Outside(pub(super) Task);
+
+impl Work for Outside {
+    fn run(self: Box<Outside>, shift: &Shift<'_>) {
+        self.0.into_body().into_iter().for_each(|body| discard(body.run(shift, false)));
+    }
+}
+
+impl Context {
+    /// Where the items of this stream go.
+    pub(super) fn tap(&self) -> Option<Tap> {
+        let (id, outlet) = (self.transaction?, self.ends.outlet.clone()?);
+        Some(Tap::new(self.link.clone(), id, outlet, self.path.clone()))
+    }
+}
+
+/// After so many items it is asked whether there may be more,
+const ASK: u32 = 32;
+/// which there may for so long, while others wait for the place.
+const TURN: Duration = Duration::from_millis(1);
