@@ -63,7 +63,7 @@ where
             match self.tap.has_room() {
                 Ok(true) => {}
                 Ok(false) => return Produced::Full,
-                Err(error) => return Produced::Ended(Err(error)),
+                Err(error) => return failed(error),
             }
             let sent = match self.items.next() {
                 Some(Ok(item)) => self.tap.put_in_room(item),
@@ -71,7 +71,7 @@ where
                 None => return Produced::Ended(self.tap.link.pack_answer(self.tap.path(), ())),
             };
             if let Err(error) = sent {
-                return Produced::Ended(Err(error));
+                return failed(error);
             }
             if n.is_multiple_of(ASK) && !may_go_on() {
                 break;
@@ -79,6 +79,11 @@ where
         }
         Produced::TurnOver
     }
+}
+
+/// An item could not be sent: to the caller that is a failure of the handler.
+fn failed(error: CallError) -> Produced {
+    Produced::Ended(Err(CallError::Fault(error.into())))
 }
 
 impl Body {

@@ -98,7 +98,8 @@ impl<T> Incoming<T> {
     fn stop(&mut self) {
         self.is_over = true;
         self.batches.clear();
-        if self.is_all && !self.intake.is_over() {
+        // What ends the items need not be the end of the call.
+        if self.is_all && self.call.as_ref().is_some_and(|call| !call.is_done()) {
             self.link.cancel(self.id);
         }
         self.link.close_intake(self.id, &self.intake);
@@ -248,7 +249,7 @@ impl<T: DeserializeOwned + 'static> futures_core::Stream for Incoming<T> {
 
 impl<T> Drop for Incoming<T> {
     fn drop(&mut self) {
-        if !self.is_over {
+        if !self.is_over || self.is_all {
             self.stop();
         }
     }

@@ -292,9 +292,9 @@ impl<W: Clone> State<W> {
 
     /// Takes the cancel of a call that is being served.
     pub(crate) fn handle_cancel(&mut self, id: TransactionId) -> Option<(CancelToken, Ends)> {
-        // Of one that is answered, too, there may be items that wait.
-        let ends = self.forget_stream(id);
-        Some((self.served.get(&id)?.clone(), ends))
+        let token = self.served.get(&id).cloned();
+        let ends = self.cut_stream(id, token.is_some());
+        token.map(|token| (token, ends))
     }
 
     /// Ends the calls whose time is over, one at a time, each with what there is to say about it.
@@ -400,11 +400,13 @@ impl<W: Clone> State<W> {
 
     /// Ends the serving of a call, and says whether anybody still waits for its answer.
     pub(crate) fn finish_served(&mut self, id: TransactionId) -> Finish {
-        match self.served.remove(&id) {
+        let finish = match self.served.remove(&id) {
             Some(token) if token.is_cancelled() => Finish::GivenUp,
-            Some(_) if !self.closed => Finish::Awaited,
+            Some(_) if !self.closed => return Finish::Awaited,
             _ => Finish::Over,
-        }
+        };
+        self.forget_stream(id);
+        finish
     }
 
     /// Queues the answer to a call that was served.

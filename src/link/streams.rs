@@ -255,6 +255,20 @@ impl<W: Clone> State<W> {
 
     // Ends.
 
+    /// The caller of a stream has given it up: nothing of it goes, and what comes is dropped. Gives its ends.
+    /// It is known until its handler is done; of one that is answered items may be waiting.
+    pub(crate) fn cut_stream(&mut self, id: TransactionId, is_served: bool) -> Ends {
+        if !is_served {
+            return self.forget_stream(id);
+        }
+        let inflow = self.inflows.get_mut(&id.to_bits()).map(|inflow| {
+            inflow.stopped = true;
+            inflow.intake.clone()
+        });
+        let stopped = self.outbox.outlets.stop(id.to_bits());
+        Ends { intake: inflow, outlet: stopped.map(|(outlet, _)| outlet) }
+    }
+
     /// Forgets the streams of a call that is over, and gives their ends.
     pub(crate) fn forget_stream(&mut self, id: TransactionId) -> Ends {
         if self.inflows.is_empty() && self.outbox.outlets.is_empty() {
