@@ -218,7 +218,7 @@ pub use process::Wire;
 pub use semaphore::Semaphore;
 #[doc(hidden)]
 pub use typed::private as __private;
-pub use typed::{TypedAction, TypedEvent, TypedIgnoringErrors};
+pub use typed::{TypedAction, TypedDuplex, TypedEvent, TypedIgnoringErrors, TypedStream, TypedUpload};
 pub use wire::{FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId};
 
 // The program in there runs with the other examples of the documentation.

@@ -10,6 +10,7 @@ use syn::{
 use crate::{
     Mistakes,
     parse::{Method, Parsed},
+    streams::{self, Items},
     text,
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Served {
     pub(crate) timeout: Option<Timeout>,
     pub(crate) takes_context: bool,
     pub(crate) arguments: Vec<Argument>,
+    /// Behind them: where items come from, and where items go.
+    pub(crate) items: Items,
     pub(crate) verb: Verb,
     pub(crate) signature: String,
     pub(crate) doc: String,
@@ -42,9 +45,26 @@ pub(crate) struct Served {
 
 /// What a method gives, and to whom.
 pub(crate) enum Verb {
-    Call { result: Returned },
-    Event { result: Returned },
-    Nested { api: syn::Path },
+    Call {
+        result: Returned,
+    },
+    Event {
+        result: Returned,
+    },
+    Nested {
+        api: syn::Path,
+    },
+    /// The iterator that it returns, perhaps in a `Result`, and one of its items.
+    Stream {
+        result: Returned,
+        item: Returned,
+    },
+    Upload {
+        result: Returned,
+    },
+    Duplex {
+        result: Returned,
+    },
 }
 
 /// What a method returns.
@@ -141,15 +161,15 @@ fn check_method(parsed: &Parsed, method: &Method, mistakes: &mut Mistakes) -> Se
             format!("`{name}` is generated: choose another name, and `#[path = \"{name}\"]` for the path"),
         );
     }
-    let (takes_context, arguments) = check_arguments(signature, mistakes);
-    let verb = check_verb(parsed, method, &arguments, takes_context, mistakes);
+    let (takes_context, arguments, items) = check_arguments(signature, mistakes);
+    let verb = check_verb(parsed, method, &arguments, &items, takes_context, mistakes);
     let name = signature.ident.clone();
     let path = method.path.as_ref().map_or_else(|| name.unraw().to_string(), LitStr::value);
     if let Err(why) = check_path(&path) {
         mistakes.add(&method.path, format!("bad path: {why}"));
     }
     Served {
-        signature: in_words(&name, &arguments, &verb, &signature.output),
+        signature: in_words(&name, &arguments, &items, &verb, &signature.output),
         timeout: method.timeout.as_ref().and_then(|at| timeout(at, mistakes)),
         doc: method.doc.clone(),
         shared: method.shared.clone(),
@@ -157,6 +177,7 @@ fn check_method(parsed: &Parsed, method: &Method, mistakes: &mut Mistakes) -> Se
         path,
         takes_context,
         arguments,
+        items,
         verb,
     }
 }
@@ -204,9 +225,9 @@ fn check_receiver(signature: &Signature, mistakes: &mut Mistakes) {
     }
 }
 
-/// Whether the first argument is the context, and the others.
-fn check_arguments(signature: &Signature, mistakes: &mut Mistakes) -> (bool, Vec<Argument>) {
-    let (mut takes_context, mut arguments) = (false, Vec::new());
+/// Whether the first argument is the context, the others, and the ends of streams behind them.
+fn check_arguments(signature: &Signature, mistakes: &mut Mistakes) -> (bool, Vec<Argument>, Items) {
+    let (mut takes_context, mut arguments, mut items) = (false, Vec::new(), Items::default());
     let typed = signature.inputs.iter().filter_map(|argument| match argument {
         FnArg::Typed(argument) => Some(argument),
         FnArg::Receiver(_) => None,
@@ -220,14 +241,18 @@ fn check_arguments(signature: &Signature, mistakes: &mut Mistakes) -> (bool, Vec
             if index > 0 {
                 mistakes.add(argument, "the context comes first, before what travels");
             }
+        } else if let Some((is_incoming, kind)) = streams::end(&argument.ty, mistakes) {
+            items.add(argument, is_incoming, kind, mistakes);
         } else {
+            items.must_be_last(argument, mistakes);
             arguments.extend(check_argument(argument, mistakes));
         }
     }
+    items.check(mistakes);
     if arguments.len() > MAX_ARGUMENTS {
         mistakes.add(&signature.inputs, format!("at most {MAX_ARGUMENTS} arguments: put them into a struct"));
     }
-    (takes_context, arguments)
+    (takes_context, arguments, items)
 }
 
 fn check_argument(argument: &PatType, mistakes: &mut Mistakes) -> Option<Argument> {
@@ -257,7 +282,7 @@ fn check_argument(argument: &PatType, mistakes: &mut Mistakes) -> Option<Argumen
 }
 
 /// Refuses types that cannot be the same in two programs: with references in them, or without a name.
-fn check_travels(kind: &Type, what: &str, mistakes: &mut Mistakes) {
+pub(crate) fn check_travels(kind: &Type, what: &str, mistakes: &mut Mistakes) {
     fn look(tokens: TokenStream, found: &mut impl FnMut(&TokenTree)) {
         for token in tokens {
             found(&token);
@@ -296,10 +321,14 @@ fn check_verb(
     parsed: &Parsed,
     method: &Method,
     arguments: &[Argument],
+    items: &Items,
     takes_context: bool,
     mistakes: &mut Mistakes,
 ) -> Verb {
     let output = &method.item.sig.output;
+    if let (Some(stream), true) = (&method.stream, method.nested.is_some() || method.event.is_some()) {
+        mistakes.add(stream, "a stream is neither an event nor a nested API: leave one of the two away");
+    }
     match (&method.nested, &method.event) {
         (Some(_), event) => {
             if let Some(event) = event {
@@ -308,7 +337,7 @@ fn check_verb(
             if let Some(timeout) = &method.timeout {
                 mistakes.add(timeout, "the timeout of a nested API stands at its own trait");
             }
-            if takes_context || !arguments.is_empty() {
+            if takes_context || !arguments.is_empty() || items.any() {
                 mistakes.add(
                     &method.item.sig.inputs,
                     "a nested API is made once, when it is served: it takes `&self` alone",
@@ -320,17 +349,34 @@ fn check_verb(
             if let Some(timeout) = &method.timeout {
                 mistakes.add(timeout, "nobody waits for an event: leave the timeout away");
             }
+            items.refuse("an event takes no items: leave `#[event]` away", mistakes);
             Verb::Event { result: event(output, mistakes) }
+        }
+        (None, None) if method.stream.is_some() && !items.any() => {
+            let (result, item) = streams::returned(method, mistakes);
+            Verb::Stream { result, item }
         }
         (None, None) => {
             if let ReturnType::Type(_, kind) = output {
                 match &**kind {
-                    Type::ImplTrait(kind) => mistakes
-                        .add(kind, "only a `#[nested]` API is an `impl Trait`: return a type that travels"),
+                    Type::ImplTrait(kind) if items.any() => mistakes.add(
+                        kind,
+                        "a method with an `Incoming` sends items through an `Outgoing`, and returns a type \
+                         that travels",
+                    ),
+                    Type::ImplTrait(kind) => mistakes.add(
+                        kind,
+                        "only a `#[nested]` API and a `#[stream]` are an `impl Trait`: return a type that travels",
+                    ),
                     kind => check_travels(kind, "a result", mistakes),
                 }
             }
-            Verb::Call { result: returned(output) }
+            let result = returned(output);
+            match (items.incoming.is_some(), items.outgoing.is_some()) {
+                (false, false) => Verb::Call { result },
+                (true, false) => Verb::Upload { result },
+                _ => Verb::Duplex { result },
+            }
         }
     }
 }
@@ -393,8 +439,14 @@ fn event(output: &ReturnType, mistakes: &mut Mistakes) -> Returned {
 }
 
 fn returned(output: &ReturnType) -> Returned {
-    let ReturnType::Type(_, kind) = output else { return Returned::Plain(quote::quote!(())) };
-    let Type::Path(path) = &**kind else { return Returned::Plain(kind.to_token_stream()) };
+    match output {
+        ReturnType::Default => Returned::Plain(quote::quote!(())),
+        ReturnType::Type(_, kind) => returned_type(kind),
+    }
+}
+
+pub(crate) fn returned_type(kind: &Type) -> Returned {
+    let Type::Path(path) = kind else { return Returned::Plain(kind.to_token_stream()) };
     let Some(last) = path.path.segments.last().filter(|last| last.ident == "Result") else {
         return Returned::Plain(kind.to_token_stream());
     };
@@ -455,13 +507,19 @@ fn timeout(at: &LitStr, mistakes: &mut Mistakes) -> Option<Timeout> {
 }
 
 /// A method as its callers see it.
-fn in_words(name: &Ident, arguments: &[Argument], verb: &Verb, output: &ReturnType) -> String {
-    let mut text = String::from(if matches!(verb, Verb::Event { .. }) { "#[event] fn " } else { "fn " });
+fn in_words(name: &Ident, arguments: &[Argument], items: &Items, verb: &Verb, output: &ReturnType) -> String {
+    let mut text = String::from(match verb {
+        Verb::Event { .. } => "#[event] fn ",
+        Verb::Stream { .. } => "#[stream] fn ",
+        _ => "fn ",
+    });
     text.push_str(&name.unraw().to_string());
-    let arguments: Vec<_> =
-        arguments.iter().map(|it| format!("{}: {}", it.name.unraw(), it.type_name())).collect();
+    let all = arguments.iter().chain(items.arguments());
+    let arguments: Vec<_> = all.map(|it| format!("{}: {}", it.name.unraw(), it.type_name())).collect();
     text.push_str(&format!("({})", arguments.join(", ")));
-    if let (ReturnType::Type(_, kind), Verb::Call { .. }) = (output, verb) {
+    if let ReturnType::Type(_, kind) = output
+        && !matches!(verb, Verb::Event { .. } | Verb::Nested { .. })
+    {
         text.push_str(&format!(" -> {}", text::of(kind.to_token_stream())));
     }
     text

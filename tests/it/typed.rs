@@ -2,6 +2,7 @@
 
 mod hygiene;
 mod listing;
+mod streams;
 
 use std::{
     collections::BTreeMap,

@@ -106,12 +106,12 @@ pub(crate) fn streams(place: Place) {
             case("an_item_the_wrong_way", then(&make(1), frame(ITEM, 0, id, &items(&[1]))), Broken(19)),
             case(
                 "d_55_an_item_behind_the_end",
-                { then(&then(&take, frame(END, 0, id, &[])), frame(ITEM, 0, id, &items(&[1]))) },
+                then(&then(&take, frame(END, 0, id, &[])), frame(ITEM, 0, id, &items(&[1]))),
                 Broken(19),
             ),
             case(
                 "a_part_of_an_item_and_another",
-                { then(&then(&take, frame(ITEM, MORE, id, b"x")), frame(ITEM, 0, id, &items(&[1]))) },
+                then(&then(&take, frame(ITEM, MORE, id, b"x")), frame(ITEM, 0, id, &items(&[1]))),
                 Broken(16),
             ),
             // Ends.
