@@ -139,6 +139,9 @@
 //! [`Timeout::Never`] is explicit. A call that is made in a handler has at most the time that the handler
 //! has. Dropping an [`AsyncResult`] cancels its call, and the handler's [`CancelToken`] fires.
 //!
+//! Many items go over a stream: [`Action::open`] takes what the other side makes, [`Action::upload`] sends,
+//! [`Action::duplex`] does both. [`guide::streams`] tells how.
+//!
 //! # When it goes wrong
 //!
 //! | [`CallError`] | what to do |
