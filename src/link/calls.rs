@@ -29,6 +29,8 @@ pub(crate) struct Pending<W> {
     pub(crate) sent: bool,
     /// Whether the other side has said that it is at it, as it does of a stream.
     begun: bool,
+    /// Its timer is that of the answer.
+    ends_by: bool,
 }
 
 impl<W> TransactionManager<W> {
@@ -48,7 +50,8 @@ impl<W> TransactionManager<W> {
         if let Some(at) = timer {
             self.timers.insert((at, id.counter()));
         }
-        self.pending.insert(id.counter(), Pending { waiter, timer, sent: false, begun: false });
+        self.pending
+            .insert(id.counter(), Pending { waiter, timer, sent: false, begun: false, ends_by: false });
         id
     }
 
@@ -94,12 +97,17 @@ impl<W> TransactionManager<W> {
 
     /// The other side is at it. The first time that is said the call has no timer any more.
     pub(crate) fn begun(&mut self, id: TransactionId) -> bool {
-        let first =
-            self.pending.get_mut(&id.counter()).is_some_and(|it| !std::mem::replace(&mut it.begun, true));
-        if first {
+        let Some(pending) = self.pending.get_mut(&id.counter()) else { return false };
+        let first = !std::mem::replace(&mut pending.begun, true);
+        if first && !pending.ends_by {
             self.set_timer(id, None);
         }
         first
+    }
+
+    /// Whether the other side has said that it is at it.
+    pub(crate) fn has_begun(&self, id: TransactionId) -> bool {
+        self.get(id).is_some_and(|call| call.begun)
     }
 
     /// Gives a call another timer. Says whether it is under way.
@@ -109,7 +117,7 @@ impl<W> TransactionManager<W> {
             self.timers.remove(&(at, id.counter()));
         }
         if let Some(at) = timer {
-            pending.begun = true;
+            pending.ends_by = true;
             self.timers.insert((at, id.counter()));
         }
         true

@@ -30,11 +30,13 @@ pub(crate) struct Inflow {
     ended: bool,
     /// Nobody takes any more.
     stopped: bool,
+    /// The other side is to be told as soon as it knows of the stream.
+    owes_stop: bool,
 }
 
 impl Inflow {
     fn new(intake: Arc<Intake>, granted: Quota) -> Inflow {
-        Inflow { intake, granted, came: Quota::default(), ended: false, stopped: false }
+        Inflow { intake, granted, came: Quota::default(), ended: false, stopped: false, owes_stop: false }
     }
 }
 
@@ -55,6 +57,14 @@ impl<W: Clone> State<W> {
             ends.outlet = Some(outlet);
         }
         ends
+    }
+
+    /// Whether items may be of this call; `false` if that is over.
+    fn check_items(&self, bits: u64, what: &'static str) -> Result<bool, ProtocolError> {
+        let is_there = self.check_stream(bits, what)?;
+        // Of a call that is answered nothing comes any more, even while items of it go.
+        let id = TransactionId::from_bits(bits).filter(|id| id.side() != self.side);
+        Ok(is_there && id.is_none_or(|id| self.served.contains_key(&id)))
     }
 
     /// Whether a frame of a stream can be of this call; `false` if that is over.
@@ -84,7 +94,7 @@ impl<W: Clone> State<W> {
         if body.bytes().is_empty() {
             return Err(ProtocolError::BadEnvelope("no item"));
         }
-        if !self.check_stream(bits, "an item")? {
+        if !self.check_items(bits, "an item")? {
             self.budget.pay("items of streams that are over", now)?;
             actions.push(Action::LateItems(count(&body)?));
             return Ok(());
@@ -100,12 +110,10 @@ impl<W: Clone> State<W> {
             inflow.came = inflow.came.with_item(item.len());
             rest = &rest[item.end..];
         }
-        if inflow.stopped {
-            actions.push(Action::LateItems(count(&body)?));
-            return Ok(());
-        }
-        let (intake, batch) = (inflow.intake.clone(), Batch::new(body.buffer, body.start));
-        actions.push(Action::Items(intake, batch));
+        actions.push(match inflow.stopped {
+            true => Action::LateItems(count(&body)?),
+            false => Action::Items(inflow.intake.clone(), Batch::new(body.buffer, body.start)),
+        });
         self.begun(bits);
         Ok(())
     }
@@ -117,7 +125,7 @@ impl<W: Clone> State<W> {
         now: Instant,
         actions: &mut Vec<Action<W>>,
     ) -> Result<(), ProtocolError> {
-        if !self.check_stream(bits, "an end of items")? {
+        if !self.check_items(bits, "an end of items")? {
             return self.budget.pay("ends of streams that are over", now);
         }
         let inflow = self.inflows.get_mut(&bits).filter(|inflow| !inflow.ended);
@@ -170,7 +178,12 @@ impl<W: Clone> State<W> {
 
     /// A stream of ours has begun at the other side: nobody watches the clock for it any more.
     fn begun(&mut self, bits: u64) -> bool {
-        TransactionId::from_bits(bits).is_some_and(|id| id.side() == self.side && self.calls.begun(id))
+        let id = TransactionId::from_bits(bits).filter(|id| id.side() == self.side);
+        let first = id.is_some_and(|id| self.calls.begun(id));
+        if first && self.inflows.get_mut(&bits).is_some_and(|it| std::mem::take(&mut it.owes_stop)) {
+            self.outbox.push_control(Draft::bare(Kind::StreamStop, bits));
+        }
+        first
     }
 
     /// The same of a stream whose other side is in this process.
@@ -222,7 +235,13 @@ impl<W: Clone> State<W> {
     /// Tells the other side that nobody takes its items any more.
     pub(crate) fn stop_items(&mut self, id: TransactionId) {
         let Some(inflow) = self.inflows.get_mut(&id.to_bits()) else { return };
-        if !inflow.ended && !std::mem::replace(&mut inflow.stopped, true) {
+        if inflow.ended || std::mem::replace(&mut inflow.stopped, true) {
+            return;
+        }
+        // Before that it would overtake the beginning.
+        if id.side() == self.side && !self.calls.has_begun(id) {
+            inflow.owes_stop = true;
+        } else {
             self.outbox.push_control(Draft::bare(Kind::StreamStop, id.to_bits()));
         }
     }

@@ -335,7 +335,7 @@ fn a_stream_is_polled(kind: Kind) {
     for n in 0..1000 {
         {
             let mut ready = std::pin::pin!(sum.ready());
-            while let std::task::Poll::Pending = ready.as_mut().poll(&mut cx) {
+            while ready.as_mut().poll(&mut cx).is_pending() {
                 thread::park();
             }
         }

@@ -3,6 +3,7 @@
 mod hostile;
 mod model;
 mod pair;
+mod streams;
 
 use std::time::Duration;
 
