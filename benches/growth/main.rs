@@ -1,5 +1,5 @@
-//! What grows with what: the cost of one call beside many that are pending and among many handlers, and
-//! what links cost that nobody uses.
+//! What grows with what: the cost of one call beside many that are pending, among many handlers and beside many
+//! links, and what links cost that nobody uses.
 //!
 //! ```text
 //! cargo bench --bench growth               everything
@@ -8,11 +8,12 @@
 //!
 //! Both sides of a ratio are measured in turns, in one process that is pinned to one core, where a
 //! hand-over is a plain switch and placement does not matter; the medians of the rounds are compared.
-//! Idle links are counted in a process of their own.
+//! Idle links are counted in a process of their own, and so is each side of one link among many.
 
 use std::{
     env, fs,
-    process::Command,
+    io::{self, BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -34,8 +35,12 @@ fn main() {
     if let Some(at) = arguments.iter().position(|argument| argument == "idle") {
         return idle(&arguments[at + 1], arguments[at + 2] == "quick");
     }
+    if let Some(at) = arguments.iter().position(|argument| argument == "links") {
+        return links(&arguments[at + 1], arguments[at + 2].parse().expect("a number"));
+    }
     let quick = arguments.iter().any(|argument| argument == "--quick");
-    let (pending, handlers, rounds) = if quick { (10_000, 1_000, 5) } else { (100_000, 10_000, 21) };
+    let (pending, handlers, links, rounds) =
+        if quick { (10_000, 1_000, 50, 5) } else { (100_000, 10_000, 1_000, 21) };
     let mut core = CpuSet::new();
     core.set(0);
     sched_setaffinity(None, &core).expect("a first core");
@@ -43,12 +48,16 @@ fn main() {
     for link in LINKS {
         let few = Beside::pending(link, 1);
         let many = Beside::pending(link, pending);
-        compare(link, "pending calls", (1, &few), (pending, &many), rounds);
+        compare(link, "pending calls", (1, || few.cost()), (pending, || many.cost()), rounds);
     }
     for link in LINKS {
         let few = Beside::handlers(link, 10);
         let many = Beside::handlers(link, handlers);
-        compare(link, "handlers", (10, &few), (handlers, &many), rounds);
+        compare(link, "handlers", (10, || few.cost()), (handlers, || many.cost()), rounds);
+    }
+    for link in LINKS {
+        let (mut few, mut many) = (Elsewhere::links(link, 1), Elsewhere::links(link, links));
+        compare(link, "links", (1, || few.cost()), (links, || many.cost()), rounds);
     }
     println!(
         "\n100 idle links: for one link, threads and KiB of resident memory; for all, wake-ups a second"
@@ -121,13 +130,73 @@ fn patiently(head: &Head) -> nape::AsyncResult<u64> {
     }
 }
 
-fn compare(link: &str, what: &str, few: (usize, &Beside), many: (usize, &Beside), rounds: usize) {
+/// A process with as many links as are asked for, one of which is used.
+struct Elsewhere {
+    process: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Elsewhere {
+    fn links(link: &str, n: usize) -> Elsewhere {
+        let program = env::current_exe().expect("this program has a path");
+        let mut command = Command::new(program);
+        command.args(["links", link, &n.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("this program can be started");
+        let (ask, answers) = (process.stdin.take(), process.stdout.take());
+        let mut elsewhere = Elsewhere {
+            process,
+            ask: ask.expect("it is a pipe"),
+            answers: BufReader::new(answers.expect("it is a pipe")),
+        };
+        // Once to warm up, when all of them are there.
+        elsewhere.cost();
+        elsewhere
+    }
+
+    fn cost(&mut self) -> Duration {
+        self.ask.write_all(b"\n").expect("it listens");
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("it answers");
+        Duration::from_nanos(line.trim().parse().expect("nanoseconds"))
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The other side of [`Elsewhere`]: measures a call for each line that comes.
+fn links(link: &str, n: usize) {
+    let beside: Vec<Beside> = (0..n).map(|_| Beside::handlers(link, 1)).collect();
+    for beside in &beside {
+        let _: u64 = beside.head.api("").action(&beside.path, (1u64, 2u64)).call().expect("a sum");
+    }
+    thread::sleep(SETTLED.min(n as u32 * Duration::from_millis(20)));
+    for _ in io::stdin().lines() {
+        println!("{}", beside[n / 2].cost().as_nanos());
+    }
+}
+
+fn compare(
+    link: &str,
+    what: &str,
+    mut few: (usize, impl FnMut() -> Duration),
+    mut many: (usize, impl FnMut() -> Duration),
+    rounds: usize,
+) {
     let mut costs = [Vec::new(), Vec::new()];
     for round in 0..rounds {
-        let mut sides = [(0, few.1), (1, many.1)];
-        sides.rotate_left(round % 2);
-        for (side, beside) in sides {
-            costs[side].push(beside.cost());
+        let few_first = round % 2 == 0;
+        if few_first {
+            costs[0].push(few.1());
+        }
+        costs[1].push(many.1());
+        if !few_first {
+            costs[0].push(few.1());
         }
     }
     let [few_cost, many_cost] = costs.map(|mut costs| {

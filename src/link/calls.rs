@@ -3,10 +3,11 @@
 //! Each entry is taken out exactly once, by whoever ends the call: a reply, its deadline, a cancel, or
 //! the end of the link. It knows nothing of waiters but that they are values to hand back.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
+use super::timers::{Timer, Timers};
 use crate::wire::{ProtocolError, Side, TransactionId};
 
 /// The calls under way of one side of one link.
@@ -17,14 +18,14 @@ pub(crate) struct TransactionManager<W> {
     last: u64,
     pending: FxHashMap<u64, Pending<W>>,
     /// The deadlines that somebody else than the caller has to watch.
-    timers: BTreeSet<(Instant, u64)>,
+    timers: Timers,
 }
 
 /// One call under way.
 #[derive(Debug)]
 pub(crate) struct Pending<W> {
     pub(crate) waiter: W,
-    timer: Option<Instant>,
+    timer: Option<Timer>,
     /// Whether any part of the call has gone to the transport.
     pub(crate) sent: bool,
     /// Whether the other side has said that it is at it, as it does of a stream.
@@ -35,7 +36,7 @@ pub(crate) struct Pending<W> {
 
 impl<W> TransactionManager<W> {
     pub(crate) fn new(side: Side) -> TransactionManager<W> {
-        TransactionManager { side, last: 0, pending: FxHashMap::default(), timers: BTreeSet::new() }
+        TransactionManager { side, last: 0, pending: FxHashMap::default(), timers: Timers::default() }
     }
 
     /// A fresh id, for a message that is answered by none.
@@ -47,9 +48,7 @@ impl<W> TransactionManager<W> {
     /// Files a call. With a `timer`, [`TransactionManager::expire`] ends it then.
     pub(crate) fn begin(&mut self, waiter: W, timer: Option<Instant>) -> TransactionId {
         let id = self.issue();
-        if let Some(at) = timer {
-            self.timers.insert((at, id.counter()));
-        }
+        let timer = timer.map(|at| self.timers.add(at, id.counter()));
         self.pending
             .insert(id.counter(), Pending { waiter, timer, sent: false, begun: false, ends_by: false });
         id
@@ -58,8 +57,8 @@ impl<W> TransactionManager<W> {
     /// Takes a call out, if it is still under way.
     pub(crate) fn end(&mut self, id: TransactionId) -> Option<Pending<W>> {
         let pending = self.pending.remove(&id.counter())?;
-        if let Some(at) = pending.timer {
-            self.timers.remove(&(at, id.counter()));
+        if let Some(timer) = pending.timer {
+            self.timers.remove(timer, id.counter(), |counter| self.pending.contains_key(&counter));
         }
         Some(pending)
     }
@@ -110,22 +109,26 @@ impl<W> TransactionManager<W> {
         self.get(id).is_some_and(|call| call.begun)
     }
 
-    /// Gives a call another timer. Says whether it is under way.
-    pub(crate) fn set_timer(&mut self, id: TransactionId, timer: Option<Instant>) -> bool {
+    /// Gives a call a timer in the place of the one it has, which was given here, too.
+    pub(crate) fn set_timer(&mut self, id: TransactionId, timer: Option<Instant>) {
+        let Some(pending) = self.pending.get_mut(&id.counter()) else { return };
+        let timer = timer.map(|at| self.timers.add_apart(at, id.counter()));
+        if let Some(before) = std::mem::replace(&mut pending.timer, timer) {
+            self.timers.remove(before, id.counter(), |_| true);
+        }
+    }
+
+    /// Gives a call a timer for its answer, which it keeps when it begins. Says whether it is under way.
+    pub(crate) fn set_end(&mut self, id: TransactionId, timer: Option<Instant>) -> bool {
         let Some(pending) = self.pending.get_mut(&id.counter()) else { return false };
-        if let Some(at) = std::mem::replace(&mut pending.timer, timer) {
-            self.timers.remove(&(at, id.counter()));
-        }
-        if let Some(at) = timer {
-            pending.ends_by = true;
-            self.timers.insert((at, id.counter()));
-        }
+        pending.ends_by = timer.is_some();
+        self.set_timer(id, timer);
         true
     }
 
     /// Takes out the first call whose timer is at or before `now`.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<(TransactionId, Pending<W>)> {
-        let &(at, counter) = self.timers.first()?;
+        let (at, counter) = self.timers.first()?;
         if at > now {
             return None;
         }
@@ -135,7 +138,7 @@ impl<W> TransactionManager<W> {
 
     /// When the first timer is due.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.first().map(|(at, _)| at)
     }
 
     /// Takes out everything, in the order of issue.

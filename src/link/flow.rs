@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    Core, Errand, Link, Slot, Wiring,
+    Core, Errand, Framed, Link, Slot, Wiring,
     inbox::Frame,
+    load::Packet,
     role::Reader,
     slot::{Aftermath, Outcome},
     state::{Action, State},
@@ -55,6 +56,10 @@ pub(super) enum Read {
     Over,
 }
 
+/// Whether a packet held nothing but calls, items and answers, and the link goes on as before. Whoever ends it from now on
+/// nudges whoever reads.
+struct Calm(bool);
+
 impl Link {
     // Out.
 
@@ -64,10 +69,31 @@ impl Link {
         if core.sending {
             return;
         }
-        core.sending = true;
         core.gathered = 0;
         let mut packet = std::mem::take(&mut core.spare);
-        while core.state.next_packet(&mut packet) {
+        if core.state.next_packet(&mut packet) {
+            return self.send(framed, core, packet);
+        }
+        core.spare = packet;
+        self.have_sent(framed, core);
+    }
+
+    /// The same with a packet that something may have been put into while nobody was sending: see
+    /// [`Core::idle_packet`].
+    pub(super) fn flush_with<'a>(&'a self, mut core: MutexGuard<'a, Core>, packet: Option<Packet>) {
+        let (Wiring::Framed(framed), Some(packet)) = (&self.wiring, packet) else { return self.flush(core) };
+        if !packet.is_empty() {
+            return self.send(framed, core, packet);
+        }
+        core.spare = packet;
+        self.flush(core);
+    }
+
+    /// Sends a packet, and what may be sent after it.
+    fn send<'a>(&'a self, framed: &Framed, mut core: MutexGuard<'a, Core>, mut packet: Packet) {
+        core.sending = true;
+        core.gathered = 0;
+        loop {
             drop(core);
             let sent = match &mut *framed.sender.lock() {
                 Some(sender) => sender.send(packet.bytes()),
@@ -79,10 +105,18 @@ impl Link {
             }
             packet.sent();
             core = self.core.lock();
+            if !core.state.next_packet(&mut packet) {
+                break;
+            }
         }
         packet.shrink_to(SPARE);
         core.spare = packet;
         core.sending = false;
+        self.have_sent(framed, core);
+    }
+
+    /// There is nothing to send now.
+    fn have_sent<'a>(&'a self, framed: &Framed, core: MutexGuard<'a, Core>) {
         // Whoever closes waits for this.
         if core.state.is_drained() || core.reason.is_some() {
             self.settled.notify_all();
@@ -183,7 +217,8 @@ impl Link {
     fn take(&self, received: std::io::Result<Received>, reader: &mut Reader, harvest: &mut Harvest) -> Read {
         let end = match received {
             Ok(Received::Packet(packet)) => match self.take_packet(packet, &mut reader.actions, harvest) {
-                Ok(()) => return self.after_packet(reader, harvest),
+                Ok(Calm(true)) if reader.patience.is_none() => return Read::Packet,
+                Ok(Calm(_)) => return self.after_packet(reader, harvest),
                 Err(violation) => return self.break_off(violation),
             },
             Ok(Received::Nudge | Received::Deadline) => return self.look_up(reader, harvest),
@@ -216,19 +251,24 @@ impl Link {
         packet: Vec<u8>,
         actions: &mut Vec<Action<Arc<Slot>>>,
         harvest: &mut Harvest,
-    ) -> Result<(), ProtocolError> {
+    ) -> Result<Calm, ProtocolError> {
         let now = Instant::now();
         let mut core = self.core.lock();
         let result = take_frames(&mut core.state, packet, now, actions);
+        let mut calm = core.dying.is_none() && !core.state.is_closed();
         let wake = core.state.awaits_rest().is_some_and(|at| self.arm(&mut core, at));
         self.flush(core);
         if wake {
             self.wake_keeper();
         }
         for action in actions.drain(..) {
+            calm &= matches!(
+                action,
+                Action::Complete(..) | Action::Dispatch(..) | Action::Items(..) | Action::Room(..)
+            );
             self.act(action, now, harvest);
         }
-        result
+        result.map(|()| Calm(calm))
     }
 
     fn act(&self, action: Action<Arc<Slot>>, now: Instant, harvest: &mut Harvest) {

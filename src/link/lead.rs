@@ -118,7 +118,7 @@ impl Link {
         }
     }
 
-    /// Whether a call that was just filed had better wait for the next one. `started`: when it was made.
+    /// Whether a call that is about to be filed had better wait for the next one. `started`: when it was made.
     ///
     /// Only in the middle of a burst, while a thread looks after the link every tick: it sends what waits,
     /// should the burst end without anybody waiting for a result.
@@ -128,7 +128,7 @@ impl Link {
         let soon = before.is_some_and(|before| started.saturating_duration_since(before) < BURST);
         core.gathering = soon
             && core.state.n_calls() >= UNDER_WAY
-            && core.state.n_waiting() < TOGETHER
+            && core.state.n_waiting() + 1 < TOGETHER
             && framed.role.is_ticking();
         core.gathering
     }

@@ -52,6 +52,10 @@ impl Line {
         self.starts.into_iter()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.starts.len()
     }

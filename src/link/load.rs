@@ -98,7 +98,8 @@ enum Place {
 pub(crate) struct Packet {
     /// Frames that were copied together, or a message that came as a frame.
     own: Vec<u8>,
-    lent: Option<Lent>,
+    /// In a box, since most packets are of small messages and are moved about.
+    lent: Option<Box<Lent>>,
 }
 
 /// A message of which one frame goes. Its place in the outbox waits for it, if there is more of it.
@@ -114,8 +115,7 @@ struct Lent {
 impl Packet {
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.lent {
-            Some(Lent { load, frame: Place::Head(range), .. }) => &load.head[range.clone()],
-            Some(Lent { load, frame: Place::Tail(range), .. }) => &load.tail[range.clone()],
+            Some(lent) => lent.bytes(),
             None => &self.own,
         }
     }
@@ -142,7 +142,7 @@ impl Packet {
         match load.place(body.start - HEADER_LEN..body.end) {
             Some(frame) if alone && load.is_large() => {
                 let lent = Lent { kind: draft.kind, id: draft.id, load: std::mem::take(load), frame, more };
-                self.lent.insert(lent).frame()
+                self.lent.insert(Box::new(lent)).frame()
             }
             _ => {
                 let start = self.own.len();
@@ -180,6 +180,13 @@ impl Packet {
 }
 
 impl Lent {
+    fn bytes(&self) -> &[u8] {
+        match &self.frame {
+            Place::Head(range) => &self.load.head[range.clone()],
+            Place::Tail(range) => &self.load.tail[range.clone()],
+        }
+    }
+
     fn frame(&mut self) -> &mut [u8] {
         match &self.frame {
             Place::Head(range) => &mut self.load.head[range.clone()],

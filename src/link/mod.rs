@@ -28,6 +28,7 @@ mod state;
 mod stream;
 mod streaming;
 mod streams;
+mod timers;
 mod token;
 mod wait;
 

@@ -169,6 +169,20 @@ impl Outbox {
         self.is_drained() && !self.ended && self.may_leave(Kind::Call)
     }
 
+    /// Puts a message into an empty packet, without a place in a line, if nothing waits and nothing is in its way.
+    /// Else it comes back.
+    pub(crate) fn pass(&mut self, packet: &mut Packet, mut draft: Draft) -> Result<(), Draft> {
+        let kind = draft.kind;
+        let may_go = self.is_drained() && !self.ended && (is_answer(kind) || self.may_leave(kind));
+        if !may_go || draft.load.is_large() || !self.window_is_open() {
+            return Err(draft);
+        }
+        self.in_flight += usize::from(kind.is_call());
+        let len = draft.load.len();
+        self.seal(packet.add(&mut draft, HEADER_LEN..len), kind, draft.id, Flags::default());
+        Ok(())
+    }
+
     /// A call has left without a place in a line.
     pub(crate) fn call_passed(&mut self) {
         self.in_flight += 1;
@@ -206,9 +220,10 @@ impl Outbox {
 
     /// Whether nothing waits that may ever be sent.
     pub(crate) fn is_drained(&self) -> bool {
-        let (starts, _) = self.waiting();
+        let answers = self.answers.is_empty() && self.slow_answers.is_empty();
+        let starts = self.starts.is_empty() && self.slow_starts.is_empty();
         let rest = self.bulk.is_empty() && self.outlets.is_drained();
-        self.control.is_empty() && self.n_answers() == 0 && starts == 0 && rest
+        self.control.is_empty() && answers && starts && rest
     }
 
     /// How many messages and bytes wait to be started.
@@ -272,6 +287,9 @@ impl Outbox {
         mut started: impl FnMut(TransactionId),
     ) -> bool {
         self.take_back(packet);
+        if self.is_drained() && !self.owes_credit() {
+            return false;
+        }
         while let Some((mut draft, from)) = self.next_draft(packet.room()) {
             let (len, kind, id) = (draft.load.len(), draft.kind, draft.id);
             let to = len.min(from + FRAME_LIMIT - HEADER_LEN);

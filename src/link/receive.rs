@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::{CallError, CloseReason, Rejection},
     wire::{
-        Bye, CallHead, EventHead, FaultRecord, Header, Hello, Kind, OpenHead, Path, Payload, ProtocolError,
+        Bye, CallHead, EventHead, FaultRecord, Header, Hello, Kind, OpenHead, Payload, ProtocolError,
         TransactionId,
     },
 };
@@ -56,7 +56,7 @@ fn message<W: Clone>(
             let body = Body { start: body.start + OpenHead::LEN, ..body };
             call(state, header.id, body, Some(head), now, actions)
         }
-        Kind::Event => event(body, actions),
+        Kind::Event => event(state, body, actions),
         Kind::Reply => answer(state, header.id, actions, |_| {
             let Body { buffer, start } = body;
             Ok(Ok(Payload::from_tail(buffer, start)))
@@ -128,7 +128,7 @@ fn call<W: Clone>(
     actions: &mut Vec<Action<W>>,
 ) -> Result<(), ProtocolError> {
     let (head, len) = CallHead::read(body.bytes())?;
-    let path = Path::new(head.path).map_err(ProtocolError::BadPath)?;
+    let path = state.recent_paths.path(head.path).map_err(ProtocolError::BadPath)?;
     let incoming = Incoming {
         id: TransactionId::from_bits(bits),
         path,
@@ -184,9 +184,9 @@ fn refuse<W>(state: &mut State<W>, bits: u64, why: Rejection) -> Result<(), Prot
     Ok(())
 }
 
-fn event<W>(body: Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
+fn event<W>(state: &mut State<W>, body: Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
     let (head, len) = EventHead::read(body.bytes())?;
-    let path = Path::new(head.path).map_err(ProtocolError::BadPath)?;
+    let path = state.recent_paths.path(head.path).map_err(ProtocolError::BadPath)?;
     let start = body.start + len;
     let incoming = Incoming {
         id: None,
@@ -195,7 +195,7 @@ fn event<W>(body: Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolErro
         deadline: None,
         attempt: 0,
         payload: Payload::from_tail(body.buffer, start),
-        cancel: CancelToken::default(),
+        cancel: CancelToken::never(),
         caller: None,
         ends: Ends::default(),
     };

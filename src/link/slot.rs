@@ -72,6 +72,17 @@ impl Inner {
         self.extras.get_or_insert_default()
     }
 
+    fn take(&mut self) -> Option<Outcome> {
+        let at = match &self.stage {
+            Stage::Done(_, at) => *at,
+            _ => return None,
+        };
+        match std::mem::replace(&mut self.stage, Stage::Taken(at)) {
+            Stage::Done(outcome, _) => Some(outcome),
+            _ => None,
+        }
+    }
+
     fn has_errand(&self) -> bool {
         self.extras.as_ref().is_some_and(|extras| !extras.errands.is_empty())
     }
@@ -246,15 +257,7 @@ impl Slot {
 
     /// The outcome, once; `None` when it is not there or was taken before.
     pub(crate) fn take(&self) -> Option<Outcome> {
-        let mut inner = self.inner.lock();
-        let at = match &inner.stage {
-            Stage::Done(_, at) => *at,
-            _ => return None,
-        };
-        match std::mem::replace(&mut inner.stage, Stage::Taken(at)) {
-            Stage::Done(outcome, _) => Some(outcome),
-            _ => None,
-        }
+        self.inner.lock().take()
     }
 
     /// How long the call took, or has taken so far.
@@ -389,6 +392,15 @@ impl Slot {
         self.inner.lock().blocked = true;
     }
 
+    /// The calling thread stops to block for this call and takes what there is: the outcome, if the call has ended,
+    /// and what the thread was to run.
+    pub(crate) fn unblock_and_take(&self) -> (Option<Outcome>, Vec<Job>) {
+        let mut inner = self.inner.lock();
+        inner.blocked = false;
+        let errands = inner.extras.as_mut().map(|extras| std::mem::take(&mut extras.errands));
+        (inner.take(), errands.unwrap_or_default())
+    }
+
     /// The calling thread stops to block for this call. Gives back what it was to run.
     pub(crate) fn unblock(&self) -> Vec<Job> {
         let mut inner = self.inner.lock();
@@ -436,6 +448,7 @@ impl Slot {
         if let Some(extras) = &mut theirs.extras {
             let errands = std::mem::take(&mut extras.errands);
             self.inner.lock().extras().errands.extend(errands);
+            self.news.store(true, Ordering::Release);
         }
     }
 
@@ -455,8 +468,9 @@ impl Slot {
 
     /// Forgets that it was asked to. To be said before looking.
     pub(crate) fn calm(&self) {
-        self.inner.lock().roused = false;
-        self.news.store(false, Ordering::Release);
+        let mut inner = self.inner.lock();
+        inner.roused = false;
+        self.news.store(inner.has_errand(), Ordering::Release);
     }
 
     /// Whether there may be something for a thread that looks out and does not sleep yet.
@@ -471,7 +485,8 @@ impl Slot {
     }
 
     pub(crate) fn has_errand(&self) -> bool {
-        self.inner.lock().has_errand()
+        // SYNC: news. Pairs with the store in `offer`, which comes after the errand.
+        self.news.load(Ordering::Acquire) && self.inner.lock().has_errand()
     }
 
     /// Asks the blocked thread to take the reader role.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     Link, Slot, Wiring, current,
     inbox::fault_limit,
-    load::Load,
+    load::{Load, Packet},
     message::{Cargo, Incoming},
     state::{Ended, Finish, Refusal},
     stream::Ends,
@@ -69,14 +69,22 @@ impl Link {
         let watched = !plan.blocking || !self.wakes_at_deadlines();
         let timer = slot.deadline.filter(|_| watched);
         let mut core = self.core.lock();
-        let began = core.state.begin_call(slot.clone(), timer, cargo, plan.blocking);
-        let id = began.map_err(|refusal| core.refused(&slot.path, refusal))?;
+        let gathers = !plan.blocking && self.gathers(&mut core, slot.started);
+        let mut packet = if gathers { None } else { core.idle_packet() };
+        let began = core.state.begin_call(slot.clone(), timer, cargo, plan.blocking, packet.as_mut());
+        let id = match began {
+            Ok(id) => id,
+            Err(refusal) => {
+                core.keep(packet);
+                return Err(core.refused(&slot.path, refusal));
+            }
+        };
         let wake = timer.is_some_and(|at| self.arm(&mut core, at));
         self.tally.calls.up();
-        if !plan.blocking && self.gathers(&mut core, slot.started) {
+        if gathers {
             drop(core);
         } else {
-            self.flush(core);
+            self.flush_with(core, packet);
         }
         if wake {
             self.wake_keeper();
@@ -97,21 +105,23 @@ impl Link {
                 deadline: None,
                 attempt: 0,
                 payload: Payload::moved(arguments),
-                cancel: CancelToken::default(),
+                cancel: CancelToken::never(),
                 caller: None,
                 ends: Ends::default(),
             })),
             Wiring::Framed(_) => {
-                self.pack(path, arguments, |out| EventHead { path: path.as_str() }.write(out))?
+                self.pack(path, arguments, |out| EventHead { path: path.as_bytes() }.write(out))?
             }
         };
         let mut core = self.core.lock();
-        if let Err(refusal) = core.state.begin_event(cargo) {
+        let mut packet = core.idle_packet();
+        if let Err(refusal) = core.state.begin_event(cargo, packet.as_mut()) {
             self.tally.events_unsent.up();
+            core.keep(packet);
             return Err(core.refused(path, refusal));
         }
         self.tally.events_sent.up();
-        self.flush(core);
+        self.flush_with(core, packet);
         Ok(())
     }
 
@@ -148,7 +158,7 @@ impl Link {
     {
         let left = |at: Instant| at.saturating_duration_since(slot.started);
         let remaining = deadline.map(|at| micros_up(left(at)));
-        let head = CallHead { parent: self.parent(), remaining, attempt, path: slot.path.as_str() };
+        let head = CallHead { parent: self.parent(), remaining, attempt, path: slot.path.as_bytes() };
         self.pack(&slot.path, arguments, |out| {
             opening.into_iter().for_each(|opening| opening.write(out));
             head.write(out);
@@ -300,21 +310,23 @@ impl Link {
     fn answer(&self, id: TransactionId, kind: Kind, load: Load) {
         let mut core = self.core.lock();
         let ends = core.state.last_of_stream(id);
+        // More answers follow at once, and go with this one.
+        let gathers = core.batching && core.state.n_answers() + 1 < BATCH;
+        let mut packet = if gathers { None } else { core.idle_packet() };
         match core.state.finish_served(id) {
-            Finish::Awaited => core.state.answer(id, kind, load),
+            Finish::Awaited => core.state.answer(id, kind, load, packet.as_mut()),
             Finish::GivenUp => self.tally.answers_unsent.up(),
             Finish::Over => {}
         }
         if !ends.is_none() {
-            self.flush(core);
+            self.flush_with(core, packet);
             // Whoever has kept one of them learns that it is over.
             ends.end(&Err(CallError::Cancelled), |wakeup| self.wake_up(wakeup));
             self.settled.notify_all();
             return;
         }
-        // More answers follow at once, and go with this one.
-        if !core.batching || core.state.n_answers() >= BATCH {
-            self.flush(core);
+        if !gathers {
+            self.flush_with(core, packet);
         } else {
             drop(core);
         }
@@ -323,6 +335,18 @@ impl Link {
 }
 
 impl super::Core {
+    /// An empty packet, unless a thread is sending. It goes to [`Link::flush_with`] before the lock is free.
+    fn idle_packet(&mut self) -> Option<Packet> {
+        (!self.sending).then(|| std::mem::take(&mut self.spare))
+    }
+
+    /// Nothing was put into the packet.
+    fn keep(&mut self, packet: Option<Packet>) {
+        if let Some(packet) = packet {
+            self.spare = packet;
+        }
+    }
+
     /// What a caller is told about a refusal.
     pub(super) fn refused(&self, path: &Path, refusal: Refusal) -> CallError {
         match refusal {

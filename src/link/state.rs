@@ -28,7 +28,7 @@ use crate::{
     error::{CallError, CloseReason, Executed},
     sync::Arc,
     transport::Window,
-    wire::{Bye, Header, Hello, Kind, Payload, ProtocolError, Side, Token, TransactionId},
+    wire::{Bye, Header, Hello, Kind, Payload, ProtocolError, RecentPaths, Side, Token, TransactionId},
 };
 
 /// What has to be done outside of the machine, in this order.
@@ -121,6 +121,7 @@ pub(crate) struct State<W> {
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
     pub(super) budget: Budget,
+    pub(super) recent_paths: RecentPaths,
     /// Times at which whoever receives must be woken.
     alarms: BTreeSet<(Instant, usize)>,
 }
@@ -173,6 +174,7 @@ impl<W: Clone> State<W> {
             outbox: Outbox::new(window, config),
             inbox: Inbox::new(config.message_limit),
             budget: Budget::new(),
+            recent_paths: RecentPaths::default(),
             alarms: BTreeSet::new(),
         }
     }
@@ -305,17 +307,21 @@ impl<W: Clone> State<W> {
 
     // What goes out.
 
-    /// Files a call and queues it; `unbounded` ignores how many wait already.
+    /// Files a call and queues it; `unbounded` ignores how many wait already. With an empty packet at hand, which
+    /// is about to be sent, the call leaves in there if nothing is in its way.
     pub(crate) fn begin_call(
         &mut self,
         waiter: W,
         timer: Option<Instant>,
         cargo: Cargo,
         unbounded: bool,
+        packet: Option<&mut Packet>,
     ) -> Result<TransactionId, Refusal> {
         self.admit(unbounded)?;
         let id = self.calls.begin(waiter, timer);
-        self.queue(Kind::Call, id, cargo);
+        if self.queue(Kind::Call, id, cargo, packet) {
+            self.calls.mark_sent(id);
+        }
         Ok(id)
     }
 
@@ -327,8 +333,9 @@ impl<W: Clone> State<W> {
         cargo: Cargo,
     ) -> Result<TransactionId, Refusal> {
         self.admit(false)?;
-        let id = self.calls.begin(waiter, timer);
-        self.queue(Kind::Open, id, cargo);
+        let id = self.calls.begin(waiter, None);
+        self.calls.set_timer(id, timer);
+        self.queue(Kind::Open, id, cargo, None);
         Ok(id)
     }
 
@@ -351,11 +358,11 @@ impl<W: Clone> State<W> {
         }
     }
 
-    /// Queues an event.
-    pub(crate) fn begin_event(&mut self, cargo: Cargo) -> Result<(), Refusal> {
+    /// Queues an event, or has it leave as a call does.
+    pub(crate) fn begin_event(&mut self, cargo: Cargo, packet: Option<&mut Packet>) -> Result<(), Refusal> {
         self.admit(false)?;
         let id = self.calls.issue();
-        self.queue(Kind::Event, id, cargo);
+        self.queue(Kind::Event, id, cargo, packet);
         Ok(())
     }
 
@@ -373,11 +380,23 @@ impl<W: Clone> State<W> {
         Ok(())
     }
 
-    fn queue(&mut self, kind: Kind, id: TransactionId, mut cargo: Cargo) {
-        if let Cargo::Moved(incoming) = &mut cargo {
-            incoming.id = kind.is_call().then_some(id);
-        }
+    /// Says whether it is in the packet.
+    fn queue(&mut self, kind: Kind, id: TransactionId, cargo: Cargo, packet: Option<&mut Packet>) -> bool {
+        let cargo = match (cargo, packet) {
+            (Cargo::Bytes(load), Some(packet)) => {
+                match self.outbox.pass(packet, Draft { kind, id: id.to_bits(), load }) {
+                    Ok(()) => return true,
+                    Err(draft) => Cargo::Bytes(draft.load),
+                }
+            }
+            (Cargo::Moved(mut incoming), _) => {
+                incoming.id = Some(id).filter(|_| kind.is_call());
+                Cargo::Moved(incoming)
+            }
+            (cargo, None) => cargo,
+        };
         self.outbox.push_start(Start { kind, id, cargo });
+        false
     }
 
     /// Ends a call that nobody waits for any more, and tells the other side if it knows of it.
@@ -409,11 +428,18 @@ impl<W: Clone> State<W> {
         finish
     }
 
-    /// Queues the answer to a call that was served.
-    pub(crate) fn answer(&mut self, id: TransactionId, kind: Kind, load: Load) {
+    /// Queues the answer to a call that was served, or has it leave as a call does.
+    pub(crate) fn answer(&mut self, id: TransactionId, kind: Kind, load: Load, packet: Option<&mut Packet>) {
         // Behind the items that were made before it.
-        let answer = self.outbox.outlets.answer(id.to_bits(), Draft { kind, id: id.to_bits(), load });
-        answer.into_iter().for_each(|answer| self.outbox.push_answer(answer));
+        let draft = self.outbox.outlets.answer(id.to_bits(), Draft { kind, id: id.to_bits(), load });
+        let left = match (draft, packet) {
+            (Some(draft), Some(packet)) => self.outbox.pass(packet, draft),
+            (Some(draft), None) => Err(draft),
+            (None, _) => Ok(()),
+        };
+        if let Err(draft) = left {
+            self.outbox.push_answer(draft);
+        }
     }
 
     /// Tells the other side, once, that calls may come.

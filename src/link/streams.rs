@@ -193,7 +193,7 @@ impl<W: Clone> State<W> {
 
     /// Gives a call another timer. Says whether it is under way.
     pub(crate) fn calls_set_timer(&mut self, id: TransactionId, timer: Option<Instant>) -> bool {
-        self.calls.set_timer(id, timer)
+        self.calls.set_end(id, timer)
     }
 
     // What goes out.

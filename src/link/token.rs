@@ -17,6 +17,8 @@ enum Kind {
     Own(Arc<Inner>),
     /// In one process the call itself is at hand, so that nothing needs to be made for it.
     Call(Arc<Slot>),
+    /// Nobody ever waits for an event.
+    Never,
 }
 
 #[derive(Default)]
@@ -32,6 +34,7 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(inner) => inner.fired.load(Ordering::Acquire),
             Kind::Call(slot) => slot.is_given_up(),
+            Kind::Never => false,
         }
     }
 
@@ -41,7 +44,16 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(inner) => inner.wait(deadline),
             Kind::Call(slot) => slot.wait_given_up(deadline),
+            Kind::Never => {
+                std::thread::sleep(limit);
+                false
+            }
         }
+    }
+
+    /// The token of an event: it never fires.
+    pub(crate) fn never() -> CancelToken {
+        CancelToken(Kind::Never)
     }
 
     /// The token of a call of this process.
@@ -53,7 +65,7 @@ impl CancelToken {
     pub(crate) fn call(&self) -> Option<&Arc<Slot>> {
         match &self.0 {
             Kind::Call(slot) => Some(slot),
-            Kind::Own(_) => None,
+            Kind::Own(_) | Kind::Never => None,
         }
     }
 
@@ -61,6 +73,7 @@ impl CancelToken {
         match &self.0 {
             Kind::Own(inner) => inner.fire(),
             Kind::Call(slot) => slot.give_up(),
+            Kind::Never => {}
         }
     }
 }

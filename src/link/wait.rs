@@ -21,13 +21,15 @@ impl Link {
             }
             Wiring::Framed(_) => self.send_gathered(),
         }
-        self.block(slot, limit)
+        slot.block();
+        self.block(slot, limit);
+        // What was offered in the last moment has to be answered all the same.
+        slot.unblock().into_iter().for_each(|errand| self.submit(errand));
+        slot.is_done()
     }
 
-    fn block(&self, slot: &Arc<Slot>, limit: Option<Instant>) -> bool {
-        slot.block();
+    fn block(&self, slot: &Arc<Slot>, limit: Option<Instant>) {
         self.block_until(slot, limit, || slot.is_done());
-        slot.is_done()
     }
 
     fn block_until(&self, slot: &Arc<Slot>, limit: Option<Instant>, over: impl Fn() -> bool) {
@@ -40,8 +42,6 @@ impl Link {
             }
             Wiring::Direct(_) => self.wait_for_peer(slot, limit, over),
         }
-        // What was offered in the last moment has to be answered all the same.
-        slot.unblock().into_iter().for_each(|errand| self.submit(errand));
     }
 
     /// Blocks at an end of a stream until `over` or until `limit` has passed, and says which. Whoever makes
@@ -70,6 +70,7 @@ impl Link {
             seat.calm();
             over()
         });
+        seat.unblock().into_iter().for_each(|errand| self.submit(errand));
         over()
     }
 
@@ -83,8 +84,11 @@ impl Link {
             slot.unblock().into_iter().for_each(|errand| self.submit(errand));
             return Some(Ok(value));
         }
-        let done = slot.is_done() || self.block(slot, slot.deadline);
-        if done { slot.take() } else { None }
+        // The slot knows from the start that a thread blocks for it.
+        self.block(slot, slot.deadline);
+        let (outcome, errands) = slot.unblock_and_take();
+        errands.into_iter().for_each(|errand| self.submit(errand));
+        outcome
     }
 
     fn wait_for_peer(&self, slot: &Slot, limit: Option<Instant>, over: impl Fn() -> bool) {
@@ -106,6 +110,8 @@ impl Link {
         over: impl Fn() -> bool,
     ) -> bool {
         let mut lined_up = false;
+        // The deadline of a call that has just set out needs no look at the clock.
+        let mut fresh = limit == slot.deadline;
         while !over() {
             if slot.has_errand() {
                 // Else the role could be handed to this slot while its thread waits for another call, in
@@ -116,7 +122,7 @@ impl Link {
                 run_errands(slot);
                 continue;
             }
-            if limit.is_some_and(|limit| limit <= Instant::now()) {
+            if !std::mem::take(&mut fresh) && limit.is_some_and(|limit| limit <= Instant::now()) {
                 break;
             }
             match framed.role.take_or_line_up(slot) {
@@ -149,6 +155,9 @@ impl Link {
                 break;
             }
             harvest.take_errands().for_each(|errand| self.submit(errand.job));
+            if slot.is_done() {
+                break;
+            }
             // A peer that never stops sending must not keep the thread from its time.
             if limit.is_some_and(|limit| limit <= Instant::now()) {
                 slot.set_reading(false);

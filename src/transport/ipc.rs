@@ -24,7 +24,7 @@ use ipc_channel::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{FrameReceiver, FrameSender, Nudge, Received, Transport, Window};
+use super::{FrameReceiver, FrameSender, Nudge, Received, Transport, Window, spin::Spin};
 
 /// Both ends of a connection over ipc-channel, within this process.
 ///
@@ -66,7 +66,11 @@ impl IpcParts {
         let pending = Arc::new(AtomicBool::new(false));
         Transport {
             sender: Box::new(IpcSender(self.out)),
-            receiver: Box::new(IpcReceiver { packets: self.inward, nudged: pending.clone() }),
+            receiver: Box::new(IpcReceiver {
+                packets: self.inward,
+                nudged: pending.clone(),
+                spin: Spin::default(),
+            }),
             nudge: Arc::new(IpcNudge { to_self: self.to_self, pending }),
             window: WINDOW,
             wakes_at_deadlines: false,
@@ -93,6 +97,7 @@ impl FrameSender for IpcSender {
 struct IpcReceiver {
     packets: IpcBytesReceiver,
     nudged: Arc<AtomicBool>,
+    spin: Spin,
 }
 
 impl IpcReceiver {
@@ -111,9 +116,18 @@ impl IpcReceiver {
 
 impl FrameReceiver for IpcReceiver {
     fn receive(&mut self, _deadline: Option<Instant>) -> io::Result<Received> {
+        let mut spin = std::mem::take(&mut self.spin);
+        let found = spin.look_out(|| self.try_receive());
+        self.spin = spin;
+        if let Some(received) = found? {
+            return Ok(received);
+        }
         loop {
             match self.packets.recv() {
-                Ok(packet) => return Ok(self.open(packet)),
+                Ok(packet) => {
+                    self.spin.came();
+                    return Ok(self.open(packet));
+                }
                 Err(IpcError::Disconnected) => return Ok(Received::End),
                 Err(IpcError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(IpcError::Io(error)) => return Err(error),

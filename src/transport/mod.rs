@@ -47,6 +47,7 @@ mod ipc;
 mod memory;
 mod pipe;
 mod shm;
+mod spin;
 
 use std::{fmt, io, sync::Arc, time::Instant};
 

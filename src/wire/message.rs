@@ -11,7 +11,7 @@
 //! bye    code u16 (0: nothing was wrong)
 //! ```
 
-use super::{Path, PathError, ProtocolError, TransactionId};
+use super::{Path, ProtocolError, TransactionId};
 
 /// The most bytes before the user's: a call with items and with the longest path.
 pub(crate) const MAX_ENVELOPE: usize = OpenHead::LEN + 8 + 8 + 4 + 1 + Path::MAX_LEN;
@@ -25,7 +25,8 @@ pub(crate) struct CallHead<'a> {
     pub(crate) remaining: Option<u64>,
     /// 0 for the first try.
     pub(crate) attempt: u32,
-    pub(crate) path: &'a str,
+    /// Of a call that came in, not yet known to be a path.
+    pub(crate) path: &'a [u8],
 }
 
 impl<'a> CallHead<'a> {
@@ -155,7 +156,8 @@ pub(crate) const ITEM_HEAD: usize = 4;
 /// What stands before the arguments of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EventHead<'a> {
-    pub(crate) path: &'a str,
+    /// Of an event that came in, not yet known to be a path.
+    pub(crate) path: &'a [u8],
 }
 
 impl<'a> EventHead<'a> {
@@ -197,19 +199,17 @@ fn read_parent(bits: u64) -> Result<Option<TransactionId>, ProtocolError> {
     }
 }
 
-fn write_path(path: &str, out: &mut Vec<u8>) {
+fn write_path(path: &[u8], out: &mut Vec<u8>) {
     debug_assert!(path.len() <= Path::MAX_LEN);
     out.push(path.len() as u8);
-    out.extend_from_slice(path.as_bytes());
+    out.extend_from_slice(path);
 }
 
 /// Reads a path with its length before it, and says how many bytes both take.
-fn read_path(bytes: &[u8]) -> Result<(&str, usize), ProtocolError> {
+fn read_path(bytes: &[u8]) -> Result<(&[u8], usize), ProtocolError> {
     let (len, rest) = bytes.split_first().ok_or(CUT_OFF)?;
     let len = usize::from(*len);
     let path = rest.get(..len).ok_or(CUT_OFF)?;
-    let path = std::str::from_utf8(path).map_err(|_| ProtocolError::BadPath(PathError::NotUtf8))?;
-    Path::check(path).map_err(ProtocolError::BadPath)?;
     Ok((path, 1 + len))
 }
 

@@ -22,7 +22,7 @@ pub(crate) use frame::{Ack, Flags, HEADER_LEN, Header, Kind, Taken, take_frame, 
 pub(crate) use hello::{Hello, Token};
 pub use id::{Side, TransactionId};
 pub(crate) use message::{Bye, CallHead, EventHead, ITEM_HEAD, MAX_ENVELOPE, OpenHead, Quota, first_item};
-pub(crate) use path::parents;
 pub use path::{Path, PathError};
+pub(crate) use path::{RecentPaths, parents};
 pub use payload::Payload;
 pub use violation::ProtocolError;

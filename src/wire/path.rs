@@ -122,6 +122,10 @@ impl Path {
         &self.0
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// Whether this is the root.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
@@ -135,6 +139,29 @@ impl Path {
         }
     }
 }
+
+/// Paths that came lately, so that one which comes again is neither checked nor copied.
+#[derive(Debug, Default)]
+pub(crate) struct RecentPaths([Option<Path>; RECENT]);
+
+impl RecentPaths {
+    /// The path that these bytes are.
+    pub(crate) fn path(&mut self, bytes: &[u8]) -> Result<Path, PathError> {
+        // Methods of one API differ in their length or in their last letter, as a rule.
+        let place = bytes.len().wrapping_add(bytes.last().map_or(0, |last| usize::from(*last)));
+        let recent = &mut self.0[place % RECENT];
+        match recent {
+            Some(path) if path.0.as_bytes() == bytes => Ok(path.clone()),
+            _ => {
+                let text = std::str::from_utf8(bytes).map_err(|_| PathError::NotUtf8)?;
+                Ok(recent.insert(Path::new(text)?).clone())
+            }
+        }
+    }
+}
+
+/// A few hundred bytes for each link, at most 4 KiB.
+const RECENT: usize = 16;
 
 /// The parents of a path from the nearest to the root: `a.b.c` gives `a.b`, `a` and the root.
 pub(crate) fn parents(path: &str) -> impl Iterator<Item = &str> {

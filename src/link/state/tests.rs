@@ -109,7 +109,7 @@ fn a_deadline_ends_a_call_at_its_time_and_not_before() {
     let start = pair.now;
     for (waiter, millis) in [(1, 30), (2, 10), (3, 20), (4, 20)] {
         let timer = Some(start + Duration::from_millis(millis));
-        pair.ends[HEAD].state.begin_call(waiter, timer, call(waiter, 10), false).unwrap();
+        pair.ends[HEAD].state.begin_call(waiter, timer, call(waiter, 10), false, None).unwrap();
     }
     let state = &mut pair.ends[HEAD].state;
     assert_eq!(state.next_alarm(), Some(start + Duration::from_millis(10)));
@@ -129,7 +129,7 @@ fn a_call_that_is_taken_back_before_it_left_never_leaves() {
     let first = pair.call(HEAD, 1, 10);
     pair.settle();
     let second = pair.call(HEAD, 2, 10);
-    let full = pair.ends[HEAD].state.begin_event(event(3, 10));
+    let full = pair.ends[HEAD].state.begin_event(event(3, 10), None);
     assert_eq!(full, Err(Refusal::Full(1)));
     let ended = pair.ends[HEAD].state.cancel_call(second).unwrap();
     assert_eq!((ended.waiter, ended.executed), (2, Executed::No));
@@ -323,9 +323,9 @@ fn ac_75_after_a_go_away_there_are_no_new_calls_and_old_ones_end() {
     pair.pump(HEAD);
     pair.settle();
     assert!(pair.take_actions(HEAD).iter().any(|action| matches!(action, Action::PeerGoingAway)));
-    let refused = pair.ends[HEAD].state.begin_call(3, None, call(3, 10), true);
+    let refused = pair.ends[HEAD].state.begin_call(3, None, call(3, 10), true, None);
     assert_eq!(refused, Err(Refusal::ShuttingDown));
-    assert_eq!(pair.ends[NECK].state.begin_event(event(4, 10)), Err(Refusal::ShuttingDown));
+    assert_eq!(pair.ends[NECK].state.begin_event(event(4, 10), None), Err(Refusal::ShuttingDown));
     pair.answer(NECK, old, 1, 10);
     pair.settle();
     let ends = pair.take_actions(HEAD);
@@ -376,7 +376,7 @@ fn ac_70_closing_leaves_everything_that_was_under_way_behind_once() {
     assert_eq!((remains.served.len(), remains.unsent_events), (1, 1));
     let state = &mut pair.ends[HEAD].state;
     assert!(state.close().is_none());
-    assert_eq!(state.begin_call(5, None, call(5, 10), true), Err(Refusal::Closed));
+    assert_eq!(state.begin_call(5, None, call(5, 10), true, None), Err(Refusal::Closed));
     assert_eq!((state.n_calls(), state.n_served(), state.next_alarm()), (0, 0, None));
     assert_eq!(pair.pump(HEAD), 0);
 }
@@ -403,8 +403,8 @@ fn a_call_waits_for_the_call_that_it_descends_from() {
     let outer = pair.call(HEAD, 7, 10);
     pair.settle();
     let mut buffer = vec![0; HEADER_LEN];
-    CallHead { parent: Some(outer), remaining: None, attempt: 0, path: "x" }.write(&mut buffer);
-    pair.ends[NECK].state.begin_call(8, None, Cargo::Bytes(buffer.into()), true).unwrap();
+    CallHead { parent: Some(outer), remaining: None, attempt: 0, path: b"x" }.write(&mut buffer);
+    pair.ends[NECK].state.begin_call(8, None, Cargo::Bytes(buffer.into()), true, None).unwrap();
     pair.settle();
     let actions = pair.take_actions(HEAD);
     assert!(matches!(&actions[..], [Action::Dispatch(_, Some(7))]), "{actions:?}");

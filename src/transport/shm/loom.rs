@@ -39,6 +39,7 @@ fn stage(words: usize) -> Stage {
     let sender = ShmSender::new(lane.clone(), OwnBell::new());
     let mut receiver = ShmReceiver::new(lane.clone(), own.clone());
     receiver.never_spin();
+    receiver.never_join();
     Stage { lane, sender, receiver, own }
 }
 

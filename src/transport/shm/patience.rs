@@ -51,16 +51,24 @@ impl Patience {
 /// Spins until there is news or the time is over. Says whether there is news.
 pub(super) fn spin(until: Instant, news: impl Fn() -> bool) -> bool {
     loop {
-        for _ in 0..ROUND {
-            if news() {
-                return true;
-            }
-            std::hint::spin_loop();
+        if spin_once(&news) {
+            return true;
         }
         if Instant::now() >= until {
             return false;
         }
     }
+}
+
+/// Spins for less than a microsecond or two. Says whether there is news.
+pub(super) fn spin_once(news: impl Fn() -> bool) -> bool {
+    for _ in 0..ROUND {
+        if news() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    false
 }
 
 /// Longer than a peer needs to wake up.

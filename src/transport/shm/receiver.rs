@@ -30,6 +30,8 @@ pub(super) struct ShmReceiver<L: Lane> {
     ended: bool,
     patience: Patience,
     alarms: FalseAlarms,
+    /// About so many bytes of small packets are handed out together.
+    joined: usize,
 }
 
 /// The part of a packet that has come.
@@ -48,12 +50,18 @@ impl<L: Lane> ShmReceiver<L> {
             ended: false,
             patience: Patience::new(),
             alarms: FalseAlarms::default(),
+            joined: JOINED,
         }
     }
 
     #[cfg(test)]
     pub(super) fn never_spin(&mut self) {
         self.patience = Patience::none();
+    }
+
+    #[cfg(test)]
+    pub(super) fn never_join(&mut self) {
+        self.joined = 0;
     }
 
     pub(super) fn receive_until(&mut self, deadline: Option<Instant>) -> io::Result<Received> {
@@ -77,7 +85,8 @@ impl<L: Lane> ShmReceiver<L> {
         Ok(self.ended.then_some(Received::End))
     }
 
-    /// The next packet, if all of it is there. What has come of it is taken out of the ring in any case.
+    /// The next packet, if all of it is there, and small ones behind it that are there already. What has come of
+    /// one is taken out of the ring in any case.
     fn next_packet(&mut self) -> Result<Option<Vec<u8>>, RingCorrupt> {
         if self.begun.is_none() {
             let Some(header) = self.ring.take_word()? else { return Ok(None) };
@@ -85,17 +94,50 @@ impl<L: Lane> ShmReceiver<L> {
         }
         let Some(Begun { packet, filled }) = &mut self.begun else { return Ok(None) };
         *filled += self.ring.take(&mut packet[*filled..])?;
-        self.ring.release();
         let is_whole = *filled == packet.len();
-        Ok(self.begun.take_if(|_| is_whole).map(|begun| begun.packet))
+        let mut whole = self.begun.take_if(|_| is_whole).map(|begun| begun.packet);
+        if let Some(packet) = &mut whole {
+            self.join_more(packet)?;
+        }
+        self.ring.release();
+        Ok(whole)
+    }
+
+    /// Appends the packets that wait behind this one, as long as they are few and small: what comes in one piece
+    /// is handled at once, with one look at the clock and the locks of a link.
+    fn join_more(&mut self, packet: &mut Vec<u8>) -> Result<(), RingCorrupt> {
+        while packet.len() < self.joined
+            && let Some(header) = self.ring.take_word()?
+        {
+            let (start, len) = (packet.len(), length(header)?);
+            if len > self.joined {
+                self.begun = Some(Begun { packet: vec![0; len], filled: 0 });
+                return Ok(());
+            }
+            packet.resize(start + len, 0);
+            let filled = self.ring.take(&mut packet[start..])?;
+            if filled < len {
+                self.begun = Some(Begun { packet: packet.split_off(start), filled });
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Waits for whatever comes first.
     fn wait(&mut self, deadline: Option<Instant>) -> io::Result<Received> {
-        let began = Instant::now();
         let control = self.ring.lane.control();
         let theirs = control.producer.core.load(Ordering::Relaxed);
         let spin = self.patience.spin(sleep::current_core(), theirs);
+        // The usual case while calls follow each other, and one that does not even take a look at the clock.
+        if !spin.is_zero()
+            && patience::spin_once(|| self.has_news())
+            && let Some(found) = self.look()?
+        {
+            self.patience.learn(spin, Duration::ZERO);
+            return Ok(found);
+        }
+        let began = Instant::now();
         let found = self.spin_and_sleep(began, spin, deadline);
         self.patience.learn(spin, began.elapsed());
         found
@@ -183,6 +225,8 @@ fn length(header: u64) -> Result<usize, RingCorrupt> {
     }
 }
 
+/// With more, a batch would keep its last call waiting for longer than it saves.
+const JOINED: usize = 2048;
 /// So many wake-ups for nothing in less than this time are too many.
 const MOST_FALSE_ALARMS: u32 = 1000;
 const PER: Duration = Duration::from_secs(1);

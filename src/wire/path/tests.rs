@@ -119,3 +119,26 @@ fn the_root_is_shown_in_words() {
     assert!(Path::root().is_root());
     assert_eq!(Path::new("a.b").unwrap().to_string(), "a.b");
 }
+
+#[test]
+fn d_29_bytes_that_are_no_path_are_refused_each_time() {
+    let mut recent = RecentPaths::default();
+    for _ in 0..2 {
+        assert_eq!(recent.path(b""), Err(PathError::Empty));
+        assert_eq!(recent.path(&[b'a', 0xff]), Err(PathError::NotUtf8));
+        assert_eq!(recent.path(b"a\0b"), Err(PathError::BadCharacter('\0')));
+        assert_eq!(recent.path(b"a..b"), Err(PathError::EmptySegment));
+        assert_eq!(recent.path(&[b'x'; 255]).map(|_| ()), Ok(()));
+        assert_eq!(recent.path(&[b'x'; 256]), Err(PathError::TooLong(256)));
+    }
+}
+
+#[test]
+fn paths_that_share_a_place_are_told_apart() {
+    let mut recent = RecentPaths::default();
+    for text in ["ab.c", "xb.c", "ab.c", "ac", "ab.c.dd.eeeeeeeeeeee"].repeat(2) {
+        assert_eq!(recent.path(text.as_bytes()).unwrap().as_str(), text);
+    }
+    let [first, second] = [(); 2].map(|()| recent.path(b"ab.c").unwrap());
+    assert!(Arc::ptr_eq(&first.0, &second.0), "it was copied anew");
+}

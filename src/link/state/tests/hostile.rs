@@ -91,7 +91,7 @@ fn id(counter: u64) -> u64 {
 
 fn head() -> Vec<u8> {
     let mut body = Vec::new();
-    CallHead { parent: None, remaining: None, attempt: 0, path: "x" }.write(&mut body);
+    CallHead { parent: None, remaining: None, attempt: 0, path: b"x" }.write(&mut body);
     body
 }
 
@@ -140,7 +140,7 @@ fn ids_have_a_counter_and_the_right_side() {
 fn an_answer_is_to_a_call_that_has_left() {
     for kind in [Kind::Reply, Kind::Fault] {
         let mut liar = Liar::silent(&Config::new());
-        liar.head.begin_call(1, None, call(1, 10), false).unwrap();
+        liar.head.begin_call(1, None, call(1, 10), false, None).unwrap();
         let mut hello = Vec::new();
         Hello::ours(Side::Neck, Token::default()).write(&mut hello);
         liar.send(Kind::Hello, 0, &hello).unwrap();
@@ -161,7 +161,7 @@ fn an_answer_to_no_call_is_refused_at_its_first_part() {
 #[test]
 fn of_two_answers_the_first_counts() {
     let mut liar = Liar::new();
-    liar.head.begin_call(1, None, call(1, 10), false).unwrap();
+    liar.head.begin_call(1, None, call(1, 10), false, None).unwrap();
     liar.read();
     liar.send(Kind::Reply, 1, b"one").unwrap();
     liar.send(Kind::Reply, 1, b"two").unwrap();
@@ -174,7 +174,7 @@ fn of_two_answers_the_first_counts() {
 #[test]
 fn a_peer_cannot_end_our_calls_in_our_name() {
     let mut liar = Liar::new();
-    liar.head.begin_call(1, None, call(1, 10), false).unwrap();
+    liar.head.begin_call(1, None, call(1, 10), false, None).unwrap();
     liar.read();
     // The codes of ends that only the calling side can know.
     let mut record = Vec::new();
@@ -201,7 +201,7 @@ fn more_is_acknowledged_than_was_sent() {
 #[test]
 fn less_is_acknowledged_than_before() {
     let mut liar = Liar::new();
-    liar.head.begin_call(1, None, call(1, 10), false).unwrap();
+    liar.head.begin_call(1, None, call(1, 10), false, None).unwrap();
     liar.read();
     liar.send(Kind::Credit, 0, &[]).unwrap();
     liar.ack = Ack::default();
@@ -279,7 +279,7 @@ fn ac_63_answers_that_nobody_reads_do_not_pile_up() {
             let Action::Dispatch(incoming, _) = action else { panic!("{action:?}") };
             let served = incoming.id.unwrap();
             assert_eq!(liar.head.finish_served(served), Finish::Awaited);
-            liar.head.answer(served, Kind::Reply, vec![0; HEADER_LEN].into());
+            liar.head.answer(served, Kind::Reply, vec![0; HEADER_LEN].into(), None);
         }
         assert!(liar.head.outbox.n_answers() <= 10 + 10 * 10);
         match sent {

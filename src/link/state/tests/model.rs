@@ -118,7 +118,7 @@ impl Model {
         self.last += 1;
         let timer = timeout.map(|millis| self.pair.now + std::time::Duration::from_millis(millis));
         let state = &mut self.pair.ends[from].state;
-        match state.begin_call(self.last, timer, call(self.last, size), false) {
+        match state.begin_call(self.last, timer, call(self.last, size), false, None) {
             Ok(id) => drop(self.calls.insert(self.last, Call { from, id, timer, ends: Vec::new() })),
             Err(Refusal::Full(n)) => assert_eq!(n, 8, "refused with {n} waiting"),
             Err(refusal) => assert!(self.went_away, "{refusal:?}"),
@@ -127,7 +127,7 @@ impl Model {
 
     fn event(&mut self, from: usize, size: usize) {
         self.last += 1;
-        match self.pair.ends[from].state.begin_event(event(self.last, size)) {
+        match self.pair.ends[from].state.begin_event(event(self.last, size), None) {
             Ok(()) => self.events_sent[from].push(self.last),
             Err(Refusal::Full(n)) => assert_eq!(n, 8, "refused with {n} waiting"),
             Err(refusal) => assert!(self.went_away, "{refusal:?}"),

@@ -122,11 +122,11 @@ impl Pair {
 
     /// Makes a call with `size` bytes of arguments; nothing leaves yet.
     pub(super) fn call(&mut self, from: usize, waiter: u32, size: usize) -> TransactionId {
-        self.ends[from].state.begin_call(waiter, None, call(waiter, size), true).expect("it is taken")
+        self.ends[from].state.begin_call(waiter, None, call(waiter, size), true, None).expect("it is taken")
     }
 
     pub(super) fn event(&mut self, from: usize, number: u32, size: usize) {
-        self.ends[from].state.begin_event(event(number, size)).expect("it is taken");
+        self.ends[from].state.begin_event(event(number, size), None).expect("it is taken");
     }
 
     /// What the machine of one end asked for since the last time.
@@ -140,7 +140,7 @@ impl Pair {
         if state.finish_served(id) == Finish::Awaited {
             let mut buffer = vec![0; HEADER_LEN];
             buffer.extend(body(waiter, size));
-            state.answer(id, Kind::Reply, buffer.into());
+            state.answer(id, Kind::Reply, buffer.into(), None);
         }
     }
 
@@ -215,12 +215,12 @@ pub(super) fn number_of(bytes: &[u8]) -> u32 {
 }
 
 pub(super) fn call(waiter: u32, size: usize) -> Cargo {
-    let head = CallHead { parent: None, remaining: None, attempt: 0, path: "x" };
+    let head = CallHead { parent: None, remaining: None, attempt: 0, path: b"x" };
     cargo(|out| head.write(out), body(waiter, size))
 }
 
 pub(super) fn event(number: u32, size: usize) -> Cargo {
-    cargo(|out| EventHead { path: "x" }.write(out), body(number, size))
+    cargo(|out| EventHead { path: b"x" }.write(out), body(number, size))
 }
 
 fn cargo(head: impl FnOnce(&mut Vec<u8>), body: Vec<u8>) -> Cargo {

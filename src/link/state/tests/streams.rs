@@ -73,7 +73,7 @@ impl Model {
         let ends = Ends { intake: Some(Intake::new(&path)), outlet: Some(Outlet::new(&path)) };
         let mut buffer = vec![0; HEADER_LEN];
         OpenHead { sends: true, takes: Some(self.window) }.write(&mut buffer);
-        CallHead { parent: None, remaining: None, attempt: 0, path: "x" }.write(&mut buffer);
+        CallHead { parent: None, remaining: None, attempt: 0, path: b"x" }.write(&mut buffer);
         buffer.extend(body(0, 4));
         let state = &mut self.pair.ends[HEAD].state;
         let cargo = Cargo::Bytes(buffer.into());
@@ -153,7 +153,7 @@ impl Model {
         if state.finish_served(*id) == Finish::Awaited {
             let mut buffer = vec![0; HEADER_LEN];
             buffer.extend(body(7, 4));
-            state.answer(*id, Kind::Reply, buffer.into());
+            state.answer(*id, Kind::Reply, buffer.into(), None);
         }
     }
 

@@ -95,6 +95,7 @@ proptest! {
     #[test]
     fn packets_come_out_as_they_went_in(sizes in prop::collection::vec(1usize..120, 1..200), hold in 0usize..6) {
         let (_, mut sender, mut receiver, _) = lane(128);
+        receiver.never_join();
         let mut under_way = VecDeque::new();
         for (number, len) in sizes.into_iter().enumerate() {
             let packet = vec![number as u8; len];
@@ -110,4 +111,29 @@ proptest! {
         }
         prop_assert_eq!(receiver.look().unwrap(), None);
     }
+
+    #[test]
+    fn what_waits_comes_in_few_pieces(rounds in prop::collection::vec(prop::collection::vec(small_or_large(), 1..30), 1..10)) {
+        let (_, mut sender, mut receiver, _) = lane(1 << 16);
+        for (round, sizes) in rounds.into_iter().enumerate() {
+            let packets: Vec<Vec<u8>> = sizes.iter().map(|len| vec![round as u8; *len]).collect();
+            packets.iter().for_each(|packet| sender.send_packet(packet).unwrap());
+            let mut came = Vec::new();
+            let mut n_pieces = 0;
+            while let Some(found) = receiver.look().unwrap() {
+                let Received::Packet(piece) = found else { panic!("{found:?}") };
+                came.extend_from_slice(&piece);
+                n_pieces += 1;
+            }
+            prop_assert_eq!(came, packets.concat());
+            // A large one stands alone behind small ones; of those, each piece but the last is full.
+            let n_large = sizes.iter().filter(|len| **len > 2048).count();
+            let small: usize = sizes.iter().filter(|len| **len <= 2048).sum();
+            prop_assert!(n_pieces <= 2 * n_large + small / 2048 + 1, "{n_pieces} of {sizes:?}");
+        }
+    }
+}
+
+fn small_or_large() -> impl Strategy<Value = usize> {
+    prop_oneof![8 => 1usize..300, 1 => 2049usize..20_000]
 }
