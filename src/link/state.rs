@@ -15,7 +15,7 @@ use super::{
     budget::Budget,
     calls::{Pending, TransactionManager},
     inbox::{Frame, Inbox},
-    load::{Load, Packet},
+    load::Packet,
     message::{Cargo, Incoming, Start},
     outbox::{Draft, Outbox},
     receive,
@@ -292,13 +292,6 @@ impl<W: Clone> State<W> {
         Ok(Some(pending.waiter))
     }
 
-    /// Takes the cancel of a call that is being served.
-    pub(crate) fn handle_cancel(&mut self, id: TransactionId) -> Option<(CancelToken, Ends)> {
-        let token = self.served.get(&id).cloned();
-        let ends = self.cut_stream(id, token.is_some());
-        token.map(|token| (token, ends))
-    }
-
     /// Ends the calls whose time is over, one at a time, each with what there is to say about it.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<Ended<W>> {
         let (id, pending) = self.calls.expire(now)?;
@@ -322,20 +315,6 @@ impl<W: Clone> State<W> {
         if self.queue(Kind::Call, id, cargo, packet) {
             self.calls.mark_sent(id);
         }
-        Ok(id)
-    }
-
-    /// The same for a call with items.
-    pub(crate) fn begin_stream(
-        &mut self,
-        waiter: W,
-        timer: Option<Instant>,
-        cargo: Cargo,
-    ) -> Result<TransactionId, Refusal> {
-        self.admit(false)?;
-        let id = self.calls.begin(waiter, None);
-        self.calls.set_timer(id, timer);
-        self.queue(Kind::Open, id, cargo, None);
         Ok(id)
     }
 
@@ -366,7 +345,7 @@ impl<W: Clone> State<W> {
         Ok(())
     }
 
-    fn admit(&self, unbounded: bool) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, unbounded: bool) -> Result<(), Refusal> {
         if self.closed {
             return Err(Refusal::Closed);
         }
@@ -381,7 +360,13 @@ impl<W: Clone> State<W> {
     }
 
     /// Says whether it is in the packet.
-    fn queue(&mut self, kind: Kind, id: TransactionId, cargo: Cargo, packet: Option<&mut Packet>) -> bool {
+    pub(super) fn queue(
+        &mut self,
+        kind: Kind,
+        id: TransactionId,
+        cargo: Cargo,
+        packet: Option<&mut Packet>,
+    ) -> bool {
         let cargo = match (cargo, packet) {
             (Cargo::Bytes(load), Some(packet)) => {
                 match self.outbox.pass(packet, Draft { kind, id: id.to_bits(), load }) {
@@ -426,20 +411,6 @@ impl<W: Clone> State<W> {
         };
         self.forget_stream(id);
         finish
-    }
-
-    /// Queues the answer to a call that was served, or has it leave as a call does.
-    pub(crate) fn answer(&mut self, id: TransactionId, kind: Kind, load: Load, packet: Option<&mut Packet>) {
-        // Behind the items that were made before it.
-        let draft = self.outbox.outlets.answer(id.to_bits(), Draft { kind, id: id.to_bits(), load });
-        let left = match (draft, packet) {
-            (Some(draft), Some(packet)) => self.outbox.pass(packet, draft),
-            (Some(draft), None) => Err(draft),
-            (None, _) => Ok(()),
-        };
-        if let Err(draft) = left {
-            self.outbox.push_answer(draft);
-        }
     }
 
     /// Tells the other side, once, that calls may come.

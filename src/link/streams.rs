@@ -9,11 +9,13 @@ use std::time::Instant;
 
 use super::{
     inbox::Body,
-    message::Incoming,
+    load::{Load, Packet},
+    message::{Cargo, Incoming},
     outbox::Draft,
     outlets::{Item, Room},
-    state::{Action, State},
+    state::{Action, Refusal, State},
     stream::{Batch, Ends, Intake, Outlet},
+    token::CancelToken,
 };
 use crate::{
     sync::Arc,
@@ -42,6 +44,13 @@ impl Inflow {
 
 impl<W: Clone> State<W> {
     // What comes in.
+
+    /// Takes the cancel of a call that is being served.
+    pub(crate) fn handle_cancel(&mut self, id: TransactionId) -> Option<(CancelToken, Ends)> {
+        let token = self.served.get(&id).cloned();
+        let ends = self.cut_stream(id, token.is_some());
+        token.map(|token| (token, ends))
+    }
 
     /// Makes the ends of a stream that the other side has opened. Nothing may come before it is accepted.
     pub(super) fn serve_stream(&mut self, id: TransactionId, head: OpenHead, incoming: &Incoming) -> Ends {
@@ -198,6 +207,20 @@ impl<W: Clone> State<W> {
 
     // What goes out.
 
+    /// Files a call with items and queues it.
+    pub(crate) fn begin_stream(
+        &mut self,
+        waiter: W,
+        timer: Option<Instant>,
+        cargo: Cargo,
+    ) -> Result<TransactionId, Refusal> {
+        self.admit(false)?;
+        let id = self.calls.begin(waiter, None);
+        self.calls.set_timer(id, timer);
+        self.queue(Kind::Open, id, cargo, None);
+        Ok(id)
+    }
+
     /// Makes a call of ours a stream, of which nothing has left.
     pub(crate) fn add_stream(&mut self, id: TransactionId, ends: &Ends, window: Quota) {
         if let Some(intake) = &ends.intake {
@@ -273,6 +296,20 @@ impl<W: Clone> State<W> {
     }
 
     // Ends.
+
+    /// Queues the answer to a call that was served, or has it leave as a call does.
+    pub(crate) fn answer(&mut self, id: TransactionId, kind: Kind, load: Load, packet: Option<&mut Packet>) {
+        // Behind the items that were made before it.
+        let draft = self.outbox.outlets.answer(id.to_bits(), Draft { kind, id: id.to_bits(), load });
+        let left = match (draft, packet) {
+            (Some(draft), Some(packet)) => self.outbox.pass(packet, draft),
+            (Some(draft), None) => Err(draft),
+            (None, _) => Ok(()),
+        };
+        if let Err(draft) = left {
+            self.outbox.push_answer(draft);
+        }
+    }
 
     /// The caller of a stream has given it up: nothing of it goes, and what comes is dropped. Gives its ends.
     /// It is known until its handler is done; of one that is answered items may be waiting.

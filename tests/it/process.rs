@@ -7,6 +7,7 @@ mod inherited;
 mod life;
 mod remains;
 mod start;
+mod streams;
 mod victim;
 
 use std::{
