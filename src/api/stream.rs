@@ -29,6 +29,28 @@ use crate::{
 /// been taken. Dropping it tells the other side that no more are wanted: what [`Action::open`] gave cancels
 /// its call, and everything else stops this direction alone.
 ///
+/// ```
+/// use std::time::Duration;
+///
+/// use nape::{Api, Context, Fault, Head, Next};
+///
+/// let (head, neck) = Head::in_process()?;
+/// let api = Api::new("math").stream("naturals", |_: &Context, (): ()| {
+///     Ok::<_, Fault>((0u64..).map(Ok::<_, Fault>))
+/// })?;
+/// let _neck = neck.serve(api)?.start();
+///
+/// let mut naturals = head.api("math").action("naturals", ()).open::<u64>()?;
+/// assert_eq!(naturals.next().transpose()?, Some(0));
+/// match naturals.next_timeout(Duration::from_secs(5))? {
+///     Next::Item(n) => assert_eq!(n, 1),
+///     Next::NotYet => println!("none came in time"),
+///     Next::End => println!("there are no more"),
+/// }
+/// drop(naturals); // the other side makes no more of them
+/// # Ok::<(), nape::Error>(())
+/// ```
+///
 /// [`Action::open`]: crate::Action::open
 #[must_use = "dropping it tells the other side that no items are wanted"]
 pub struct Incoming<T> {
@@ -271,6 +293,30 @@ impl<T> fmt::Debug for Incoming<T> {
 /// way goes on. A thread that drops it because it panics ends the whole stream as cancelled instead, at the
 /// side that called: what was sent so far must not look complete. (At the side that serves, the panic itself
 /// is the answer.)
+///
+/// ```
+/// use std::thread;
+///
+/// use nape::{Api, Context, Fault, Head, Incoming, Outgoing};
+///
+/// let (head, neck) = Head::in_process()?;
+/// let doubles = |_: &Context, (): (), items: Incoming<u64>, mut out: Outgoing<u64>| {
+///     for item in items {
+///         out.send(2 * item?)?;
+///     }
+///     Ok::<_, Fault>(())
+/// };
+/// let _neck = neck.serve(Api::new("math").duplex("double", doubles)?)?.start();
+///
+/// let double = head.api("math").action("double", ()).duplex::<u64, u64, ()>()?;
+/// let (mut out, items, answer) = double.split();
+/// thread::scope(|scope| {
+///     scope.spawn(move || (1..=3).try_for_each(|n| out.send(n)));
+///     assert_eq!(items.collect::<Result<Vec<_>, _>>()?, [2, 4, 6]);
+///     answer.wait()
+/// })?;
+/// # Ok::<(), nape::Error>(())
+/// ```
 #[must_use = "dropping it tells the other side that no items come"]
 pub struct Outgoing<T> {
     tap: Tap,

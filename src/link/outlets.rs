@@ -44,6 +44,8 @@ struct Sending {
     lined_up: bool,
     /// The other side knows of the stream. An end before that would overtake its beginning.
     begun: bool,
+    /// It is among those that found too much waiting.
+    starved: bool,
     last: Last,
 }
 
@@ -98,6 +100,7 @@ impl Outlets {
             cutting: false,
             lined_up: false,
             begun: granted.is_some(),
+            starved: false,
             last: Last::Unknown,
         };
         self.table.insert(id, sending);
@@ -126,7 +129,7 @@ impl Outlets {
 
     /// Whether an item may be put in.
     pub(crate) fn room(&mut self, id: u64) -> Room {
-        let Some(sending) = self.table.get(&id).filter(|it| matches!(it.last, Last::Unknown)) else {
+        let Some(sending) = self.table.get_mut(&id).filter(|it| matches!(it.last, Last::Unknown)) else {
             return Room::Over;
         };
         if !sending.granted.has_room(sending.put) {
@@ -135,7 +138,9 @@ impl Outlets {
         if self.bytes < self.limit && sending.has_room(self.window) {
             return Room::Some;
         }
-        self.starved.push((id, sending.outlet.clone()));
+        if !std::mem::replace(&mut sending.starved, true) {
+            self.starved.push((id, sending.outlet.clone()));
+        }
         Room::None
     }
 
@@ -284,8 +289,14 @@ impl Outlets {
         let (fed, starved) = starved
             .partition(|(id, _)| self.table.get(id).is_none_or(|sending| sending.has_room(self.window)));
         self.starved = starved;
-        let fed: Vec<_> = fed;
-        fed.into_iter().map(|(_, outlet)| outlet).collect()
+        let fed: Vec<(u64, Arc<Outlet>)> = fed;
+        let feed = |(id, outlet)| {
+            if let Some(sending) = self.table.get_mut(&id) {
+                sending.starved = false;
+            }
+            outlet
+        };
+        fed.into_iter().map(feed).collect()
     }
 
     /// Whether there are any that found too many.

@@ -327,15 +327,23 @@ impl<W: Clone> State<W> {
 
     /// Forgets the streams of a call that is over, and gives their ends.
     pub(crate) fn forget_stream(&mut self, id: TransactionId) -> Ends {
-        if self.inflows.is_empty() && self.outbox.outlets.is_empty() {
+        if self.has_no_streams() {
             return Ends::default();
         }
         let inflow = self.inflows.remove(&id.to_bits());
         Ends { intake: inflow.map(|it| it.intake), outlet: self.outbox.outlets.remove(id.to_bits()) }
     }
 
+    /// So that calls take no notice of streams where there are none.
+    fn has_no_streams(&self) -> bool {
+        self.inflows.is_empty() && self.outbox.outlets.is_empty()
+    }
+
     /// The ends of the streams of a call that is answered. What they have to send goes before the answer.
     pub(crate) fn last_of_stream(&mut self, id: TransactionId) -> Ends {
+        if self.has_no_streams() {
+            return Ends::default();
+        }
         let inflow = self.inflows.remove(&id.to_bits());
         let outlet = self.outbox.outlets.get(id.to_bits()).cloned();
         Ends { intake: inflow.map(|it| it.intake), outlet }

@@ -126,7 +126,8 @@ fn what_waits_is_bounded_whatever_is_granted() {
     let first = open(&mut outlets, 1, Some(ALL));
     (0..3).for_each(|_| put(&mut outlets, 1, 1));
     first.calm();
-    assert_eq!(outlets.room(1), Room::None);
+    // However often it asks, it waits once.
+    (0..3).for_each(|_| assert_eq!(outlets.room(1), Room::None));
     assert!(outlets.take_starved().is_empty() && outlets.has_starved());
     assert_eq!(next(&mut outlets), Some((1, 3)));
     assert!(matches!(&outlets.take_starved()[..], [outlet] if Arc::ptr_eq(outlet, &first)));
