@@ -25,6 +25,9 @@ pub struct Config {
     pub(crate) answers: Answers,
     pub(crate) start_timeout: Duration,
     pub(crate) stall_timeout: Duration,
+    pub(crate) write_stall: Timeout,
+    pub(crate) heartbeat: Option<(Duration, Duration)>,
+    pub(crate) watchdog: Option<Duration>,
     pub(crate) grace: Duration,
 }
 
@@ -50,6 +53,16 @@ pub enum Timeout {
     Never,
 }
 
+impl Timeout {
+    /// The time, if there is one.
+    pub(crate) fn limit(self) -> Option<Duration> {
+        match self {
+            Timeout::After(limit) => Some(limit),
+            Timeout::Never => None,
+        }
+    }
+}
+
 impl From<Duration> for Timeout {
     fn from(duration: Duration) -> Timeout {
         Timeout::After(duration)
@@ -72,6 +85,9 @@ impl Default for Config {
             answers: Answers::AtOnce,
             start_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            write_stall: Timeout::After(Duration::from_secs(10)),
+            heartbeat: None,
+            watchdog: None,
             grace: Duration::from_secs(2),
         }
     }
@@ -179,6 +195,55 @@ impl Config {
         self
     }
 
+    /// How long the other side may read nothing while something waits to be sent to it and there is no room
+    /// for that: 10 s by default. After that it costs it the link, with [`CloseReason::Unresponsive`].
+    ///
+    /// Until then, whatever waits ends by its own timeout. A process that is stopped in a debugger reads
+    /// nothing either: [`Timeout::Never`] is for that. It costs nothing while the other side reads.
+    ///
+    /// [`CloseReason::Unresponsive`]: crate::CloseReason::Unresponsive
+    pub fn write_stall(mut self, limit: impl Into<Timeout>) -> Config {
+        self.write_stall = limit.into();
+        self
+    }
+
+    /// Asks the other side for a sign of life when nothing has come from it for `interval`; when nothing comes
+    /// for `limit` after that, it costs it the link, with [`CloseReason::Unresponsive`]. Off by default; each
+    /// at least 10 ms. It has no meaning between the two ends in one process.
+    ///
+    /// Whoever reads at the other side answers, and no worker: a side that is busy in all its handlers is not
+    /// unresponsive, one that is stopped is. Time in which this process itself did not run does not count.
+    ///
+    /// It costs an idle link a wake-up and a message there and back in every interval, and a link in use next
+    /// to nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use nape::Config;
+    ///
+    /// let config = Config::new().heartbeat(Duration::from_secs(1), Duration::from_secs(5));
+    /// ```
+    ///
+    /// [`CloseReason::Unresponsive`]: crate::CloseReason::Unresponsive
+    pub fn heartbeat(mut self, interval: Duration, limit: Duration) -> Config {
+        self.heartbeat = Some((interval.max(LEAST_BEAT), limit.max(LEAST_BEAT)));
+        self
+    }
+
+    /// Reports handlers and calls that take longer than this, each once, to the
+    /// [error hook](crate::Endpoint::on_error) and the log: as
+    /// [`Report::SlowHandler`](crate::Report::SlowHandler) and [`Report::SlowCall`](crate::Report::SlowCall).
+    /// Off by default; at least 10 ms.
+    ///
+    /// It costs a thread that looks four times in this time, and a lock for each handler that runs. Nothing
+    /// is ended by it. [`Endpoint::hang_report`](crate::Endpoint::hang_report) tells more, and costs nothing
+    /// until it is asked.
+    pub fn watchdog(mut self, limit: Duration) -> Config {
+        self.watchdog = Some(limit.max(LEAST_BEAT));
+        self
+    }
+
     /// How long closing may wait: for queued events to leave, for user code to return, and for a child
     /// to end by itself before it is killed. 2 s by default.
     pub fn grace(mut self, limit: Duration) -> Config {
@@ -186,3 +251,6 @@ impl Config {
         self
     }
 }
+
+/// More pings than this makes would cost more than they tell.
+const LEAST_BEAT: Duration = Duration::from_millis(10);

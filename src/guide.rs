@@ -15,3 +15,6 @@ pub mod performance {}
 #[cfg(feature = "macros")]
 #[doc = include_str!("guide/typed.md")]
 pub mod typed {}
+
+#[doc = include_str!("guide/supervision.md")]
+pub mod supervision {}

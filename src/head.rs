@@ -1,19 +1,24 @@
 //! The Head: the end that spawns, owns or accepts.
 
+mod outlet;
+mod spawned;
+
 use std::{
     fmt,
-    os::fd::OwnedFd,
     process::{ChildStdin, ChildStdout, Command},
     time::{Duration, Instant},
 };
 
+pub(crate) use outlet::{OnOutput, Outlet};
+pub(crate) use spawned::Spawned;
+
 use crate::{
     api::{Api, Endpoint},
     config::Config,
-    error::{CloseReason, Death, Error, Result, StartError},
-    link::{Link, LinkState},
+    error::{Error, Result, StartError},
+    link::Link,
     neck::{Neck, NeckBuilder},
-    process::{self, Launch, LaunchOptions, Process, Stderr, Wire},
+    process::{LaunchOptions, OutputLine, Program, Stderr, Wire},
     sync::Arc,
     transport::{Transport, memory_pair},
     wire::{Side, Token},
@@ -31,26 +36,19 @@ use crate::{
 pub struct Head {
     endpoint: Endpoint,
     link: Arc<Link>,
-    child: Option<Child>,
-}
-
-/// A process that was spawned.
-struct Child {
-    process: Arc<Process>,
-    program: Arc<str>,
-    stdin: Option<ChildStdin>,
-    stdout: Option<ChildStdout>,
-    /// The child takes the end of this for ours.
-    _lifeline: OwnedFd,
+    child: Option<Spawned>,
+    /// Takes what the child writes.
+    outlet: Option<Outlet>,
 }
 
 /// What a [`Head`] is made with.
 #[derive(Debug, Default)]
 #[must_use = "a builder does nothing until it makes a Head"]
 pub struct HeadBuilder {
-    config: Config,
+    pub(crate) config: Config,
     apis: Vec<Api>,
     inherits_stderr: bool,
+    pub(crate) on_output: Option<OnOutput>,
     wire: Wire,
 }
 
@@ -100,26 +98,22 @@ impl Head {
 
     /// The number of the child's process; `None` in process.
     pub fn child_id(&self) -> Option<u32> {
-        self.child.as_ref().map(|child| child.process.pid())
+        self.child.as_ref().map(Spawned::pid)
     }
 
     /// The way into the child's stdin, once, where the command has it piped. The link never uses it.
     pub fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.child.as_mut()?.stdin.take()
+        self.child.as_mut()?.take_stdin()
     }
 
     /// The way out of the child's stdout, once, where the command has it piped. The link never uses it.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
-        self.child.as_mut()?.stdout.take()
+        self.child.as_mut()?.take_stdout()
     }
 
     /// Ends the child at once. Calls under way end with its death. One that has ended is fine.
     pub fn kill(&self) {
-        if let Some(child) = &self.child
-            && let Err(error) = child.process.kill()
-        {
-            log::warn!("cannot kill {}: {error}", child.program);
-        }
+        self.child.iter().for_each(Spawned::kill);
     }
 
     /// What all handles point to. Cheap to clone; it does not keep the link alive.
@@ -139,41 +133,10 @@ impl Head {
         self.link.close();
     }
 
-    fn new(endpoint: Endpoint, link: Arc<Link>, child: Option<Child>) -> Head {
+    fn new(endpoint: Endpoint, link: Arc<Link>) -> Head {
         endpoint.connect(&link);
         link.say_ready();
-        Head { endpoint, link, child }
-    }
-
-    /// Waits until the child is ready, and says why it is not otherwise.
-    fn await_child(self, deadline: Option<Instant>, limit: Duration) -> Result<Head, StartError> {
-        if self.link.wait_peer_ready(deadline) {
-            return Ok(self);
-        }
-        let program = self.child.as_ref().map_or_else(|| "".into(), |child| child.program.clone());
-        let came = self.link.is_greeted();
-        let in_time = self.endpoint.state() != LinkState::Starting;
-        // Its last words are complete only when it has ended.
-        self.kill();
-        self.link.wait_closed(Instant::now().checked_add(Duration::from_secs(1)));
-        let reason = self.endpoint.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
-        Err(match &*reason {
-            CloseReason::Died(death) if in_time => StartError::Died { program, death: death.clone() },
-            _ if in_time => StartError::Refused { program, reason },
-            reason => StartError::TimedOut {
-                program,
-                after: limit,
-                state: if came { NOT_READY } else { NEVER_CONNECTED },
-                stderr: last_words(reason),
-            },
-        })
-    }
-}
-
-fn last_words(reason: &CloseReason) -> Arc<str> {
-    match reason {
-        CloseReason::Died(Death { stderr, .. }) => stderr.clone(),
-        _ => "".into(),
+        Head { endpoint, link, child: None, outlet: None }
     }
 }
 
@@ -193,6 +156,28 @@ impl HeadBuilder {
     /// Leaves the child's stderr as the command has it. Errors then cannot quote its last words.
     pub fn inherit_stderr(mut self) -> HeadBuilder {
         self.inherits_stderr = true;
+        self
+    }
+
+    /// Takes the child's stdout and stderr line by line, instead of passing its stderr on: `hook` gets each
+    /// line with the name of the program.
+    ///
+    /// It runs on a thread of its own, one line at a time, and may take its time: the child never waits for
+    /// it. At most 1,024 lines and 256 KiB wait; then the oldest are lost, and [`OutputLine::lost`] says how
+    /// many. A panic of the hook is counted. Errors quote the child's last words as ever.
+    ///
+    /// ```no_run
+    /// use std::process::Command;
+    ///
+    /// use nape::Head;
+    ///
+    /// let head = Head::builder()
+    ///     .on_output(|line| println!("{} [{}]: {}", line.program, line.pid, line.text))
+    ///     .spawn(Command::new("decoder"))?;
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    pub fn on_output(mut self, hook: impl Fn(&OutputLine) + Send + Sync + 'static) -> HeadBuilder {
+        self.on_output = Some(OnOutput::new(hook));
         self
     }
 
@@ -216,20 +201,25 @@ impl HeadBuilder {
     /// # Errors
     ///
     /// As for [`Head::spawn`]; also when two of the APIs claim the same path.
-    pub fn spawn(self, command: Command) -> Result<Head> {
-        let (limit, wire) = (self.config.start_timeout, self.wire);
-        let stderr = if self.inherits_stderr { Stderr::Inherit } else { Stderr::PassOn };
+    pub fn spawn(mut self, command: Command) -> Result<Head> {
+        let (limit, on_output) = (self.config.start_timeout, self.on_output.take());
+        let mut options = self.launch_options();
         let endpoint = self.endpoint()?;
+        let outlet = on_output.map(|hook| Outlet::start(&endpoint, hook)).transpose();
+        let outlet = outlet.map_err(setup("thread for the output"))?;
+        outlet.iter().for_each(|outlet| options.stderr = Stderr::Lines(outlet.lines().clone()));
         let deadline = Instant::now().checked_add(limit);
-        let launch = process::launch(command, LaunchOptions { start_timeout: limit, stderr, wire })?;
-        let Launch { transport, child, token, lifeline } = launch;
-        let mut child = child;
-        let (process, program) = (child.process(), child.program().clone());
-        let (stdin, stdout) = (child.take_stdin(), child.take_stdout());
-        let link = Link::over(endpoint.link_parts(), transport, token, Some(Box::new(child)), None)
-            .map_err(|error| Error::from(StartError::Setup { what: "link", error: Arc::new(error) }))?;
-        let child = Child { process, program, stdin, stdout, _lifeline: lifeline };
-        Ok(Head::new(endpoint, link, Some(child)).await_child(deadline, limit)?)
+        let child = Spawned::start(&endpoint, &mut Program::new(command), options)?;
+        let mut head = Head::new(endpoint, child.link.clone());
+        head.outlet = outlet;
+        // From here on, whatever happens, the Head sees to what it has.
+        head.child.insert(child).await_ready(deadline, limit)?;
+        Ok(head)
+    }
+
+    pub(crate) fn launch_options(&self) -> LaunchOptions {
+        let stderr = if self.inherits_stderr { Stderr::Inherit } else { Stderr::PassOn };
+        LaunchOptions { start_timeout: self.config.start_timeout, stderr, wire: self.wire, abort: None }
     }
 
     /// See [`Head::in_process`].
@@ -249,7 +239,7 @@ impl HeadBuilder {
     pub fn in_process_with(self, neck: NeckBuilder) -> Result<(Head, Neck)> {
         let (ours, theirs) = (self.endpoint()?, neck.endpoint()?);
         let (head, neck) = Link::direct(ours.link_parts(), theirs.link_parts());
-        Ok((Head::new(ours, head, None), Neck::new(theirs, neck)))
+        Ok((Head::new(ours, head), Neck::new(theirs, neck)))
     }
 
     /// The same, with everything encoded as between processes: what works so works everywhere.
@@ -278,11 +268,11 @@ impl HeadBuilder {
     fn over_until(self, transport: Transport, greet_within: Option<Duration>) -> Result<Head> {
         let endpoint = self.endpoint()?;
         let link = Link::over(endpoint.link_parts(), transport, Token::default(), None, greet_within)
-            .map_err(|error| Error::from(StartError::Setup { what: "link", error: Arc::new(error) }))?;
-        Ok(Head::new(endpoint, link, None))
+            .map_err(setup("link"))?;
+        Ok(Head::new(endpoint, link))
     }
 
-    fn endpoint(self) -> Result<Endpoint> {
+    pub(crate) fn endpoint(self) -> Result<Endpoint> {
         let endpoint = Endpoint::new(Side::Head, self.config);
         for api in self.apis {
             endpoint.attach(api)?;
@@ -304,10 +294,12 @@ impl Drop for Head {
         let end = Instant::now().checked_add(self.endpoint.0.config.grace);
         let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         self.link.close();
-        if let Some(mut child) = self.link.release_attendant() {
-            child.farewell(left());
+        match &self.child {
+            Some(child) => drop(child.farewell(left())),
+            None => drop(self.link.release_attendant()),
         }
         self.link.join(left());
+        self.outlet.iter_mut().for_each(|outlet| outlet.end(left()));
         self.endpoint.dismantle();
     }
 }
@@ -318,6 +310,6 @@ impl fmt::Debug for Head {
     }
 }
 
-/// How far a child came that was not ready in time.
-const NOT_READY: &str = "it connected and never said that it is ready: does it run or start its Neck?";
-const NEVER_CONNECTED: &str = "it never connected";
+pub(crate) fn setup(what: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |error| StartError::Setup { what, error: Arc::new(error) }.into()
+}

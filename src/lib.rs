@@ -154,10 +154,18 @@
 //! | [`NoAnswer`](CallError::NoAnswer) | the handler dropped its [`Responder`] |
 //! | [`Decode`](CallError::Decode) | the caller asked for another type than the handler returns |
 //! | [`Misuse`](CallError::Misuse) | the calling code is wrong |
+//! | [`Poisonous`](CallError::Poisonous) | a call that may be repeated was under way in too many crashes |
 //!
 //! What no caller is told about, such as the failure of an event's handler, goes to
 //! [`Endpoint::on_error`] and is counted in [`Counters`]. What nobody handles goes to
 //! [`Endpoint::on_unhandled`], if it is set.
+//!
+//! # Children that crash or hang
+//!
+//! [`HeadBuilder::supervise`] makes a [`Supervisor`], a Head that starts its program again behind the same
+//! handles; calls that are [safe to repeat](Action::retry_safe) survive a crash. [`Config::heartbeat`] finds a
+//! side that is there and does nothing, and [`Endpoint::hang_report`] tells who waits for what.
+//! [`guide::supervision`] tells all of it.
 //!
 //! # Threads
 //!
@@ -200,6 +208,8 @@ mod os;
 #[cfg(not(all(loom, test)))]
 mod process;
 mod semaphore;
+#[cfg(not(all(loom, test)))]
+mod supervisor;
 mod sync;
 pub mod transport;
 mod typed;
@@ -208,13 +218,14 @@ mod workers;
 
 pub use api::{
     Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Duplex, Endpoint, Handler,
-    HandlerError, IgnoringErrors, Incoming, Listed, Next, Outgoing, Report, Responder, TrySendError, Upload,
-    WhenFull,
+    HandlerError, HangReport, IgnoringErrors, Incoming, Listed, Next, Outgoing, Progress, QueueDepth, Report,
+    Responder, RunningHandler, TrySendError, Upload, WaitingCaller, WhenFull,
 };
 pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;
 pub use error::{
-    ApiError, CallError, CloseReason, Death, Error, Executed, Exit, Misuse, Rejection, Result, StartError,
+    ApiError, CallError, CloseReason, Crash, Death, Error, Executed, Exit, GivenUp, Misuse, Rejection,
+    Result, Silence, StartError,
 };
 #[cfg(not(all(loom, test)))]
 pub use head::{Head, HeadBuilder};
@@ -224,8 +235,10 @@ pub use nape_macros::api;
 #[cfg(not(all(loom, test)))]
 pub use neck::{Neck, NeckBuilder};
 #[cfg(not(all(loom, test)))]
-pub use process::Wire;
+pub use process::{OutputLine, OutputStream, Wire};
 pub use semaphore::Semaphore;
+#[cfg(not(all(loom, test)))]
+pub use supervisor::{Restarts, Supervisor, SupervisorBuilder, Transition};
 #[doc(hidden)]
 pub use typed::private as __private;
 pub use typed::{TypedAction, TypedDuplex, TypedEvent, TypedIgnoringErrors, TypedStream, TypedUpload};

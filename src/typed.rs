@@ -51,6 +51,12 @@ impl<A, T> TypedAction<A, T> {
         self
     }
 
+    /// As [`Action::retry_safe`]: running this call twice does no harm.
+    pub fn retry_safe(mut self) -> TypedAction<A, T> {
+        self.action = self.action.retry_safe();
+        self
+    }
+
     /// As [`Action::ignore_errors`]: a timeout and a link that is closed become nothing.
     pub fn ignore_errors(self) -> TypedIgnoringErrors<A, T> {
         TypedIgnoringErrors { action: self.action.ignore_errors(), value: PhantomData }

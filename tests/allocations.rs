@@ -1,4 +1,4 @@
-//! What lengths that lie can make a link allocate. A binary of its own, since it counts everything.
+//! What lengths that lie can make a link allocate, and how often a call allocates. A binary of its own, since it counts everything.
 
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
@@ -9,13 +9,16 @@ mod raw;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     panic::resume_unwind,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use nape::{
-    Api, CallError, Context, Fault, Head, LinkState,
+    Api, CallError, Context, Fault, Head, LinkState, Neck,
     transport::{Transport, memory_pair, pipe_pair},
 };
 use raw::*;
@@ -25,6 +28,10 @@ static COUNTING: Counting = Counting;
 
 /// The largest single allocation since it was last set to zero.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
+/// How many there were.
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+/// What counts everything runs alone.
+static ALONE: Mutex<()> = Mutex::new(());
 
 struct Counting;
 
@@ -32,6 +39,7 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LARGEST.fetch_max(layout.size(), Relaxed);
+        ALLOCATIONS.fetch_add(1, Relaxed);
         // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`, which is that of `System`.
         unsafe { System.alloc(layout) }
     }
@@ -137,8 +145,41 @@ fn largest_of_answer(make: Make, body: &[u8]) -> usize {
     LARGEST.load(Relaxed)
 }
 
+/// A blocking call is none the dearer for what the library can tell of it: a report of what hangs, a heartbeat
+/// that is off, a watchdog that is off.
+#[test]
+fn a_call_allocates_no_more_often_than_it_must() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (head, neck) = Head::in_process().unwrap();
+    assert!(allocations_of_a_call(&head, neck) <= IN_PROCESS);
+    let (ours, theirs) = pipe_pair().unwrap();
+    let (head, neck) = (Head::builder().over(ours).unwrap(), Neck::builder().over(theirs).unwrap());
+    assert!(allocations_of_a_call(&head, neck) <= OVER_A_PIPE);
+}
+
+/// The median of many calls: now and then a table grows.
+fn allocations_of_a_call(head: &Head, neck: Neck) -> usize {
+    let echo = Api::new("echo").handle("number", |_: &Context, n: u64| Ok::<_, Fault>(n)).unwrap();
+    let _neck = neck.serve(echo).unwrap().start();
+    let api = head.api("echo");
+    let mut counts: Vec<usize> = (0..501u64)
+        .map(|n| {
+            let before = ALLOCATIONS.load(Relaxed);
+            assert_eq!(api.action("number", n).call::<u64>().unwrap(), n);
+            ALLOCATIONS.load(Relaxed) - before
+        })
+        .collect();
+    counts.sort_unstable();
+    counts[counts.len() / 2]
+}
+
+/// What it was before there was anything to tell.
+const IN_PROCESS: usize = 4;
+const OVER_A_PIPE: usize = 8;
+
 #[test]
 fn d_14_lengths_that_lie_allocate_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let test = thread::spawn(lengths_that_lie_allocate_nothing);
     let deadline = Instant::now() + Duration::from_secs(60);
     while !test.is_finished() {

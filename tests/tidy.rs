@@ -28,6 +28,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("guide", ""),
     ("neck", "wire error config sync os transport workers link api typed process"),
     ("head", "wire error config sync os transport workers link api typed process neck"),
+    ("supervisor", "wire error config sync os workers link api process head"),
 ];
 
 /// Where `unsafe` may stand: the start of a path.

@@ -7,14 +7,14 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{ApiHandle, AsyncResult, endpoint::Inner};
+use super::{ApiHandle, AsyncResult, endpoint::Inner, relay::Relay};
 use crate::{
     config::Timeout,
     error::{CallError, Executed, Misuse, Rejection},
     link::{CallPlan, Link, Outcome, Place, Slot, Started, Streams, current},
     semaphore::Semaphore,
     sync::Arc,
-    wire::{Path, PathError},
+    wire::{Codec, Path, PathError, Payload},
     workers::{forget_panic, panic_text},
 };
 
@@ -30,6 +30,7 @@ pub struct Action<A> {
     arguments: A,
     timeout: Timeout,
     semaphore: Option<Semaphore>,
+    retry_safe: bool,
 }
 
 /// An action whose failures for want of an answer are nothing: see [`Action::ignore_errors`].
@@ -40,7 +41,7 @@ pub struct IgnoringErrors<A>(Action<A>);
 impl<A> Action<A> {
     pub(crate) fn new(handle: &ApiHandle, path: Result<Path, PathError>, arguments: A) -> Action<A> {
         let (endpoint, timeout) = (handle.endpoint.clone(), handle.timeout);
-        Action { endpoint, path, arguments, timeout, semaphore: None }
+        Action { endpoint, path, arguments, timeout, semaphore: None, retry_safe: false }
     }
 
     /// How long this call may take. Zero is over at once.
@@ -62,6 +63,19 @@ impl<A> Action<A> {
         self
     }
 
+    /// Running this call twice does no harm: if the other process crashes while it is under way, it runs again
+    /// on the next one, within its own timeout, and [`Context::attempt`](crate::Context::attempt) tells the
+    /// handler. For a side with a [`Supervisor`](crate::Supervisor); elsewhere, and for an event, it changes
+    /// nothing.
+    ///
+    /// Its arguments are encoded once and kept until it ends. A call that was under way in
+    /// [several crashes](crate::Restarts::poisonous_after) in a row ends as
+    /// [poisonous](CallError::Poisonous).
+    pub fn retry_safe(mut self) -> Action<A> {
+        self.retry_safe = true;
+        self
+    }
+
     /// Turns a timeout and a link that is closed into nothing. What the other side answers is told as
     /// ever. Each error that is ignored is counted.
     pub fn ignore_errors(self) -> IgnoringErrors<A> {
@@ -79,6 +93,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
     /// Whatever a call can end in; [`Misuse::WouldDeadlock`] from a state listener or an error hook.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         check_may_block().inspect_err(|_| self.release())?;
+        if self.needs_relay() {
+            return self.call_over_links();
+        }
         let (started, slot) = self.set_out(true, |slot, link| slot.will_block(link.is_near()))?;
         let link = started.link;
         let outcome = link.wait_at_once(&slot).or_else(|| {
@@ -86,7 +103,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
             slot.settle();
             slot.take()
         });
-        decode(&link, outcome.unwrap_or(Err(CallError::Cancelled)))
+        decode(link.codec(), outcome.unwrap_or(Err(CallError::Cancelled)))
     }
 
     /// Sends the call and gives a handle to its result. Does not block.
@@ -96,6 +113,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
     /// What shows at once: a closed link, a full send queue, arguments that do not encode, no time.
     pub fn start<T: DeserializeOwned + 'static>(self) -> Result<AsyncResult<T>, CallError> {
         let cancels = self.semaphore.is_none();
+        if self.needs_relay() {
+            return Ok(AsyncResult::relayed(self.relay(false, |_| ())?, cancels));
+        }
         let (started, slot) = self.set_out(false, |_, _| ())?;
         Ok(AsyncResult::new(started, slot, cancels))
     }
@@ -111,12 +131,14 @@ impl<A: Serialize + Send + 'static> Action<A> {
         T: DeserializeOwned + 'static,
         F: FnOnce(Result<T, CallError>) + Send + 'static,
     {
-        let with_callback = |slot: &mut Slot, link: &Link| {
-            let codec = link.codec();
+        let with_callback = |slot: &mut Slot, codec: Codec| {
             let decode = move |payload| into_value_contained(payload, codec);
             slot.set_callback(Box::new(move |outcome| callback(outcome.and_then(decode))));
         };
-        self.set_out(false, with_callback).map(|_| ())
+        if self.needs_relay() {
+            return self.relay(false, |slot| with_callback(slot, Codec::default())).map(|_| ());
+        }
+        self.set_out(false, |slot, link| with_callback(slot, link.codec())).map(|_| ())
     }
 
     /// Sends an event: no transaction, no answer, and at the other side the same handler as for a call.
@@ -172,6 +194,43 @@ impl<A: Serialize + Send + 'static> Action<A> {
         Ok((started, slot))
     }
 
+    #[cold]
+    fn call_over_links<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
+        let relay = self.relay(true, |_| ())?;
+        relay.wait(relay.deadline());
+        decode(Codec::default(), relay.outer.take().unwrap_or(Err(CallError::Cancelled)))
+    }
+
+    /// Whether the call may outlive the link that it finds, or finds none yet.
+    fn needs_relay(&self) -> bool {
+        self.endpoint.is_supervised() && (self.retry_safe || self.endpoint.is_between())
+    }
+
+    /// Sends the call, now or with the next link.
+    #[cold]
+    fn relay(self, blocking: bool, fit_out: impl FnOnce(&mut Slot)) -> Result<Arc<Relay>, CallError> {
+        let path = self.checked_path().inspect_err(|_| self.release())?;
+        let now = Instant::now();
+        let deadline = self.deadline(&path, now).inspect_err(|_| self.release())?;
+        let mut slot = Slot::new(path, now, deadline);
+        let arguments = self.encode().inspect_err(|_| self.release())?;
+        fit_out(&mut slot);
+        self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
+        let (endpoint, semaphore) = (self.endpoint, self.semaphore);
+        let relay = Relay::new(&endpoint, Arc::new(slot), arguments, blocking, self.retry_safe);
+        endpoint.send_with_the_next(&relay).inspect_err(|_| release(&semaphore))?;
+        Ok(relay)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, CallError> {
+        let mut bytes = Vec::new();
+        Payload::write(&self.arguments, Codec::default(), &mut bytes).map_err(|error| {
+            let (path, detail) = (self.checked_path().unwrap_or_else(|_| Path::root()), error.text().into());
+            Misuse::Encode { path, detail }
+        })?;
+        Ok(bytes)
+    }
+
     fn release(&self) {
         release(&self.semaphore);
     }
@@ -186,6 +245,13 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let path = self.checked_path()?;
         let link = self.endpoint.link()?;
         let now = Instant::now();
+        let deadline = self.deadline(&path, now)?;
+        Ok((Slot::new(path, now, deadline), link))
+    }
+
+    /// When the call is over at the latest.
+    #[inline]
+    fn deadline(&self, path: &Path, now: Instant) -> Result<Option<Instant>, CallError> {
         let own = match self.timeout {
             // A time that cannot be counted is no limit.
             Timeout::After(after) => now.checked_add(after),
@@ -196,12 +262,11 @@ impl<A: Serialize + Send + 'static> Action<A> {
             (own, inherited) => own.or(inherited),
         };
         if deadline.is_some_and(|at| at <= now) {
-            link.tally().calls.up();
-            link.tally().timeouts.up();
+            self.endpoint.count_late_call();
             let after = std::time::Duration::ZERO;
-            return Err(CallError::TimedOut { path, after, executed: Executed::No });
+            return Err(CallError::TimedOut { path: path.clone(), after, executed: Executed::No });
         }
-        Ok((Slot::new(path, now, deadline), link))
+        Ok(deadline)
     }
 }
 
@@ -251,20 +316,18 @@ pub(super) fn check_may_block() -> Result<(), CallError> {
     let place = match current().map(|current| current.place) {
         Some(Place::Listener) => "a state listener",
         Some(Place::ErrorHook) => "an error hook",
+        Some(Place::Supervision) => "a hook of a supervisor",
         _ => return Ok(()),
     };
     Err(Misuse::WouldDeadlock { place }.into())
 }
 
 /// The value of a call that has ended.
-pub(super) fn decode<T: DeserializeOwned + 'static>(link: &Link, outcome: Outcome) -> Result<T, CallError> {
-    into_value(outcome?, link.codec())
+pub(super) fn decode<T: DeserializeOwned + 'static>(codec: Codec, outcome: Outcome) -> Result<T, CallError> {
+    into_value(outcome?, codec)
 }
 
-fn into_value<T: DeserializeOwned + 'static>(
-    payload: crate::wire::Payload,
-    codec: crate::wire::Codec,
-) -> Result<T, CallError> {
+fn into_value<T: DeserializeOwned + 'static>(payload: Payload, codec: Codec) -> Result<T, CallError> {
     payload.into_value::<T>(codec).map_err(|error| {
         CallError::Decode(format!("expected {}: {error}", std::any::type_name::<T>()).into())
     })
@@ -272,8 +335,8 @@ fn into_value<T: DeserializeOwned + 'static>(
 
 /// The same for a callback, which is to be called even if the type panics when it is decoded.
 fn into_value_contained<T: DeserializeOwned + 'static>(
-    payload: crate::wire::Payload,
-    codec: crate::wire::Codec,
+    payload: Payload,
+    codec: Codec,
 ) -> Result<T, CallError> {
     catch_unwind(AssertUnwindSafe(|| into_value(payload, codec))).unwrap_or_else(|panic| {
         let text = format!("{} panicked: {}", std::any::type_name::<T>(), panic_text(&*panic));

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Api, Context, Handler, HandlerError,
+    Api, Context, Handler, HandlerError, QueueDepth,
     about::About,
     served::Scope,
     task::{Pool, Target},
@@ -125,6 +125,17 @@ impl ApiArb {
         let mut all: Vec<_> = exact.chain(catch_all).chain(some).collect();
         all.sort_by(|a, b| a.path.cmp(&b.path));
         all
+    }
+
+    /// How much there is to do for each API, in the order of their namespaces.
+    pub(crate) fn depths(&self) -> Vec<QueueDepth> {
+        let routes = self.0.read();
+        let some = routes.catch_some.values().flatten().map(|(_, target)| target);
+        let targets = routes.exact.values().chain(routes.catch_all.values()).chain(some);
+        let mut pools: Vec<&Arc<Pool>> = targets.map(|target| &target.pool).collect();
+        pools.sort_by_key(|pool| (&pool.namespace, Arc::as_ptr(pool)));
+        pools.dedup_by_key(|pool| Arc::as_ptr(pool));
+        pools.into_iter().map(|pool| pool.depth()).collect()
     }
 
     /// Serves nothing any more; gives back what was served, to be dropped without a lock.

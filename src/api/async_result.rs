@@ -15,13 +15,14 @@ use serde::de::DeserializeOwned;
 use super::{
     action::{check_may_block, decode},
     opening::from_now,
+    relay::Relay,
 };
 use crate::{
     config::Timeout,
     error::{CallError, Misuse},
     link::{Slot, Started},
     sync::Arc,
-    wire::{Path, TransactionId},
+    wire::{Codec, Path, TransactionId},
 };
 
 /// A call that is under way. Poll it, wait for it, or await it: it is a [`Future`] for any executor.
@@ -30,29 +31,48 @@ use crate::{
 /// [release a semaphore](crate::Action::releasing).
 #[must_use = "dropping it cancels the call"]
 pub struct AsyncResult<T> {
-    started: Started,
+    course: Course,
     slot: Arc<Slot>,
     cancels: bool,
     value: PhantomData<fn() -> T>,
 }
 
+/// How the call is under way.
+enum Course {
+    /// On one link.
+    Once(Started),
+    /// On as many links as it takes.
+    Relayed(Arc<Relay>),
+}
+
 impl<T> AsyncResult<T> {
     pub(crate) fn new(started: Started, slot: Arc<Slot>, cancels: bool) -> AsyncResult<T> {
-        AsyncResult { started, slot, cancels, value: PhantomData }
+        AsyncResult { course: Course::Once(started), slot, cancels, value: PhantomData }
+    }
+
+    pub(crate) fn relayed(relay: Arc<Relay>, cancels: bool) -> AsyncResult<T> {
+        let slot = relay.outer.clone();
+        AsyncResult { course: Course::Relayed(relay), slot, cancels, value: PhantomData }
     }
 
     /// The call has so much time from now on.
     pub(super) fn give_time(&mut self, timeout: Timeout) {
-        self.started.link.set_timer(self.started.id, from_now(timeout));
+        if let Course::Once(started) = &self.course {
+            started.link.set_timer(started.id, from_now(timeout));
+        }
     }
 
     /// Whether the call has ended, with a value or without. Does not block.
     pub fn is_done(&self) -> bool {
+        let started = match &self.course {
+            Course::Once(started) => started,
+            Course::Relayed(relay) => return relay.is_done(),
+        };
         if !self.slot.is_done() {
-            self.started.link.send_gathered();
+            started.link.send_gathered();
         }
         if !self.slot.is_done() && self.slot.deadline.is_some_and(|at| at <= Instant::now()) {
-            self.started.link.expire(self.started.id);
+            started.link.expire(started.id);
         }
         self.slot.is_done()
     }
@@ -67,20 +87,30 @@ impl<T> AsyncResult<T> {
         &self.slot.path
     }
 
-    /// The name of the call on its link.
+    /// The name of the call on its link; with the counter 0 while it waits for its first link. A call that
+    /// is [run again](crate::Action::retry_safe) gets another one.
     pub fn transaction(&self) -> TransactionId {
-        self.started.id
+        match &self.course {
+            Course::Once(started) => started.id,
+            Course::Relayed(relay) => relay.transaction(),
+        }
     }
 
     /// Ends the call as cancelled, unless it has ended. The handler's token fires. Does not block.
     pub fn cancel(&self) {
-        self.started.link.cancel(self.started.id);
+        match &self.course {
+            Course::Once(started) => started.link.cancel(started.id),
+            Course::Relayed(relay) => relay.cancel(),
+        }
     }
 
     /// A channel that gets one message when the call has ended, for a
     /// [`Select`](crossbeam_channel::Select) beside other channels.
     pub fn ready(&self) -> Receiver<()> {
-        self.started.link.send_gathered();
+        match &self.course {
+            Course::Once(started) => started.link.send_gathered(),
+            Course::Relayed(_) => drop(self.is_done()),
+        }
         self.slot.ready()
     }
 }
@@ -127,17 +157,25 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
 
     /// Blocks until the call has ended, its own deadline included, or `limit` has passed.
     fn block(&self, limit: Option<Instant>) {
-        let over = self.started.link.wait(&self.slot, limit);
+        let started = match &self.course {
+            Course::Once(started) => started,
+            Course::Relayed(relay) => return relay.wait(limit),
+        };
+        let over = started.link.wait(&self.slot, limit);
         if !over && self.slot.deadline.is_some_and(|at| limit.is_some_and(|limit| at <= limit)) {
             // Whoever watches the clock may be ending the call at this moment.
-            self.started.link.expire(self.started.id);
+            started.link.expire(started.id);
             self.slot.settle();
         }
     }
 
     fn take(&mut self) -> Result<T, CallError> {
         let taken = || CallError::from(Misuse::Taken { path: self.slot.path.clone() });
-        decode(&self.started.link, self.slot.take().ok_or_else(taken)?)
+        let codec = match &self.course {
+            Course::Once(started) => started.link.codec(),
+            Course::Relayed(_) => Codec::default(),
+        };
+        decode(codec, self.slot.take().ok_or_else(taken)?)
     }
 }
 
@@ -165,7 +203,7 @@ impl<T> fmt::Debug for AsyncResult<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsyncResult")
             .field("path", self.path())
-            .field("transaction", &self.started.id)
+            .field("transaction", &self.transaction())
             .field("done", &self.slot.is_done())
             .finish_non_exhaustive()
     }

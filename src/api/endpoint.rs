@@ -6,20 +6,22 @@ use std::{
 };
 
 use super::{
-    Api, ApiArb, ApiHandle, Attached, Context, Handler, Report, WhenFull,
+    Api, ApiArb, ApiHandle, Attached, Context, Handler, QueueDepth, Report, WhenFull,
     arb::{Route, choose},
     hooks::Hooks,
     served::Scope,
+    succession::Succession,
     task::{Pool, Target},
+    watchdog::Watchdog,
 };
 use crate::{
     config::Config,
     counters::{Counters, Tally},
     error::{ApiError, CallError, CloseReason, Executed, Rejection},
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
-    sync::{Arc, RwLock, Weak},
+    sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak},
     wire::{Fault, Path, Payload, Side},
-    workers::{Admission, Lane, discard, forget_panic, run_elsewhere},
+    workers::{Admission, Job, Lane, discard, forget_panic, run_elsewhere},
 };
 
 /// One side: what it serves, and how it calls the other. A [`Head`](crate::Head) and a
@@ -37,7 +39,15 @@ pub(crate) struct Inner {
     arb: ApiArb,
     hooks: Hooks,
     tally: Arc<Tally>,
-    connection: RwLock<Connection>,
+    pub(super) connection: RwLock<Connection>,
+    /// How many links there have been behind the handles.
+    generation: AtomicU64,
+    /// There if a link that ends is replaced.
+    pub(super) succession: OnceLock<Arc<Succession>>,
+    /// The last link, once no other one comes.
+    pub(super) remembered: Mutex<Option<Arc<Link>>>,
+    listeners: Arc<Lane<Job>>,
+    pub(super) watchdog: Option<Arc<Watchdog>>,
     /// The workers for what no API takes.
     rest: Arc<Pool>,
     /// What waits for the users' predicates. They are asked for one call at a time, in the order of
@@ -55,9 +65,11 @@ struct Undecided {
 }
 
 /// What stands behind the handles of an endpoint.
-enum Connection {
+pub(super) enum Connection {
     None,
     Link(Arc<Link>),
+    /// The one that has ended; the next is to come.
+    Between(Arc<Link>),
     /// The Head or the Neck is gone.
     Over(Arc<CloseReason>),
 }
@@ -67,11 +79,16 @@ impl Endpoint {
         Endpoint(Arc::new_cyclic(|weak| Inner {
             weak: weak.clone(),
             side,
+            watchdog: config.watchdog.map(|limit| Arc::new(Watchdog::new(limit))),
             config,
             arb: ApiArb::default(),
             hooks: Hooks::default(),
             tally: Arc::default(),
             connection: RwLock::new(Connection::None),
+            generation: AtomicU64::new(0),
+            succession: OnceLock::new(),
+            remembered: Mutex::default(),
+            listeners: Arc::new(Lane::new(1)),
             rest: Arc::new(Pool {
                 namespace: Path::root(),
                 lane: Lane::new(REST_WORKERS),
@@ -87,6 +104,7 @@ impl Endpoint {
         LinkParts {
             side: self.0.side,
             config: self.0.config.clone(),
+            listeners: self.0.listeners.clone(),
             dispatch: self.0.clone(),
             tally: self.0.tally.clone(),
         }
@@ -94,15 +112,29 @@ impl Endpoint {
 
     /// Puts a link behind every handle of this endpoint.
     pub(crate) fn connect(&self, link: &Arc<Link>) {
-        *self.0.connection.write() = Connection::Link(link.clone());
+        self.0.generation.fetch_add(1, Ordering::Relaxed);
+        if let Some(watchdog) = &self.0.watchdog {
+            watchdog.start(&self.0.weak, &self.0.config.name);
+        }
+        match self.0.succession.get() {
+            Some(succession) => self.0.succeed(succession, link),
+            None => *self.0.connection.write() = Connection::Link(link.clone()),
+        }
+    }
+
+    /// Another link is about to be made.
+    pub(crate) fn begin_anew(&self) {
+        self.0.hooks.begin_anew();
     }
 
     /// The Head or the Neck is gone: lets go of the link and of everything of the user's, which may hold
     /// handles to this endpoint itself.
     pub(crate) fn dismantle(&self) {
+        self.0.watchdog.iter().for_each(|watchdog| watchdog.stop());
         let reason = self.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
         let before = std::mem::replace(&mut *self.0.connection.write(), Connection::Over(reason));
-        discard((before, self.0.arb.clear(), self.0.hooks.clear()));
+        let remembered = self.0.remembered.lock().take();
+        discard((before, remembered, self.0.arb.clear(), self.0.hooks.clear()));
     }
 
     /// The other side's APIs at and below `path`; the empty path is the root. Nothing is sent: whether
@@ -157,22 +189,33 @@ impl Endpoint {
         self.0.link().map_or((0, 0), |link| link.under_way())
     }
 
-    /// The state of the link.
+    /// The state of the link; `Starting` between two links.
     pub fn state(&self) -> LinkState {
-        match &*self.0.connection.read() {
-            Connection::None => LinkState::Starting,
-            Connection::Link(link) => link.stage(),
-            Connection::Over(_) => LinkState::Closed,
-        }
+        let link = match &*self.0.connection.read() {
+            Connection::None | Connection::Between(_) => return LinkState::Starting,
+            Connection::Link(link) => link.clone(),
+            Connection::Over(_) => return LinkState::Closed,
+        };
+        // Not under the lock, which is taken under that of a link that ends.
+        link.stage()
     }
 
     /// Why the link is over; `None` while it is not.
     pub fn close_reason(&self) -> Option<Arc<CloseReason>> {
-        match &*self.0.connection.read() {
-            Connection::None => None,
-            Connection::Link(link) => link.close_reason(),
-            Connection::Over(reason) => Some(reason.clone()),
-        }
+        let link = match &*self.0.connection.read() {
+            Connection::None => return None,
+            Connection::Link(link) | Connection::Between(link) => link.clone(),
+            Connection::Over(reason) => return Some(reason.clone()),
+        };
+        link.close_reason()
+    }
+
+    /// How many links have stood behind the handles of this side, the one that does now included: 1 unless
+    /// a [`Supervisor`](crate::Supervisor) has started its program again, and 0 before there is one.
+    ///
+    /// Whoever remembers something of the other side looks here whether it is still the same.
+    pub fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Relaxed)
     }
 
     /// How many threads of the link there are now, the keeper of its clock not counted.
@@ -184,23 +227,59 @@ impl Endpoint {
     /// is in then.
     pub fn wait_open(&self, limit: Duration) -> LinkState {
         let deadline = Instant::now().checked_add(limit);
-        self.0.link().map_or_else(|_| self.state(), |link| link.wait_open(deadline))
+        self.0.await_link(deadline).map_or_else(|_| self.state(), |link| link.wait_open(deadline))
     }
 }
 
 impl Inner {
     /// The link that a call takes now.
     pub(crate) fn link(&self) -> Result<Arc<Link>, CallError> {
-        let reason = match &*self.connection.read() {
+        let last = match &*self.connection.read() {
             Connection::Link(link) => return Ok(link.clone()),
-            Connection::Over(reason) => reason.clone(),
-            Connection::None => Arc::new(CloseReason::Local),
+            Connection::Over(reason) => return Err(closed(reason.clone())),
+            Connection::None => None,
+            Connection::Between(last) => Some(last.clone()),
         };
-        Err(CallError::Closed { reason, executed: Executed::No })
+        // Not under the lock, which is taken under that of a link that ends.
+        let reason = last.and_then(|last| last.close_reason());
+        Err(closed(reason.unwrap_or_else(|| Arc::new(CloseReason::Local))))
+    }
+
+    /// Itself, as users have it.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        Endpoint(self.weak.upgrade().expect("whoever calls has it"))
+    }
+
+    /// How much there is to do for each API, and for what no API takes.
+    pub(super) fn queues(&self) -> Vec<QueueDepth> {
+        std::iter::once(self.rest.depth()).chain(self.arb.depths()).collect()
+    }
+
+    /// Tells the error hook on the link that there is, or the log.
+    pub(super) fn report_anywhere(&self, report: Report) {
+        log::warn!("{} {report:?}", self.side);
+        if let Ok(link) = self.link() {
+            self.report(&link, report);
+        }
     }
 
     pub(crate) fn report(&self, link: &Link, report: Report) {
         self.hooks.report(link, || report);
+    }
+
+    /// A callback panicked that runs on no thread of a link.
+    pub(crate) fn callback_panicked_elsewhere(&self, text: String) {
+        self.tally.callback_panics.up();
+        match self.link() {
+            Ok(link) => self.report(&link, Report::CallbackPanicked { text }),
+            Err(_) => log::warn!("a callback panicked: {text}"),
+        }
+    }
+
+    /// A call was over before it could set out.
+    pub(crate) fn count_late_call(&self) {
+        self.tally.calls.up();
+        self.tally.timeouts.up();
     }
 
     pub(crate) fn count_ignored(&self) {
@@ -286,6 +365,11 @@ impl Inner {
     }
 }
 
+/// The end of a call that found no link.
+fn closed(reason: Arc<CloseReason>) -> CallError {
+    CallError::Closed { reason, executed: Executed::No }
+}
+
 impl Dispatch for Inner {
     fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, ancestor: Option<&Arc<Slot>>) -> Option<Errand> {
         let inner = self.weak.upgrade()?;
@@ -307,7 +391,11 @@ impl Dispatch for Inner {
     }
 
     fn changed(&self, link: &Arc<Link>, state: LinkState) {
+        let succession = self.succession.get().filter(|_| state >= LinkState::Disconnected);
+        // Before its calls end: who hears of the end and calls again waits for the next link.
+        succession.inspect(|_| self.part_from(link));
         self.hooks.changed(link, state);
+        succession.inspect(|succession| succession.bell.ring());
     }
 
     fn callback_panicked(&self, link: &Arc<Link>, text: String) {

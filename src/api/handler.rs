@@ -120,7 +120,12 @@ impl Handler {
             place: Place::Handler,
         };
         let serve = AssertUnwindSafe(|| within(current, || self.serve.serve(context, payload)));
-        catch_unwind(serve).unwrap_or_else(|panic| {
+        let watched = context.endpoint.watchdog.as_ref().map(|watchdog| watchdog.enter(context));
+        context.cancel.note_running();
+        let served = catch_unwind(serve);
+        context.cancel.note_returned();
+        drop(watched);
+        served.unwrap_or_else(|panic| {
             let text = panic_text(&*panic);
             forget_panic(panic);
             context.link.tally().handler_panics.up();

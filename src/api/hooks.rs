@@ -1,7 +1,7 @@
 //! What users hear of without having asked: states, failures that no caller sees, and what nobody
 //! handles.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::{
     error::CallError,
@@ -37,6 +37,25 @@ pub enum Report {
     },
     /// A reply came for a call that had ended, and was dropped.
     LateReply,
+    /// A handler has run for longer than the [watchdog](crate::Config::watchdog) allows. It is told once.
+    SlowHandler {
+        /// The full path.
+        path: Path,
+        /// How long it has run.
+        age: Duration,
+        /// The first 15 bytes of the name of its thread.
+        thread: Option<String>,
+    },
+    /// A call of this side has been under way for longer than the [watchdog](crate::Config::watchdog) allows.
+    /// It is told once.
+    SlowCall {
+        /// The full path.
+        path: Path,
+        /// How long ago it was made.
+        age: Duration,
+        /// The thread that blocks for it, if one does: the first 15 bytes of its name.
+        thread: Option<String>,
+    },
 }
 
 pub(crate) type StateListener = Arc<dyn Fn(LinkState) + Send + Sync>;
@@ -77,6 +96,11 @@ impl Hooks {
         for listener in states.listeners.clone() {
             link.run_listener(Box::new(move || listener(state)));
         }
+    }
+
+    /// Another link is about to be made, which has been in no state.
+    pub(crate) fn begin_anew(&self) {
+        self.states.lock().passed.clear();
     }
 
     /// Tells nobody any more; gives back who was told, to be dropped without a lock.

@@ -139,7 +139,12 @@ impl Body {
         let lane = &self.target.pool.lane;
         let may_go_on = || !in_lane || !lane.is_waited_for() || started.elapsed() < TURN;
         let produce = AssertUnwindSafe(|| within(current, || producer.produce(&may_go_on)));
-        let made = catch_unwind(produce).unwrap_or_else(|panic| {
+        let watched = context.endpoint.watchdog.as_ref().map(|watchdog| watchdog.enter(context));
+        context.cancel.note_running();
+        let made = catch_unwind(produce);
+        context.cancel.note_returned();
+        drop(watched);
+        let made = made.unwrap_or_else(|panic| {
             let text = panic_text(&*panic);
             forget_panic(panic);
             context.link.tally().handler_panics.up();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Context, Handler, Report,
+    Context, Handler, QueueDepth, Report,
     endpoint::Inner,
     handler::Served,
     producer::{Outside, Produce},
@@ -79,6 +79,14 @@ pub(super) enum Ran {
     WithCaller,
     /// It comes again, and has given its place in this pool back.
     Paused(Arc<Pool>),
+}
+
+impl Pool {
+    /// How much there is to do.
+    pub(crate) fn depth(&self) -> QueueDepth {
+        let (running, waiting) = self.lane.depth();
+        QueueDepth { namespace: self.namespace.clone(), running, waiting }
+    }
 }
 
 impl Target {

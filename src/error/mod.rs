@@ -68,6 +68,18 @@ pub enum CallError {
     /// The caller's code is wrong in a way that reading it shows.
     #[error(transparent)]
     Misuse(#[from] Misuse),
+    /// A call that was marked as [safe to repeat](crate::Action::retry_safe) was under way in so many
+    /// crashes of the other process, one after the other, that it is not tried again.
+    #[error("{path} was under way in {crashes} crashes in a row")]
+    Poisonous {
+        /// What was called.
+        path: Path,
+        /// In how many crashes.
+        crashes: u32,
+        /// The last of them.
+        #[source]
+        last: Arc<CloseReason>,
+    },
 }
 
 /// Whether a call that failed may have run at the other side.
@@ -204,6 +216,84 @@ pub enum CloseReason {
     /// A thread of this library failed.
     #[error("internal failure: {0}")]
     Broken(Arc<str>),
+    /// The other side is there, and did not read or answer for as long as it may: see
+    /// [`Config::heartbeat`](crate::Config::heartbeat) and [`Config::write_stall`](crate::Config::write_stall).
+    #[error("the other side did not {what} for {after:.3?}")]
+    Unresponsive {
+        /// What it did not do.
+        what: Silence,
+        /// For how long.
+        after: Duration,
+    },
+    /// A [`Supervisor`](crate::Supervisor) does not start the other process again.
+    #[error("{0}")]
+    GaveUp(Arc<GivenUp>),
+}
+
+/// What a peer did not do that is there and does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Silence {
+    /// It did not answer a ping, nor send anything else.
+    Answer,
+    /// It did not read what was sent to it.
+    Read,
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Silence::Answer => "answer",
+            Silence::Read => "read",
+        })
+    }
+}
+
+/// Why a [`Supervisor`](crate::Supervisor) does not start its program again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GivenUp {
+    /// The crashes that were too many, the first one first. Empty where it is told by the other side.
+    pub crashes: Vec<Crash>,
+    /// The same in words.
+    pub summary: Arc<str>,
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.summary)
+    }
+}
+
+/// How a supervised program came to its end.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Crash {
+    /// It did not get ready.
+    #[error("it did not start")]
+    Start(#[source] StartError),
+    /// It was ready, and then its link ended.
+    #[error("generation {generation} ended: {reason}")]
+    Ended {
+        /// Which start it was of.
+        generation: u64,
+        /// Why the link went.
+        reason: Arc<CloseReason>,
+    },
+}
+
+impl Crash {
+    /// How the process died, if it did.
+    pub fn death(&self) -> Option<&Death> {
+        match self {
+            Crash::Start(StartError::Died { death, .. }) => Some(death),
+            Crash::Ended { reason, .. } => match &**reason {
+                CloseReason::Died(death) => Some(death),
+                _ => None,
+            },
+            Crash::Start(_) => None,
+        }
+    }
 }
 
 /// How a process ended, and its last words.

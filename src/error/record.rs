@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use super::{CallError, CloseReason, Death, Error, Executed, Exit, Misuse, Rejection};
+use super::{CallError, CloseReason, Death, Error, Executed, Exit, GivenUp, Misuse, Rejection, Silence};
 use crate::wire::{Fault, FaultCode, FaultKind, FaultRecord, Path, PathError, cut};
 
 impl CallError {
@@ -19,6 +19,11 @@ impl CallError {
             CallError::NoAnswer => record(FaultCode::NoAnswer, [0, 0], []),
             CallError::Decode(what) => record(FaultCode::Decode, [0, 0], [&**what]),
             CallError::Misuse(what) => what.to_record(),
+            CallError::Poisonous { path, crashes, last } => {
+                let mut record = record(FaultCode::Poisonous, [u64::from(*crashes), 0], [path.as_str()]);
+                last.to_record(Executed::Maybe).write(&mut record.value);
+                record
+            }
         }
     }
 
@@ -42,6 +47,15 @@ impl CallError {
             FaultCode::NoAnswer => CallError::NoAnswer,
             FaultCode::Decode => CallError::Decode(record.text(0)),
             FaultCode::Misuse => CallError::Misuse(Misuse::from_record(&record)),
+            FaultCode::Poisonous => {
+                let last = FaultRecord::read(&record.value).ok();
+                let last = last.filter(|last| last.code == FaultCode::Closed as u16);
+                CallError::Poisonous {
+                    path: record.path(0),
+                    crashes: u32::try_from(first).unwrap_or(u32::MAX),
+                    last: Arc::new(last.map_or(CloseReason::Gone, |last| CloseReason::from_record(&last))),
+                }
+            }
             FaultCode::Error => CallError::Fault(Fault::from_record(FaultKind::Error, record)),
             FaultCode::Typed => CallError::Fault(Fault::from_record(FaultKind::Typed, record)),
             FaultCode::Panicked => CallError::Fault(Fault::from_record(FaultKind::Panicked, record)),
@@ -130,6 +144,10 @@ impl CloseReason {
             CloseReason::Protocol(error) => (6 | u64::from(error.code()) << 8, error.to_string(), vec![]),
             CloseReason::Accused { code } => (6 | u64::from(*code) << 8, String::new(), vec![]),
             CloseReason::Broken(what) => (7, what.to_string(), vec![]),
+            CloseReason::Unresponsive { what, after } => {
+                (8 | what.to_number() << 8, String::new(), micros(*after).to_le_bytes().to_vec())
+            }
+            CloseReason::GaveUp(why) => (9, why.to_string(), vec![]),
         };
         let mut record = record(FaultCode::Closed, [number, executed.to_number()], [text.as_str()]);
         record.value = details;
@@ -144,6 +162,11 @@ impl CloseReason {
             4 => CloseReason::Gone,
             5 => CloseReason::Io(Arc::new(os_error(record.numbers[0] >> 8, &record.text(0)))),
             6 => CloseReason::Accused { code: u16::try_from(record.numbers[0] >> 8).unwrap_or(u16::MAX) },
+            8 => CloseReason::Unresponsive {
+                what: Silence::from_number(record.numbers[0] >> 8),
+                after: Duration::from_micros(number_at(&record.value, 0)),
+            },
+            9 => CloseReason::GaveUp(Arc::new(GivenUp { crashes: Vec::new(), summary: record.text(0) })),
             _ => CloseReason::Broken(record.text(0)),
         }
     }
@@ -164,13 +187,23 @@ impl Death {
 
     fn from_bytes(bytes: &[u8], stderr: Arc<str>) -> Death {
         let number = bytes.get(1..5).and_then(|n| n.try_into().ok()).map_or(0, i32::from_le_bytes);
-        let after = bytes.get(5..13).and_then(|n| n.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let after = number_at(bytes, 5);
         let exit = match bytes.first() {
             Some(1) => Exit::Code(number),
             Some(2) => Exit::Signal(number),
             _ => Exit::Unknown,
         };
         Death { exit, after: Duration::from_micros(after), stderr }
+    }
+}
+
+impl Silence {
+    fn to_number(self) -> u64 {
+        u64::from(self == Silence::Read)
+    }
+
+    fn from_number(number: u64) -> Silence {
+        if number == 0 { Silence::Answer } else { Silence::Read }
     }
 }
 
@@ -252,6 +285,11 @@ impl FaultRecord {
 fn record<'a>(code: FaultCode, numbers: [u64; 2], texts: impl IntoIterator<Item = &'a str>) -> FaultRecord {
     let texts = texts.into_iter().map(str::to_owned).collect();
     FaultRecord { code: code as u16, numbers, texts, value: Vec::new() }
+}
+
+/// A number in the bytes of a value; 0 where there is none.
+fn number_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|n| n.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -149,6 +149,12 @@ impl<W> TransactionManager<W> {
         all.into_iter().map(|(_, pending)| pending).collect()
     }
 
+    /// Every call under way, in no order: who waits for it, and whether it has left.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TransactionId, &W, bool)> {
+        let named = |(counter, call): (&u64, _)| (TransactionId::new(self.side, *counter), call);
+        self.pending.iter().map(named).map(|(id, call): (_, &Pending<W>)| (id, &call.waiter, call.sent))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.pending.len()
     }

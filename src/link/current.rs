@@ -12,6 +12,7 @@ pub(crate) enum Place {
     Callback,
     Listener,
     ErrorHook,
+    Supervision,
 }
 
 /// What is known about the user code that runs on this thread.

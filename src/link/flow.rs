@@ -116,10 +116,16 @@ impl Link {
     }
 
     /// There is nothing to send now.
-    fn have_sent<'a>(&'a self, framed: &Framed, core: MutexGuard<'a, Core>) {
+    fn have_sent<'a>(&'a self, framed: &Framed, mut core: MutexGuard<'a, Core>) {
         // Whoever closes waits for this.
         if core.state.is_drained() || core.reason.is_some() {
             self.settled.notify_all();
+        } else if core.state.is_newly_stuck() {
+            let due = core.state.get_stuck(Instant::now());
+            if due.is_some_and(|at| self.arm(&mut core, at)) {
+                drop(core);
+                return self.wake_keeper();
+            }
         }
         // Whoever closed meanwhile has left it to this thread.
         if core.state.is_closed() {
@@ -254,9 +260,11 @@ impl Link {
     ) -> Result<Calm, ProtocolError> {
         let now = Instant::now();
         let mut core = self.core.lock();
+        core.state.hear(now);
         let result = take_frames(&mut core.state, packet, now, actions);
         let mut calm = core.dying.is_none() && !core.state.is_closed();
-        let wake = core.state.awaits_rest().is_some_and(|at| self.arm(&mut core, at));
+        let due = core.state.awaits_rest().into_iter().chain(core.state.pulse_due()).min();
+        let wake = due.is_some_and(|at| self.arm(&mut core, at));
         self.flush(core);
         if wake {
             self.wake_keeper();

@@ -125,8 +125,9 @@ fn watch(weak: &Weak<Link>, shared: &Shared, attendant: &mut Option<Box<dyn Atte
             News::Nothing if idle && link.keeper.take_leave(&link) => break,
             News::Nothing | News::Woken => {}
             News::Attendant => {
+                // It stays, with nothing more to wait for: the link may end for what was sent before, and whoever
+                // asks then how the process ended finds it here.
                 if let Some(reason) = attendant.as_deref_mut().and_then(Attendant::look) {
-                    *attendant = None;
                     link.peer_died(reason);
                 }
             }

@@ -20,6 +20,7 @@ mod load;
 mod message;
 mod outbox;
 mod outlets;
+mod pulse;
 mod receive;
 mod role;
 mod slot;
@@ -28,6 +29,7 @@ mod state;
 mod stream;
 mod streaming;
 mod streams;
+mod survey;
 mod timers;
 mod token;
 mod wait;
@@ -45,7 +47,9 @@ pub(crate) use slot::{Offer, Outcome, Remains, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
 pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
 pub(crate) use streaming::{Put, Tap};
+pub(crate) use survey::{CallSeen, ServedSeen};
 pub use token::CancelToken;
+pub(crate) use token::Stage;
 
 use crate::{
     config::Config,
@@ -116,7 +120,8 @@ pub(crate) struct Link {
     crew: Crew,
     keeper: Keeper,
     callbacks: Lane<Job>,
-    listeners: Lane<Job>,
+    /// Shared by the links that follow each other behind one endpoint, so that states keep their order.
+    listeners: Arc<Lane<Job>>,
     dispatch: Arc<dyn Dispatch>,
     tally: Arc<Tally>,
 }
@@ -177,6 +182,7 @@ struct Framed {
 pub(crate) struct LinkParts {
     pub(crate) side: Side,
     pub(crate) config: Config,
+    pub(crate) listeners: Arc<Lane<Job>>,
     pub(crate) dispatch: Arc<dyn Dispatch>,
     pub(crate) tally: Arc<Tally>,
 }
@@ -197,6 +203,8 @@ impl Link {
     ) -> io::Result<Arc<Link>> {
         let greet_by = greet_within.and_then(|limit| Instant::now().checked_add(limit));
         let state = State::new(parts.side, &parts.config, transport.window, token, greet_by);
+        let mut transport = transport;
+        parts.config.write_stall.limit().into_iter().for_each(|at| transport.sender.be_patient_for(at));
         // Whoever reads watches the clock for it, where a transport can do that.
         let patience = greet_by.filter(|_| transport.wakes_at_deadlines);
         let wiring = Wiring::Framed(Box::new(Framed {
@@ -265,7 +273,7 @@ impl Link {
                 crew,
                 keeper: Keeper::new(attendant),
                 callbacks: Lane::new(parts.config.callback_workers),
-                listeners: Lane::new(1),
+                listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,
                 config: parts.config,
@@ -340,7 +348,7 @@ impl Link {
     }
 
     /// Runs a callback when a worker for callbacks is free.
-    fn run_callback(&self, callback: Job) {
+    pub(crate) fn run_callback(&self, callback: Job) {
         let weak = self.weak.clone();
         let number = self.number();
         let code = move || callback.run(&Shift::elsewhere());
@@ -359,7 +367,7 @@ impl Link {
 
     /// Calls a waker on the calling thread. It is user code: one that panics must not end a thread that
     /// reads or watches the clock.
-    fn wake(&self, waker: Waker) {
+    pub(crate) fn wake(&self, waker: Waker) {
         user_code(&self.weak, self.number(), Place::Callback, || waker.wake());
     }
 
@@ -442,6 +450,7 @@ impl Link {
         let overdue = core.state.overdue(now);
         let gone = core.take_mute(now);
         core.items_due.take_if(|at| *at <= now);
+        let silent = core.state.feel_pulse(now);
         let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
@@ -456,6 +465,10 @@ impl Link {
         }
         if let Some(reason) = gone {
             self.peer_died(reason);
+        }
+        if let Some(reason) = silent {
+            self.say_bye(0);
+            self.lose(reason);
         }
         next
     }

@@ -226,6 +226,11 @@ impl Outbox {
         self.control.is_empty() && answers && starts && rest
     }
 
+    /// Whether something waits, and nothing of it may leave until the other side has read more.
+    pub(crate) fn is_stuck(&self) -> bool {
+        !self.ended && !self.window_is_open() && !self.is_drained()
+    }
+
     /// How many messages and bytes wait to be started.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let [quick, slow] = [&self.starts, &self.slow_starts];

@@ -154,7 +154,7 @@ fn call<W: Clone>(
     if let (Some(id), Some(head)) = (incoming.id, opening) {
         incoming.ends = state.serve_stream(id, head, &incoming);
     }
-    let ancestor = state.serve(&incoming);
+    let ancestor = state.serve(&incoming, now);
     actions.push(Action::Dispatch(incoming, ancestor));
     Ok(())
 }

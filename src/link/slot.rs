@@ -7,8 +7,9 @@ use crossbeam_channel::{Receiver, Sender};
 use super::stream::Streams;
 use crate::{
     error::CallError,
+    os::thread_id,
     semaphore::Semaphore,
-    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering},
+    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering},
     wire::{Path, Payload, TransactionId},
     workers::{Job, look_out},
 };
@@ -37,6 +38,8 @@ pub(crate) struct Slot {
     answered: AtomicBool,
     /// What belongs to it besides, if it is a stream.
     streams: Option<Box<Streams>>,
+    /// How far its handler is, as [`CancelToken`](super::CancelToken) writes it. Within one process only.
+    pub(super) served_by: AtomicUsize,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -45,6 +48,8 @@ struct Inner {
     stage: Stage,
     /// A thread blocks for this call and could run an errand.
     blocked: bool,
+    /// The number of the thread that blocks for it, or did last; 0 for none.
+    waiter: u32,
     /// That thread is inside the transport and has to be nudged out of it.
     reading: bool,
     /// That thread is asked to take the reader role.
@@ -158,9 +163,11 @@ impl Slot {
             given_up: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             streams: None,
+            served_by: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
                 stage: Stage::Pending,
                 blocked: false,
+                waiter: 0,
                 reading: false,
                 promoted: false,
                 roused: false,
@@ -173,7 +180,9 @@ impl Slot {
     /// A thread is about to block for the call: what descends from it can be left to that thread from
     /// the start. `near`: the other end is in this process, and may use the short way.
     pub(crate) fn will_block(&mut self, near: bool) {
-        self.inner.get_mut().blocked = true;
+        let inner = self.inner.get_mut();
+        inner.blocked = true;
+        inner.waiter = thread_id();
         if near {
             *self.catch.get_mut() = Catch::Watched;
             self.plain = true;
@@ -389,7 +398,15 @@ impl Slot {
 
     /// The calling thread starts to block for this call.
     pub(crate) fn block(&self) {
-        self.inner.lock().blocked = true;
+        let mut inner = self.inner.lock();
+        inner.blocked = true;
+        inner.waiter = thread_id();
+    }
+
+    /// The number of the thread that blocks for this call.
+    pub(crate) fn waiter(&self) -> Option<u32> {
+        let inner = self.inner.lock();
+        Some(inner.waiter).filter(|waiter| inner.blocked && *waiter != 0)
     }
 
     /// The calling thread stops to block for this call and takes what there is: the outcome, if the call has ended,

@@ -18,9 +18,11 @@ use super::{
     load::Packet,
     message::{Cargo, Incoming, Start},
     outbox::{Draft, Outbox},
+    pulse::Pulse,
     receive,
     stream::{Batch, Ends, Intake, Outlet},
     streams::Inflow,
+    survey::Served,
     token::CancelToken,
 };
 use crate::{
@@ -113,7 +115,7 @@ pub(crate) struct State<W> {
     pub(super) ending: bool,
     peer_going_away: bool,
     pub(super) calls: TransactionManager<W>,
-    pub(super) served: FxHashMap<TransactionId, CancelToken>,
+    pub(super) served: FxHashMap<TransactionId, Served>,
     /// The highest counter of a call or an event of the other side.
     pub(super) last_seen: u64,
     /// The streams of which items come here, by the bits of their calls.
@@ -121,6 +123,7 @@ pub(crate) struct State<W> {
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
     pub(super) budget: Budget,
+    pub(super) pulse: Pulse,
     pub(super) recent_paths: RecentPaths,
     /// Times at which whoever receives must be woken.
     alarms: BTreeSet<(Instant, usize)>,
@@ -137,6 +140,7 @@ impl<W: Clone> State<W> {
     ) -> State<W> {
         let mut state = State::bare(side, config, window, token);
         state.greet_by = greet_by;
+        state.pulse = Pulse::new(config);
         let hello = Hello::ours(side, token);
         state.outbox.push_control(Draft::with(Kind::Hello, 0, |body| hello.write(body)));
         state
@@ -174,6 +178,7 @@ impl<W: Clone> State<W> {
             outbox: Outbox::new(window, config),
             inbox: Inbox::new(config.message_limit),
             budget: Budget::new(),
+            pulse: Pulse::none(),
             recent_paths: RecentPaths::default(),
             alarms: BTreeSet::new(),
         }
@@ -193,6 +198,9 @@ impl<W: Clone> State<W> {
             return Ok(());
         }
         let news = self.outbox.acknowledge(header.ack)?;
+        if news {
+            self.pulse.move_on();
+        }
         self.outbox.count_read(header.kind, frame.len())?;
         if header.kind == Kind::Credit && !news {
             self.budget.pay("credit for nothing", now)?;
@@ -214,9 +222,10 @@ impl<W: Clone> State<W> {
     }
 
     /// Files a call that came from the other side, and says whose call it descends from.
-    pub(crate) fn serve(&mut self, incoming: &Incoming) -> Option<W> {
+    pub(crate) fn serve(&mut self, incoming: &Incoming, now: Instant) -> Option<W> {
         if let Some(id) = incoming.id {
-            self.served.insert(id, incoming.cancel.clone());
+            let (token, path) = (incoming.cancel.clone(), incoming.path.clone());
+            self.served.insert(id, Served { token, path, since: now });
         }
         incoming.parent.and_then(|parent| self.waiter_of(parent))
     }
@@ -405,7 +414,7 @@ impl<W: Clone> State<W> {
     /// Ends the serving of a call, and says whether anybody still waits for its answer.
     pub(crate) fn finish_served(&mut self, id: TransactionId) -> Finish {
         let finish = match self.served.remove(&id) {
-            Some(token) if token.is_cancelled() => Finish::GivenUp,
+            Some(served) if served.token.is_cancelled() => Finish::GivenUp,
             Some(_) if !self.closed => return Finish::Awaited,
             _ => Finish::Over,
         };
@@ -447,7 +456,7 @@ impl<W: Clone> State<W> {
 
     fn remains(&mut self, unsent: Vec<Start>, unsent_events: u64) -> Remains<W> {
         let calls = self.drain_calls();
-        let served = self.served.drain().map(|(_, token)| token).collect();
+        let served = self.served.drain().map(|(_, served)| served.token).collect();
         let streams = self.drain_streams();
         Remains { calls, served, streams, unsent, unsent_events }
     }
@@ -512,7 +521,7 @@ impl<W: Clone> State<W> {
     /// When something has to be done next.
     pub(crate) fn next_alarm(&self) -> Option<Instant> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        let awaited = [self.awaits_greeting(), self.awaits_rest()];
+        let awaited = [self.awaits_greeting(), self.awaits_rest(), self.pulse_due()];
         [self.calls.next_timer(), alarm].into_iter().chain(awaited).flatten().min()
     }
 

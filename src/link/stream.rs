@@ -125,6 +125,15 @@ impl Streams {
     }
 }
 
+impl Streams {
+    /// The thread that waits at one of its ends.
+    pub(crate) fn waiter(&self) -> Option<u32> {
+        let Ends { intake, outlet } = &self.ours;
+        let at_intake = intake.as_ref().and_then(|intake| intake.seat.waiter());
+        at_intake.or_else(|| outlet.as_ref()?.seat.waiter())
+    }
+}
+
 impl Ends {
     /// Whether it is a call without items.
     pub(crate) fn is_none(&self) -> bool {

@@ -47,7 +47,7 @@ impl<W: Clone> State<W> {
 
     /// Takes the cancel of a call that is being served.
     pub(crate) fn handle_cancel(&mut self, id: TransactionId) -> Option<(CancelToken, Ends)> {
-        let token = self.served.get(&id).cloned();
+        let token = self.served.get(&id).map(|served| served.token.clone());
         let ends = self.cut_stream(id, token.is_some());
         token.map(|token| (token, ends))
     }

@@ -3,7 +3,10 @@
 use std::{fmt, time::Instant};
 
 use super::Slot;
-use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
+use crate::{
+    os::thread_id,
+    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering},
+};
 
 /// Fires when the caller has given up: it cancelled, its deadline passed at its side, or its link went.
 ///
@@ -24,6 +27,7 @@ enum Kind {
 #[derive(Default)]
 struct Inner {
     fired: AtomicBool,
+    stage: AtomicUsize,
     lock: Mutex<()>,
     changed: Condvar,
 }
@@ -48,6 +52,38 @@ impl CancelToken {
                 std::thread::sleep(limit);
                 false
             }
+        }
+    }
+
+    /// The calling thread runs the handler of the call.
+    pub(crate) fn note_running(&self) {
+        self.mark(thread_id() as usize);
+    }
+
+    /// Its handler has returned.
+    pub(crate) fn note_returned(&self) {
+        self.mark(RETURNED);
+    }
+
+    fn mark(&self, stage: usize) {
+        match &self.0 {
+            Kind::Own(inner) => inner.stage.store(stage, Ordering::Relaxed),
+            Kind::Call(slot) => slot.served_by.store(stage, Ordering::Relaxed),
+            Kind::Never => {}
+        }
+    }
+
+    /// How far the handler of the call is.
+    pub(crate) fn stage(&self) -> Stage {
+        let stage = match &self.0 {
+            Kind::Own(inner) => inner.stage.load(Ordering::Relaxed),
+            Kind::Call(slot) => slot.served_by.load(Ordering::Relaxed),
+            Kind::Never => QUEUED,
+        };
+        match stage {
+            QUEUED => Stage::Queued,
+            RETURNED => Stage::Returned,
+            thread => Stage::Running(thread as u32),
         }
     }
 
@@ -76,6 +112,17 @@ impl CancelToken {
             Kind::Never => {}
         }
     }
+}
+
+/// How far a call is that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No handler has begun.
+    Queued,
+    /// Its handler runs on this thread.
+    Running(u32),
+    /// Its handler has returned, and the answer is to come.
+    Returned,
 }
 
 impl Default for CancelToken {
@@ -110,3 +157,7 @@ impl fmt::Debug for CancelToken {
         write!(f, "CancelToken(cancelled: {})", self.is_cancelled())
     }
 }
+
+/// In the place of the number of a thread, which is neither.
+const QUEUED: usize = 0;
+const RETURNED: usize = usize::MAX;

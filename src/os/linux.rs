@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod socket;
+mod thread;
 
 use std::{
     ffi::{c_int, c_long},
@@ -12,7 +13,10 @@ use std::{
         unix::process::CommandExt,
     },
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -32,6 +36,7 @@ use rustix::{
 use crate::error::Exit;
 
 pub(crate) use socket::{make_room, receive_some, send_some, stop_receiving, stop_sending, stream_pair};
+pub(crate) use thread::{thread_id, thread_name};
 
 /// Makes a thread that waits in [`wait_readable`] return, from any other thread.
 #[derive(Debug)]
@@ -199,23 +204,58 @@ pub(crate) fn identity(fd: BorrowedFd<'_>) -> io::Result<FileId> {
     Ok(FileId { device: stat.st_dev as u64, inode: stat.st_ino as u64 })
 }
 
-/// Gives the child of this command these descriptors, under the numbers that they have here, and no
-/// others besides its standard streams. The command owns them from now on.
-///
-/// The marks are changed in the child alone, between fork and exec. In this process everything stays
-/// closed on exec, so that a child which another thread spawns at this moment inherits none of them.
-pub(crate) fn hand_down(command: &mut Command, fds: Vec<OwnedFd>) {
-    let prepare = move || {
-        // Somebody else's code may have left descriptors open to be inherited, if only for a moment:
-        // ipc-channel does so when it accepts. A kernel before 5.11 cannot do this; there the child
-        // gets what was left open, as from any other spawn.
-        let _ = mark_all_close_on_exec();
-        fds.iter().try_for_each(|fd| Ok(fcntl_setfd(fd, FdFlags::empty())?))
-    };
-    // SAFETY: `prepare` makes system calls on numbers that were fixed before the fork. It allocates
-    // nothing, takes no lock and runs no code of anybody else, so it may run in the forked child of a
-    // process with many threads.
-    unsafe { command.pre_exec(prepare) };
+/// What the processes of one command get besides their standard streams. Nothing else goes to them, and each
+/// can get other descriptors than the one before it.
+pub(crate) struct HandDown {
+    numbers: Arc<[AtomicI32; MOST_HANDED]>,
+    held: Vec<OwnedFd>,
+}
+
+impl HandDown {
+    /// Nothing so far. To be asked for once for a command.
+    pub(crate) fn by(command: &mut Command) -> HandDown {
+        let numbers: Arc<[AtomicI32; MOST_HANDED]> = Arc::new([const { AtomicI32::new(NONE) }; MOST_HANDED]);
+        let theirs = numbers.clone();
+        let prepare = move || {
+            // Somebody else's code may have left descriptors open to be inherited, if only for a moment:
+            // ipc-channel does so when it accepts. A kernel before 5.11 cannot do this; there the child
+            // gets what was left open, as from any other spawn.
+            let _ = mark_all_close_on_exec();
+            theirs.iter().try_for_each(|number| match number.load(Ordering::Acquire) {
+                NONE => Ok(()),
+                // SAFETY: `HandDown` owns the descriptor of every number that stands here, and the thread that
+                // spawns has it in its hands.
+                number => Ok(fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::empty())?),
+            })
+        };
+        // SAFETY: `prepare` reads memory of its own and makes system calls. It allocates nothing, takes no
+        // lock and runs no code of anybody else, so it may run in the forked child of a process with many
+        // threads.
+        unsafe { command.pre_exec(prepare) };
+        HandDown { numbers, held: Vec::new() }
+    }
+
+    /// The next process gets these under the numbers that they have here, and no others.
+    pub(crate) fn give(&mut self, fds: Vec<OwnedFd>) {
+        debug_assert!(fds.len() <= MOST_HANDED);
+        self.take_back();
+        for (number, fd) in self.numbers.iter().zip(&fds) {
+            number.store(fd.as_raw_fd(), Ordering::Release);
+        }
+        self.held = fds;
+    }
+
+    /// Closes what was given here: else nobody would see the end of the process that has it.
+    pub(crate) fn take_back(&mut self) {
+        self.numbers.iter().for_each(|number| number.store(NONE, Ordering::Release));
+        self.held.clear();
+    }
+}
+
+impl Drop for HandDown {
+    fn drop(&mut self) {
+        self.take_back();
+    }
 }
 
 fn mark_all_close_on_exec() -> io::Result<()> {
@@ -355,6 +395,10 @@ unsafe extern "C" {
 
 /// The most descriptors that one [`wait_readable`] takes.
 pub(crate) const MOST_WAITED_FOR: usize = 16;
+/// The most descriptors that a process is given besides its standard streams.
+const MOST_HANDED: usize = 2;
+/// No number of a descriptor.
+const NONE: i32 = -1;
 /// The first number behind the standard streams.
 const FIRST_FREE: RawFd = 3;
 const TAKEN_ALREADY: &str = "it was taken already, and a process is a Neck once";

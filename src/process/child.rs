@@ -14,7 +14,12 @@ use crate::{
     os::{self, Attendant},
 };
 
-use super::{caught::caught, spawn::Stderr, stderr::LastWords};
+use super::{
+    caught::caught,
+    output::{LineWriter, Lines, OutputStream},
+    spawn::Stderr,
+    stderr::LastWords,
+};
 
 /// A running program that we started, and its last words. Dropping it kills and reaps the process.
 pub(crate) struct ChildHandle {
@@ -22,6 +27,8 @@ pub(crate) struct ChildHandle {
     process: Arc<Process>,
     started: Instant,
     words: LastWords,
+    /// Its stdout, where that is taken line by line.
+    print: LastWords,
     death: Option<Death>,
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
@@ -42,21 +49,29 @@ impl ChildHandle {
     ///
     /// Whatever the error, no process is left.
     pub(crate) fn spawn(
-        mut command: Command,
+        command: &mut Command,
         program: &Arc<str>,
-        stderr: Stderr,
+        stderr: &Stderr,
     ) -> Result<ChildHandle, StartError> {
         // Shows whether such descriptors can be made at all while there is no child yet that would
         // have to be killed without one, and holds a place in the table for the child's.
         let place = os::open_process(std::process::id()).map_err(setup("process descriptor"))?;
-        if stderr == Stderr::PassOn {
-            command.stderr(Stdio::piped());
-        }
+        let lines = match stderr {
+            Stderr::Inherit => None,
+            Stderr::PassOn => {
+                command.stderr(Stdio::piped());
+                None
+            }
+            Stderr::Lines(lines) => {
+                command.stderr(Stdio::piped()).stdout(Stdio::piped());
+                Some(lines)
+            }
+        };
         let started = Instant::now();
         let child = caught("it cannot be executed, and somebody else has reaped it", || command.spawn())
             .map_err(|error| StartError::Spawn { program: program.clone(), error: Arc::new(error) })?;
         drop(place);
-        adopt(child, program, started)
+        adopt(child, program, started, lines)
     }
 
     /// The number of the process, for a log.
@@ -94,7 +109,8 @@ impl ChildHandle {
         if self.death.is_some() {
             return Vec::new();
         }
-        [Some(self.process.pidfd.as_fd()), self.words.descriptor()].into_iter().flatten().collect()
+        let streams = [self.words.descriptor(), self.print.descriptor()];
+        std::iter::once(self.process.pidfd.as_fd()).chain(streams.into_iter().flatten()).collect()
     }
 
     /// Reads what it has written, and reaps it once it has ended. Does not block.
@@ -105,7 +121,9 @@ impl ChildHandle {
         if self.death.is_none() {
             // In this order, because what it wrote before its end is in the pipe once it has ended.
             let ended = self.process.has_ended();
-            self.words.drain(if ended { AFTER_DEATH } else { AT_ONCE });
+            let limit = if ended { AFTER_DEATH } else { AT_ONCE };
+            self.words.drain(limit);
+            self.print.drain(limit);
             self.death = ended.then(|| self.bury());
         }
         self.death.clone()
@@ -113,6 +131,9 @@ impl ChildHandle {
 
     fn bury(&mut self) -> Death {
         let exit = self.process.reap();
+        for stream in [&mut self.words, &mut self.print] {
+            stream.finish();
+        }
         if self.words.withheld() > 0 {
             let withheld = self.words.withheld();
             log::debug!("{withheld} bytes of the stderr of {} found no room in ours", self.program);
@@ -211,22 +232,30 @@ impl Process {
 
 /// Puts a new child under our watch instead of that of `std`, which from here on neither kills nor
 /// reaps it.
-fn adopt(mut child: Child, program: &Arc<str>, started: Instant) -> Result<ChildHandle, StartError> {
+fn adopt(
+    mut child: Child,
+    program: &Arc<str>,
+    started: Instant,
+    lines: Option<&Arc<Lines>>,
+) -> Result<ChildHandle, StartError> {
     let watched = os::open_process(child.id());
-    let words = child.stderr.take().map_or(Ok(LastWords::none()), |pipe| LastWords::new(pipe.into()));
-    match (watched, words) {
-        (Ok(pidfd), Ok(words)) => Ok(ChildHandle {
+    match (watched, streams(&mut child, program, lines)) {
+        (Ok(pidfd), Ok((words, print))) => Ok(ChildHandle {
             program: program.clone(),
             process: Arc::new(Process { pid: child.id(), pidfd, owner: std::process::id() }),
             started,
             words,
+            print,
             death: None,
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),
         }),
-        (Err(error), Ok(mut words)) if error.raw_os_error() == Some(NO_SUCH_PROCESS) => {
+        (Err(error), Ok((mut words, mut print))) if error.raw_os_error() == Some(NO_SUCH_PROCESS) => {
             // It has ended and somebody else has reaped it, all since the spawn.
-            words.drain(AFTER_DEATH);
+            for stream in [&mut words, &mut print] {
+                stream.drain(AFTER_DEATH);
+                stream.finish();
+            }
             let stderr = words.tail().into();
             let death = Death { exit: Exit::Unknown, after: started.elapsed(), stderr };
             Err(StartError::Died { program: program.clone(), death })
@@ -238,6 +267,28 @@ fn adopt(mut child: Child, program: &Arc<str>, started: Instant) -> Result<Child
             Err(setup("process descriptor")(error))
         }
     }
+}
+
+/// What a child writes, as it is to be read.
+fn streams(
+    child: &mut Child,
+    program: &Arc<str>,
+    lines: Option<&Arc<Lines>>,
+) -> io::Result<(LastWords, LastWords)> {
+    let writer = |stream, lines: &Arc<Lines>| LineWriter::new(lines, program, child.id(), stream);
+    let (of_stderr, of_stdout) = (
+        lines.map(|lines| writer(OutputStream::Stderr, lines)),
+        lines.map(|lines| writer(OutputStream::Stdout, lines)),
+    );
+    let words = match child.stderr.take() {
+        Some(pipe) => LastWords::new(pipe.into(), of_stderr)?,
+        None => LastWords::none(),
+    };
+    let print = match of_stdout.and_then(|writer| Some((child.stdout.take()?, writer))) {
+        Some((pipe, writer)) => LastWords::forgetful(pipe.into(), writer)?,
+        None => LastWords::none(),
+    };
+    Ok((words, print))
 }
 
 /// For `map_err`: something of our own could not be made.
@@ -267,7 +318,7 @@ mod tests {
         let mut command = Command::new("/bin/sh");
         let mut child = command.args(["-c", "echo last words >&2"]).stderr(Stdio::piped()).spawn().unwrap();
         child.wait().unwrap();
-        let error = adopt(child, &program, Instant::now()).err().unwrap();
+        let error = adopt(child, &program, Instant::now(), None).err().unwrap();
         let StartError::Died { death, .. } = error else { panic!("{error:?}") };
         assert_eq!((death.exit, &*death.stderr), (Exit::Unknown, "last words\n"));
     }

@@ -9,13 +9,16 @@ mod caught;
 mod child;
 mod invitation;
 mod meeting;
+mod output;
 mod spawn;
 mod stderr;
 mod wire;
 
 pub(crate) use bootstrap::{Bootstrap, HeadWatch, from_env};
 pub(crate) use child::Process;
-pub(crate) use spawn::{Launch, LaunchOptions, Stderr, launch};
+pub(crate) use output::Lines;
+pub use output::{OutputLine, OutputStream};
+pub(crate) use spawn::{Launch, LaunchOptions, Program, Stderr, launch};
 pub use wire::Wire;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     error::{CloseReason, StartError},
-    os,
+    os::{self, HandDown, Wakeup},
     transport::{PipeEnd, ShmEnds, Transport},
     wire::{ProtocolError, Side, Token},
 };
@@ -18,6 +18,7 @@ use super::{
     child::{ChildHandle, setup},
     invitation::{Arrival, Handed, Invitation, VARIABLE, WireEnd, prepare_ipc},
     meeting::{Meeting, NoArrival, Waiting},
+    output::Lines,
     wire::Wire,
 };
 
@@ -31,22 +32,68 @@ pub(crate) struct Launch {
     pub(crate) lifeline: OwnedFd,
 }
 
+/// A program that can be started, and started again.
+pub(crate) struct Program {
+    command: Command,
+    hand_down: HandDown,
+    name: Arc<str>,
+}
+
 /// How to start a program.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LaunchOptions {
     /// How long the child may take to connect, where it has to. A time too long to be counted is no limit.
     pub(crate) start_timeout: Duration,
     pub(crate) stderr: Stderr,
     pub(crate) wire: Wire,
+    /// Ends the wait for the child, from any thread and for good.
+    pub(crate) abort: Option<Arc<Wakeup>>,
 }
 
-/// What becomes of the child's stderr.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What becomes of what the child writes.
+#[derive(Clone, Debug)]
 pub(crate) enum Stderr {
     /// It goes through a pipe to us; we pass it on to our own, and errors quote the end of it.
     PassOn,
     /// It stays as the command has it, and errors quote nothing.
     Inherit,
+    /// It goes line by line to whoever takes the lines, and its stdout with it. Errors quote the end of it.
+    Lines(Arc<Lines>),
+}
+
+impl Program {
+    pub(crate) fn new(mut command: Command) -> Program {
+        let name = command.get_program().to_string_lossy().into();
+        let hand_down = HandDown::by(&mut command);
+        Program { command, hand_down, name }
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Starts the process. It alone has what it was given after that.
+    fn spawn(&mut self, stderr: &Stderr) -> Result<ChildHandle, StartError> {
+        let child = ChildHandle::spawn(&mut self.command, &self.name, stderr);
+        self.hand_down.take_back();
+        child
+    }
+
+    /// Makes the lifeline, and tells the child of it and of all the rest. Gives back our end.
+    fn invite(
+        &mut self,
+        wire: WireEnd,
+        inherited: Option<OwnedFd>,
+        token: Token,
+    ) -> Result<OwnedFd, StartError> {
+        let (theirs, ours) = os::pipe().map_err(setup("lifeline"))?;
+        let lifeline = Handed::of(&theirs).map_err(setup("lifeline"))?;
+        let invitation = Invitation { token, lifeline, head: std::process::id(), wire };
+        self.command.env(VARIABLE, invitation.to_text());
+        self.hand_down.give(inherited.into_iter().chain([theirs]).collect());
+        Ok(ours)
+    }
 }
 
 /// Starts the program, and waits until it has connected, where it has to.
@@ -62,18 +109,16 @@ pub(crate) enum Stderr {
 /// Whatever the error, the process, if there was one, has been killed and reaped, and nothing else is
 /// left: no thread, descriptor or file. The one exception is a stranger of our own user who came first
 /// under the secret name of [`Wire::Ipc`] and stays silent; it keeps a thread.
-pub(crate) fn launch(command: Command, options: LaunchOptions) -> Result<Launch, StartError> {
-    let program: Arc<str> = command.get_program().to_string_lossy().into();
+pub(crate) fn launch(program: &mut Program, options: LaunchOptions) -> Result<Launch, StartError> {
     let token = os::random_token().map(Token).map_err(setup("token"))?;
     match options.wire {
-        Wire::Ipc => launch_to_connect(command, program, token, options),
-        Wire::Pipe | Wire::Shm => launch_to_inherit(command, program, token, options),
+        Wire::Ipc => launch_to_connect(program, token, options),
+        Wire::Pipe | Wire::Shm => launch_to_inherit(program, token, options),
     }
 }
 
 fn launch_to_connect(
-    mut command: Command,
-    program: Arc<str>,
+    program: &mut Program,
     token: Token,
     options: LaunchOptions,
 ) -> Result<Launch, StartError> {
@@ -81,18 +126,22 @@ fn launch_to_connect(
     prepare_ipc()?;
     let meeting = Meeting::new().map_err(setup("name to meet the child under"))?;
     let wire = WireEnd::Ipc(meeting.name().to_owned());
-    let lifeline = invite(&mut command, wire, None, token)?;
-    let child = ChildHandle::spawn(command, &program, options.stderr)?;
-    let mut attempt = Attempt::new(child, meeting)?;
+    let lifeline = program.invite(wire, None, token)?;
+    let child = program.spawn(&options.stderr)?;
+    let mut attempt = Attempt::new(child, meeting, options.abort)?;
     let arrival = attempt.meet(deadline, options.start_timeout)?;
     attempt.check(&arrival, &token)?;
-    log::debug!("{program} (process {}) has connected as process {}", attempt.child.pid(), arrival.pid);
+    log::debug!(
+        "{} (process {}) has connected as process {}",
+        program.name(),
+        attempt.child.pid(),
+        arrival.pid
+    );
     Ok(Launch { transport: arrival.parts.into_transport(), child: attempt.child, token, lifeline })
 }
 
 fn launch_to_inherit(
-    mut command: Command,
-    program: Arc<str>,
+    program: &mut Program,
     token: Token,
     options: LaunchOptions,
 ) -> Result<Launch, StartError> {
@@ -102,9 +151,8 @@ fn launch_to_inherit(
         Wire::Shm => WireEnd::Shm(handed),
         _ => WireEnd::Pipe(handed),
     };
-    let lifeline = invite(&mut command, wire, Some(theirs), token)?;
-    // The command goes with it, and our copy of the child's end with the command: else it would not end.
-    let child = ChildHandle::spawn(command, &program, options.stderr)?;
+    let lifeline = program.invite(wire, Some(theirs), token)?;
+    let child = program.spawn(&options.stderr)?;
     Ok(Launch { transport, child, token, lifeline })
 }
 
@@ -118,31 +166,18 @@ fn ends(wire: Wire) -> Result<(Transport, OwnedFd), StartError> {
     Ok((ours.into_transport().map_err(setup("event"))?, OwnedFd::from(theirs)))
 }
 
-/// Makes the lifeline, and tells the child of it and of all the rest. Gives back our end.
-fn invite(
-    command: &mut Command,
-    wire: WireEnd,
-    inherited: Option<OwnedFd>,
-    token: Token,
-) -> Result<OwnedFd, StartError> {
-    let (theirs, ours) = os::pipe().map_err(setup("lifeline"))?;
-    let lifeline = Handed::of(&theirs).map_err(setup("lifeline"))?;
-    command.env(VARIABLE, Invitation { token, lifeline, head: std::process::id(), wire }.to_text());
-    os::hand_down(command, inherited.into_iter().chain([theirs]).collect());
-    Ok(ours)
-}
-
 /// A child that has not come yet, and the thread that waits for it.
 struct Attempt {
     // Dropped first: what is killed cannot connect any more, nor hold the thread below.
     child: ChildHandle,
     waiting: Option<Waiting>,
+    abort: Option<Arc<Wakeup>>,
 }
 
 impl Attempt {
-    fn new(child: ChildHandle, meeting: Meeting) -> Result<Attempt, StartError> {
+    fn new(child: ChildHandle, meeting: Meeting, abort: Option<Arc<Wakeup>>) -> Result<Attempt, StartError> {
         let waiting = meeting.open().map_err(setup("thread that waits for the child"))?;
-        Ok(Attempt { child, waiting: Some(waiting) })
+        Ok(Attempt { child, waiting: Some(waiting), abort })
     }
 
     /// Waits for the child to come or to end. Reads its stderr meanwhile.
@@ -151,6 +186,10 @@ impl Attempt {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if self.wait(left)? {
                 return self.arrival();
+            }
+            if self.abort.as_ref().is_some_and(|abort| os::is_readable(abort.as_fd())) {
+                let reason = Arc::new(CloseReason::Local);
+                return Err(StartError::Refused { program: self.program(), reason });
             }
             if let Some(death) = self.child.look() {
                 return Err(StartError::Died { program: self.program(), death });
@@ -166,6 +205,7 @@ impl Attempt {
         let mut descriptors = self.child.descriptors();
         let place = descriptors.len();
         descriptors.extend(self.waiting.as_ref().map(AsFd::as_fd));
+        descriptors.extend(self.abort.as_ref().map(|abort| abort.as_fd()));
         let ready = os::wait_readable(&descriptors, left).map_err(setup("wait for the child"))?;
         Ok(ready.contains(place))
     }

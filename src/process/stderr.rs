@@ -1,4 +1,4 @@
-//! The last words of a child: its stderr, passed on as it comes and remembered to the end.
+//! What a child writes, passed on as it comes; and its last words, remembered to the end.
 
 use std::{
     collections::VecDeque,
@@ -6,27 +6,36 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
+use super::output::LineWriter;
 use crate::os;
 
-/// The reading end of a child's stderr, and the last of what came out of it.
+/// The reading end of a child's stderr or stdout, and the last of what came out of it.
 pub(crate) struct LastWords {
     /// Gone once everybody who could write has closed the other end.
     pipe: Option<OwnedFd>,
+    /// What takes it line by line; else it goes to our own stderr.
+    lines: Option<LineWriter>,
+    forgetful: bool,
     tail: Tail,
     /// How many bytes our own stderr had no room for.
     withheld: u64,
 }
 
 impl LastWords {
-    /// Reads from this pipe from now on.
-    pub(crate) fn new(pipe: OwnedFd) -> io::Result<LastWords> {
+    /// Reads from this pipe from now on. Without a writer of lines it goes on to our own stderr.
+    pub(crate) fn new(pipe: OwnedFd, lines: Option<LineWriter>) -> io::Result<LastWords> {
         os::set_nonblocking(pipe.as_fd())?;
-        Ok(LastWords { pipe: Some(pipe), tail: Tail::default(), withheld: 0 })
+        Ok(LastWords { pipe: Some(pipe), lines, ..LastWords::none() })
+    }
+
+    /// The same for lines of which none are remembered.
+    pub(crate) fn forgetful(pipe: OwnedFd, lines: LineWriter) -> io::Result<LastWords> {
+        Ok(LastWords { forgetful: true, ..LastWords::new(pipe, Some(lines))? })
     }
 
     /// Nothing to read, now and later.
     pub(crate) fn none() -> LastWords {
-        LastWords { pipe: None, tail: Tail::default(), withheld: 0 }
+        LastWords { pipe: None, lines: None, forgetful: false, tail: Tail::default(), withheld: 0 }
     }
 
     /// Reads what is there, but no more than `limit` bytes, so that a child which writes without a
@@ -47,9 +56,20 @@ impl LastWords {
         }
     }
 
+    /// Nothing more is read: a line that has begun is all of it.
+    pub(crate) fn finish(&mut self) {
+        self.pipe = None;
+        self.lines.iter_mut().for_each(LineWriter::finish);
+    }
+
     fn take(&mut self, piece: &[u8]) {
-        self.tail.push(piece);
-        self.withheld += (piece.len() - pass_on(piece)) as u64;
+        if !self.forgetful {
+            self.tail.push(piece);
+        }
+        match &mut self.lines {
+            Some(lines) => lines.take(piece),
+            None => self.withheld += (piece.len() - pass_on(piece)) as u64,
+        }
     }
 
     /// What to wait on for more.

@@ -49,7 +49,11 @@ mod pipe;
 mod shm;
 mod spin;
 
-use std::{fmt, io, sync::Arc, time::Instant};
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub use ipc::ipc_pair;
 pub(crate) use ipc::{IpcEnds, IpcParts};
@@ -89,6 +93,12 @@ pub trait FrameSender: Send {
     ///
     /// What the operating system says; the link closes with it.
     fn send(&mut self, packet: &[u8]) -> io::Result<()>;
+
+    /// How long a send may wait for a peer that acknowledges what it does not read, where a transport waits.
+    /// A link calls it once, before the first packet. By default it changes nothing.
+    fn be_patient_for(&mut self, limit: Duration) {
+        let _ = limit;
+    }
 }
 
 /// The receiving half of a transport.

@@ -103,7 +103,7 @@ impl FrameSender for PipeSender {
             match os::send_some(self.socket.as_fd(), rest) {
                 Ok(len) => rest = &rest[len..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.patience);
+                    let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(self.patience));
                     await_room(&self.socket, deadline)?;
                 }
                 Err(error) => return Err(error),
@@ -111,11 +111,15 @@ impl FrameSender for PipeSender {
         }
         Ok(())
     }
+
+    fn be_patient_for(&mut self, limit: Duration) {
+        self.patience = limit;
+    }
 }
 
 /// Nobody comes here while the peer keeps to the window.
-fn await_room(socket: &OwnedFd, deadline: Instant) -> io::Result<()> {
-    if os::wait_writable_until(socket.as_fd(), Some(deadline))? {
+fn await_room(socket: &OwnedFd, deadline: Option<Instant>) -> io::Result<()> {
+    if os::wait_writable_until(socket.as_fd(), deadline)? {
         return Ok(());
     }
     Err(io::Error::new(ErrorKind::TimedOut, "the peer acknowledges what it does not read"))

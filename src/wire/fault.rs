@@ -148,6 +148,7 @@ pub(crate) enum FaultCode {
     Closed = 50,
     Decode = 51,
     Misuse = 52,
+    Poisonous = 53,
 }
 
 impl FaultCode {
@@ -172,6 +173,7 @@ impl FaultCode {
             Closed,
             Decode,
             Misuse,
+            Poisonous,
         ]
         .into_iter()
         .find(|code| *code as u16 == number)

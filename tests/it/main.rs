@@ -17,6 +17,7 @@ mod errors;
 mod events;
 mod farewell;
 mod goodbye;
+mod hangs;
 mod hostile;
 mod life;
 mod names;

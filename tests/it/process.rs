@@ -5,9 +5,11 @@
 mod death;
 mod inherited;
 mod life;
+mod pulse;
 mod remains;
 mod start;
 mod streams;
+mod supervised;
 mod victim;
 
 use std::{

@@ -244,6 +244,7 @@ fn ac_11_what_is_set_on_a_call_changes_no_other(kind: Kind) {
     let zero = thumbs.make("a".into(), 1).timeout(Duration::ZERO).call();
     assert!(matches!(zero, Err(CallError::TimedOut { executed: Executed::No, .. })));
     assert!(thumbs.make("a".into(), 1).call().is_ok());
+    assert!(thumbs.make("a".into(), 1).retry_safe().call().is_ok());
     assert!(thumbs.clone().make("a".into(), 1).timeout(nape::Timeout::Never).call().is_ok());
 }
 

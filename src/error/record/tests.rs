@@ -86,6 +86,9 @@ fn close_reasons() -> Vec<CloseReason> {
         CloseReason::Accused { code: 17 },
         CloseReason::Accused { code: u16::MAX },
         CloseReason::Broken("a thread ended".into()),
+        CloseReason::Unresponsive { what: Silence::Answer, after: Duration::from_micros(1_500_000) },
+        CloseReason::Unresponsive { what: Silence::Read, after: Duration::from_secs(10) },
+        CloseReason::GaveUp(Arc::new(GivenUp { crashes: Vec::new(), summary: "it crashed 4 times".into() })),
     ]
 }
 
@@ -117,6 +120,8 @@ fn every_error() -> Vec<CallError> {
         CallError::Decode("2 bytes are left over".into()),
     ];
     all.extend(close_reasons().into_iter().map(closed));
+    let poisonous = |last| CallError::Poisonous { path: path("a.b"), crashes: 3, last: Arc::new(last) };
+    all.extend(close_reasons().into_iter().map(poisonous));
     all.extend(rejections().into_iter().map(CallError::Rejected));
     all.extend(misuses().into_iter().map(CallError::Misuse));
     all.extend(faults().into_iter().map(CallError::Fault));

@@ -69,6 +69,48 @@ fn a_side_that_is_not_greeted_in_time_says_so() {
 }
 
 #[test]
+fn ac_77_an_idle_side_has_nothing_to_look_at_unless_it_beats() {
+    let mut pair = ready();
+    assert_eq!(pair.ends.each_ref().map(|end| end.state.next_alarm()), [None, None]);
+    // Not even while a call is under way that has room.
+    pair.ends[HEAD].state.begin_call(1, None, call(1, 10), false, None).unwrap();
+    pair.settle();
+    assert_eq!(pair.ends.each_ref().map(|end| end.state.next_alarm()), [None, None]);
+    let beat = Duration::from_secs(1);
+    let mut pair = Pair::new(&Config::new().heartbeat(beat, beat), Window::default());
+    assert_eq!(pair.ends[HEAD].state.pulse_due(), None, "it has not been greeted");
+    let now = pair.now;
+    pair.ends[HEAD].state.hear(now);
+    assert_eq!(pair.ends[HEAD].state.pulse_due(), Some(now + beat));
+    pair.ends[HEAD].state.close();
+    assert_eq!(pair.ends[HEAD].state.pulse_due(), None);
+}
+
+#[test]
+fn p_17_what_waits_for_a_peer_that_does_not_read_has_a_time() {
+    let limit = Duration::from_secs(4);
+    let mut pair = Pair::ready(&Config::new().write_stall(limit), Window::default());
+    let now = pair.now;
+    for number in 0..4 {
+        pair.call(HEAD, number, 60_000);
+        assert!(!pair.ends[HEAD].state.is_newly_stuck());
+    }
+    pair.pump(HEAD);
+    assert!(!pair.ends[HEAD].state.is_newly_stuck(), "all of it has left");
+    pair.call(HEAD, 4, 60_000);
+    pair.pump(HEAD);
+    let head = &mut pair.ends[HEAD].state;
+    assert!(head.is_newly_stuck());
+    assert_eq!(head.get_stuck(now), Some(now + limit / 4));
+    assert!(!head.is_newly_stuck(), "it is told once");
+    // The other side reads: the wait begins anew, or there is none.
+    pair.settle();
+    let head = &mut pair.ends[HEAD].state;
+    assert_eq!((head.pulse_due(), head.is_newly_stuck()), (None, false));
+    assert!(head.feel_pulse(now + 100 * limit).is_none());
+}
+
+#[test]
 fn d_16_a_message_that_does_not_go_on_costs_the_link_after_its_time() {
     let second = Duration::from_secs(1);
     let mut pair = Pair::ready(&Config::new().stall_timeout(3 * second), Window::default());

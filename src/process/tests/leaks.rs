@@ -125,7 +125,7 @@ fn start_with_few_descriptors(wire: Wire) {
     let mut failed = 0;
     for room in 0..40 {
         let taken = take_all_but(room);
-        let result = launch(role("echo"), options(wire, LONG));
+        let result = launch(&mut Program::new(role("echo")), options(wire, LONG));
         setrlimit(Resource::Nofile, usual).unwrap();
         failed += u32::from(result.is_err());
         drop((result, taken));

@@ -56,17 +56,19 @@ fn role_in_shell(script: &str, name: &str) -> Command {
 }
 
 fn options(wire: Wire, start_timeout: Duration) -> LaunchOptions {
-    LaunchOptions { start_timeout, stderr: Stderr::PassOn, wire }
+    LaunchOptions { start_timeout, stderr: Stderr::PassOn, wire, abort: None }
 }
 
 /// Starts a command that should come.
 fn start(wire: Wire, command: Command) -> Launch {
-    launch(command, options(wire, LONG)).unwrap()
+    launch(&mut Program::new(command), options(wire, LONG)).unwrap()
 }
 
 /// Starts a command that should not come, where it has to connect.
 fn fail(command: Command, start_timeout: Duration) -> StartError {
-    launch(command, options(Wire::Ipc, start_timeout)).err().expect("it should not have come")
+    launch(&mut Program::new(command), options(Wire::Ipc, start_timeout))
+        .err()
+        .expect("it should not have come")
 }
 
 impl Launch {

@@ -56,8 +56,9 @@ fn stderr_can_be_left_as_it_was() {
     let _watchdog = Watchdog::new();
     let mut command = role("exit");
     command.stderr(Stdio::null());
-    let options = LaunchOptions { start_timeout: LONG, stderr: Stderr::Inherit, wire: Wire::Ipc };
-    let error = launch(command, options).err().unwrap();
+    let stderr = Stderr::Inherit;
+    let options = LaunchOptions { start_timeout: LONG, stderr, wire: Wire::Ipc, abort: None };
+    let error = launch(&mut Program::new(command), options).err().unwrap();
     assert_eq!((death(&error).exit, &*death(&error).stderr), (Exit::Code(7), ""));
 }
 

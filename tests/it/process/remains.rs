@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{CallError, Head, Timeout, Wire};
+use nape::{CallError, Head, Restarts, Timeout, Wire};
 use rustix::process::Signal;
 
 use super::{Watch, echo, five_times, head, head_with_grace, victim};
@@ -65,7 +65,7 @@ pub(super) fn rounds() {
 
 const ROUNDS: usize = 20;
 
-const FAULTS: [fn(Wire); 10] = [
+const FAULTS: [fn(Wire); 13] = [
     // No fault at all.
     |wire| echo(&head(wire)),
     // Calls under way, in all forms.
@@ -74,6 +74,12 @@ const FAULTS: [fn(Wire); 10] = [
     |wire| dies(wire, "abort"),
     killed_under_way,
     stopped,
+    restarted,
+    gave_up,
+    |wire| {
+        let builder = Head::builder().wire(wire).on_output(|_| ()).supervise(Restarts::always());
+        drop(builder.spawn(victim::command("exit-early")).unwrap_err());
+    },
     |wire| {
         let head = head(wire);
         head.api("victim").action("panic", ()).call::<()>().unwrap_err();
@@ -106,6 +112,26 @@ fn stopped(wire: Wire) {
     let head = head_with_grace(wire, "serve", Duration::from_millis(20));
     Watch::child_of(&head).send(Signal::STOP);
     drop(pending(&head));
+}
+
+/// Crashes with calls under way and calls that wait, and an end between two starts or soon after.
+fn restarted(wire: Wire) {
+    let builder = Head::builder().wire(wire).on_output(|_| ());
+    let restarts = Restarts::on_crash().backoff(Duration::from_millis(1), Duration::from_millis(1));
+    let supervisor = builder.supervise(restarts).spawn(victim::command("serve")).unwrap();
+    let survive = || supervisor.api("victim").action("survive", 1u32).retry_safe();
+    assert_eq!(survive().call::<u32>().unwrap(), 1);
+    let _pending = supervisor.api("victim").action("wait", ()).retry_safe().start::<()>().unwrap();
+    supervisor.kill();
+    survive().then(|outcome: Result<u32, CallError>| drop(outcome)).unwrap();
+}
+
+fn gave_up(wire: Wire) {
+    let builder = Head::builder().wire(wire).supervise(Restarts::never());
+    let supervisor = builder.spawn(victim::command("serve")).unwrap();
+    let wait = supervisor.api("victim").action("wait", ()).retry_safe().start::<()>().unwrap();
+    supervisor.kill();
+    wait.wait().unwrap_err();
 }
 
 fn caller_panics(wire: Wire) {

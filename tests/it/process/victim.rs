@@ -16,7 +16,7 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{inherited, life, remains};
+use super::{inherited, life, pulse, remains};
 
 /// This binary again, as a child that does what the verb says.
 pub(crate) fn command(verb: &str) -> Command {
@@ -51,6 +51,14 @@ fn entry() {
             let _ = Neck::from_env().unwrap().serve(api()).unwrap().run();
             park();
         }
+        Ok("leave") => leave(),
+        Ok("start-once") => start_once(),
+        Ok("hang-later") => {
+            if fs::File::create_new(env::var(MARK).unwrap()).is_err() {
+                park();
+            }
+            serve(Neck::from_env().unwrap());
+        }
         Ok("exit-early") => {
             eprintln!("no license");
             process::exit(3);
@@ -76,6 +84,7 @@ fn entry() {
         Ok(verb) if verb.starts_with("raw-") => inherited::play(verb),
         Ok("middle") => life::middle(),
         Ok("rounds") => remains::rounds(),
+        Ok("pulse") => pulse::beat(),
         Ok(verb) => panic!("no such verb: {verb}"),
     }
 }
@@ -83,6 +92,26 @@ fn entry() {
 /// Serves until the link is over.
 fn serve(neck: Neck) {
     neck.serve(api()).unwrap().run().unwrap();
+}
+
+/// Says goodbye as soon as it is asked to, and ends with the exit code that is asked for.
+fn leave() {
+    let (sender, asked) = std::sync::mpsc::channel();
+    let leave = move |_: &Context, code: i32| Ok::<_, Fault>(sender.send(code)?);
+    let neck = Neck::from_env().unwrap().serve(api()).unwrap();
+    let neck = neck.serve(Api::new("door").handle("leave", leave).unwrap()).unwrap().start();
+    let code = asked.recv().unwrap();
+    drop(neck);
+    process::exit(code);
+}
+
+/// Serves for the first time, and ends before it is ready ever after. A file tells which time it is.
+fn start_once() {
+    if fs::File::create_new(env::var(MARK).unwrap()).is_err() {
+        eprintln!("not again");
+        process::exit(5);
+    }
+    serve(Neck::from_env().unwrap());
 }
 
 /// Asks the Head for a name before it is ready itself, and serves that name.
@@ -141,6 +170,27 @@ fn api() -> Api {
         .upload("take-none", |cx: &Context, (): (), _items: Incoming<u32>| -> Result<(), Fault> {
             cx.api("host").action("made", ()).call::<()>()?;
             park();
+        })
+        .unwrap()
+        .handle("survive", |cx: &Context, crashes: u32| {
+            if cx.attempt() < crashes {
+                die("kill");
+            }
+            Ok::<_, Fault>(cx.attempt())
+        })
+        .unwrap()
+        .handle("ask-host", |cx: &Context, _: ()| -> Result<String, Fault> {
+            Ok(cx.api("host").action("name", ()).call()?)
+        })
+        .unwrap()
+        .handle("pid", |_: &Context, _: ()| Ok::<_, Fault>(process::id()))
+        .unwrap()
+        .handle("say", |_: &Context, (out, err): (String, String)| {
+            let mut stdout = io::stdout().lock();
+            io::Write::write_all(&mut stdout, out.as_bytes())?;
+            io::Write::flush(&mut stdout)?;
+            io::Write::write_all(&mut io::stderr(), err.as_bytes())?;
+            Ok::<_, Fault>(())
         })
         .unwrap()
         .handle("leave-grandchild", |_: &Context, _: ()| Ok::<_, Fault>(leave_grandchild()?))
@@ -218,5 +268,7 @@ pub(super) fn park() -> ! {
     }
 }
 
+/// Names the file of `start-once`.
+pub(crate) const MARK: &str = "NAPE_TEST_MARK";
 const VERB: &str = "NAPE_TEST_VERB";
 const WIRE: &str = "NAPE_TEST_WIRE";

@@ -23,6 +23,7 @@ on_every_link! {
     a_paused_stream_outlives_its_api,
     ac_07_calls_within_streams,
     items_that_follow_slowly_come_one_by_one,
+    a_stream_may_take_as_long_as_it_likes,
 }
 
 /// Numbers without an end, of which it counts how many were made.
@@ -244,4 +245,22 @@ fn items_that_follow_slowly_come_one_by_one(kind: Kind) {
     }
     drop(item);
     assert!(fed.next().is_none());
+}
+
+fn a_stream_may_take_as_long_as_it_likes(kind: Kind) {
+    let made = Arc::default();
+    let watched = Head::builder().config(Config::new().watchdog(Duration::from_millis(20)));
+    let (head, neck) = kind.ends_with(watched, Neck::builder());
+    let never = |_: nape::Context, (): (), answer: nape::Responder<()>| std::mem::forget(answer);
+    let api = endless(&made).deferred("never", never).unwrap();
+    let _neck = neck.serve(api).unwrap().start();
+    let (told, tell) = mpsc::channel();
+    head.on_error(move |report| drop(told.send(format!("{report:?}"))));
+    let _items = head.api("s").action("endless", 0usize).open::<(u64, Vec<u8>)>().unwrap();
+    let _call = head.api("s").action("never", ()).start::<()>().unwrap();
+    // The stream is older than the call, which is told of.
+    let report = tell.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert!(report.contains("SlowCall") && report.contains("s.never"), "{report}");
+    let seen = head.hang_report().callers;
+    assert_eq!(seen.iter().map(|caller| caller.is_stream).collect::<Vec<_>>(), [true, false]);
 }

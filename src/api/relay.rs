@@ -1,0 +1,355 @@
+//! A call that may need more than one link: it waits for the next one, or runs again on it.
+
+use std::{
+    task::{Wake, Waker},
+    time::Instant,
+};
+
+use super::endpoint::Inner;
+use crate::{
+    error::{CallError, CloseReason, Executed},
+    link::{CallPlan, CallSeen, Link, Outcome, Slot, Started},
+    sync::{Arc, Condvar, Mutex},
+    wire::{Path, Payload, TransactionId},
+    workers::{contain, run_elsewhere},
+};
+
+/// One call over the links that it takes. Each attempt has a slot of its own, and `outer` is filled with the
+/// end of the last.
+pub(crate) struct Relay {
+    endpoint: Arc<Inner>,
+    pub(crate) outer: Arc<Slot>,
+    arguments: Vec<u8>,
+    /// A thread blocks for the call from the start.
+    blocking: bool,
+    state: Mutex<State>,
+    /// Another attempt is under way, or the call has ended.
+    changed: Condvar,
+}
+
+struct State {
+    tries: Tries,
+    attempt: Option<(Started, Arc<Slot>)>,
+    last: Option<TransactionId>,
+    over: bool,
+}
+
+/// What has become of a call so far.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    path: Path,
+    began: Instant,
+    retry_safe: bool,
+    poison_after: u32,
+    /// How many attempts may have run.
+    ran: u32,
+    /// In how many crashes in a row it was under way.
+    crashes: u32,
+}
+
+/// What is to be done after an attempt.
+enum Verdict {
+    Again,
+    End(Outcome),
+}
+
+impl Tries {
+    pub(crate) fn new(path: Path, began: Instant, retry_safe: bool, poison_after: u32) -> Tries {
+        Tries { path, began, retry_safe, poison_after, ran: 0, crashes: 0 }
+    }
+
+    fn judge(&mut self, outcome: Outcome) -> Verdict {
+        match outcome {
+            Err(CallError::Closed { reason, executed }) => self.judge_closed(reason, executed),
+            Err(CallError::TimedOut { executed, .. }) => Verdict::End(Err(self.timed_out(executed))),
+            end => Verdict::End(end),
+        }
+    }
+
+    fn judge_closed(&mut self, reason: Arc<CloseReason>, executed: Executed) -> Verdict {
+        let ran = executed == Executed::Maybe;
+        self.ran += u32::from(ran);
+        // What has not left this side can go again whatever it is. Our own close is no crash.
+        let may = (self.retry_safe || !ran) && !matches!(*reason, CloseReason::Local);
+        if !may {
+            return Verdict::End(Err(self.closed(reason)));
+        }
+        self.crashes += u32::from(ran && !matches!(*reason, CloseReason::Peer));
+        if self.crashes >= self.poison_after {
+            let (path, crashes) = (self.path.clone(), self.crashes);
+            return Verdict::End(Err(CallError::Poisonous { path, crashes, last: reason }));
+        }
+        Verdict::Again
+    }
+
+    fn closed(&self, reason: Arc<CloseReason>) -> CallError {
+        CallError::Closed { reason, executed: self.executed(Executed::No) }
+    }
+
+    fn timed_out(&self, executed: Executed) -> CallError {
+        let (path, after) = (self.path.clone(), self.began.elapsed());
+        CallError::TimedOut { path, after, executed: self.executed(executed) }
+    }
+
+    fn executed(&self, last: Executed) -> Executed {
+        if self.ran > 0 { Executed::Maybe } else { last }
+    }
+}
+
+impl Relay {
+    pub(crate) fn new(
+        endpoint: &Arc<Inner>,
+        outer: Arc<Slot>,
+        arguments: Vec<u8>,
+        blocking: bool,
+        retry_safe: bool,
+    ) -> Arc<Relay> {
+        let poison_after = endpoint.succession.get().map_or(u32::MAX, |succession| succession.poison_after);
+        let tries = Tries::new(outer.path.clone(), outer.started, retry_safe, poison_after);
+        let state = Mutex::new(State { tries, attempt: None, last: None, over: false });
+        Arc::new(Relay {
+            endpoint: endpoint.clone(),
+            outer,
+            arguments,
+            blocking,
+            state,
+            changed: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.outer.deadline
+    }
+
+    /// The name of the attempt that is under way, or of the last one.
+    pub(crate) fn transaction(&self) -> TransactionId {
+        self.state.lock().last.unwrap_or_else(|| TransactionId::new(self.endpoint.side, 0))
+    }
+
+    /// The call as it waits for a link.
+    pub(crate) fn seen(&self) -> CallSeen {
+        let Slot { path, started, deadline, .. } = &*self.outer;
+        let (path, since, deadline) = (path.clone(), *started, *deadline);
+        CallSeen { id: None, path, since, deadline, sent: false, thread: None, is_stream: false }
+    }
+
+    /// What the call ends in when no other link comes.
+    pub(crate) fn closed(&self, reason: Arc<CloseReason>) -> CallError {
+        self.state.lock().tries.closed(reason)
+    }
+
+    /// Makes an attempt. `false` if it has to be made again, on another link.
+    ///
+    /// # Errors
+    ///
+    /// What ends the call at once.
+    pub(crate) fn launch(self: &Arc<Relay>, link: &Arc<Link>) -> Result<bool, CallError> {
+        let slot = Arc::new(Slot::new(self.outer.path.clone(), Instant::now(), self.outer.deadline));
+        slot.set_waker(&Waker::from(self.clone()));
+        let attempt = self.state.lock().tries.ran;
+        let plan = CallPlan { slot: slot.clone(), attempt, blocking: self.blocking };
+        match link.start(&plan, Payload::from_bytes(self.arguments.clone())) {
+            Ok(started) => {
+                self.file(started, slot);
+                Ok(true)
+            }
+            Err(error) => match self.state.lock().tries.judge(Err(error)) {
+                Verdict::Again => Ok(false),
+                Verdict::End(end) => end.map(|_| true),
+            },
+        }
+    }
+
+    fn file(self: &Arc<Relay>, started: Started, slot: Arc<Slot>) {
+        let mut state = self.state.lock();
+        state.last = Some(started.id);
+        if state.over {
+            drop(state);
+            return started.link.cancel(started.id);
+        }
+        state.attempt = Some((started, slot));
+        drop(state);
+        self.changed.notify_all();
+        // It may have ended before it was filed.
+        self.advance();
+    }
+
+    /// Looks whether the attempt has ended, and does what follows from that.
+    pub(crate) fn advance(self: &Arc<Relay>) {
+        let ended = self.state.lock().attempt.take_if(|(_, slot)| slot.is_done());
+        let Some(outcome) = ended.and_then(|(_, slot)| slot.take()) else { return };
+        let mut state = self.state.lock();
+        if state.over {
+            return;
+        }
+        let verdict = state.tries.judge(outcome);
+        drop(state);
+        match verdict {
+            Verdict::End(outcome) => self.finish(outcome),
+            Verdict::Again => {
+                if let Err(error) = self.endpoint.send_with_the_next(self) {
+                    self.finish(Err(error));
+                }
+            }
+        }
+    }
+
+    /// Ends the call, unless it has ended.
+    pub(crate) fn finish(&self, outcome: Outcome) {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.over, true) {
+            return;
+        }
+        let attempt = state.attempt.take();
+        drop(state);
+        let aftermath = self.outer.complete(outcome, Instant::now());
+        self.changed.notify_all();
+        if let Some((started, _)) = attempt {
+            started.link.cancel(started.id);
+        }
+        let link = self.endpoint.last_link();
+        match (aftermath.callback, &link) {
+            (Some(callback), Some(link)) => link.run_callback(callback),
+            (Some(callback), None) => run_elsewhere(callback),
+            (None, _) => {}
+        }
+        match (aftermath.waker, &link) {
+            (Some(waker), Some(link)) => link.wake(waker),
+            (Some(waker), None) => contain(|| waker.wake()),
+            (None, _) => {}
+        }
+    }
+
+    /// Ends the call because nobody waits for it, unless it has ended.
+    pub(crate) fn cancel(&self) {
+        self.finish(Err(CallError::Cancelled));
+    }
+
+    /// Ends the call because its time is over, unless it has ended.
+    pub(crate) fn expire(self: &Arc<Relay>) {
+        // What has come in time counts.
+        self.advance();
+        let state = self.state.lock();
+        let sent = state.attempt.is_some();
+        let error = state.tries.timed_out(if sent { Executed::Maybe } else { Executed::No });
+        drop(state);
+        self.finish(Err(error));
+    }
+
+    /// Whether the call has ended. Does not block.
+    pub(crate) fn is_done(self: &Arc<Relay>) -> bool {
+        if !self.outer.is_done() {
+            let attempt = self.state.lock().attempt.clone();
+            attempt.iter().for_each(|(started, _)| started.link.send_gathered());
+            self.advance();
+        }
+        if !self.outer.is_done() && self.deadline().is_some_and(|at| at <= Instant::now()) {
+            self.expire();
+        }
+        self.outer.is_done()
+    }
+
+    /// Blocks until the call has ended or `limit` has passed, and serves what descends from it meanwhile.
+    pub(crate) fn wait(self: &Arc<Relay>, limit: Option<Instant>) {
+        let late = || limit.is_some_and(|at| at <= Instant::now());
+        while !self.outer.is_done() {
+            let attempt = self.state.lock().attempt.clone();
+            match attempt {
+                Some((started, slot)) => {
+                    started.link.wait(&slot, limit);
+                    self.advance();
+                }
+                None => self.wait_for_attempt(limit),
+            }
+            if late() {
+                break;
+            }
+        }
+        if !self.outer.is_done() && self.deadline().is_some_and(|at| at <= Instant::now()) {
+            self.expire();
+            self.outer.settle();
+        }
+    }
+
+    fn wait_for_attempt(&self, limit: Option<Instant>) {
+        let mut state = self.state.lock();
+        while state.attempt.is_none() && !self.outer.is_done() {
+            match limit {
+                Some(at) if self.changed.wait_until(&mut state, at).timed_out() => return,
+                Some(_) => {}
+                None => self.changed.wait(&mut state),
+            }
+        }
+    }
+}
+
+/// An attempt has ended. Called by whoever ended it, without the reader role.
+impl Wake for Relay {
+    fn wake(self: Arc<Relay>) {
+        self.advance();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::{Death, Exit};
+
+    fn tries(retry_safe: bool) -> Tries {
+        Tries::new(Path::new("a.b").unwrap(), Instant::now(), retry_safe, 3)
+    }
+
+    fn closed(reason: CloseReason, executed: Executed) -> Outcome {
+        Err(CallError::Closed { reason: Arc::new(reason), executed })
+    }
+
+    fn died() -> CloseReason {
+        CloseReason::Died(Death { exit: Exit::Signal(9), after: Duration::ZERO, stderr: "".into() })
+    }
+
+    fn end(verdict: Verdict) -> CallError {
+        match verdict {
+            Verdict::End(outcome) => outcome.unwrap_err(),
+            Verdict::Again => panic!("again"),
+        }
+    }
+
+    #[test]
+    fn a_call_that_may_have_run_runs_again_only_if_it_may() {
+        let error = end(tries(false).judge(closed(died(), Executed::Maybe)));
+        assert!(error.death().is_some() && error.executed() == Executed::Maybe, "{error:?}");
+        assert!(matches!(tries(false).judge(closed(died(), Executed::No)), Verdict::Again));
+        let mut safe = tries(true);
+        assert!(matches!(safe.judge(closed(died(), Executed::Maybe)), Verdict::Again));
+        assert_eq!(safe.ran, 1);
+        let error = end(safe.judge(closed(CloseReason::Local, Executed::No)));
+        assert_eq!(error.executed(), Executed::Maybe, "an attempt before it may have run");
+    }
+
+    #[test]
+    fn p_30_what_was_under_way_in_three_crashes_is_poisonous() {
+        let mut safe = tries(true);
+        for _ in 0..2 {
+            assert!(matches!(safe.judge(closed(died(), Executed::Maybe)), Verdict::Again));
+            // Neither a goodbye nor what never left is a crash with it.
+            assert!(matches!(safe.judge(closed(CloseReason::Peer, Executed::Maybe)), Verdict::Again));
+            assert!(matches!(safe.judge(closed(died(), Executed::No)), Verdict::Again));
+        }
+        let error = end(safe.judge(closed(died(), Executed::Maybe)));
+        assert!(matches!(error, CallError::Poisonous { crashes: 3, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_late_call_says_whether_any_attempt_may_have_run() {
+        let late = || {
+            let (path, after) = (Path::new("a.b").unwrap(), Duration::ZERO);
+            Err(CallError::TimedOut { path, after, executed: Executed::No })
+        };
+        assert_eq!(end(tries(true).judge(late())).executed(), Executed::No);
+        let mut safe = tries(true);
+        assert!(matches!(safe.judge(closed(died(), Executed::Maybe)), Verdict::Again));
+        assert_eq!(end(safe.judge(late())).executed(), Executed::Maybe);
+    }
+}

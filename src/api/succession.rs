@@ -1,0 +1,261 @@
+//! Links that follow each other behind the same handles: who waits for the next one, and what is sent on it.
+
+use std::{
+    fmt,
+    thread::{Builder, JoinHandle},
+    time::Instant,
+};
+
+use super::{
+    endpoint::{Connection, Inner},
+    relay::Relay,
+};
+use crate::{
+    error::{CallError, CloseReason, Executed},
+    link::{CallSeen, Link, LinkState},
+    sync::{Arc, Condvar, Mutex},
+};
+
+/// What an endpoint has besides if its link is replaced when it ends.
+pub(crate) struct Succession {
+    /// In how many crashes in a row a call may be under way before it is refused.
+    pub(crate) poison_after: u32,
+    /// Rings when a link has come or gone, and when there is anything else for the supervisor.
+    pub(crate) bell: Bell,
+    waiting: Mutex<Waiting>,
+    /// There is a deadline to watch that was not there before, or nobody waits any more.
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// Calls that nobody blocks for, or not here, and that go with the next link.
+    relays: Vec<Arc<Relay>>,
+    /// A thread watches their deadlines.
+    watched: bool,
+    watcher: Option<JoinHandle<()>>,
+}
+
+/// Why there is no link.
+pub(crate) enum NoLink {
+    /// There is to be one, and none came in time.
+    Yet,
+    /// There is none any more.
+    Over(Arc<CloseReason>),
+}
+
+/// Counts news. Whoever waits looks at what it waits for after each.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        *self.rung.lock() += 1;
+        self.changed.notify_all();
+    }
+
+    /// How often it has rung. Whoever wants to wait asks for this first, and looks then.
+    pub(crate) fn rung(&self) -> u64 {
+        *self.rung.lock()
+    }
+
+    /// Waits until it has rung since, at most until `deadline`. Says whether it has.
+    pub(crate) fn wait(&self, since: u64, deadline: Option<Instant>) -> bool {
+        let mut rung = self.rung.lock();
+        while *rung == since {
+            match deadline {
+                Some(at) if self.changed.wait_until(&mut rung, at).timed_out() => break,
+                Some(_) => {}
+                None => self.changed.wait(&mut rung),
+            }
+        }
+        *rung != since
+    }
+}
+
+impl Succession {
+    pub(crate) fn new(poison_after: u32) -> Succession {
+        let (bell, waiting, news) = (Bell::default(), Mutex::default(), Condvar::new());
+        Succession { poison_after, bell, waiting, news }
+    }
+
+    fn take_all(&self) -> Vec<Arc<Relay>> {
+        let all = std::mem::take(&mut self.waiting.lock().relays);
+        self.news.notify_all();
+        all
+    }
+
+    /// Ends the calls whose time is over, until nobody waits any more.
+    fn watch(&self) {
+        loop {
+            let mut waiting = self.waiting.lock();
+            let now = Instant::now();
+            let late = |relay: &mut Arc<Relay>| relay.deadline().is_some_and(|at| at <= now);
+            let late: Vec<_> = waiting.relays.extract_if(.., late).collect();
+            if late.is_empty() {
+                let next = waiting.relays.iter().filter_map(|relay| relay.deadline()).min();
+                let Some(next) = next else {
+                    waiting.watched = false;
+                    return;
+                };
+                self.news.wait_until(&mut waiting, next);
+                continue;
+            }
+            drop(waiting);
+            late.iter().for_each(Relay::expire);
+        }
+    }
+
+    /// Waits for the thread that watches deadlines, which has nothing to watch any more.
+    pub(crate) fn join(&self) {
+        let watcher = self.waiting.lock().watcher.take();
+        if let Some(watcher) = watcher.filter(|watcher| watcher.thread().id() != std::thread::current().id())
+        {
+            let _ = watcher.join();
+        }
+    }
+}
+
+impl Inner {
+    /// From now on a link that ends is replaced, until it is said that none is.
+    pub(crate) fn supervise(&self, poison_after: u32) -> Arc<Succession> {
+        self.succession.get_or_init(|| Arc::new(Succession::new(poison_after))).clone()
+    }
+
+    pub(crate) fn is_supervised(&self) -> bool {
+        self.succession.get().is_some()
+    }
+
+    /// Whether another link is to come, and there is none now.
+    pub(crate) fn is_between(&self) -> bool {
+        self.is_supervised() && matches!(*self.connection.read(), Connection::None | Connection::Between(_))
+    }
+
+    /// The link that a call takes now. Blocks for the next one, at most until `deadline`.
+    pub(crate) fn await_link(&self, deadline: Option<Instant>) -> Result<Arc<Link>, NoLink> {
+        let Some(succession) = self.succession.get() else { return self.link_now() };
+        loop {
+            let since = succession.bell.rung();
+            match self.link_now() {
+                Err(NoLink::Yet) if succession.bell.wait(since, deadline) => {}
+                link => return link,
+            }
+        }
+    }
+
+    fn link_now(&self) -> Result<Arc<Link>, NoLink> {
+        match &*self.connection.read() {
+            Connection::Link(link) => Ok(link.clone()),
+            Connection::Over(reason) => Err(NoLink::Over(reason.clone())),
+            Connection::None | Connection::Between(_) => Err(NoLink::Yet),
+        }
+    }
+
+    /// The link, or the last one that there was.
+    pub(crate) fn last_link(&self) -> Option<Arc<Link>> {
+        match &*self.connection.read() {
+            Connection::Link(link) | Connection::Between(link) => Some(link.clone()),
+            Connection::Over(_) => self.remembered.lock().clone(),
+            Connection::None => None,
+        }
+    }
+
+    /// Puts the next link behind every handle. What has waited for it is sent.
+    pub(crate) fn succeed(&self, succession: &Succession, link: &Arc<Link>) {
+        *self.connection.write() = Connection::Link(link.clone());
+        // It may have ended before it was put there.
+        if link.stage() >= LinkState::Disconnected {
+            self.part_from(link);
+        }
+        succession.bell.ring();
+        succession.take_all().iter().for_each(|relay| self.send_or_keep(relay));
+    }
+
+    /// The link is about to end: whoever comes waits for the next one.
+    pub(super) fn part_from(&self, link: &Arc<Link>) {
+        let mut connection = self.connection.write();
+        if matches!(&*connection, Connection::Link(current) if Arc::ptr_eq(current, link)) {
+            *connection = Connection::Between(link.clone());
+        }
+    }
+
+    /// No other link comes: every call ends at once with this.
+    pub(crate) fn give_over(&self, succession: &Succession, reason: Arc<CloseReason>) {
+        *self.remembered.lock() = self.last_link();
+        *self.connection.write() = Connection::Over(reason);
+        succession.bell.ring();
+        succession.take_all().iter().for_each(|relay| self.send_or_keep(relay));
+    }
+
+    /// The calls that wait for the next link.
+    pub(super) fn waiting_for_a_link(&self) -> Vec<CallSeen> {
+        let waiting = self.succession.get().map(|succession| succession.waiting.lock());
+        let relays = waiting.iter().flat_map(|waiting| &waiting.relays);
+        relays.map(|relay| relay.seen()).collect()
+    }
+
+    fn send_or_keep(&self, relay: &Arc<Relay>) {
+        if let Err(error) = self.send_with_the_next(relay) {
+            relay.finish(Err(error));
+        }
+    }
+
+    /// Sends a call on the link that there is, or else on the next one.
+    pub(crate) fn send_with_the_next(&self, relay: &Arc<Relay>) -> Result<(), CallError> {
+        let Some(succession) = self.succession.get() else {
+            let reason = Arc::new(CloseReason::Local);
+            return Err(CallError::Closed { reason, executed: Executed::No });
+        };
+        loop {
+            // Under this lock, so that who puts a link there finds the call or is seen here.
+            let mut waiting = succession.waiting.lock();
+            let link = match self.link_now() {
+                Ok(link) => link,
+                Err(NoLink::Over(reason)) => return Err(relay.closed(reason)),
+                Err(NoLink::Yet) => {
+                    waiting.relays.push(relay.clone());
+                    return self.watch_deadlines(succession, &mut waiting, relay);
+                }
+            };
+            drop(waiting);
+            if relay.launch(&link)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn watch_deadlines(
+        &self,
+        succession: &Arc<Succession>,
+        waiting: &mut Waiting,
+        relay: &Relay,
+    ) -> Result<(), CallError> {
+        if relay.deadline().is_none() {
+            return Ok(());
+        }
+        if waiting.watched {
+            succession.news.notify_all();
+            return Ok(());
+        }
+        let name = format!("{}-waiting", self.config.name);
+        let theirs = succession.clone();
+        match Builder::new().name(name).spawn(move || theirs.watch()) {
+            Ok(thread) => {
+                waiting.watched = true;
+                // The one before it has run its last line, or is about to.
+                waiting.watcher = Some(thread);
+            }
+            Err(error) => log::warn!("no thread to watch the deadlines of calls that wait: {error}"),
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Succession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Succession").field("poison_after", &self.poison_after).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,449 @@
+//! The thread of a supervisor: starts the program, waits for its end, and does what the policy says.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread::ThreadId,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Sender;
+
+use super::{
+    Restarts, Transition,
+    policy::{Decision, End, Policy},
+};
+use crate::{
+    api::{Endpoint, Succession},
+    error::{CloseReason, Crash, Death, Exit, GivenUp, StartError},
+    head::Spawned,
+    link::{Current, Link, LinkState, Place, within},
+    os::{self, Wakeup},
+    process::{LaunchOptions, Process, Program},
+    sync::{Arc, Mutex, OnceLock},
+    workers::{forget_panic, panic_text},
+};
+
+/// Who is told of transitions.
+#[derive(Clone)]
+pub(super) struct Hook(Arc<dyn Fn(&Transition) + Send + Sync>);
+
+/// What the supervisor's thread and its handle have in common.
+pub(super) struct Shared {
+    endpoint: Endpoint,
+    succession: Arc<Succession>,
+    /// Ends the wait for a program that starts.
+    abort: Arc<Wakeup>,
+    desk: Mutex<Desk>,
+    thread: OnceLock<ThreadId>,
+}
+
+#[derive(Default)]
+struct Desk {
+    /// The last of what has happened,
+    history: VecDeque<Transition>,
+    /// and how often something has.
+    told: u64,
+    watchers: Vec<Watcher>,
+    /// The link to the process that runs or is being started.
+    link: Option<Arc<Link>>,
+    process: Option<Arc<Process>>,
+    /// The program is to end for good, by this time if there is one.
+    stopping: bool,
+    stop_by: Option<Instant>,
+    /// It has.
+    ended: bool,
+    /// Nobody is to be told of anything any more.
+    over: bool,
+    /// The thread has run its last line.
+    done: bool,
+}
+
+struct Watcher {
+    hook: Hook,
+    /// What it is told of next.
+    next: u64,
+}
+
+impl Hook {
+    pub(super) fn new(hook: impl Fn(&Transition) + Send + Sync + 'static) -> Hook {
+        Hook(Arc::new(hook))
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        succession: Arc<Succession>,
+        abort: Arc<Wakeup>,
+        hooks: Vec<Hook>,
+    ) -> Shared {
+        let watchers = hooks.into_iter().map(|hook| Watcher { hook, next: 0 }).collect();
+        let desk = Mutex::new(Desk { watchers, ..Desk::default() });
+        Shared { endpoint, succession, abort, desk, thread: OnceLock::new() }
+    }
+
+    pub(super) fn add_hook(&self, hook: Hook) {
+        self.desk.lock().watchers.push(Watcher { hook, next: 0 });
+        self.succession.bell.ring();
+    }
+
+    pub(super) fn last_transition(&self) -> Transition {
+        self.desk.lock().history.back().cloned().unwrap_or(Transition::Starting)
+    }
+
+    pub(super) fn process(&self) -> Option<Arc<Process>> {
+        self.desk.lock().process.clone()
+    }
+
+    pub(super) fn is_own_thread(&self) -> bool {
+        self.thread.get() == Some(&std::thread::current().id())
+    }
+
+    /// Ends the program for good; with a limit, calls under way have so much time. Says whether they had
+    /// ended.
+    pub(super) fn stop(&self, limit: Option<Duration>) -> bool {
+        let grace = self.endpoint.0.config.grace;
+        let by = Instant::now().checked_add(grace.saturating_add(limit.unwrap_or_default()));
+        let mut desk = self.desk.lock();
+        let first = !std::mem::replace(&mut desk.stopping, true);
+        if first {
+            desk.stop_by = by;
+        }
+        let link = desk.link.clone();
+        drop(desk);
+        self.abort.wake();
+        self.succession.bell.ring();
+        let quiet = match (&link, limit) {
+            (Some(link), Some(limit)) => link.shut_down(Instant::now().checked_add(limit)),
+            (Some(link), None) => {
+                link.close();
+                true
+            }
+            (None, _) => true,
+        };
+        if !self.is_own_thread() {
+            self.wait_for(by, |desk| desk.ended || desk.done);
+        }
+        quiet
+    }
+
+    /// Nobody is to be told of anything any more. Gives back who was, to be dropped without a lock.
+    pub(super) fn finish(&self) -> impl Sized + use<> {
+        let mut desk = self.desk.lock();
+        desk.over = true;
+        let watchers = std::mem::take(&mut desk.watchers);
+        drop(desk);
+        self.succession.bell.ring();
+        watchers
+    }
+
+    /// Waits until the thread has run its last line, for little longer than `by`.
+    pub(super) fn wait_done(&self, by: Option<Instant>) -> bool {
+        self.wait_for(by, |desk| desk.done)
+    }
+
+    /// A process that is killed may take a while to end, for which there is time behind `by`.
+    fn wait_for(&self, by: Option<Instant>, is: impl Fn(&Desk) -> bool) -> bool {
+        let by = by.and_then(|by| by.checked_add(KILLED_WITHIN));
+        loop {
+            let since = self.succession.bell.rung();
+            if is(&self.desk.lock()) {
+                return true;
+            }
+            if !self.succession.bell.wait(since, by) {
+                return false;
+            }
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.desk.lock().stopping
+    }
+
+    /// How long the process may take to end by itself.
+    fn patience(&self) -> Duration {
+        let by = self.desk.lock().stop_by;
+        let left = by.map(|by| by.saturating_duration_since(Instant::now()));
+        left.unwrap_or(self.endpoint.0.config.grace)
+    }
+
+    /// Takes note of the process that is there now, and of its link. Says whether it may stay.
+    fn adopt(&self, spawned: Option<&Spawned>) -> bool {
+        let mut desk = self.desk.lock();
+        desk.link = spawned.map(|spawned| spawned.link.clone());
+        desk.process = spawned.map(|spawned| spawned.process().clone());
+        !desk.stopping
+    }
+
+    /// Tells everybody.
+    fn tell(&self, transition: Transition) {
+        log::debug!("supervisor of {}: {transition}", self.endpoint.0.config.name);
+        let mut desk = self.desk.lock();
+        desk.history.push_back(transition);
+        desk.told += 1;
+        if desk.history.len() > KEPT {
+            desk.history.pop_front();
+        }
+        drop(desk);
+        self.deliver();
+    }
+
+    /// Tells everybody what they have not been told yet. On the supervisor's thread.
+    fn deliver(&self) {
+        while let Some((hook, transition)) = self.next_delivery() {
+            let current = Current { link: 0, transaction: None, deadline: None, place: Place::Supervision };
+            let run = AssertUnwindSafe(|| within(current, || (hook.0)(&transition)));
+            if let Err(panic) = catch_unwind(run) {
+                self.endpoint.0.callback_panicked_elsewhere(panic_text(&*panic));
+                forget_panic(panic);
+            }
+        }
+    }
+
+    fn next_delivery(&self) -> Option<(Hook, Transition)> {
+        let mut desk = self.desk.lock();
+        let Desk { history, told, watchers, .. } = &mut *desk;
+        let oldest = *told - history.len() as u64;
+        let watcher = watchers.iter_mut().find(|watcher| watcher.next < *told)?;
+        let at = watcher.next.max(oldest);
+        watcher.next = at + 1;
+        let transition = history.get(usize::try_from(at - oldest).ok()?)?;
+        Some((watcher.hook.clone(), transition.clone()))
+    }
+}
+
+/// What the thread has to itself.
+pub(super) struct Runner {
+    shared: Arc<Shared>,
+    program: Program,
+    options: LaunchOptions,
+    policy: Policy,
+    /// The last crashes, as many as can be too many.
+    crashes: VecDeque<Crash>,
+    n_crashes_kept: usize,
+    /// Links of before whose threads have not ended yet.
+    retired: Vec<Arc<Link>>,
+}
+
+impl Runner {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        program: Program,
+        options: LaunchOptions,
+        restarts: Restarts,
+    ) -> Runner {
+        let n_crashes_kept = restarts.n_crashes().min(KEPT);
+        let policy = Policy::new(restarts, Instant::now());
+        let (crashes, retired) = (VecDeque::new(), Vec::new());
+        Runner { shared, program, options, policy, crashes, n_crashes_kept, retired }
+    }
+
+    /// Runs to the end, and says on the way whether the program has started.
+    pub(super) fn run(mut self, started: &Sender<Result<(), StartError>>) {
+        let _ = self.shared.thread.set(std::thread::current().id());
+        match self.start() {
+            Ok(spawned) => {
+                let _ = started.send(Ok(()));
+                self.supervise(spawned);
+            }
+            Err(error) => {
+                self.shared.tell(Transition::Crashed(Crash::Start(error.clone())));
+                self.conclude(None, Arc::new(CloseReason::Local));
+                let _ = started.send(Err(error));
+            }
+        }
+        self.rest();
+        let last = self.shared.endpoint.0.last_link();
+        let left = self.shared.patience();
+        self.retired.drain(..).chain(last).for_each(|link| link.join(left));
+        self.shared.succession.join();
+        self.shared.desk.lock().done = true;
+        self.shared.succession.bell.ring();
+    }
+
+    fn start(&mut self) -> Result<Spawned, StartError> {
+        self.shared.tell(Transition::Starting);
+        let (now, limit) = (Instant::now(), self.options.start_timeout);
+        self.policy.begin(now);
+        let endpoint = self.shared.endpoint.clone();
+        endpoint.begin_anew();
+        let spawned = Spawned::start(&endpoint, &mut self.program, self.options.clone())?;
+        if !self.shared.adopt(Some(&spawned)) {
+            spawned.link.close();
+        }
+        spawned.link.say_ready();
+        if let Err(error) = spawned.await_ready(now.checked_add(limit), limit) {
+            spawned.link.close();
+            spawned.farewell(Duration::ZERO);
+            self.retire(&spawned);
+            return Err(error);
+        }
+        endpoint.connect(&spawned.link);
+        self.shared.tell(Transition::Running { generation: endpoint.generation() });
+        Ok(spawned)
+    }
+
+    fn supervise(&mut self, first: Spawned) {
+        let mut run = Ok(first);
+        loop {
+            let (end, crash) = match run {
+                Ok(spawned) => self.attend(spawned),
+                Err(error) => (End::Crash, Crash::Start(error)),
+            };
+            if self.shared.is_stopping() {
+                return self.conclude(Some(Transition::Stopped), Arc::new(CloseReason::Local));
+            }
+            match self.policy.ended(end, Instant::now(), random()) {
+                Decision::Rest => return self.conclude(Some(Transition::Stopped), reason_of(&crash)),
+                Decision::GiveUp => return self.give_up(crash),
+                Decision::Restart(delay) => self.back_off(crash, delay),
+            }
+            if self.shared.is_stopping() {
+                return self.conclude(Some(Transition::Stopped), Arc::new(CloseReason::Local));
+            }
+            run = self.start();
+        }
+    }
+
+    /// Waits for the end of the link, and sees to the process.
+    fn attend(&mut self, spawned: Spawned) -> (End, Crash) {
+        self.wait(None, || spawned.link.stage() == LinkState::Closed);
+        let reason = spawned.link.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Gone));
+        let (end, reason) = match &*reason {
+            CloseReason::Died(death) => (end_of(death), reason.clone()),
+            CloseReason::Peer | CloseReason::Local => self.await_exit(&spawned, reason.clone()),
+            _ => {
+                // It is there, and of no use any more.
+                spawned.kill();
+                spawned.farewell(Duration::ZERO);
+                (End::Crash, reason.clone())
+            }
+        };
+        spawned.farewell(Duration::ZERO);
+        self.retire(&spawned);
+        (end, Crash::Ended { generation: self.shared.endpoint.generation(), reason })
+    }
+
+    /// Waits for the end of a process that has said goodbye, or to which we have. Its exit says whether it had
+    /// nothing more to do.
+    fn await_exit(&self, spawned: &Spawned, reason: Arc<CloseReason>) -> (End, Arc<CloseReason>) {
+        let (begun, patience) = (Instant::now(), self.shared.patience());
+        match spawned.farewell(patience) {
+            // A process that does not end by itself is killed by us.
+            Some(death) if begun.elapsed() < patience && end_of(&death) == End::Crash => {
+                (End::Crash, Arc::new(CloseReason::Died(death)))
+            }
+            _ => (End::Clean, reason),
+        }
+    }
+
+    fn back_off(&mut self, crash: Crash, delay: Duration) {
+        self.remember(&crash);
+        self.shared.tell(Transition::Crashed(crash));
+        self.shared.tell(Transition::BackingOff(delay));
+        let shared = self.shared.clone();
+        self.wait(Instant::now().checked_add(delay), || shared.is_stopping());
+        self.sweep();
+    }
+
+    fn give_up(&mut self, crash: Crash) {
+        self.remember(&crash);
+        let crashes: Vec<Crash> = self.crashes.drain(..).collect();
+        let summary = match crashes.len() {
+            1 => format!("it is not started again: {}", words(&crash)),
+            n => format!("gave up after {n} crashes, of which the last: {}", words(&crash)),
+        };
+        let summary = summary.into();
+        let why = Arc::new(GivenUp { crashes, summary });
+        log::warn!("supervisor of {}: {why}", self.shared.endpoint.0.config.name);
+        self.shared.tell(Transition::Crashed(crash));
+        self.conclude(Some(Transition::GaveUp(why.clone())), Arc::new(CloseReason::GaveUp(why)));
+    }
+
+    fn remember(&mut self, crash: &Crash) {
+        self.crashes.push_back(crash.clone());
+        if self.crashes.len() > self.n_crashes_kept {
+            self.crashes.pop_front();
+        }
+    }
+
+    /// No other start follows: every call ends with `reason` from here on.
+    fn conclude(&mut self, last: Option<Transition>, reason: Arc<CloseReason>) {
+        self.shared.endpoint.0.give_over(&self.shared.succession, reason);
+        last.into_iter().for_each(|last| self.shared.tell(last));
+        self.shared.desk.lock().ended = true;
+        self.shared.succession.bell.ring();
+    }
+
+    /// Is there for those who ask late what has happened.
+    fn rest(&mut self) {
+        let shared = self.shared.clone();
+        self.wait(None, || shared.desk.lock().over);
+    }
+
+    /// Waits until `done`, at most until `deadline`, and tells those who come what has happened.
+    fn wait(&mut self, deadline: Option<Instant>, done: impl Fn() -> bool) {
+        let shared = self.shared.clone();
+        loop {
+            let since = shared.succession.bell.rung();
+            shared.deliver();
+            self.sweep();
+            let now = Instant::now();
+            if done() || deadline.is_some_and(|at| at <= now) {
+                return;
+            }
+            let sweep = now.checked_add(SWEEP).filter(|_| !self.retired.is_empty());
+            shared.succession.bell.wait(since, sweep.into_iter().chain(deadline).min());
+        }
+    }
+
+    fn retire(&mut self, spawned: &Spawned) {
+        self.shared.adopt(None);
+        self.retired.push(spawned.link.clone());
+    }
+
+    /// Lets go of the links whose threads have ended.
+    fn sweep(&mut self) {
+        let ended = |link: &mut Arc<Link>| link.n_threads() == 0;
+        self.retired.extract_if(.., ended).for_each(|link| link.join(Duration::ZERO));
+    }
+}
+
+/// What an exit says about a process that nobody wanted to end.
+fn end_of(death: &Death) -> End {
+    if death.exit == Exit::Code(0) { End::Clean } else { End::Crash }
+}
+
+fn reason_of(crash: &Crash) -> Arc<CloseReason> {
+    match crash {
+        Crash::Ended { reason, .. } => reason.clone(),
+        Crash::Start(_) => Arc::new(CloseReason::Local),
+    }
+}
+
+fn words(crash: &Crash) -> String {
+    match crash {
+        Crash::Start(error) => error.to_string(),
+        ended => ended.to_string(),
+    }
+}
+
+/// Any number. Should the system have none, restarts are not spread, and no harm is done.
+fn random() -> u64 {
+    os::random_token().map_or(u64::MAX, |token| u64::from_le_bytes(token[..8].try_into().unwrap_or_default()))
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook(..)")
+    }
+}
+
+/// How many transitions and crashes are remembered.
+const KEPT: usize = 64;
+/// How often to look after links whose threads are still in user code.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long a process that is killed may take to end.
+const KILLED_WITHIN: Duration = Duration::from_secs(2);
