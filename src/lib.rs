@@ -137,7 +137,8 @@
 //!
 //! A call without a timeout of its own has that of its [`ApiHandle`], which by default is 30 seconds;
 //! [`Timeout::Never`] is explicit. A call that is made in a handler has at most the time that the handler
-//! has. Dropping an [`AsyncResult`] cancels its call, and the handler's [`CancelToken`] fires.
+//! has. Dropping an [`AsyncResult`] cancels its call: the handler's [`CancelToken`] fires, and the calls that
+//! the handler has under way are cancelled in turn.
 //!
 //! Many items go over a stream: [`Action::open`] takes what the other side makes, [`Action::upload`] sends,
 //! [`Action::duplex`] does both. [`guide::streams`] tells how.
@@ -242,7 +243,9 @@ pub use supervisor::{Restarts, Supervisor, SupervisorBuilder, Transition};
 #[doc(hidden)]
 pub use typed::private as __private;
 pub use typed::{TypedAction, TypedDuplex, TypedEvent, TypedIgnoringErrors, TypedStream, TypedUpload};
-pub use wire::{FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId};
+pub use wire::{
+    Bytes, FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId,
+};
 
 // The program in there runs with the other examples of the documentation.
 #[cfg(all(doctest, feature = "macros"))]

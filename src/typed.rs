@@ -230,7 +230,7 @@ pub mod private {
     use super::{TypedAction, TypedDuplex, TypedEvent, TypedStream, TypedUpload};
     pub use crate::api::About;
     use crate::{
-        api::{Api, ApiHandle, Context, Handler, HandlerError, Incoming, Outgoing, Scope},
+        api::{Api, ApiHandle, Context, Handler, HandlerError, Incoming, Outgoing, Responder, Scope},
         wire::Fault,
     };
 
@@ -329,7 +329,7 @@ pub mod private {
             E: HandlerError,
             F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
         {
-            self.add(about, Handler::new(function));
+            self.serve(about, Handler::new(function));
         }
 
         /// Serves a method that gives items.
@@ -342,7 +342,7 @@ pub mod private {
             X: HandlerError,
             F: Fn(&Context, A) -> Result<I, E> + Send + Sync + 'static,
         {
-            self.add(about, Handler::stream(function));
+            self.serve(about, Handler::stream(function));
         }
 
         /// Serves a method that takes items.
@@ -354,7 +354,7 @@ pub mod private {
             E: HandlerError,
             F: Fn(&Context, A, Incoming<T>) -> Result<R, E> + Send + Sync + 'static,
         {
-            self.add(about, Handler::upload(function));
+            self.serve(about, Handler::upload(function));
         }
 
         /// Serves a method that takes items and sends some.
@@ -367,10 +367,20 @@ pub mod private {
             E: HandlerError,
             F: Fn(&Context, A, Incoming<T>, Outgoing<U>) -> Result<R, E> + Send + Sync + 'static,
         {
-            self.add(about, Handler::duplex(function));
+            self.serve(about, Handler::duplex(function));
         }
 
-        fn add(&mut self, about: &'static About, handler: Handler) {
+        /// Serves a method that answers later.
+        pub fn deferred<A, T, F>(&mut self, about: &'static About, function: F)
+        where
+            A: Argument,
+            T: Value,
+            F: Fn(Context, A, Responder<T>) + Send + Sync + 'static,
+        {
+            self.serve(about, Handler::deferred(function));
+        }
+
+        fn serve(&mut self, about: &'static About, handler: Handler) {
             let handler = Handler { about: Some(about), ..handler };
             let path = format!("{}{}", self.below, about.path);
             if let Err(error) = self.api.insert(&path, Scope::Exact, handler) {

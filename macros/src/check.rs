@@ -51,6 +51,10 @@ pub(crate) enum Verb {
     Event {
         result: Returned,
     },
+    /// It answers later, by its last argument.
+    Deferred {
+        answer: Argument,
+    },
     Nested {
         api: syn::Path,
     },
@@ -94,6 +98,11 @@ pub(crate) fn check(parsed: &Parsed, mistakes: &mut Mistakes) -> Checked {
         && !workers.base10_parse::<usize>().is_ok_and(|n| n > 0)
     {
         mistakes.add(workers, "there is at least one worker");
+    }
+    if options.workers.is_some()
+        && let Some(inline) = &options.inline
+    {
+        mistakes.add(inline, "inline handlers run without workers: write one of the two");
     }
     let timeout = options.timeout.as_ref().and_then(|at| timeout(at, mistakes));
     let mut methods: Vec<Served> = Vec::new();
@@ -161,15 +170,16 @@ fn check_method(parsed: &Parsed, method: &Method, mistakes: &mut Mistakes) -> Se
             format!("`{name}` is generated: choose another name, and `#[path = \"{name}\"]` for the path"),
         );
     }
-    let (takes_context, arguments, items) = check_arguments(signature, mistakes);
-    let verb = check_verb(parsed, method, &arguments, &items, takes_context, mistakes);
+    let (takes_context, arguments, items, answer) = check_arguments(signature, mistakes);
+    let travels = Travelling { takes_context, arguments: &arguments, items: &items };
+    let verb = check_verb(parsed, method, travels, answer, mistakes);
     let name = signature.ident.clone();
     let path = method.path.as_ref().map_or_else(|| name.unraw().to_string(), LitStr::value);
     if let Err(why) = check_path(&path) {
         mistakes.add(&method.path, format!("bad path: {why}"));
     }
     Served {
-        signature: in_words(&name, &arguments, &items, &verb, &signature.output),
+        signature: text::in_words(&name, &arguments, &items, &verb, &signature.output),
         timeout: method.timeout.as_ref().and_then(|at| timeout(at, mistakes)),
         doc: method.doc.clone(),
         shared: method.shared.clone(),
@@ -225,13 +235,19 @@ fn check_receiver(signature: &Signature, mistakes: &mut Mistakes) {
     }
 }
 
-/// Whether the first argument is the context, the others, and the ends of streams behind them.
-fn check_arguments(signature: &Signature, mistakes: &mut Mistakes) -> (bool, Vec<Argument>, Items) {
-    let (mut takes_context, mut arguments, mut items) = (false, Vec::new(), Items::default());
+/// Whether the first argument is the context, those that travel, the ends of streams behind them, and what the
+/// last one answers by.
+fn check_arguments(
+    signature: &Signature,
+    mistakes: &mut Mistakes,
+) -> (bool, Vec<Argument>, Items, Option<Argument>) {
+    let (mut takes_context, mut arguments, mut answer) = (false, Vec::new(), None);
+    let mut items = Items::default();
     let typed = signature.inputs.iter().filter_map(|argument| match argument {
         FnArg::Typed(argument) => Some(argument),
         FnArg::Receiver(_) => None,
     });
+    let last = typed.clone().count().saturating_sub(1);
     for (index, argument) in typed.enumerate() {
         for attribute in &argument.attrs {
             mistakes.add(attribute, "arguments take no attributes: put it on the method");
@@ -243,6 +259,11 @@ fn check_arguments(signature: &Signature, mistakes: &mut Mistakes) -> (bool, Vec
             }
         } else if let Some((is_incoming, kind)) = streams::end(&argument.ty, mistakes) {
             items.add(argument, is_incoming, kind, mistakes);
+        } else if let Some(value) = responder(&argument.ty) {
+            if index < last {
+                mistakes.add(argument, "the responder comes last, behind what travels");
+            }
+            answer = check_responder(argument, value, mistakes);
         } else {
             items.must_be_last(argument, mistakes);
             arguments.extend(check_argument(argument, mistakes));
@@ -252,11 +273,25 @@ fn check_arguments(signature: &Signature, mistakes: &mut Mistakes) -> (bool, Vec
     if arguments.len() > MAX_ARGUMENTS {
         mistakes.add(&signature.inputs, format!("at most {MAX_ARGUMENTS} arguments: put them into a struct"));
     }
-    (takes_context, arguments, items)
+    if let Some(answer) = answer.as_ref().filter(|_| items.any()) {
+        mistakes.add(&answer.name, "a method with items answers when it returns: leave the responder away");
+    }
+    (takes_context, arguments, items, answer)
 }
 
-fn check_argument(argument: &PatType, mistakes: &mut Mistakes) -> Option<Argument> {
-    let name = match &*argument.pat {
+/// What a method answers by that answers later: its name, and the type of the answer.
+fn check_responder(argument: &PatType, value: Option<&Type>, mistakes: &mut Mistakes) -> Option<Argument> {
+    let Some(value) = value else {
+        mistakes.add(&argument.ty, "say what it answers with, and take it by value: `Responder<T>`");
+        return None;
+    };
+    check_travels(value, "an answer", mistakes);
+    let name = argument_name(&argument.pat, mistakes)?;
+    Some(Argument { name, kind: value.clone(), by_reference: false })
+}
+
+fn argument_name(pat: &Pat, mistakes: &mut Mistakes) -> Option<Ident> {
+    match pat {
         Pat::Ident(pat) if pat.by_ref.is_none() && pat.mutability.is_none() && pat.subpat.is_none() => {
             Some(pat.ident.clone())
         }
@@ -264,7 +299,11 @@ fn check_argument(argument: &PatType, mistakes: &mut Mistakes) -> Option<Argumen
             mistakes.add(pat, "an argument needs a name, and no pattern: it is part of the API");
             None
         }
-    };
+    }
+}
+
+fn check_argument(argument: &PatType, mistakes: &mut Mistakes) -> Option<Argument> {
+    let name = argument_name(&argument.pat, mistakes);
     let (kind, by_reference) = match &*argument.ty {
         Type::Reference(reference) => {
             if let Some(lifetime) = &reference.lifetime {
@@ -317,12 +356,19 @@ pub(crate) fn check_travels(kind: &Type, what: &str, mistakes: &mut Mistakes) {
     });
 }
 
+/// What comes in.
+#[derive(Clone, Copy)]
+struct Travelling<'a> {
+    takes_context: bool,
+    arguments: &'a [Argument],
+    items: &'a Items,
+}
+
 fn check_verb(
     parsed: &Parsed,
     method: &Method,
-    arguments: &[Argument],
-    items: &Items,
-    takes_context: bool,
+    Travelling { takes_context, arguments, items }: Travelling<'_>,
+    answer: Option<Argument>,
     mistakes: &mut Mistakes,
 ) -> Verb {
     let output = &method.item.sig.output;
@@ -337,7 +383,7 @@ fn check_verb(
             if let Some(timeout) = &method.timeout {
                 mistakes.add(timeout, "the timeout of a nested API stands at its own trait");
             }
-            if takes_context || !arguments.is_empty() || items.any() {
+            if takes_context || !arguments.is_empty() || items.any() || answer.is_some() {
                 mistakes.add(
                     &method.item.sig.inputs,
                     "a nested API is made once, when it is served: it takes `&self` alone",
@@ -350,6 +396,9 @@ fn check_verb(
                 mistakes.add(timeout, "nobody waits for an event: leave the timeout away");
             }
             items.refuse("an event takes no items: leave `#[event]` away", mistakes);
+            if let Some(answer) = &answer {
+                mistakes.add(&answer.name, "nobody waits for an event: leave the responder away");
+            }
             Verb::Event { result: event(output, mistakes) }
         }
         (None, None) if method.stream.is_some() && !items.any() => {
@@ -357,6 +406,12 @@ fn check_verb(
             Verb::Stream { result, item }
         }
         (None, None) => {
+            if let Some(answer) = answer {
+                if let ReturnType::Type(_, kind) = output {
+                    mistakes.add(kind, "a method with a responder answers by it: return nothing");
+                }
+                return Verb::Deferred { answer };
+            }
             if let ReturnType::Type(_, kind) = output {
                 match &**kind {
                     Type::ImplTrait(kind) if items.any() => mistakes.add(
@@ -467,6 +522,23 @@ fn is_context(kind: &Type) -> bool {
     reference.mutability.is_none() && path.path.segments.last().is_some_and(|last| last.ident == "Context")
 }
 
+/// `Responder<T>`, by whatever path: the `T`, if it is there and the responder is taken by value.
+fn responder(kind: &Type) -> Option<Option<&Type>> {
+    let (kind, by_value) = match kind {
+        Type::Reference(reference) => (&*reference.elem, false),
+        kind => (kind, true),
+    };
+    let Type::Path(path) = kind else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == "Responder")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return Some(None) };
+    let mut types = arguments.args.iter().filter_map(|argument| match argument {
+        GenericArgument::Type(kind) => Some(kind),
+        _ => None,
+    });
+    let (first, another) = (types.next(), types.next());
+    Some(first.filter(|_| another.is_none() && by_value))
+}
+
 /// The rules of the library for a path.
 fn check_path(path: &str) -> Result<(), String> {
     if path.is_empty() {
@@ -504,25 +576,6 @@ fn timeout(at: &LitStr, mistakes: &mut Mistakes) -> Option<Timeout> {
         mistakes.add(at, "write a time such as \"250ms\", \"2s\", \"5min\" or \"1h\", or \"never\"");
     }
     micros.map(Timeout::Micros)
-}
-
-/// A method as its callers see it.
-fn in_words(name: &Ident, arguments: &[Argument], items: &Items, verb: &Verb, output: &ReturnType) -> String {
-    let mut text = String::from(match verb {
-        Verb::Event { .. } => "#[event] fn ",
-        Verb::Stream { .. } => "#[stream] fn ",
-        _ => "fn ",
-    });
-    text.push_str(&name.unraw().to_string());
-    let all = arguments.iter().chain(items.arguments());
-    let arguments: Vec<_> = all.map(|it| format!("{}: {}", it.name.unraw(), it.type_name())).collect();
-    text.push_str(&format!("({})", arguments.join(", ")));
-    if let ReturnType::Type(_, kind) = output
-        && !matches!(verb, Verb::Event { .. } | Verb::Nested { .. })
-    {
-        text.push_str(&format!(" -> {}", text::of(kind.to_token_stream())));
-    }
-    text
 }
 
 impl Argument {

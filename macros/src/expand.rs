@@ -71,8 +71,9 @@ impl Code<'_> {
     fn make_api(&self) -> TokenStream {
         let (library, namespace) = (&self.library, &self.checked.namespace);
         let workers = self.parsed.options.workers.as_ref().map(|n| quote!(.workers(#n)));
+        let inline = self.parsed.options.inline.as_ref().map(|_| quote!(.inline()));
         let body = self.unless_it_fails(quote! {
-            let mut api = #library::Api::new(#namespace)#workers;
+            let mut api = #library::Api::new(#namespace)#workers #inline;
             Self::__nape_serve(
                 &#library::__private::Arc::new(self),
                 &mut #library::__private::Serving::new(&mut api),
@@ -115,8 +116,9 @@ impl Code<'_> {
                     );
                 };
             }
-            Verb::Call { result } | Verb::Event { result } => result,
-            Verb::Stream { result, .. } | Verb::Upload { result } | Verb::Duplex { result } => result,
+            Verb::Call { result } | Verb::Event { result } => Ok(result),
+            Verb::Stream { result, .. } | Verb::Upload { result } | Verb::Duplex { result } => Ok(result),
+            Verb::Deferred { answer } => Err(answer),
         };
         let serve = match &method.verb {
             Verb::Stream { .. } => "stream",
@@ -139,30 +141,46 @@ impl Code<'_> {
         let (end_names, end_arguments): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         let about = self.about(method);
         let cx = internal("cx");
-        let context = method.takes_context.then(|| quote!(#cx,));
+        // One that answers later has a context of its own.
+        let context = if result.is_ok() { quote!(#cx,) } else { quote!(&#cx,) };
+        let context = method.takes_context.then_some(context);
         let passed =
             method.arguments.iter().map(|Argument { name, kind, by_reference }| match by_reference {
                 true => quote!(::core::borrow::Borrow::<#kind>::borrow(&#name)),
                 false => quote!(#name),
             });
+        let passed = passed.chain(result.err().map(|answer| answer.name.to_token_stream()));
         let called = quote!(<Self as #api>::#name(&#this, #context #(#passed,)* #(#end_names),*));
-        let outcome = match result {
-            // Its value does not travel as a whole.
-            Returned::Fallible(..) if matches!(method.verb, Verb::Stream { .. }) => called,
-            Returned::Plain(_) => quote!(#library::__private::value(#called)),
-            Returned::Fallible(_, Some(_)) => called,
-            Returned::Fallible(_, None) => quote!(#library::__private::Outcome::into_result(#called)),
-        };
         let names: Vec<_> = method.arguments.iter().map(|argument| &argument.name).collect();
         let (pattern, kind) = (together(&names), self.travels(method));
+        let served = match result {
+            Ok(result) => {
+                let outcome = match result {
+                    // Its value does not travel as a whole.
+                    Returned::Fallible(..) if matches!(method.verb, Verb::Stream { .. }) => called,
+                    Returned::Plain(_) => quote!(#library::__private::value(#called)),
+                    Returned::Fallible(_, Some(_)) => called,
+                    Returned::Fallible(_, None) => quote!(#library::__private::Outcome::into_result(#called)),
+                };
+                quote_spanned! {span=>
+                    #serve(
+                        #about,
+                        move |#cx: &#library::Context, #pattern: #kind, #(#end_arguments),*| #outcome,
+                    )
+                }
+            }
+            Err(Argument { name: answer, kind: value, .. }) => quote_spanned! {span=>
+                deferred(
+                    #about,
+                    move |#cx: #library::Context, #pattern: #kind, #answer: #library::Responder<#value>| #called,
+                )
+            },
+        };
         quote_spanned! {span=>
             #(#conditions)*
             {
                 let #this = ::core::clone::Clone::clone(#this);
-                #serving.#serve(
-                    #about,
-                    move |#cx: &#library::Context, #pattern: #kind, #(#end_arguments),*| #outcome,
-                );
+                #serving.#served;
             }
         }
     }
@@ -258,6 +276,9 @@ impl Code<'_> {
                 let (go, come) = (item_of(&method.items.incoming), item_of(&method.items.outgoing));
                 let value = self.value(result);
                 (quote!(#library::TypedDuplex<#kind, #go, #come, #value>), quote!(duplex))
+            }
+            Verb::Deferred { answer: Argument { kind: value, .. } } => {
+                (quote!(#library::TypedAction<#kind, #value>), quote!(action))
             }
             Verb::Nested { api } => {
                 let client = client_of(api);

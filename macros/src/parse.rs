@@ -24,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) namespace: Option<LitStr>,
     pub(crate) timeout: Option<LitStr>,
     pub(crate) workers: Option<LitInt>,
+    /// The word itself, where it stands.
+    pub(crate) inline: Option<Ident>,
     /// The path of the library, where it is not `::nape`.
     pub(crate) library: Option<Path>,
 }
@@ -58,7 +60,7 @@ pub(crate) fn parse(attribute: TokenStream, item: TokenStream, mistakes: &mut Mi
     Ok(Parsed { options, item, methods, others })
 }
 
-/// `"name.space", timeout = "2s", workers = 4, crate = "path"`, each of which may be missing.
+/// `"name.space", timeout = "2s", workers = 4, inline, crate = "path"`, each of which may be missing.
 fn options(input: ParseStream<'_>) -> Result<Options> {
     let mut options = Options::default();
     if input.peek(Lit) {
@@ -72,11 +74,15 @@ fn options(input: ParseStream<'_>) -> Result<Options> {
             }
         }
         let name = input.call(Ident::parse_any).map_err(|error| Error::new(error.span(), UNKNOWN_OPTION))?;
-        if !["timeout", "workers", "crate"].iter().any(|known| name == known) {
+        if !["timeout", "workers", "inline", "crate"].iter().any(|known| name == known) {
             return Err(Error::new(name.span(), UNKNOWN_OPTION));
         }
-        input.parse::<Token![=]>()?;
         let twice = || Error::new(name.span(), format!("`{name}` stands here twice"));
+        if name == "inline" {
+            options.inline.replace(name.clone()).map_or(Ok(()), |_| Err(twice()))?;
+            continue;
+        }
+        input.parse::<Token![=]>()?;
         let put = match name.to_string().as_str() {
             "timeout" => options.timeout.replace(input.parse()?).is_none(),
             "workers" => options.workers.replace(input.parse()?).is_none(),
@@ -89,7 +95,7 @@ fn options(input: ParseStream<'_>) -> Result<Options> {
 
 impl Options {
     fn any(&self) -> bool {
-        self.timeout.is_some() || self.workers.is_some() || self.library.is_some()
+        self.timeout.is_some() || self.workers.is_some() || self.inline.is_some() || self.library.is_some()
     }
 }
 
@@ -179,6 +185,6 @@ fn text(attribute: &Attribute) -> Option<LitStr> {
 }
 
 const UNKNOWN_OPTION: &str = "unknown option: write `\"name.space\"` first, then `timeout = \"2s\"`, \
-     `workers = 4` or `crate = \"path\"`";
+     `workers = 4`, `inline` or `crate = \"path\"`";
 const UNKNOWN_ATTRIBUTE: &str = "unknown attribute: a method takes `event`, `nested`, `stream`, `path`, \
      `timeout`, doc comments, `cfg`, `deprecated` and the levels of lints";

@@ -1,6 +1,13 @@
 //! Tokens as a person would write them, for lists.
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{ReturnType, ext::IdentExt};
+
+use crate::{
+    check::{Argument, Verb},
+    streams::Items,
+};
 
 /// The text of a type.
 pub(crate) fn of(tokens: TokenStream) -> String {
@@ -41,4 +48,32 @@ fn add(tokens: TokenStream, text: &mut String) {
             }
         }
     }
+}
+
+/// A method as its callers see it.
+pub(crate) fn in_words(
+    name: &Ident,
+    arguments: &[Argument],
+    items: &Items,
+    verb: &Verb,
+    output: &ReturnType,
+) -> String {
+    let mut text = String::from(match verb {
+        Verb::Event { .. } => "#[event] fn ",
+        Verb::Stream { .. } => "#[stream] fn ",
+        _ => "fn ",
+    });
+    text.push_str(&name.unraw().to_string());
+    let all = arguments.iter().chain(items.arguments());
+    let arguments: Vec<_> = all.map(|it| format!("{}: {}", it.name.unraw(), it.type_name())).collect();
+    text.push_str(&format!("({})", arguments.join(", ")));
+    if let ReturnType::Type(_, kind) = output
+        && !matches!(verb, Verb::Event { .. } | Verb::Nested { .. })
+    {
+        text.push_str(&format!(" -> {}", of(kind.to_token_stream())));
+    }
+    if let Verb::Deferred { answer } = verb {
+        text.push_str(&format!(" -> {}", answer.type_name()));
+    }
+    text
 }

@@ -7,11 +7,11 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{ApiHandle, AsyncResult, endpoint::Inner, relay::Relay};
+use super::{ApiHandle, AsyncResult, endpoint::Inner, relay::Relay, shortcut::Shortcut};
 use crate::{
     config::Timeout,
     error::{CallError, Executed, Misuse, Rejection},
-    link::{CallPlan, Link, Outcome, Place, Slot, Started, Streams, current},
+    link::{CallPlan, Link, Outcome, Place, Slot, Started, Streams, ask, is_given_up, scope},
     semaphore::Semaphore,
     sync::Arc,
     wire::{Codec, Path, PathError, Payload},
@@ -25,12 +25,20 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "an action does nothing until one of its verbs sends it"]
 pub struct Action<A> {
-    endpoint: Arc<Inner>,
-    path: Result<Path, PathError>,
+    to: To,
     arguments: A,
     timeout: Timeout,
     semaphore: Option<Semaphore>,
     retry_safe: bool,
+}
+
+/// Where an action goes.
+#[derive(Debug)]
+pub(super) enum To {
+    /// Along the link that the endpoint has by then.
+    Away { endpoint: Arc<Inner>, path: Result<Path, PathError> },
+    /// To an inline handler in this process, if it is still there by then.
+    Here(Arc<Shortcut>),
 }
 
 /// An action whose failures for want of an answer are nothing: see [`Action::ignore_errors`].
@@ -39,9 +47,8 @@ pub struct Action<A> {
 pub struct IgnoringErrors<A>(Action<A>);
 
 impl<A> Action<A> {
-    pub(crate) fn new(handle: &ApiHandle, path: Result<Path, PathError>, arguments: A) -> Action<A> {
-        let (endpoint, timeout) = (handle.endpoint.clone(), handle.timeout);
-        Action { endpoint, path, arguments, timeout, semaphore: None, retry_safe: false }
+    pub(super) fn new(handle: &ApiHandle, to: To, arguments: A) -> Action<A> {
+        Action { to, arguments, timeout: handle.timeout, semaphore: None, retry_safe: false }
     }
 
     /// How long this call may take. Zero is over at once.
@@ -92,21 +99,37 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// Whatever a call can end in; [`Misuse::WouldDeadlock`] from a state listener or an error hook.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
+        match self.to {
+            To::Here(shortcut) if self.semaphore.is_none() => {
+                match shortcut.call(self.arguments, self.timeout) {
+                    Ok(end) => end,
+                    Err((shortcut, arguments)) => {
+                        Action { to: To::Here(shortcut), arguments, ..self }.call_away()
+                    }
+                }
+            }
+            to => Action { to, ..self }.call_away(),
+        }
+    }
+
+    fn call_away<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         check_may_block().inspect_err(|_| self.release())?;
         if self.needs_relay() {
             return self.call_over_links();
         }
-        let (started, slot) = self.set_out(true, |slot, link| slot.will_block(link.is_near()))?;
-        let link = started.link;
+        let (started, plan) = self.set_out(true, |slot, link| slot.will_block(link.is_near()))?;
+        let (link, slot) = (started.link, plan.slot);
         let outcome = link.wait_at_once(&slot).or_else(|| {
             link.expire(started.id);
             slot.settle();
             slot.take()
         });
+        plan.scope.inspect(|scope| scope.release(&slot));
         decode(link.codec(), outcome.unwrap_or(Err(CallError::Cancelled)))
     }
 
-    /// Sends the call and gives a handle to its result. Does not block.
+    /// Sends the call and gives a handle to its result. Does not block; but an [inline](crate::Api::inline)
+    /// handler at the other end of the same process has run when this returns.
     ///
     /// # Errors
     ///
@@ -116,12 +139,12 @@ impl<A: Serialize + Send + 'static> Action<A> {
         if self.needs_relay() {
             return Ok(AsyncResult::relayed(self.relay(false, |_| ())?, cancels));
         }
-        let (started, slot) = self.set_out(false, |_, _| ())?;
-        Ok(AsyncResult::new(started, slot, cancels))
+        let (started, plan) = self.set_out(false, |_, _| ())?;
+        Ok(AsyncResult::new(started, plan.slot, cancels))
     }
 
     /// Sends the call and has `callback` called with its end, exactly once, on a thread of the link.
-    /// Does not block.
+    /// Does not block, but as [`Action::start`] runs an inline handler in the same process.
     ///
     /// # Errors
     ///
@@ -142,7 +165,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     }
 
     /// Sends an event: no transaction, no answer, and at the other side the same handler as for a call.
-    /// Does not block.
+    /// Does not block, but as [`Action::start`] runs an inline handler in the same process.
     ///
     /// # Errors
     ///
@@ -156,7 +179,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
 
     fn send_event(self) -> Result<(), CallError> {
         let path = self.checked_path()?;
-        self.endpoint.link()?.fire(&path, self.arguments)
+        self.to.endpoint().link()?.fire(&path, self.arguments)
     }
 
     /// Sends the call. One that cannot set out releases its permit all the same, for whoever counts on it.
@@ -164,15 +187,16 @@ impl<A: Serialize + Send + 'static> Action<A> {
         self,
         blocking: bool,
         fit_out: impl FnOnce(&mut Slot, &Link),
-    ) -> Result<(Started, Arc<Slot>), CallError> {
+    ) -> Result<(Started, CallPlan), CallError> {
         let (mut slot, link) = self.prepare().inspect_err(|_| self.release())?;
         fit_out(&mut slot, &link);
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
         let slot = Arc::new(slot);
-        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking };
+        let scope = scope();
+        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking, scope };
         let semaphore = self.semaphore;
         let started = link.start(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
-        Ok((started, slot))
+        Ok((started, plan))
     }
 
     /// Opens a stream.
@@ -188,7 +212,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         slot.set_streams(Streams { begin_by, ..Streams::new(&slot.path, sends, takes, near) });
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
         let slot = Arc::new(slot);
-        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: false };
+        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: false, scope: scope() };
         let semaphore = self.semaphore;
         let started = link.open(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
         Ok((started, slot))
@@ -203,7 +227,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
 
     /// Whether the call may outlive the link that it finds, or finds none yet.
     fn needs_relay(&self) -> bool {
-        self.endpoint.is_supervised() && (self.retry_safe || self.endpoint.is_between())
+        self.to.endpoint().is_supervised() && (self.retry_safe || self.to.endpoint().is_between())
     }
 
     /// Sends the call, now or with the next link.
@@ -216,7 +240,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let arguments = self.encode().inspect_err(|_| self.release())?;
         fit_out(&mut slot);
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
-        let (endpoint, semaphore) = (self.endpoint, self.semaphore);
+        let (endpoint, semaphore) = (self.to.endpoint().clone(), self.semaphore);
         let relay = Relay::new(&endpoint, Arc::new(slot), arguments, blocking, self.retry_safe);
         endpoint.send_with_the_next(&relay).inspect_err(|_| release(&semaphore))?;
         Ok(relay)
@@ -236,37 +260,62 @@ impl<A: Serialize + Send + 'static> Action<A> {
     }
 
     fn checked_path(&self) -> Result<Path, CallError> {
-        let path = self.path.clone().map_err(Misuse::BadPath)?;
+        let path = self.to.path().map_err(Misuse::BadPath)?;
         if path.is_root() { Err(Misuse::BadPath(PathError::Empty).into()) } else { Ok(path) }
     }
 
     /// The place for the end of the call, and the link that it takes.
     fn prepare(&self) -> Result<(Slot, Arc<Link>), CallError> {
         let path = self.checked_path()?;
-        let link = self.endpoint.link()?;
+        let link = self.to.endpoint().link()?;
         let now = Instant::now();
         let deadline = self.deadline(&path, now)?;
         Ok((Slot::new(path, now, deadline), link))
     }
 
-    /// When the call is over at the latest.
+    /// When the call is over at the latest. It is not to begin when nobody waits for what is done here.
     #[inline]
     fn deadline(&self, path: &Path, now: Instant) -> Result<Option<Instant>, CallError> {
-        let own = match self.timeout {
-            // A time that cannot be counted is no limit.
-            Timeout::After(after) => now.checked_add(after),
-            Timeout::Never => None,
-        };
-        let deadline = match (own, current().and_then(|current| current.deadline)) {
-            (Some(own), Some(inherited)) => Some(own.min(inherited)),
-            (own, inherited) => own.or(inherited),
-        };
+        let deadline = deadline(self.timeout, now, ask(|current| current.deadline));
         if deadline.is_some_and(|at| at <= now) {
-            self.endpoint.count_late_call();
+            self.to.endpoint().count_late_call();
             let after = std::time::Duration::ZERO;
             return Err(CallError::TimedOut { path: path.clone(), after, executed: Executed::No });
         }
+        if is_given_up() {
+            self.to.endpoint().count_cancelled_call();
+            return Err(CallError::Cancelled);
+        }
         Ok(deadline)
+    }
+}
+
+impl To {
+    fn endpoint(&self) -> &Arc<Inner> {
+        match self {
+            To::Away { endpoint, .. } => endpoint,
+            To::Here(shortcut) => &shortcut.endpoint,
+        }
+    }
+
+    fn path(&self) -> Result<Path, PathError> {
+        match self {
+            To::Away { path, .. } => path.clone(),
+            To::Here(shortcut) => Ok(shortcut.path.clone()),
+        }
+    }
+}
+
+/// When a call that is made now is over: at its own time, or at that of the call in whose handler it is made.
+pub(super) fn deadline(timeout: Timeout, now: Instant, inherited: Option<Instant>) -> Option<Instant> {
+    let own = match timeout {
+        // A time that cannot be counted is no limit.
+        Timeout::After(after) => now.checked_add(after),
+        Timeout::Never => None,
+    };
+    match (own, inherited) {
+        (Some(own), Some(inherited)) => Some(own.min(inherited)),
+        (own, inherited) => own.or(inherited),
     }
 }
 
@@ -277,7 +326,7 @@ impl<A: Serialize + Send + 'static> IgnoringErrors<A> {
     ///
     /// Every other end of a call.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<Option<T>, CallError> {
-        let endpoint = self.0.endpoint.clone();
+        let endpoint = self.0.to.endpoint().clone();
         ignore(&endpoint, self.0.call().map(Some))
     }
 
@@ -287,7 +336,7 @@ impl<A: Serialize + Send + 'static> IgnoringErrors<A> {
     ///
     /// What is wrong with the event itself.
     pub fn fire(self) -> Result<(), CallError> {
-        let endpoint = self.0.endpoint.clone();
+        let endpoint = self.0.to.endpoint().clone();
         ignore(&endpoint, self.0.fire().map(Some)).map(|_| ())
     }
 }
@@ -313,7 +362,11 @@ fn ignore<T>(endpoint: &Inner, result: Result<Option<T>, CallError>) -> Result<O
 
 /// Refuses to block where nothing could be served meanwhile.
 pub(super) fn check_may_block() -> Result<(), CallError> {
-    let place = match current().map(|current| current.place) {
+    check_place(ask(|current| Some(current.place)))
+}
+
+pub(super) fn check_place(place: Option<Place>) -> Result<(), CallError> {
+    let place = match place {
         Some(Place::Listener) => "a state listener",
         Some(Place::ErrorHook) => "an error hook",
         Some(Place::Supervision) => "a hook of a supervisor",

@@ -15,7 +15,7 @@ use crate::{
     error::{ApiError, Rejection},
     sync::{Arc, RwLock},
     wire::{Path, PathError, parents},
-    workers::{Lane, contain},
+    workers::{Lane, contain, discard},
 };
 
 /// The APIs of one side, by the paths that they own. Cheap to clone; every clone is the same one.
@@ -88,6 +88,7 @@ impl ApiArb {
             lane: Lane::new(api.workers),
             bound: api.bound,
             when_full: api.when_full,
+            inline: api.inline,
         });
         let mut routes = self.0.write();
         for entry in &api.entries {
@@ -140,7 +141,18 @@ impl ApiArb {
 
     /// Serves nothing any more; gives back what was served, to be dropped without a lock.
     pub(crate) fn clear(&self) -> impl Sized + use<> {
-        std::mem::take(&mut *self.0.write())
+        let mut routes = self.0.write();
+        let retired: Vec<_> = routes.exact.values().flat_map(|target| target.retire()).collect();
+        (std::mem::take(&mut *routes), retired)
+    }
+
+    /// Looks at the handler of `path` itself, which stays there meanwhile.
+    pub(super) fn with_exact<R>(
+        &self,
+        path: &Path,
+        look: impl FnOnce(&Arc<Target>) -> Option<R>,
+    ) -> Option<R> {
+        self.0.read().exact.get(path).and_then(look)
     }
 
     /// Where a call to `path` goes: the handler of the path, else the nearest catch-all at or above it.
@@ -274,7 +286,11 @@ impl Attached {
         let mut routes = self.arb.0.write();
         let target = routes.exact.get_mut(&path).filter(|target| Arc::ptr_eq(&target.pool, &self.pool));
         let target = target.ok_or(ApiError::Missing { path })?;
-        Ok(std::mem::replace(target, Target::new(handler, &self.pool)).handler.clone())
+        let before = std::mem::replace(target, Target::new(handler, &self.pool));
+        let retired = before.retire();
+        drop(routes);
+        drop(retired);
+        Ok(before.handler.clone())
     }
 
     /// Puts another function in the place of a catch-all, or adds one.
@@ -314,7 +330,11 @@ impl Attached {
             Some(target) if Arc::ptr_eq(&target.pool, &self.pool) => {}
             _ => return Err(ApiError::Missing { path }),
         }
-        routes.exact.remove(&path).map(|target| target.handler.clone()).ok_or(ApiError::Missing { path })
+        let Some(target) = routes.exact.remove(&path) else { return Err(ApiError::Missing { path }) };
+        let retired = target.retire();
+        drop(routes);
+        drop(retired);
+        Ok(target.handler.clone())
     }
 
     /// Serves the API no longer. What waits for a worker is answered as if it had come later, without a
@@ -322,7 +342,8 @@ impl Attached {
     pub fn detach(&self) {
         let mine = |target: &Target| Arc::ptr_eq(&target.pool, &self.pool);
         let mut routes = self.arb.0.write();
-        routes.exact.retain(|_, target| !mine(target));
+        let gone: Vec<_> = routes.exact.extract_if(|_, target| mine(target)).collect();
+        let retired: Vec<_> = gone.iter().flat_map(|(_, target)| target.retire()).collect();
         routes.catch_all.retain(|_, target| !mine(target));
         for catchers in routes.catch_some.values_mut() {
             catchers.retain(|(_, target)| !mine(target));
@@ -331,6 +352,7 @@ impl Attached {
         // Under the lock of the routes: whoever adds one looks there whether the lane is closed.
         let waiting = self.pool.lane.close();
         drop(routes);
+        discard((gone, retired));
         for task in waiting {
             // Arguments that panic when they go must not keep the others from their answer.
             contain(|| task.refuse_as_unknown());
@@ -342,7 +364,8 @@ impl Attached {
         &self.pool.namespace
     }
 
-    /// How many of its handlers run, and how many calls wait for a worker.
+    /// How many of its handlers run, and how many calls wait for a worker. Of those of an
+    /// [inline](crate::Api::inline) API only the few that need a worker are counted.
     pub fn depth(&self) -> (usize, usize) {
         self.pool.lane.depth()
     }

@@ -2,25 +2,42 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ApiHandle, Endpoint, endpoint::Inner};
+use super::{ApiHandle, Endpoint, endpoint::Inner, shortcut::Shortcut};
 use crate::{
-    link::{CancelToken, Ends, Incoming, Link, Slot},
-    sync::Arc,
+    link::{CancelToken, Ends, Incoming, Link, Slot, Within},
+    sync::{Arc, OnceLock},
     wire::{Path, Payload, Side, TransactionId},
 };
 
 /// A call or an event, as its handler sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Context {
-    pub(crate) path: Path,
+    place: Place,
     pub(crate) transaction: Option<TransactionId>,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) attempt: u32,
-    pub(crate) cancel: CancelToken,
-    pub(crate) link: Arc<Link>,
-    pub(crate) endpoint: Arc<Inner>,
+    attempt: u32,
+    cancel: Cancel,
     /// The ends of its items, if it is a stream.
     pub(crate) ends: Ends,
+}
+
+/// Where the call has come to.
+#[derive(Clone, Debug)]
+enum Place {
+    /// Along a link.
+    Away { path: Path, link: Arc<Link>, endpoint: Arc<Inner> },
+    /// By the shortest way, on the caller's own thread.
+    Here(Arc<Shortcut>),
+}
+
+#[derive(Clone, Debug)]
+enum Cancel {
+    Token(CancelToken),
+    /// Few handlers that are short ask for theirs.
+    OnDemand {
+        outer: Option<CancelToken>,
+        token: OnceLock<CancelToken>,
+    },
 }
 
 impl Context {
@@ -31,14 +48,76 @@ impl Context {
         endpoint: Arc<Inner>,
     ) -> (Context, Payload, Option<Arc<Slot>>) {
         let Incoming { id, path, deadline, attempt, payload, cancel, caller, ends, .. } = incoming;
-        let link = link.clone();
-        let context = Context { path, transaction: id, deadline, attempt, cancel, link, endpoint, ends };
-        (context, payload, caller)
+        let place = Place::Away { path, link: link.clone(), endpoint };
+        let cancel = Cancel::Token(cancel);
+        (Context { place, transaction: id, deadline, attempt, cancel, ends }, payload, caller)
+    }
+
+    /// The same for a stream, whose time is that until it has begun: its caller looks out for that.
+    pub(super) fn unlimited(&self) -> Context {
+        Context { deadline: None, ..self.clone() }
+    }
+
+    /// The context of a call that its caller's thread serves, made in the handler of the `outer` one.
+    pub(super) fn here(
+        shortcut: Arc<Shortcut>,
+        transaction: TransactionId,
+        deadline: Option<Instant>,
+        outer: Option<CancelToken>,
+    ) -> Context {
+        let cancel = Cancel::OnDemand { outer, token: OnceLock::new() };
+        let (place, ends) = (Place::Here(shortcut), Ends::default());
+        Context { place, transaction: Some(transaction), deadline, attempt: 0, cancel, ends }
+    }
+
+    pub(super) fn shortcut(&self) -> Option<&Arc<Shortcut>> {
+        match &self.place {
+            Place::Here(shortcut) => Some(shortcut),
+            Place::Away { .. } => None,
+        }
+    }
+
+    /// The link that the call came over.
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        match &self.place {
+            Place::Away { link, .. } => link,
+            Place::Here(shortcut) => &shortcut.far,
+        }
+    }
+
+    /// This side.
+    pub(crate) fn home(&self) -> &Arc<Inner> {
+        match &self.place {
+            Place::Away { endpoint, .. } => endpoint,
+            Place::Here(shortcut) => &shortcut.host,
+        }
+    }
+
+    /// Whether the call in whose handler this one was made has been given up.
+    pub(super) fn outer_has_ended(&self) -> bool {
+        match &self.cancel {
+            Cancel::OnDemand { outer: Some(outer), .. } => outer.has_fired(),
+            _ => false,
+        }
+    }
+
+    /// What ends the calls that the handler makes.
+    pub(super) fn within(&self) -> Within {
+        match (&self.cancel, &self.place) {
+            (Cancel::Token(token), _) if !self.is_event() => Within::Token(token.clone()),
+            (Cancel::OnDemand { outer, .. }, Place::Here(shortcut)) => {
+                Within::Scope(shortcut.scope(outer.clone(), self.deadline))
+            }
+            _ => Within::Nothing,
+        }
     }
 
     /// The full path that was called. A catch-all sees here what it caught.
     pub fn path(&self) -> &Path {
-        &self.path
+        match &self.place {
+            Place::Away { path, .. } => path,
+            Place::Here(shortcut) => &shortcut.path,
+        }
     }
 
     /// Whether nobody waits for an answer, because this is an event.
@@ -63,17 +142,25 @@ impl Context {
 
     /// Whether the caller has given up, or its deadline has passed. Does not block.
     pub fn is_cancelled(&self) -> bool {
-        self.cancel.is_cancelled() || self.deadline.is_some_and(|at| at <= Instant::now())
+        self.cancel_token().is_cancelled() || self.deadline.is_some_and(|at| at <= Instant::now())
     }
 
-    /// Fires when the caller gives up.
+    /// Fires when the caller gives up: it cancelled, ran out of time, or its link went. With it end the calls
+    /// that the handler has under way, as cancelled; calls that it makes after that are over at once.
     pub fn cancel_token(&self) -> &CancelToken {
-        &self.cancel
+        match &self.cancel {
+            Cancel::Token(token) => token,
+            Cancel::OnDemand { token, .. } => token.get_or_init(|| match self.within() {
+                Within::Scope(scope) => scope.token(),
+                Within::Token(token) => token,
+                Within::Nothing => CancelToken::default(),
+            }),
+        }
     }
 
     /// Which side called.
     pub fn peer(&self) -> Side {
-        self.link.side().other()
+        self.link().side().other()
     }
 
     /// 0 for a first try, 1 for the first repetition.
@@ -83,12 +170,12 @@ impl Context {
 
     /// This side, to call back with the client of a trait.
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint(self.endpoint.clone())
+        Endpoint(self.home().clone())
     }
 
     /// The other side's APIs at and below `path`, to call back. A call made in a handler has at most
-    /// the time that the handler has.
+    /// the time that the handler has, and ends as cancelled when the caller of the handler gives up.
     pub fn api(&self, path: &str) -> ApiHandle {
-        ApiHandle::new(self.endpoint.clone(), path)
+        ApiHandle::new(self.home().clone(), path)
     }
 }

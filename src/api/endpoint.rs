@@ -94,6 +94,7 @@ impl Endpoint {
                 lane: Lane::new(REST_WORKERS),
                 bound: REST_QUEUE,
                 when_full: WhenFull::Refuse,
+                inline: false,
             }),
             undecided: Lane::new(1),
         }))
@@ -263,6 +264,10 @@ impl Inner {
         }
     }
 
+    pub(crate) fn arb(&self) -> &ApiArb {
+        &self.arb
+    }
+
     pub(crate) fn report(&self, link: &Link, report: Report) {
         self.hooks.report(link, || report);
     }
@@ -280,6 +285,11 @@ impl Inner {
     pub(crate) fn count_late_call(&self) {
         self.tally.calls.up();
         self.tally.timeouts.up();
+    }
+
+    pub(crate) fn count_cancelled_call(&self) {
+        self.tally.calls.up();
+        self.tally.cancels.up();
     }
 
     pub(crate) fn count_ignored(&self) {
@@ -320,11 +330,11 @@ impl Inner {
         let inner = self.clone();
         if undecided.ancestor.is_some() {
             let job = move || inner.ask(undecided).into_iter().for_each(|errand| run_elsewhere(errand.job));
-            return Some(Errand { job: Box::new(job), slow: true });
+            return Some(Errand { job: Box::new(job), slow: true, inline: false });
         }
         match self.undecided.admit(undecided, REST_QUEUE) {
             Admission::Run(first) => {
-                Some(Errand { job: Box::new(move || inner.decide_all(first)), slow: true })
+                Some(Errand { job: Box::new(move || inner.decide_all(first)), slow: true, inline: false })
             }
             Admission::Full(Undecided { link, incoming, .. }) => {
                 let detail = format!("{REST_QUEUE} calls wait for the predicates of catch-alls").into();
@@ -340,7 +350,7 @@ impl Inner {
         while let Some(undecided) = next {
             let link = undecided.link.clone();
             // Not here: a handler may take its time, and the next call would wait for it.
-            self.ask(undecided).into_iter().for_each(|errand| link.submit(errand.job));
+            self.ask(undecided).into_iter().for_each(|errand| link.submit_errand(errand));
             next = self.undecided.next();
         }
     }

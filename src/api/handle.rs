@@ -1,9 +1,9 @@
 //! What is called: a path at the other side, and defaults for its calls.
 
-use super::{Action, endpoint::Inner};
+use super::{Action, action::To, endpoint::Inner, shortcut::Shortcut};
 use crate::{
     config::Timeout,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     wire::{Path, PathError},
 };
 
@@ -19,9 +19,25 @@ pub struct ApiHandle {
     recent: Recent,
 }
 
-/// The path that was called last: in a loop it is the next one, too, and need not be put together.
+/// The paths that were called last: in a loop they are the next ones, too, and need not be put together.
 #[derive(Debug, Default)]
-struct Recent(Mutex<Option<Path>>);
+struct Recent(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    entries: [Option<Entry>; REMEMBERED],
+    /// Which entry goes next.
+    oldest: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    path: Path,
+    /// The way to its handler, if that is inline and in this process.
+    shortcut: Weak<Shortcut>,
+    /// How often it was looked up.
+    uses: u32,
+}
 
 impl ApiHandle {
     pub(crate) fn new(endpoint: Arc<Inner>, path: &str) -> ApiHandle {
@@ -48,18 +64,55 @@ impl ApiHandle {
         Action::new(self, self.recall(path), arguments)
     }
 
-    fn recall(&self, path: &str) -> Result<Path, PathError> {
+    fn recall(&self, path: &str) -> To {
+        let away = |path| To::Away { endpoint: self.endpoint.clone(), path };
         // Threads that share a handle do not wait for each other here.
-        let Some(mut recent) = self.recent.0.try_lock() else { return self.join(path) };
-        let base = self.path.as_ref().map_err(Clone::clone)?;
-        match &*recent {
-            Some(recent) if recent.is_join(base, path) => Ok(recent.clone()),
-            _ => Ok(recent.insert(base.join(path)?).clone()),
+        let Some(mut recent) = self.recent.0.try_lock() else { return away(self.join(path)) };
+        let base = match &self.path {
+            Ok(base) => base,
+            Err(error) => return away(Err(error.clone())),
+        };
+        let is_it = |entry: &&mut Entry| entry.path.is_join(base, path);
+        let entry = match recent.entries.iter_mut().flatten().find(is_it) {
+            Some(entry) => entry,
+            None => match base.join(path) {
+                Ok(path) => recent.add(Entry { path, shortcut: Weak::new(), uses: 0 }),
+                Err(error) => return away(Err(error)),
+            },
+        };
+        match entry.way(&self.endpoint) {
+            Some(shortcut) => To::Here(shortcut),
+            None => away(Ok(entry.path.clone())),
         }
     }
 
     fn join(&self, path: &str) -> Result<Path, PathError> {
         self.path.as_ref().map_err(Clone::clone)?.join(path)
+    }
+}
+
+impl Remembered {
+    fn add(&mut self, entry: Entry) -> &mut Entry {
+        let at = self.oldest;
+        self.oldest = (at + 1) % REMEMBERED;
+        self.entries[at].insert(entry)
+    }
+}
+
+impl Entry {
+    /// The short way, if there is one. Whether one has come to be is looked at now and then.
+    fn way(&mut self, endpoint: &Arc<Inner>) -> Option<Arc<Shortcut>> {
+        if let Some(shortcut) = self.shortcut.upgrade().filter(|shortcut| shortcut.is_live()) {
+            return Some(shortcut);
+        }
+        self.uses = self.uses.wrapping_add(1);
+        if !self.uses.is_power_of_two() && !self.uses.is_multiple_of(LOOKS) {
+            return None;
+        }
+        let found = Shortcut::find(endpoint, &self.path)?;
+        self.shortcut = Arc::downgrade(&found);
+        self.uses = 0;
+        Some(found)
     }
 }
 
@@ -69,3 +122,8 @@ impl Clone for Recent {
         Recent::default()
     }
 }
+
+/// How many paths a handle remembers.
+const REMEMBERED: usize = 4;
+/// How many calls go the long way before a short one is looked for again.
+const LOOKS: u32 = 64;

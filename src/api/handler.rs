@@ -1,13 +1,19 @@
 //! Functions over typed arguments as one kind of value, and what happens when they fail.
 
-use std::{any::type_name, fmt, marker::PhantomData, panic::AssertUnwindSafe, panic::catch_unwind};
+use std::{
+    any::{Any, TypeId, type_name},
+    fmt,
+    marker::PhantomData,
+    panic::AssertUnwindSafe,
+    panic::catch_unwind,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Context, Responder, about::About, producer::Produce, streamed::Way};
 use crate::{
     error::{CallError, Rejection},
-    link::{Answer, Current, Place, within},
+    link::{Answer, Current, Place, depth, within},
     sync::Arc,
     wire::{Fault, FaultKind, Payload},
     workers::{forget_panic, panic_text},
@@ -55,6 +61,19 @@ pub struct Handler {
 /// Serves one call or event: decodes, runs, answers. May panic where user code does.
 pub(crate) trait Serve: Send + Sync {
     fn serve(&self, context: &Context, payload: &mut Payload) -> Served;
+
+    /// Whether it takes and gives these types as they are, and answers before it returns.
+    fn fits(&self, _arguments: TypeId, _result: TypeId) -> bool {
+        false
+    }
+
+    /// Serves a call whose types fit: takes the arguments out of an `Option`, and puts the result into one.
+    fn serve_here(
+        &self,
+        context: &Context,
+        arguments: &mut dyn Any,
+        result: &mut dyn Any,
+    ) -> Result<(), CallError>;
 }
 
 /// What came of it.
@@ -100,38 +119,70 @@ impl Handler {
     }
 
     /// Runs the handler for a call or event, and contains its panic.
-    pub(crate) fn run(&self, context: &Context, payload: &mut Payload) -> Served {
+    /// `here`: on the thread that waits for the call.
+    pub(crate) fn run(&self, context: &Context, payload: &mut Payload, here: bool) -> Served {
         if let Err(error) = self.way.check(context) {
             return Served::Failed(error);
         }
         let streaming;
         let context = match self.way {
             Way::NONE => context,
-            // The time of a stream is that until it has begun, for which its caller looks out.
             _ => {
-                streaming = Context { deadline: None, ..context.clone() };
+                streaming = context.unlimited();
                 &streaming
             }
         };
-        let current = Current {
-            link: context.link.number(),
-            transaction: context.transaction,
-            deadline: context.deadline,
-            place: Place::Handler,
-        };
-        let serve = AssertUnwindSafe(|| within(current, || self.serve.serve(context, payload)));
-        let watched = context.endpoint.watchdog.as_ref().map(|watchdog| watchdog.enter(context));
-        context.cancel.note_running();
-        let served = catch_unwind(serve);
-        context.cancel.note_returned();
+        let watched = context.home().watchdog.as_ref().map(|watchdog| watchdog.enter(context));
+        context.cancel_token().note_running();
+        let served = contained(context, here, depth(), || self.serve.serve(context, payload));
+        context.cancel_token().note_returned();
         drop(watched);
-        served.unwrap_or_else(|panic| {
-            let text = panic_text(&*panic);
-            forget_panic(panic);
-            context.link.tally().handler_panics.up();
-            Served::Failed(Fault::of(FaultKind::Panicked, text, "").into())
-        })
+        served.unwrap_or_else(Served::Failed)
     }
+
+    /// The same on the thread of the caller, for types that [fit](Serve::fits).
+    pub(super) fn run_here(
+        &self,
+        context: &Context,
+        depth: u32,
+        arguments: &mut dyn Any,
+        result: &mut dyn Any,
+    ) -> Result<(), CallError> {
+        match &context.home().watchdog {
+            None => contained(context, true, depth, || self.serve.serve_here(context, arguments, result))?,
+            Some(watchdog) => {
+                let _watched = watchdog.enter(context);
+                contained(context, true, depth, || self.serve.serve_here(context, arguments, result))?
+            }
+        }
+    }
+}
+
+/// Runs a handler, and makes its panic a fault.
+pub(super) fn contained<R>(
+    context: &Context,
+    here: bool,
+    depth: u32,
+    run: impl FnOnce() -> R,
+) -> Result<R, CallError> {
+    let current = Current {
+        link: context.link().number(),
+        transaction: context.transaction,
+        deadline: context.deadline,
+        place: Place::Handler,
+        scope: context.within(),
+        here,
+        depth,
+    };
+    catch_unwind(AssertUnwindSafe(|| within(current, run))).map_err(|panic| panicked(context, panic))
+}
+
+#[cold]
+fn panicked(context: &Context, panic: Box<dyn Any + Send>) -> CallError {
+    let text = panic_text(&*panic);
+    forget_panic(panic);
+    context.link().tally().handler_panics.up();
+    Fault::of(FaultKind::Panicked, text, "").into()
 }
 
 impl fmt::Debug for Handler {
@@ -160,10 +211,28 @@ where
         match (self.function)(context, arguments) {
             Ok(_) if context.is_event() => Served::Done,
             Ok(value) => {
-                context.link.pack_answer(&context.path, value).map_or_else(Served::Failed, Served::Answer)
+                context.link().pack_answer(context.path(), value).map_or_else(Served::Failed, Served::Answer)
             }
             Err(error) => Served::Failed(error.into_fault().into()),
         }
+    }
+
+    fn fits(&self, arguments: TypeId, result: TypeId) -> bool {
+        arguments == TypeId::of::<A>() && result == TypeId::of::<T>()
+    }
+
+    fn serve_here(
+        &self,
+        context: &Context,
+        arguments: &mut dyn Any,
+        result: &mut dyn Any,
+    ) -> Result<(), CallError> {
+        let arguments = arguments.downcast_mut::<Option<A>>().and_then(Option::take);
+        let (Some(arguments), Some(result)) = (arguments, result.downcast_mut::<Option<T>>()) else {
+            return Err(CallError::NoAnswer);
+        };
+        *result = Some((self.function)(context, arguments).map_err(E::into_fault)?);
+        Ok(())
     }
 }
 
@@ -188,15 +257,20 @@ where
             Err(error) => Served::Failed(error),
         }
     }
+
+    fn serve_here(&self, _: &Context, _: &mut dyn Any, _: &mut dyn Any) -> Result<(), CallError> {
+        // Nobody asks: its types never fit.
+        Err(CallError::NoAnswer)
+    }
 }
 
 pub(super) fn arguments<A: DeserializeOwned + 'static>(
     context: &Context,
     payload: &mut Payload,
 ) -> Result<A, CallError> {
-    payload.take_value::<A>(context.link.codec()).map_err(|error| {
+    payload.take_value::<A>(context.link().codec()).map_err(|error| {
         Rejection::BadArguments {
-            path: context.path.clone(),
+            path: context.path().clone(),
             expected: type_name::<A>().into(),
             detail: error.text().into(),
         }

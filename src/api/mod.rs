@@ -18,6 +18,7 @@ mod producer;
 mod relay;
 mod responder;
 mod served;
+mod shortcut;
 mod stream;
 mod streamed;
 mod succession;

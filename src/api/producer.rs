@@ -6,7 +6,6 @@
 
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
 
@@ -14,13 +13,13 @@ use serde::Serialize;
 
 use super::{
     Context, HandlerError,
+    handler::contained,
     task::{Body, Ran, Task},
 };
 use crate::{
     error::CallError,
-    link::{Answer, Current, Errand, Place, Resume, Tap, within},
-    wire::{Fault, FaultKind},
-    workers::{Admission, Shift, Work, discard, forget_panic, panic_text},
+    link::{Answer, Errand, Resume, Tap, depth},
+    workers::{Admission, Job, Shift, Work, discard},
 };
 
 /// What makes the items of one stream.
@@ -105,7 +104,7 @@ impl Body {
                 }
                 Produced::TurnOver => {
                     self.producer = Some(producer);
-                    let link = self.context.link.clone();
+                    let link = self.context.link().clone();
                     link.send_gathered();
                     self.line_up().into_iter().for_each(|errand| link.submit(errand.job));
                     return Ran::Paused(pool);
@@ -114,7 +113,7 @@ impl Body {
                     // What it holds is gone before the caller sees the end.
                     discard(producer);
                     if let Some(id) = self.context.transaction {
-                        let Context { link, cancel, .. } = &self.context;
+                        let (link, cancel) = (self.context.link(), self.context.cancel_token());
                         match answer {
                             Ok(answer) => link.reply(id, cancel, answer),
                             Err(error) => link.fail(id, cancel, error),
@@ -129,27 +128,15 @@ impl Body {
     /// Makes some items, and contains the panic of the user's iterator.
     fn make(&self, producer: &mut dyn Produce, shift: &Shift<'_>, in_lane: bool) -> Produced {
         let context = &self.context;
-        let current = Current {
-            link: context.link.number(),
-            transaction: context.transaction,
-            deadline: None,
-            place: Place::Handler,
-        };
         let started = Instant::now();
         let lane = &self.target.pool.lane;
         let may_go_on = || !in_lane || !lane.is_waited_for() || started.elapsed() < TURN;
-        let produce = AssertUnwindSafe(|| within(current, || producer.produce(&may_go_on)));
-        let watched = context.endpoint.watchdog.as_ref().map(|watchdog| watchdog.enter(context));
-        context.cancel.note_running();
-        let made = catch_unwind(produce);
-        context.cancel.note_returned();
+        let watched = context.home().watchdog.as_ref().map(|watchdog| watchdog.enter(context));
+        context.cancel_token().note_running();
+        let made = contained(&context.unlimited(), false, depth(), || producer.produce(&may_go_on));
+        context.cancel_token().note_returned();
         drop(watched);
-        let made = made.unwrap_or_else(|panic| {
-            let text = panic_text(&*panic);
-            forget_panic(panic);
-            context.link.tally().handler_panics.up();
-            Produced::Ended(Err(Fault::of(FaultKind::Panicked, text, "").into()))
-        });
+        let made = made.unwrap_or_else(|error| Produced::Ended(Err(error)));
         if shift.is_sample() {
             self.target.note(started.elapsed());
         }
@@ -165,11 +152,11 @@ impl Body {
             Some(ancestor) => Task::offer_to(&ancestor, self)?,
         };
         match pool.lane.admit(task, usize::MAX) {
-            Admission::Run(task) => Some(Errand { job: task.into_job(), slow }),
+            Admission::Run(task) => Some(Errand { job: task.into_job(), slow, inline: false }),
             Admission::Queued => None,
             // What runs goes on when its API is detached.
             Admission::Full(task) | Admission::Closed(task) => {
-                Some(Errand { job: Box::new(Outside(task)), slow: true })
+                Some(Errand { job: Box::new(Outside(task)), slow: true, inline: false })
             }
         }
     }
@@ -188,13 +175,17 @@ impl Work for Outside {
     fn run(self: Box<Outside>, shift: &Shift<'_>) {
         self.0.into_body().into_iter().for_each(|body| discard(body.run(shift, false)));
     }
+
+    fn take_place(self: Box<Outside>) -> Option<Job> {
+        Some(self)
+    }
 }
 
 impl Context {
     /// Where the items of this stream go.
     pub(super) fn tap(&self) -> Option<Tap> {
         let (id, outlet) = (self.transaction?, self.ends.outlet.clone()?);
-        Some(Tap::new(self.link.clone(), id, outlet, self.path.clone()))
+        Some(Tap::new(self.link().clone(), id, outlet, self.path().clone()))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use super::endpoint::Inner;
 use crate::{
     error::{CallError, CloseReason, Executed},
-    link::{CallPlan, CallSeen, Link, Outcome, Slot, Started},
+    link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
     sync::{Arc, Condvar, Mutex},
     wire::{Path, Payload, TransactionId},
     workers::{contain, run_elsewhere},
@@ -22,6 +22,8 @@ pub(crate) struct Relay {
     arguments: Vec<u8>,
     /// A thread blocks for the call from the start.
     blocking: bool,
+    /// The call in whose handler it is made ends its attempts, too.
+    scope: Option<CancelToken>,
     state: Mutex<State>,
     /// Another attempt is under way, or the call has ended.
     changed: Condvar,
@@ -112,6 +114,7 @@ impl Relay {
             outer,
             arguments,
             blocking,
+            scope: scope(),
             state,
             changed: Condvar::new(),
         })
@@ -147,7 +150,8 @@ impl Relay {
         let slot = Arc::new(Slot::new(self.outer.path.clone(), Instant::now(), self.outer.deadline));
         slot.set_waker(&Waker::from(self.clone()));
         let attempt = self.state.lock().tries.ran;
-        let plan = CallPlan { slot: slot.clone(), attempt, blocking: self.blocking };
+        let plan =
+            CallPlan { slot: slot.clone(), attempt, blocking: self.blocking, scope: self.scope.clone() };
         match link.start(&plan, Payload::from_bytes(self.arguments.clone())) {
             Ok(started) => {
                 self.file(started, slot);

@@ -29,9 +29,9 @@ impl<T: Serialize + Send + 'static> Responder<T> {
         if let Some(context) = self.context.take()
             && let Some(id) = context.transaction
         {
-            match context.link.pack_answer(&context.path, value) {
-                Ok(answer) => context.link.reply(id, &context.cancel, answer),
-                Err(error) => context.link.fail(id, &context.cancel, error),
+            match context.link().pack_answer(context.path(), value) {
+                Ok(answer) => context.link().reply(id, context.cancel_token(), answer),
+                Err(error) => context.link().fail(id, context.cancel_token(), error),
             }
         }
     }
@@ -41,7 +41,7 @@ impl<T: Serialize + Send + 'static> Responder<T> {
         if let Some(context) = self.context.take()
             && let Some(id) = context.transaction
         {
-            context.link.fail(id, &context.cancel, error.into_fault().into());
+            context.link().fail(id, context.cancel_token(), error.into_fault().into());
         }
     }
 
@@ -67,14 +67,14 @@ impl<T> Drop for Responder<T> {
             // A panic that drops it has a text, but not here.
             let panicked = || Fault::of(FaultKind::Panicked, "its responder was dropped by it".into(), "");
             let error = if std::thread::panicking() { panicked().into() } else { CallError::NoAnswer };
-            context.link.fail(id, &context.cancel, error);
+            context.link().fail(id, context.cancel_token(), error);
         }
     }
 }
 
 impl<T> fmt::Debug for Responder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.context.as_ref().map(|context| &context.path);
+        let path = self.context.as_ref().map(Context::path);
         f.debug_struct("Responder").field("path", &path).finish_non_exhaustive()
     }
 }

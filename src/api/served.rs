@@ -35,6 +35,7 @@ pub struct Api {
     pub(crate) workers: usize,
     pub(crate) bound: usize,
     pub(crate) when_full: WhenFull,
+    pub(crate) inline: bool,
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -79,7 +80,7 @@ impl Api {
             Err(error) => (Path::root(), Some(error.into())),
         };
         let (workers, bound, when_full) = (4, 1024, WhenFull::Refuse);
-        Api { namespace, bad, workers, bound, when_full, entries: Vec::new() }
+        Api { namespace, bad, workers, bound, when_full, inline: false, entries: Vec::new() }
     }
 
     /// How many handlers may run at once: 4 by default. Threads are started as they are needed.
@@ -92,6 +93,42 @@ impl Api {
     /// beyond; they are refused by default.
     pub fn queue(mut self, bound: usize, when_full: WhenFull) -> Api {
         (self.bound, self.when_full) = (bound, when_full);
+        self
+    }
+
+    /// Lets the handlers run on whatever thread brings a call or an event, at once: without workers, queue or
+    /// order. For handlers that are short and wait for nothing. It is off by default.
+    ///
+    /// Between the two ends of one process that is the caller's own thread: the handler has run when `call`,
+    /// `start`, `then` or `fire` returns, and a call by a path that was called before costs little more than to
+    /// find a closure in a map. Over a wire it is the thread that has read the message; that may be one that
+    /// blocks for a call of its own, which then ends no earlier than the handler.
+    ///
+    /// What to mind: as many handlers run at once as there are threads that bring calls, and over a wire two
+    /// events of one sender may run at the same time or in another order. A lock that a thread holds while it
+    /// calls must not be one that a handler takes. In one process a call ends no sooner than its handler: as
+    /// [`TimedOut`](crate::CallError::TimedOut) if that was too late, or, if there was a second or more for it,
+    /// with what the handler gives.
+    ///
+    /// A thread that has as many handlers on its stack as it may have, or that has got its own answer meanwhile,
+    /// leaves a handler to the [`workers`](Api::workers) and their [`queue`](Api::queue), which is all that they
+    /// are for then. [`Attached::depth`](crate::Attached::depth) counts those alone. A call on the shortest way is
+    /// counted by [`Endpoint::under_way`](crate::Endpoint::under_way), but no line of a
+    /// [report](crate::Endpoint::hang_report); the [watchdog](crate::Config::watchdog) does see its handler.
+    ///
+    /// ```
+    /// use nape::{Api, Context, Fault, Head};
+    ///
+    /// let (head, neck) = Head::in_process()?;
+    /// let whose = |_: &Context, ()| Ok::<_, Fault>(std::thread::current().name().map(str::to_owned));
+    /// let _neck = neck.serve(Api::new("thread").inline().handle("name", whose)?)?.start();
+    ///
+    /// let name: Option<String> = head.api("thread").action("name", ()).call()?;
+    /// assert_eq!(name.as_deref(), std::thread::current().name());
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    pub fn inline(mut self) -> Api {
+        self.inline = true;
         self
     }
 

@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::action::check_may_block;
 use crate::{
     error::{CallError, Executed},
-    link::{Batch, Intake, Link, Put, Slot, Started, Tap, current},
+    link::{Batch, Intake, Link, Put, Slot, Started, Tap, ask},
     sync::Arc,
     wire::{Path, Quota, TransactionId},
 };
@@ -159,7 +159,7 @@ impl<T: DeserializeOwned + 'static> Incoming<T> {
 
     fn wait(&mut self, limit: Option<Instant>) -> Result<Next<T>, CallError> {
         check_may_block()?;
-        let own = current().and_then(|current| current.deadline);
+        let own = ask(|current| current.deadline);
         loop {
             match self.look() {
                 Next::NotYet => {}
@@ -383,7 +383,7 @@ impl<T: Serialize + Send + 'static> Outgoing<T> {
             Put::Full(item) => item,
         };
         check_may_block()?;
-        let own = current().and_then(|current| current.deadline);
+        let own = ask(|current| current.deadline);
         loop {
             if !self.tap.wait(self.call.as_ref(), own) {
                 return Err(out_of_time(self.tap.path()));

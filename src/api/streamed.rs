@@ -1,6 +1,6 @@
 //! Functions that make items, take items, or both, as handlers.
 
-use std::marker::PhantomData;
+use std::{any::Any, marker::PhantomData};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -36,7 +36,7 @@ impl Way {
         if asked == self {
             return Ok(());
         }
-        let path = context.path.clone();
+        let path = context.path().clone();
         let detail = format!("what came is {}", asked.in_words()).into();
         Err(Rejection::BadArguments { path, expected: self.in_words().into(), detail }.into())
     }
@@ -197,11 +197,16 @@ where
         let (Some(id), Some(tap)) = (context.transaction, context.tap()) else { return Served::Done };
         match (self.function)(context, arguments) {
             Ok(items) => {
-                context.link.accept_stream(id, &context.ends);
+                context.link().accept_stream(id, &context.ends);
                 Served::Stream(Box::new(Production { items, tap }))
             }
             Err(error) => Served::Failed(error.into_fault().into()),
         }
+    }
+
+    fn serve_here(&self, _: &Context, _: &mut dyn Any, _: &mut dyn Any) -> Result<(), CallError> {
+        // Nobody asks: its types never fit.
+        Err(CallError::NoAnswer)
     }
 }
 
@@ -228,16 +233,21 @@ where
         let (Some(id), Some(intake)) = (context.transaction, context.ends.intake.clone()) else {
             return Served::Done;
         };
-        let link = context.link.clone();
+        let link = context.link().clone();
         link.accept_stream(id, &context.ends);
         let started = Started { link, id };
-        let items = Incoming::new(started, context.path.clone(), intake, None, false);
+        let items = Incoming::new(started, context.path().clone(), intake, None, false);
         let out = context.tap().map(|tap| Outgoing::new(tap, None));
         match (self.function)(context, arguments, items, out) {
             Ok(value) => {
-                context.link.pack_answer(&context.path, value).map_or_else(Served::Failed, Served::Answer)
+                context.link().pack_answer(context.path(), value).map_or_else(Served::Failed, Served::Answer)
             }
             Err(error) => Served::Failed(error.into_fault().into()),
         }
+    }
+
+    fn serve_here(&self, _: &Context, _: &mut dyn Any, _: &mut dyn Any) -> Result<(), CallError> {
+        // Nobody asks: its types never fit.
+        Err(CallError::NoAnswer)
     }
 }

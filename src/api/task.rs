@@ -8,11 +8,12 @@ use super::{
     handler::Served,
     producer::{Outside, Produce},
     served::WhenFull,
+    shortcut::Shortcut,
 };
 use crate::{
     error::{CallError, Rejection},
     link::{Answer, Errand, Incoming, Link, Offer, Remains, Slot},
-    sync::{Arc, AtomicU64, Mutex, Ordering},
+    sync::{Arc, AtomicU64, Mutex, Ordering, Weak},
     wire::{Path, Payload, TransactionId},
     workers::{Admission, Job, Lane, Shift, Work, contain, discard},
 };
@@ -24,6 +25,8 @@ pub(crate) struct Pool {
     pub(crate) lane: Lane<Task>,
     pub(crate) bound: usize,
     pub(crate) when_full: WhenFull,
+    /// Handlers run on whatever thread brings a call.
+    pub(crate) inline: bool,
 }
 
 /// Where a path leads. Callers count references to it, while workers read it.
@@ -33,6 +36,8 @@ pub(crate) struct Target {
     pub(crate) handler: Handler,
     pub(crate) pool: Arc<Pool>,
     pace: Pace,
+    /// The short ways that lead here.
+    shortcuts: Mutex<Vec<Weak<Shortcut>>>,
 }
 
 /// How long a handler usually runs, for the choice what others do meanwhile.
@@ -64,10 +69,12 @@ pub(crate) struct Body {
     caller: Option<Arc<Slot>>,
     /// It has come just now, so that its time cannot be over.
     fresh: bool,
+    /// It needs no place in the lane of its pool.
+    inline: bool,
+    /// The call whose thread may run it while it waits for a place, or make its items whenever there is room.
+    pub(super) ancestor: Option<Arc<Slot>>,
     /// What makes the items of a stream that has begun.
     pub(super) producer: Option<Box<dyn Produce>>,
-    /// The call from which a stream descends: the thread that blocks for it may make its items.
-    pub(super) ancestor: Option<Arc<Slot>>,
 }
 
 /// Where a body is after it has run.
@@ -92,7 +99,22 @@ impl Pool {
 impl Target {
     pub(crate) fn new(handler: Handler, pool: &Arc<Pool>) -> Arc<Target> {
         let pace = Pace(AtomicU64::new(SLOW.as_nanos() as u64 * 2));
-        Arc::new(Target { handler, pool: pool.clone(), pace })
+        Arc::new(Target { handler, pool: pool.clone(), pace, shortcuts: Mutex::default() })
+    }
+
+    /// A short way leads here until the handler goes.
+    pub(super) fn remember(&self, shortcut: &Arc<Shortcut>) {
+        let mut shortcuts = self.shortcuts.lock();
+        // Those of links that are gone.
+        shortcuts.retain(|shortcut| shortcut.strong_count() > 0);
+        shortcuts.push(Arc::downgrade(shortcut));
+    }
+
+    /// The handler goes: no call takes a short way here any more. What comes back is to be dropped without a
+    /// lock.
+    pub(super) fn retire(&self) -> Vec<impl Sized + use<>> {
+        let shortcuts = std::mem::take(&mut *self.shortcuts.lock());
+        shortcuts.iter().filter_map(Weak::upgrade).map(|shortcut| (shortcut.retire(), shortcut)).collect()
     }
 
     /// Whether its handler usually takes long.
@@ -120,31 +142,26 @@ impl Target {
         let pool = self.pool.clone();
         let (context, payload, caller) = Context::new(incoming, link, endpoint);
         let is_stream = !context.ends.is_none();
+        // What has items may wait for them, and takes a worker.
+        let (inline, ancestor) = (pool.inline && !is_stream, ancestor.cloned());
         let body = Box::new(Body {
             target: self,
             context,
             payload,
             caller,
             fresh: true,
+            inline,
+            ancestor,
             producer: None,
-            ancestor: ancestor.filter(|_| is_stream).cloned(),
         });
-        let task = match ancestor {
-            None => Task::Plain(body),
-            Some(ancestor) => Task::offer_to(ancestor, body)?,
-        };
-        let bound = match pool.when_full {
-            WhenFull::Refuse => pool.bound,
-            // Whatever waits counts against the limit of calls that are served at once.
-            WhenFull::Wait => link.config().served_calls.max(pool.bound),
-        };
-        match pool.lane.admit(task, bound) {
-            Admission::Run(task) => return Some(Errand { job: task.into_job(), slow }),
-            Admission::Queued => {}
-            Admission::Full(task) => task.into_body().into_iter().for_each(|body| body.refuse_as_busy(bound)),
-            Admission::Closed(task) => task.refuse_as_unknown(),
+        if !inline {
+            return body.enter().map(|task| Errand { job: task.into_job(), slow, inline });
         }
-        None
+        if pool.lane.is_closed() {
+            Task::Plain(body).refuse_as_unknown();
+            return None;
+        }
+        Some(Errand { job: body, slow: false, inline })
     }
 }
 
@@ -153,11 +170,14 @@ impl Task {
     /// else it is to wait in the queue as well, and whoever comes first runs it.
     pub(super) fn offer_to(ancestor: &Slot, body: Box<Body>) -> Option<Task> {
         let pool = body.target.pool.clone();
+        // Whoever waits for the call itself, which was made in a handler on that very thread.
+        let here = body.caller.as_ref().is_some_and(|caller| std::ptr::eq(&**caller, ancestor));
         let shared = Arc::new(Shared { pool, body: Mutex::new(Some(body)) });
         let theirs = shared.clone();
         let errand = move || {
-            let body = theirs.body.lock().take();
-            body.into_iter().for_each(|body| discard(body.run(&Shift::elsewhere(), false)));
+            let body = theirs.take();
+            let shift = if here { Shift::here() } else { Shift::elsewhere() };
+            body.into_iter().for_each(|body| discard(body.run(&shift, false)));
         };
         match ancestor.offer(Box::new(errand)) {
             Offer::Taken => None,
@@ -168,7 +188,7 @@ impl Task {
     pub(super) fn into_body(self) -> Option<Box<Body>> {
         match self {
             Task::Plain(body) => Some(body),
-            Task::Shared(shared) => shared.body.lock().take(),
+            Task::Shared(shared) => shared.take(),
         }
     }
 
@@ -193,7 +213,7 @@ impl Task {
                 Ran::Paused(pool) => pool.lane.next(),
             },
             Task::Shared(shared) => {
-                let body = shared.body.lock().take();
+                let body = shared.take();
                 body.into_iter().for_each(|body| discard(body.run(shift, false)));
                 shared.pool.lane.next()
             }
@@ -216,11 +236,21 @@ impl Task {
         if let Some(body) = self.into_body() {
             if body.producer.is_some() {
                 // It has begun, and goes on.
-                let link = body.context.link.clone();
+                let link = body.context.link().clone();
                 return link.submit(Box::new(Outside(Task::Plain(body))));
             }
-            body.refuse(Rejection::NoHandler { path: body.context.path.clone() });
+            body.refuse(Rejection::NoHandler { path: body.context.path().clone() });
         }
+    }
+}
+
+impl Shared {
+    /// For whoever comes first.
+    fn take(&self) -> Option<Box<Body>> {
+        let mut body = self.body.lock().take()?;
+        // It may have waited: for the thread that it was left to, or in the queue.
+        body.fresh = false;
+        Some(body)
     }
 }
 
@@ -231,15 +261,54 @@ impl Work for Queued {
     fn run(self: Box<Queued>, shift: &Shift<'_>) {
         self.0.run_on(shift);
     }
+
+    fn take_place(self: Box<Queued>) -> Option<Job> {
+        Some(self)
+    }
 }
 
 impl Work for Body {
     fn run(self: Box<Body>, shift: &Shift<'_>) {
-        Task::Plain(self).run_on(shift);
+        match self.inline {
+            true => discard(Body::run(self, shift, false)),
+            false => Task::Plain(self).run_on(shift),
+        }
+    }
+
+    fn take_place(mut self: Box<Body>) -> Option<Job> {
+        // It may wait from here on.
+        (self.inline, self.fresh) = (false, false);
+        self.enter().map(Task::into_job)
     }
 }
 
 impl Body {
+    /// Asks for a place in the lane. What comes back has one, and may be run at once.
+    fn enter(mut self: Box<Body>) -> Option<Task> {
+        let pool = self.target.pool.clone();
+        let bound = match pool.when_full {
+            WhenFull::Refuse => pool.bound,
+            // Whatever waits counts against the limit of calls that are served at once.
+            WhenFull::Wait => self.context.link().config().served_calls.max(pool.bound),
+        };
+        let task = match self.take_ancestor() {
+            None => Task::Plain(self),
+            Some(ancestor) => Task::offer_to(&ancestor, self)?,
+        };
+        match pool.lane.admit(task, bound) {
+            Admission::Run(task) => return Some(task),
+            Admission::Queued => {}
+            Admission::Full(task) => task.into_body().into_iter().for_each(|body| body.refuse_as_busy(bound)),
+            Admission::Closed(task) => task.refuse_as_unknown(),
+        }
+        None
+    }
+
+    /// That of a stream is wanted again.
+    fn take_ancestor(&mut self) -> Option<Arc<Slot>> {
+        if self.context.ends.is_none() { self.ancestor.take() } else { self.ancestor.clone() }
+    }
+
     /// Runs the handler and answers. The caller may take the rest upon itself if `in_lane`: the body holds
     /// a place in the lane of its pool.
     pub(super) fn run(mut self: Box<Body>, shift: &Shift<'_>, in_lane: bool) -> Ran {
@@ -247,11 +316,22 @@ impl Body {
             return self.produce(shift, in_lane);
         }
         let mut served = Served::Done;
+        if shift.is_here() {
+            self.caller.iter().for_each(|caller| caller.serve_here());
+        }
         // What is not run is dropped, which may panic as well.
         contain(|| served = self.serve(shift));
+        if let Some(id) = self.context.transaction.filter(|_| shift.is_here() && self.caller.is_some()) {
+            // The caller is this thread, and has not looked at the clock since.
+            if self.context.deadline.is_some_and(|at| at <= Instant::now()) {
+                self.context.link().expire_near(id);
+            }
+        }
         match (served, self.context.transaction) {
             (Served::Answer(answer), Some(id)) => return self.answer(id, answer, shift, in_lane),
-            (Served::Failed(error), Some(id)) => self.context.link.fail(id, &self.context.cancel, error),
+            (Served::Failed(error), Some(id)) => {
+                self.context.link().fail(id, self.context.cancel_token(), error)
+            }
             (Served::Failed(error), None) => self.report(error),
             (Served::Stream(producer), Some(_)) => {
                 self.producer = Some(producer);
@@ -266,19 +346,19 @@ impl Body {
         let near = self.caller.is_some();
         let Body { target, context, payload, fresh, .. } = self;
         if context.transaction.is_some() && !(*fresh && near) {
-            if !*fresh && context.link.is_closing() {
+            if !*fresh && context.link().is_closing() {
                 return Served::Done;
             }
-            if context.cancel.is_cancelled() || (!*fresh && context.is_cancelled()) {
-                context.link.tally().expired_in_queue.up();
+            if context.cancel_token().has_fired() || (!*fresh && context.is_cancelled()) {
+                context.link().tally().expired_in_queue.up();
                 return Served::Failed(Rejection::Expired.into());
             }
         }
-        if !shift.is_sample() {
-            return target.handler.run(context, payload);
+        if target.pool.inline || !shift.is_sample() {
+            return target.handler.run(context, payload, shift.is_here());
         }
         let started = Instant::now();
-        let served = target.handler.run(context, payload);
+        let served = target.handler.run(context, payload, shift.is_here());
         target.pace.note(started.elapsed());
         served
     }
@@ -303,7 +383,7 @@ impl Body {
             },
             (answer, _) => (answer, self),
         };
-        body.context.link.reply(id, &body.context.cancel, answer);
+        body.context.link().reply(id, body.context.cancel_token(), answer);
         Ran::Over(body)
     }
 
@@ -314,37 +394,37 @@ impl Body {
             return Some(next);
         }
         // It came in the last moment: this thread must look for what else it may have been given.
-        self.context.link.submit(Box::new(Queued(next)));
+        self.context.link().submit(Box::new(Queued(next)));
         None
     }
 
     fn report(&self, error: CallError) {
         let context = &self.context;
-        context.link.tally().events_failed.up();
-        context.endpoint.report(&context.link, Report::EventFailed { path: context.path.clone(), error });
+        context.link().tally().events_failed.up();
+        context.home().report(context.link(), Report::EventFailed { path: context.path().clone(), error });
     }
 
     fn refuse_as_busy(&self, bound: usize) {
         let detail = format!("{bound} calls wait in the queue of {}", self.target.pool.namespace).into();
-        self.refuse(Rejection::Busy { path: self.context.path.clone(), detail });
+        self.refuse(Rejection::Busy { path: self.context.path().clone(), detail });
     }
 
     /// Answers a call without running it; an event is dropped and reported.
     fn refuse(&self, why: Rejection) {
         let context = &self.context;
         match context.transaction {
-            Some(id) => context.link.fail(id, &context.cancel, why.into()),
-            None => context.endpoint.drop_event(&context.link, &context.path, CallError::Rejected(why)),
+            Some(id) => context.link().fail(id, context.cancel_token(), why.into()),
+            None => context.home().drop_event(context.link(), context.path(), CallError::Rejected(why)),
         }
     }
 }
 
 impl Remains for Body {
     fn settle(self: Box<Body>) -> Option<TransactionId> {
-        self.context.link.settle_served();
+        self.context.link().settle_served();
         // One may have come to wait after the handler was done.
         if let Some(next) = self.target.pool.lane.next() {
-            self.context.link.submit(Box::new(Queued(next)));
+            self.context.link().submit(Box::new(Queued(next)));
         }
         let id = self.context.transaction;
         // What nobody took goes now.

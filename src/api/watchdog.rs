@@ -57,7 +57,7 @@ impl Watchdog {
         let mut state = self.state.lock();
         state.begun += 1;
         let number = state.begun;
-        let (path, is_event) = (context.path.clone(), context.is_event());
+        let (path, is_event) = (context.path().clone(), context.is_event());
         let (since, thread) = (Instant::now(), thread_id());
         state.running.push(Running { number, path, is_event, since, thread, reported: false });
         Watched { watchdog: self, number }

@@ -7,15 +7,17 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use super::timers::{Timer, Timers};
+use super::{
+    gate::Ids,
+    timers::{Timer, Timers},
+};
 use crate::wire::{ProtocolError, Side, TransactionId};
 
 /// The calls under way of one side of one link.
 #[derive(Debug)]
 pub(crate) struct TransactionManager<W> {
     side: Side,
-    /// The last counter that was used; none is used twice.
-    last: u64,
+    ids: Ids,
     pending: FxHashMap<u64, Pending<W>>,
     /// The deadlines that somebody else than the caller has to watch.
     timers: Timers,
@@ -36,13 +38,18 @@ pub(crate) struct Pending<W> {
 
 impl<W> TransactionManager<W> {
     pub(crate) fn new(side: Side) -> TransactionManager<W> {
-        TransactionManager { side, last: 0, pending: FxHashMap::default(), timers: Timers::default() }
+        let (ids, pending, timers) = (Ids::default(), FxHashMap::default(), Timers::default());
+        TransactionManager { side, ids, pending, timers }
     }
 
     /// A fresh id, for a message that is answered by none.
     pub(crate) fn issue(&mut self) -> TransactionId {
-        self.last += 1;
-        TransactionId::new(self.side, self.last)
+        self.ids.issue(self.side)
+    }
+
+    /// Where calls of this side that are in no table get theirs.
+    pub(crate) fn ids(&self) -> &Ids {
+        &self.ids
     }
 
     /// Files a call. With a `timer`, [`TransactionManager::expire`] ends it then.
@@ -78,7 +85,7 @@ impl<W> TransactionManager<W> {
     pub(crate) fn answerable(&self, bits: u64) -> Result<TransactionId, ProtocolError> {
         let unsent = |id: &TransactionId| self.pending.get(&id.counter()).is_some_and(|call| !call.sent);
         TransactionId::from_bits(bits)
-            .filter(|id| id.side() == self.side && id.counter() <= self.last && !unsent(id))
+            .filter(|id| id.side() == self.side && id.counter() <= self.ids.last() && !unsent(id))
             .ok_or(ProtocolError::UnknownId(bits))
     }
 

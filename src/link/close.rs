@@ -43,10 +43,13 @@ impl Link {
 
     /// Takes no new calls, waits for those under way, at most until `deadline`, then closes.
     pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> bool {
+        self.shut_gates();
         let mut core = self.core.lock();
         core.state.go_away();
         self.flush(core);
-        let quiet = self.wait_for(&self.settled, deadline, |core| core.is_quiet() || core.state.is_closed());
+        let quiet = self.wait_for(&self.settled, deadline, |core| {
+            (core.is_quiet() && self.inside() == (0, 0)) || core.state.is_closed()
+        });
         self.close();
         quiet
     }
@@ -122,8 +125,11 @@ impl Link {
 
     /// Tells everybody who has to do with what was under way.
     fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) {
+        self.end_gates();
         self.tally.events_unsent.add(remains.unsent_events);
-        remains.served.iter().for_each(super::CancelToken::fire);
+        for token in remains.served {
+            token.fire().cancel();
+        }
         let now = Instant::now();
         let executed = Executed::Maybe;
         let seen_there = match **reason {
@@ -133,8 +139,10 @@ impl Link {
         };
         for ended in remains.calls {
             let error = CallError::Closed { reason: reason.clone(), executed: ended.executed };
-            self.give_up_for(&ended.waiter, &CallError::Closed { reason: seen_there.clone(), executed });
+            let seen = CallError::Closed { reason: seen_there.clone(), executed };
+            let family = self.give_up_for(&ended.waiter, &seen);
             self.complete_now(&ended.waiter, Err(error), now);
+            family.cancel();
         }
         // Those of our own calls have ended with them.
         let closed = CallError::Closed { reason: reason.clone(), executed };

@@ -1,8 +1,10 @@
 //! The call that the current thread is serving: the one thread-local of this library, set around user
-//! code and nothing else. From it a nested call gets its parent and its deadline.
+//! code and nothing else. From it a nested call gets its parent, its deadline, and its end when the parent
+//! is cancelled.
 
 use std::{cell::RefCell, time::Instant};
 
+use super::{gate::Scope, token::CancelToken};
 use crate::wire::TransactionId;
 
 /// Where user code runs.
@@ -16,13 +18,36 @@ pub(crate) enum Place {
 }
 
 /// What is known about the user code that runs on this thread.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(crate) struct Current {
     /// The number of the link over which the call came.
     pub(crate) link: usize,
     pub(crate) transaction: Option<TransactionId>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) place: Place,
+    pub(crate) scope: Within,
+    /// The thread that waits for the call is this one: it serves on its own what its handler calls back.
+    pub(crate) here: bool,
+    /// How many other handlers stand on this thread's stack below it.
+    pub(crate) depth: u32,
+}
+
+impl Current {
+    /// Code that belongs to no call.
+    pub(crate) fn of_no_call(link: usize, place: Place) -> Current {
+        let (transaction, deadline, scope) = (None, None, Within::Nothing);
+        Current { link, transaction, deadline, place, scope, here: false, depth: 0 }
+    }
+}
+
+/// Whose end is the end of the calls that are made here.
+#[derive(Clone)]
+pub(crate) enum Within {
+    Nothing,
+    /// The token of the call that is served.
+    Token(CancelToken),
+    /// It is made when it is needed.
+    Scope(Scope),
 }
 
 thread_local! {
@@ -34,9 +59,61 @@ pub(super) fn this_thread() -> usize {
     CURRENT.with(|current| std::ptr::from_ref(current) as usize)
 }
 
-/// The call that this thread serves.
-pub(crate) fn current() -> Option<Current> {
-    CURRENT.with_borrow(|current| *current)
+/// Asks something about the call that this thread serves, if it serves one. Neither runs user code.
+#[inline]
+pub(crate) fn ask<R>(question: impl FnOnce(&Current) -> Option<R>) -> Option<R> {
+    CURRENT.with_borrow(|current| current.as_ref().and_then(question))
+}
+
+/// What a call needs to know of the user code that makes it.
+#[derive(Default)]
+pub(crate) struct Outer {
+    pub(crate) place: Option<Place>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) depth: u32,
+    /// The token of the call that this thread serves.
+    pub(crate) scope: Option<CancelToken>,
+}
+
+/// Asks all of it at once: in most threads that call there is nothing.
+#[inline]
+pub(crate) fn outer() -> Outer {
+    let outer = |current: &Current| {
+        let Current { place, deadline, depth, .. } = *current;
+        Some(Outer { place: Some(place), deadline, depth, scope: None })
+    };
+    ask(outer).map_or_else(Outer::default, |outer| Outer { scope: scope(), ..outer })
+}
+
+/// How many handlers stand on this thread's stack.
+pub(crate) fn depth() -> u32 {
+    ask(|current| Some(current.depth + 1)).unwrap_or_default()
+}
+
+/// The token of the call that this thread serves, if it serves one.
+pub(crate) fn scope() -> Option<CancelToken> {
+    let scope = CURRENT.with_borrow(|current| match &current.as_ref()?.scope {
+        Within::Nothing => None,
+        Within::Token(token) => Some(Ok(token.clone())),
+        Within::Scope(scope) => Some(Err(scope.clone())),
+    })?;
+    Some(scope.unwrap_or_else(|scope| {
+        let token = scope.token();
+        CURRENT.with_borrow_mut(|current| {
+            current.iter_mut().for_each(|current| current.scope = Within::Token(token.clone()));
+        });
+        token
+    }))
+}
+
+/// Whether nobody waits any more for the call that this thread serves.
+pub(crate) fn is_given_up() -> bool {
+    ask(|current| match &current.scope {
+        Within::Nothing => None,
+        Within::Token(token) => Some(token.has_fired()),
+        Within::Scope(scope) => Some(scope.is_over()),
+    })
+    .unwrap_or_default()
 }
 
 /// Runs `code` as user code, and restores what was before, panic or not.
@@ -44,7 +121,8 @@ pub(crate) fn within<R>(current: Current, code: impl FnOnce() -> R) -> R {
     struct Restore(Option<Current>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            CURRENT.with_borrow_mut(|current| *current = self.0);
+            let ours = CURRENT.replace(self.0.take());
+            drop(ours);
         }
     }
     let _restore = Restore(CURRENT.replace(Some(current)));

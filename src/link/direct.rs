@@ -1,33 +1,166 @@
 //! The link between two sides of one process: what one side sends, its thread hands to the other.
 
-use std::time::Instant;
+use std::{any::Any, time::Instant};
+
+use rustc_hash::FxHashMap;
 
 use super::{
-    CallPlan, Core, Link, Slot, Wiring,
+    CallPlan, Core, Dispatch, Errand, Family, Gate, Ids, Link, Slot, Wiring,
+    current::depth,
     message::{Cargo, Incoming, Start},
     outbox::Draft,
     slot::Outcome,
 };
 use crate::{
     error::{CallError, CloseReason, Executed, Rejection},
-    sync::{Arc, MutexGuard},
-    wire::{Kind, TransactionId},
-    workers::contain,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, Weak},
+    wire::{Kind, Path, TransactionId},
+    workers::{Shift, contain, discard},
 };
 
+/// What joins the two ends of one process.
+#[derive(Default)]
+pub(super) struct Direct {
+    peer: OnceLock<Weak<Link>>,
+    /// For the calls of this side, and for those of the other.
+    gates: OnceLock<[Arc<Gate>; 2]>,
+    /// What callers have found of inline handlers at the other end, by path: kept here for as long as the link
+    /// lives.
+    shortcuts: Mutex<Shortcuts>,
+}
+
+#[derive(Default)]
+struct Shortcuts {
+    by_path: FxHashMap<Path, Arc<dyn Any + Send + Sync>>,
+    ended: bool,
+}
+
+/// The other end in this process.
+pub(crate) struct Neighbour {
+    pub(crate) link: Arc<Link>,
+    /// What serves there.
+    pub(crate) dispatch: Arc<dyn Dispatch>,
+    /// Which calls pass that run on their own threads.
+    pub(crate) gate: Arc<Gate>,
+}
+
+/// Inline handlers of the other end that are to be run once no lock is held, each with that end.
+#[derive(Default)]
+pub(super) struct Inline(Vec<(Arc<Link>, Errand)>);
+
+impl Inline {
+    /// On the calling thread.
+    pub(super) fn run_here(self) {
+        self.0.into_iter().for_each(|(end, errand)| end.run_here(errand));
+    }
+
+    /// On threads of the link.
+    pub(super) fn run_elsewhere(self) {
+        self.0.into_iter().for_each(|(end, errand)| end.submit_errand(errand));
+    }
+}
+
 impl Link {
-    pub(super) fn join_to(&self, peer: &Arc<Link>) {
-        if let Wiring::Direct(slot) = &self.wiring {
+    pub(super) fn join_to(&self, peer: &Arc<Link>, out: &Arc<Gate>, back: &Arc<Gate>) {
+        if let Some(direct) = self.joint() {
             // Called once, by whoever made both.
-            let _ = slot.set(Arc::downgrade(peer));
+            let _ = direct.peer.set(Arc::downgrade(peer));
+            let _ = direct.gates.set([out.clone(), back.clone()]);
+        }
+    }
+
+    fn joint(&self) -> Option<&Direct> {
+        match &self.wiring {
+            Wiring::Direct(direct) => Some(direct),
+            Wiring::Framed(_) => None,
         }
     }
 
     pub(super) fn peer(&self) -> Option<Arc<Link>> {
-        match &self.wiring {
-            Wiring::Direct(peer) => peer.get()?.upgrade(),
-            Wiring::Framed(_) => None,
+        self.joint()?.peer.get()?.upgrade()
+    }
+
+    // Inline handlers at the other end, called on the caller's own thread.
+
+    /// The other end in this process, if calls may go there.
+    pub(crate) fn neighbour(&self) -> Option<Neighbour> {
+        let [gate, _] = self.joint()?.gates.get()?;
+        if gate.is_shut() || !self.core.lock().state.is_open() {
+            return None;
         }
+        let peer = self.peer()?;
+        let dispatch = peer.dispatch.clone();
+        Some(Neighbour { link: peer, dispatch, gate: gate.clone() })
+    }
+
+    /// What numbers the calls of this side.
+    pub(crate) fn ids(&self) -> Ids {
+        self.core.lock().state.calls.ids().clone()
+    }
+
+    /// What is kept of a handler of the other end.
+    pub(crate) fn shortcut(&self, path: &Path) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.joint()?.shortcuts.lock().by_path.get(path).cloned()
+    }
+
+    /// Keeps something of a handler of the other end, unless the link is over.
+    pub(crate) fn keep_shortcut(&self, path: &Path, shortcut: Arc<dyn Any + Send + Sync>) -> bool {
+        let Some(direct) = self.joint() else { return false };
+        let mut shortcuts = direct.shortcuts.lock();
+        if shortcuts.ended {
+            return false;
+        }
+        shortcuts.by_path.insert(path.clone(), shortcut);
+        true
+    }
+
+    /// Lets go of what is kept of a handler of the other end.
+    pub(crate) fn forget_shortcut(&self, path: &Path) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.joint()?.shortcuts.lock().by_path.remove(path)
+    }
+
+    /// How many calls are on their callers' own threads: of this side, and of the other.
+    pub(super) fn inside(&self) -> (usize, usize) {
+        let gates = self.joint().and_then(|direct| direct.gates.get());
+        gates.map_or((0, 0), |[out, back]| (out.n_inside(), back.n_inside()))
+    }
+
+    pub(super) fn shut_gates(&self) {
+        let gates = self.joint().and_then(|direct| direct.gates.get());
+        gates.into_iter().flatten().for_each(|gate| gate.shut());
+    }
+
+    /// The link ends: whoever is inside is told, and nothing of the other end's is kept any more.
+    pub(super) fn end_gates(&self) {
+        let Some(direct) = self.joint() else { return };
+        direct.gates.get().into_iter().flatten().for_each(|gate| gate.end());
+        let mut shortcuts = direct.shortcuts.lock();
+        shortcuts.ended = true;
+        let by_path = std::mem::take(&mut shortcuts.by_path);
+        drop(shortcuts);
+        discard(by_path);
+    }
+
+    /// A call has left a gate that is shut: whoever waits for that is told.
+    pub(crate) fn has_left(&self, other: &Link) {
+        for link in [self, other] {
+            // Whoever waits looks at the gate under the lock, and sleeps by the time that it is free.
+            drop(link.core.lock());
+            link.settled.notify_all();
+        }
+    }
+
+    /// Runs an inline handler of this end for the calling thread.
+    fn run_here(&self, errand: Errand) {
+        if depth() >= DEEPEST {
+            return self.submit_errand(errand);
+        }
+        Shift::here().run(errand.job);
+    }
+
+    /// Ends a call of the other end in this process as late, unless it has ended.
+    pub(crate) fn expire_near(&self, id: TransactionId) {
+        self.peer().into_iter().for_each(|peer| peer.expire(id));
     }
 
     /// Files a call that its caller is going to block for, if nothing is queued before it.
@@ -46,7 +179,9 @@ impl Link {
     pub(super) fn hand_over(&self, id: TransactionId, mut incoming: Incoming) {
         incoming.id = Some(id);
         if let Some(peer) = self.peer() {
-            contain(|| peer.accept(incoming, self));
+            let mut inline = None;
+            contain(|| inline = peer.accept(incoming, self));
+            inline.into_iter().for_each(|errand| peer.run_here(errand));
         }
     }
 
@@ -72,24 +207,28 @@ impl Link {
         self.settled.notify_all();
     }
 
-    /// Tells a handler in this process that nobody waits for it any more.
-    pub(super) fn give_up(&self, slot: &Slot) {
-        self.give_up_for(slot, &CallError::Cancelled);
+    /// Tells a handler in this process that nobody waits for it any more. Its own calls come back, to be
+    /// cancelled without a lock.
+    pub(super) fn give_up(&self, slot: &Slot) -> Family {
+        self.give_up_for(slot, &CallError::Cancelled)
     }
 
     /// The same, with what those are told who wait at the ends of its streams.
-    pub(super) fn give_up_for(&self, slot: &Slot, why: &CallError) {
-        if self.is_near() {
-            slot.give_up();
-            self.end_far_streams(slot, why);
+    pub(super) fn give_up_for(&self, slot: &Slot, why: &CallError) -> Family {
+        if !self.is_near() {
+            return Family::default();
         }
+        let family = slot.give_up();
+        self.end_far_streams(slot, why);
+        family
     }
 
     /// Hands over what is queued, unless another thread is at it; that one takes it along, so that
     /// the order holds.
-    pub(super) fn deliver<'a>(&'a self, mut core: MutexGuard<'a, Core>) {
+    pub(super) fn deliver<'a>(&'a self, mut core: MutexGuard<'a, Core>) -> Inline {
+        let mut inline = Inline::default();
         if core.sending {
-            return;
+            return inline;
         }
         core.sending = true;
         loop {
@@ -102,7 +241,11 @@ impl Link {
             if let Some(peer) = self.peer() {
                 control.into_iter().for_each(|draft| peer.accept_control(&draft));
                 // What is refused is dropped here. A panic of that must not leave `sending` behind.
-                start.into_iter().for_each(|start| contain(|| peer.accept_start(start, self)));
+                if let Some(start) = start {
+                    let mut errand = None;
+                    contain(|| errand = peer.accept_start(start, self));
+                    inline.0.extend(errand.map(|errand| (peer.clone(), errand)));
+                }
             }
             core = self.core.lock();
         }
@@ -110,6 +253,8 @@ impl Link {
         if core.state.is_drained() || core.reason.is_some() {
             self.settled.notify_all();
         }
+        drop(core);
+        inline
     }
 
     fn accept_control(&self, draft: &Draft) {
@@ -119,6 +264,7 @@ impl Link {
                 self.note_ready();
             }
             Kind::GoAway => {
+                self.shut_gates();
                 self.core.lock().state.handle_go_away();
                 self.changed.notify_all();
             }
@@ -127,14 +273,15 @@ impl Link {
         }
     }
 
-    /// Takes a call or an event from `caller`.
-    fn accept_start(&self, start: Start, caller: &Link) {
-        if let Cargo::Moved(incoming) = start.cargo {
-            self.accept(*incoming, caller);
+    /// Takes a call or an event from `caller`. An inline handler comes back.
+    fn accept_start(&self, start: Start, caller: &Link) -> Option<Errand> {
+        match start.cargo {
+            Cargo::Moved(incoming) => self.accept(*incoming, caller),
+            Cargo::Bytes(_) => None,
         }
     }
 
-    fn accept(&self, incoming: Incoming, caller: &Link) {
+    fn accept(&self, incoming: Incoming, caller: &Link) -> Option<Errand> {
         let mut core = self.core.lock();
         let refusal = core.refusal(&incoming, self.config.served_calls);
         let ancestor = if refusal.is_none() { core.serve(&incoming) } else { None };
@@ -143,13 +290,14 @@ impl Link {
             if let Some(id) = incoming.id {
                 caller.take_reply(id, Err(error));
             }
-            return;
+            return None;
         }
-        if let Some(link) = self.strong()
-            && let Some(errand) = self.dispatch.dispatch(&link, incoming, ancestor.as_ref())
-        {
-            self.submit(errand.job);
+        let errand = self.dispatch.dispatch(&self.strong()?, incoming, ancestor.as_ref())?;
+        if errand.inline {
+            return Some(errand);
         }
+        self.submit(errand.job);
+        None
     }
 
     /// Answers a call of the other end in this process, unless that has been done.
@@ -185,9 +333,13 @@ impl Link {
 }
 
 impl Core {
-    /// Counts a call in, and says whose call it descends from.
+    /// Counts a call in, and says for which call the thread waits that may serve it: the call from which it
+    /// descends, or itself.
     fn serve(&mut self, incoming: &Incoming) -> Option<Arc<Slot>> {
         self.near += usize::from(incoming.id.is_some());
+        if incoming.here {
+            return incoming.caller.clone();
+        }
         incoming.parent.and_then(|parent| self.state.waiter_of(parent))
     }
 
@@ -210,3 +362,6 @@ impl Core {
         })
     }
 }
+
+/// How many handlers may stand on one stack before the next goes to another thread.
+const DEEPEST: u32 = 64;

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Core, Errand, Framed, Link, Slot, Wiring,
+    direct::Inline,
     inbox::Frame,
     load::Packet,
     role::Reader,
@@ -64,8 +65,14 @@ impl Link {
     // Out.
 
     /// Sends what may be sent, unless another thread is at it; that one takes it along.
-    pub(super) fn flush<'a>(&'a self, mut core: MutexGuard<'a, Core>) {
-        let Wiring::Framed(framed) = &self.wiring else { return self.deliver(core) };
+    pub(super) fn flush<'a>(&'a self, core: MutexGuard<'a, Core>) {
+        match &self.wiring {
+            Wiring::Framed(framed) => self.flush_frames(framed, core),
+            Wiring::Direct(_) => self.deliver(core).run_elsewhere(),
+        }
+    }
+
+    fn flush_frames<'a>(&'a self, framed: &Framed, mut core: MutexGuard<'a, Core>) {
         if core.sending {
             return;
         }
@@ -79,14 +86,17 @@ impl Link {
     }
 
     /// The same with a packet that something may have been put into while nobody was sending: see
-    /// [`Core::idle_packet`].
-    pub(super) fn flush_with<'a>(&'a self, mut core: MutexGuard<'a, Core>, packet: Option<Packet>) {
-        let (Wiring::Framed(framed), Some(packet)) = (&self.wiring, packet) else { return self.flush(core) };
-        if !packet.is_empty() {
-            return self.send(framed, core, packet);
+    /// [`Core::idle_packet`]. What comes back are inline handlers, for a thread that may run user code.
+    pub(super) fn flush_with<'a>(&'a self, mut core: MutexGuard<'a, Core>, packet: Option<Packet>) -> Inline {
+        match (&self.wiring, packet) {
+            (Wiring::Direct(_), _) => return self.deliver(core),
+            (Wiring::Framed(framed), Some(packet)) if !packet.is_empty() => self.send(framed, core, packet),
+            (Wiring::Framed(framed), packet) => {
+                core.keep(packet);
+                self.flush_frames(framed, core);
+            }
         }
-        core.spare = packet;
-        self.flush(core);
+        Inline::default()
     }
 
     /// Sends a packet, and what may be sent after it.
@@ -141,7 +151,7 @@ impl Link {
 
     /// Does what is left to do after the reader role was given up.
     pub(super) fn finish(&self, mut harvest: Harvest) {
-        harvest.take_errands().for_each(|errand| self.submit(errand.job));
+        harvest.take_errands().for_each(|errand| self.submit_errand(errand));
         harvest.wakers.into_iter().for_each(|waker| self.wake(waker));
     }
 
@@ -288,8 +298,16 @@ impl Link {
             }
             Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
             Action::Cancelled(token, ends) => {
-                token.fire();
+                let family = token.fire();
                 ends.end(&Err(CallError::Cancelled), |wakeup| self.wake_later(wakeup, harvest));
+                if !family.is_empty() {
+                    // Not under the role: whoever waits for one of these calls may have a waker.
+                    harvest.add(Errand {
+                        job: Box::new(move || family.cancel()),
+                        slow: false,
+                        inline: false,
+                    });
+                }
             }
             Action::Items(intake, batch) => self.take_items(&intake, batch, harvest),
             Action::LateItems(n) => self.count_lost(n),

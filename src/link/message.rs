@@ -24,6 +24,9 @@ pub(crate) struct Incoming {
     pub(crate) caller: Option<Arc<Slot>>,
     /// The ends of its streams, if it is one.
     pub(crate) ends: Ends,
+    /// Within one process: made in a handler that runs on the very thread that waits for it, so that nobody
+    /// else can serve what that one waits for.
+    pub(crate) here: bool,
 }
 
 impl Incoming {

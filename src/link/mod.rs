@@ -12,6 +12,7 @@ mod close;
 mod current;
 mod direct;
 mod flow;
+mod gate;
 mod inbox;
 mod keeper;
 mod lead;
@@ -35,13 +36,16 @@ mod token;
 mod wait;
 
 use std::{
+    any::Any,
     collections::VecDeque,
     fmt, io,
     task::Waker,
     time::{Duration, Instant},
 };
 
-pub(crate) use current::{Current, Place, current, within};
+pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
+pub(crate) use direct::Neighbour;
+pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use message::Incoming;
 pub(crate) use slot::{Offer, Outcome, Remains, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
@@ -49,18 +53,19 @@ pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
 pub(crate) use streaming::{Put, Tap};
 pub(crate) use survey::{CallSeen, ServedSeen};
 pub use token::CancelToken;
-pub(crate) use token::Stage;
+pub(crate) use token::{Family, Stage};
 
 use crate::{
     config::Config,
     counters::Tally,
     error::CloseReason,
     os::Attendant,
-    sync::{Apart, Arc, Condvar, Mutex, OnceLock, Weak},
+    sync::{Apart, Arc, Condvar, Mutex, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Token},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
+use direct::Direct;
 use keeper::Keeper;
 use lead::StandBy;
 use load::Packet;
@@ -82,7 +87,7 @@ pub enum LinkState {
 }
 
 /// What a link hands up. None of it may block or run user code.
-pub(crate) trait Dispatch: Send + Sync + 'static {
+pub(crate) trait Dispatch: Any + Send + Sync {
     /// Routes a call or an event that came in. What comes back may be run at once by whoever asked;
     /// `None` when it was queued, answered, or left to the thread that blocks for its `ancestor`, the
     /// call of ours from which it descends: such a call does not wait for a place in a queue.
@@ -103,6 +108,8 @@ pub(crate) struct Errand {
     pub(crate) job: Job,
     /// It may take so long that somebody else should read in the meantime.
     pub(crate) slow: bool,
+    /// It may run on whatever thread has it.
+    pub(crate) inline: bool,
 }
 
 /// One end of one connection.
@@ -164,7 +171,7 @@ enum Wiring {
     /// By a transport.
     Framed(Box<Framed>),
     /// By a reference: what one end sends, the same thread hands to the other.
-    Direct(OnceLock<Weak<Link>>),
+    Direct(Box<Direct>),
 }
 
 struct Framed {
@@ -228,10 +235,11 @@ impl Link {
     pub(crate) fn direct(head: LinkParts, neck: LinkParts) -> (Arc<Link>, Arc<Link>) {
         let [head, neck] = [head, neck].map(|parts| {
             let state = State::greeted(parts.side, &parts.config);
-            Link::assemble(parts, state, Wiring::Direct(OnceLock::new()), None)
+            Link::assemble(parts, state, Wiring::Direct(Box::default()), None)
         });
-        head.join_to(&neck);
-        neck.join_to(&head);
+        let [to_neck, to_head] = [Arc::new(Gate::default()), Arc::new(Gate::default())];
+        head.join_to(&neck, &to_neck, &to_head);
+        neck.join_to(&head, &to_head, &to_neck);
         (head, neck)
     }
 
@@ -324,8 +332,9 @@ impl Link {
 
     /// How many calls are under way from this side, and how many of the other side are served.
     pub(crate) fn under_way(&self) -> (usize, usize) {
+        let (calls, served) = self.inside();
         let core = self.core.lock();
-        (core.state.n_calls(), core.n_served())
+        (core.state.n_calls() + calls, core.n_served() + served)
     }
 
     /// How many threads the link has now.
@@ -345,6 +354,13 @@ impl Link {
             log::warn!("no thread for a job, so that the one that made it runs it: {error}");
             run_elsewhere(job);
         }
+    }
+
+    /// The same for what came from a frame. An inline handler asks for a place first: as many of those as a peer
+    /// sends would be a crowd.
+    pub(crate) fn submit_errand(&self, errand: Errand) {
+        let job = if errand.inline { errand.job.take_place() } else { Some(errand.job) };
+        job.into_iter().for_each(|job| self.submit(job));
     }
 
     /// Runs a callback when a worker for callbacks is free.
@@ -443,8 +459,8 @@ impl Link {
         let mut late = Vec::new();
         let mut core = self.core.lock();
         while let Some(ended) = core.state.handle_timeout(now) {
-            self.give_up(&ended.waiter);
-            late.push(ended);
+            let family = self.give_up(&ended.waiter);
+            late.push((ended, family));
         }
         let nudge = core.state.take_alarms(now);
         let overdue = core.state.overdue(now);
@@ -454,8 +470,9 @@ impl Link {
         let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
-        for ended in late {
+        for (ended, family) in late {
             self.time_out(ended, now);
+            family.cancel();
         }
         if nudge {
             self.nudge();
@@ -542,7 +559,7 @@ impl Framed {
 
 /// Runs user code that belongs to no call, and reports its panic.
 fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: impl FnOnce()) {
-    let current = Current { link: number, transaction: None, deadline: None, place };
+    let current = Current::of_no_call(number, place);
     let run = std::panic::AssertUnwindSafe(|| within(current, code));
     let Err(panic) = std::panic::catch_unwind(run) else { return };
     let text = crate::workers::panic_text(&*panic);

@@ -138,6 +138,7 @@ fn call<W: Clone>(
         cancel: CancelToken::default(),
         caller: None,
         ends: Ends::default(),
+        here: false,
         payload: Payload::from_tail(Vec::new(), 0),
     };
     if state.ending {
@@ -198,6 +199,7 @@ fn event<W>(state: &mut State<W>, body: Body, actions: &mut Vec<Action<W>>) -> R
         cancel: CancelToken::never(),
         caller: None,
         ends: Ends::default(),
+        here: false,
     };
     actions.push(Action::Dispatch(incoming, None));
     Ok(())

@@ -5,6 +5,7 @@ use std::{fmt, task::Waker, time::Duration, time::Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::stream::Streams;
+use super::token::{Child, Family, earlier, has_passed};
 use crate::{
     error::CallError,
     os::thread_id,
@@ -37,7 +38,9 @@ pub(crate) struct Slot {
     /// Its handler has answered. Set within one process only.
     answered: AtomicBool,
     /// What belongs to it besides, if it is a stream.
-    streams: Option<Box<Streams>>,
+    pub(super) streams: Option<Box<Streams>>,
+    /// Its handler runs on the thread that waits for it.
+    served_here: AtomicBool,
     /// How far its handler is, as [`CancelToken`](super::CancelToken) writes it. Within one process only.
     pub(super) served_by: AtomicUsize,
     inner: Mutex<Inner>,
@@ -56,6 +59,8 @@ struct Inner {
     promoted: bool,
     /// That thread is asked to look at what it waits for, which is not the end.
     roused: bool,
+    /// The calls that the handler makes, where it is in this process.
+    family: Family,
     extras: Option<Box<Extras>>,
 }
 
@@ -163,6 +168,7 @@ impl Slot {
             given_up: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             streams: None,
+            served_here: AtomicBool::new(false),
             served_by: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
                 stage: Stage::Pending,
@@ -171,6 +177,7 @@ impl Slot {
                 reading: false,
                 promoted: false,
                 roused: false,
+                family: Family::default(),
                 extras: None,
             }),
             changed: Condvar::new(),
@@ -195,16 +202,6 @@ impl Slot {
         let seats = [ours.intake.as_ref().map(|it| &it.seat), ours.outlet.as_ref().map(|it| &it.seat)];
         self.inner.get_mut().extras().seats = seats.into_iter().flatten().cloned().collect();
         self.streams = Some(Box::new(streams));
-    }
-
-    /// When the call must have ended, or its stream begun.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.deadline.or(self.streams()?.begin_by)
-    }
-
-    /// What belongs to a stream.
-    pub(crate) fn streams(&self) -> Option<&Streams> {
-        self.streams.as_deref()
     }
 
     /// Calls `callback` with the outcome, which then nobody else can take.
@@ -369,29 +366,64 @@ impl Slot {
         !self.answered.swap(true, Ordering::AcqRel)
     }
 
-    /// Nobody waits for the call any more.
-    pub(crate) fn give_up(&self) {
-        let inner = self.inner.lock();
+    /// Nobody waits for the call any more. What comes back ends with it.
+    #[must_use = "the calls of the handler end with it"]
+    pub(crate) fn give_up(&self) -> Family {
+        let mut inner = self.inner.lock();
         self.given_up.store(true, Ordering::Release);
+        let family = std::mem::take(&mut inner.family);
         drop(inner);
         self.changed.notify_all();
+        family
+    }
+
+    /// The handler makes a call, unless nobody waits for it any more.
+    pub(super) fn adopt(&self, child: impl FnOnce() -> Child) -> bool {
+        let mut inner = self.inner.lock();
+        let alive = !self.is_given_up();
+        if alive {
+            inner.family.add(child());
+        }
+        alive
+    }
+
+    /// A call that the handler made has ended.
+    pub(super) fn release(&self, slot: &Arc<Slot>) {
+        self.inner.lock().family.remove(slot);
     }
 
     pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
     }
 
+    /// The same, as the handler sees it.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_given_up() || has_passed(self.deadline_here())
+    }
+
+    /// The handler runs on the thread that waits for the call.
+    pub(crate) fn serve_here(&self) {
+        self.served_here.store(true, Ordering::Relaxed);
+    }
+
+    /// The deadline, if nobody watches it because that thread is in the handler.
+    fn deadline_here(&self) -> Option<Instant> {
+        self.deadline.filter(|_| self.served_here.load(Ordering::Relaxed))
+    }
+
     /// Sleeps until nobody waits for the call, and says whether that is so.
-    pub(crate) fn wait_given_up(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait_given_up(&self, limit: Option<Instant>) -> bool {
+        let until = earlier(self.deadline_here(), limit);
         let mut inner = self.inner.lock();
         while !self.is_given_up() {
-            match deadline {
+            match until {
                 Some(at) if self.changed.wait_until(&mut inner, at).timed_out() => break,
                 Some(_) => {}
                 None => self.changed.wait(&mut inner),
             }
         }
-        self.is_given_up()
+        drop(inner);
+        self.is_over()
     }
 
     // The thread that blocks for the call.

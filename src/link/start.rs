@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{
-    Link, Slot, Wiring, current,
+    Link, Slot, Wiring,
+    current::ask,
+    direct::Inline,
     inbox::fault_limit,
     load::{Load, Packet},
     message::{Cargo, Incoming},
     state::{Ended, Finish, Refusal},
     stream::Ends,
-    token::CancelToken,
+    token::{CancelToken, Family},
 };
 use crate::{
     error::{CallError, Executed, Misuse, Rejection},
@@ -30,6 +32,8 @@ pub(crate) struct CallPlan {
     pub(crate) attempt: u32,
     /// The calling thread is going to block for it.
     pub(crate) blocking: bool,
+    /// Whose end is the end of this call, too: the call in whose handler it is made.
+    pub(crate) scope: Option<CancelToken>,
 }
 
 /// The result of a handler on its way to the caller.
@@ -59,7 +63,12 @@ impl Link {
             Wiring::Direct(_) => {
                 let incoming = self.call_to_hand_over(plan, arguments);
                 if let Some(id) = self.begin_at_once(plan) {
-                    self.hand_over(id, incoming);
+                    if self.is_adopted(plan, id) {
+                        self.hand_over(id, incoming);
+                    } else {
+                        self.cancel(id);
+                        discard(incoming);
+                    }
                     return Ok(Started { link: self.clone(), id });
                 }
                 Cargo::Moved(Box::new(incoming))
@@ -80,16 +89,28 @@ impl Link {
             }
         };
         let wake = timer.is_some_and(|at| self.arm(&mut core, at));
+        // Before it leaves, so that no cancel is missed.
+        let adopted = self.is_adopted(plan, id);
         self.tally.calls.up();
+        let mut inline = Inline::default();
         if gathers {
             drop(core);
         } else {
-            self.flush_with(core, packet);
+            inline = self.flush_with(core, packet);
         }
         if wake {
             self.wake_keeper();
         }
+        if !adopted {
+            self.cancel(id);
+        }
+        inline.run_here();
         Ok(Started { link: self.clone(), id })
+    }
+
+    /// Hangs a call on the one in whose handler it is made. `false` if that one has been given up.
+    pub(super) fn is_adopted(&self, plan: &CallPlan, id: TransactionId) -> bool {
+        plan.scope.as_ref().is_none_or(|scope| scope.adopt_call(self, id, &plan.slot))
     }
 
     /// Sends an event, or queues it. Does not block.
@@ -108,6 +129,7 @@ impl Link {
                 cancel: CancelToken::never(),
                 caller: None,
                 ends: Ends::default(),
+                here: false,
             })),
             Wiring::Framed(_) => {
                 self.pack(path, arguments, |out| EventHead { path: path.as_bytes() }.write(out))?
@@ -121,7 +143,7 @@ impl Link {
             return Err(core.refused(path, refusal));
         }
         self.tally.events_sent.up();
-        self.flush_with(core, packet);
+        self.flush_with(core, packet).run_here();
         Ok(())
     }
 
@@ -141,6 +163,7 @@ impl Link {
             cancel: CancelToken::of(slot),
             caller: Some(slot.clone()),
             ends: Ends::default(),
+            here: ask(|current| Some(current.here && current.link == self.number())).unwrap_or_default(),
         }
     }
 
@@ -167,7 +190,7 @@ impl Link {
 
     /// The call of the other side that this thread serves.
     fn parent(&self) -> Option<TransactionId> {
-        current().filter(|current| current.link == self.number()).and_then(|current| current.transaction)
+        ask(|current| current.transaction.filter(|_| current.link == self.number()))
     }
 
     fn pack<A: Serialize + 'static>(
@@ -237,8 +260,9 @@ impl Link {
     fn abandon(&self, id: TransactionId) -> Option<Ended<Arc<Slot>>> {
         let mut core = self.core.lock();
         let ended = core.state.cancel_call(id);
-        ended.as_ref().inspect(|ended| self.give_up(&ended.waiter));
+        let family = ended.as_ref().map(|ended| self.give_up(&ended.waiter));
         self.flush(core);
+        family.into_iter().for_each(Family::cancel);
         ended
     }
 
@@ -341,7 +365,7 @@ impl super::Core {
     }
 
     /// Nothing was put into the packet.
-    fn keep(&mut self, packet: Option<Packet>) {
+    pub(super) fn keep(&mut self, packet: Option<Packet>) {
         if let Some(packet) = packet {
             self.spare = packet;
         }

@@ -134,6 +134,18 @@ impl Streams {
     }
 }
 
+impl Slot {
+    /// What belongs to a stream.
+    pub(crate) fn streams(&self) -> Option<&Streams> {
+        self.streams.as_deref()
+    }
+
+    /// When the call must have ended, or its stream begun.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.deadline.or(self.streams()?.begin_by)
+    }
+}
+
 impl Ends {
     /// Whether it is a call without items.
     pub(crate) fn is_none(&self) -> bool {

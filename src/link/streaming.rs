@@ -15,7 +15,7 @@ use super::{
     stream::{Batch, Ends, Intake, Outlet, Resume, Wakeup},
 };
 use crate::{
-    error::{CallError, Misuse, Rejection},
+    error::{CallError, Executed, Misuse, Rejection},
     sync::{Arc, MutexGuard},
     wire::{HEADER_LEN, ITEM_HEAD, OpenHead, Path, Payload, Quota, TransactionId},
     workers::discard,
@@ -69,8 +69,16 @@ impl Tap {
                 self.link.send_gathered();
                 Ok(false)
             }
-            Room::Over => Err(self.outlet.over().unwrap_or(CallError::Cancelled)),
+            Room::Over => Err(self.why_over()),
         }
+    }
+
+    /// Why no item may go. Whoever ends it tells the machine first, and the outlet in a moment.
+    fn why_over(&self) -> CallError {
+        self.outlet.over().unwrap_or_else(|| {
+            let core = self.link.core.lock();
+            if core.reason.is_some() { core.closed(Executed::Maybe) } else { CallError::Cancelled }
+        })
     }
 
     /// Puts an item in, if there is room. Does not block; runs user code.
@@ -102,7 +110,7 @@ impl Tap {
             // Nobody else puts items in, so that there was room: it is over.
             Some(item) => {
                 discard(item);
-                Err(self.outlet.over().unwrap_or(CallError::Cancelled))
+                Err(self.why_over())
             }
         }
     }
@@ -129,7 +137,7 @@ impl Tap {
             }
             Err(load) => self.link.put_item(self.id, bytes, Item::Large(load)),
         };
-        if put { Ok(()) } else { Err(self.outlet.over().unwrap_or(CallError::Cancelled)) }
+        if put { Ok(()) } else { Err(self.why_over()) }
     }
 
     /// Blocks until there may be room, or `limit` has passed. What descends from `call` is run meanwhile.
@@ -169,10 +177,15 @@ impl Link {
             core.state.add_stream(id, &ends, window);
         }
         let wake = timer.is_some_and(|at| self.arm(&mut core, at));
+        // Before it leaves, so that no cancel is missed.
+        let adopted = self.is_adopted(plan, id);
         self.tally.calls.up();
         self.flush(core);
         if wake {
             self.wake_keeper();
+        }
+        if !adopted {
+            self.cancel(id);
         }
         Ok(Started { link: self.clone(), id })
     }

@@ -1,14 +1,19 @@
-//! Tells a handler that nobody waits for it any more.
+//! Tells a handler that nobody waits for it any more, and ends the calls that it makes meanwhile.
 
 use std::{fmt, time::Instant};
 
-use super::Slot;
+use super::{Link, Slot, gate::Gate};
 use crate::{
     os::thread_id,
-    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering},
+    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak},
+    wire::TransactionId,
 };
 
 /// Fires when the caller has given up: it cancelled, its deadline passed at its side, or its link went.
+///
+/// With it end the calls that the handler has under way, over whatever link: those that it blocks for
+/// and those that it has started, as [`CallError::Cancelled`](crate::CallError::Cancelled). Their handlers'
+/// tokens fire in turn.
 ///
 /// Cheap to clone. A handler that never looks at it runs to its end; threads cannot be stopped from
 /// outside.
@@ -17,7 +22,7 @@ pub struct CancelToken(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Own(Arc<Inner>),
+    Own(Arc<Own>),
     /// In one process the call itself is at hand, so that nothing needs to be made for it.
     Call(Arc<Slot>),
     /// Nobody ever waits for an event.
@@ -25,18 +30,50 @@ enum Kind {
 }
 
 #[derive(Default)]
-struct Inner {
+pub(super) struct Own {
     fired: AtomicBool,
+    /// When nobody waits any more, where nobody else watches the clock: the caller is in the handler.
+    deadline: Option<Instant>,
     stage: AtomicUsize,
-    lock: Mutex<()>,
+    family: Mutex<Family>,
     changed: Condvar,
+}
+
+/// The calls that the handler of a call makes, for as long as they are under way.
+#[derive(Default)]
+pub(crate) struct Family {
+    /// Most handlers make one at a time, which then needs no list.
+    first: Option<Child>,
+    others: Vec<Child>,
+    /// How long the list may grow before it is looked through.
+    room: usize,
+}
+
+/// A call that is made in the handler of another one.
+pub(super) enum Child {
+    Call {
+        link: Weak<Link>,
+        id: TransactionId,
+        slot: Weak<Slot>,
+    },
+    /// One that runs on the thread of its caller.
+    Token(Weak<Own>),
 }
 
 impl CancelToken {
     /// Whether it has fired. Does not block.
     pub fn is_cancelled(&self) -> bool {
         match &self.0 {
-            Kind::Own(inner) => inner.fired.load(Ordering::Acquire),
+            Kind::Own(own) => own.is_over(),
+            Kind::Call(slot) => slot.is_over(),
+            Kind::Never => false,
+        }
+    }
+
+    /// The same without a look at the clock.
+    pub(crate) fn has_fired(&self) -> bool {
+        match &self.0 {
+            Kind::Own(own) => own.fired.load(Ordering::Acquire),
             Kind::Call(slot) => slot.is_given_up(),
             Kind::Never => false,
         }
@@ -46,7 +83,7 @@ impl CancelToken {
     pub fn wait_timeout(&self, limit: std::time::Duration) -> bool {
         let deadline = Instant::now().checked_add(limit);
         match &self.0 {
-            Kind::Own(inner) => inner.wait(deadline),
+            Kind::Own(own) => own.wait(deadline),
             Kind::Call(slot) => slot.wait_given_up(deadline),
             Kind::Never => {
                 std::thread::sleep(limit);
@@ -67,7 +104,7 @@ impl CancelToken {
 
     fn mark(&self, stage: usize) {
         match &self.0 {
-            Kind::Own(inner) => inner.stage.store(stage, Ordering::Relaxed),
+            Kind::Own(own) => own.stage.store(stage, Ordering::Relaxed),
             Kind::Call(slot) => slot.served_by.store(stage, Ordering::Relaxed),
             Kind::Never => {}
         }
@@ -76,7 +113,7 @@ impl CancelToken {
     /// How far the handler of the call is.
     pub(crate) fn stage(&self) -> Stage {
         let stage = match &self.0 {
-            Kind::Own(inner) => inner.stage.load(Ordering::Relaxed),
+            Kind::Own(own) => own.stage.load(Ordering::Relaxed),
             Kind::Call(slot) => slot.served_by.load(Ordering::Relaxed),
             Kind::Never => QUEUED,
         };
@@ -97,6 +134,17 @@ impl CancelToken {
         CancelToken(Kind::Call(slot.clone()))
     }
 
+    /// The token of a call that runs on the thread of its caller: it fires with that of the `outer` call, at
+    /// the deadline, and when the link ends.
+    pub(super) fn inside(gate: &Gate, outer: Option<&CancelToken>, deadline: Option<Instant>) -> CancelToken {
+        let own = Arc::new(Own { deadline, ..Own::default() });
+        gate.keep(&own);
+        if !outer.is_none_or(|outer| outer.adopt(|| Child::Token(Arc::downgrade(&own)))) {
+            own.fire().cancel();
+        }
+        CancelToken(Kind::Own(own))
+    }
+
     /// The call, where the caller is in this process.
     pub(crate) fn call(&self) -> Option<&Arc<Slot>> {
         match &self.0 {
@@ -105,10 +153,34 @@ impl CancelToken {
         }
     }
 
-    pub(crate) fn fire(&self) {
+    /// Fires it. What comes back is to be ended by the caller, once it holds no lock.
+    #[must_use = "the calls of the handler end with it"]
+    pub(crate) fn fire(&self) -> Family {
         match &self.0 {
-            Kind::Own(inner) => inner.fire(),
+            Kind::Own(own) => own.fire(),
             Kind::Call(slot) => slot.give_up(),
+            Kind::Never => Family::default(),
+        }
+    }
+
+    /// Takes a call on that the handler makes. `false` if it is over already: the token has fired.
+    pub(super) fn adopt_call(&self, link: &Link, id: TransactionId, slot: &Arc<Slot>) -> bool {
+        self.adopt(|| Child::Call { link: link.weak.clone(), id, slot: Arc::downgrade(slot) })
+    }
+
+    fn adopt(&self, child: impl FnOnce() -> Child) -> bool {
+        match &self.0 {
+            Kind::Own(own) => own.adopt(child),
+            Kind::Call(slot) => slot.adopt(child),
+            Kind::Never => true,
+        }
+    }
+
+    /// A call that was taken on has ended.
+    pub(crate) fn release(&self, slot: &Arc<Slot>) {
+        match &self.0 {
+            Kind::Own(own) => own.family.lock().remove(slot),
+            Kind::Call(own) => own.release(slot),
             Kind::Never => {}
         }
     }
@@ -131,25 +203,99 @@ impl Default for CancelToken {
     }
 }
 
-impl Inner {
-    fn wait(&self, deadline: Option<Instant>) -> bool {
-        let mut lock = self.lock.lock();
+impl Own {
+    fn is_over(&self) -> bool {
+        self.fired.load(Ordering::Acquire) || has_passed(self.deadline)
+    }
+
+    fn wait(&self, limit: Option<Instant>) -> bool {
+        let until = earlier(self.deadline, limit);
+        let mut lock = self.family.lock();
         while !self.fired.load(Ordering::Acquire) {
-            match deadline {
+            match until {
                 Some(at) if self.changed.wait_until(&mut lock, at).timed_out() => break,
                 Some(_) => {}
                 None => self.changed.wait(&mut lock),
             }
         }
-        self.fired.load(Ordering::Acquire)
+        drop(lock);
+        self.is_over()
     }
 
-    fn fire(&self) {
-        let lock = self.lock.lock();
-        self.fired.store(true, Ordering::Release);
-        drop(lock);
-        self.changed.notify_all();
+    fn adopt(&self, child: impl FnOnce() -> Child) -> bool {
+        let mut family = self.family.lock();
+        let alive = !self.fired.load(Ordering::Acquire);
+        if alive {
+            family.add(child());
+        }
+        alive
     }
+
+    pub(super) fn fire(&self) -> Family {
+        let mut family = self.family.lock();
+        self.fired.store(true, Ordering::Release);
+        let children = std::mem::take(&mut *family);
+        drop(family);
+        self.changed.notify_all();
+        children
+    }
+}
+
+impl Family {
+    pub(super) fn add(&mut self, child: Child) {
+        if self.first.is_none() {
+            self.first = Some(child);
+            return;
+        }
+        if self.others.len() >= self.room.max(LOOKED_THROUGH) {
+            // Nobody tells of the end of a call that was started: so those that have ended go now and then.
+            self.others.retain(Child::is_under_way);
+            self.room = 2 * self.others.len();
+        }
+        self.others.push(child);
+    }
+
+    pub(super) fn remove(&mut self, slot: &Arc<Slot>) {
+        let is_it = |child: &Child| matches!(child, Child::Call { slot: other, .. } if std::ptr::eq(other.as_ptr(), Arc::as_ptr(slot)));
+        if self.first.as_ref().is_some_and(is_it) {
+            self.first = None;
+        } else {
+            self.others.retain(|child| !is_it(child));
+        }
+    }
+
+    /// Whether there is nothing to end.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.others.is_empty()
+    }
+
+    /// Ends the calls as cancelled. The calling thread holds no lock.
+    pub(crate) fn cancel(self) {
+        for child in self.first.into_iter().chain(self.others).filter(Child::is_under_way) {
+            match child {
+                Child::Call { link, id, .. } => link.upgrade().into_iter().for_each(|link| link.cancel(id)),
+                Child::Token(own) => own.upgrade().into_iter().for_each(|own| own.fire().cancel()),
+            }
+        }
+    }
+}
+
+impl Child {
+    fn is_under_way(&self) -> bool {
+        match self {
+            Child::Call { slot, .. } => slot.upgrade().is_some_and(|slot| !slot.is_done()),
+            Child::Token(own) => own.strong_count() > 0,
+        }
+    }
+}
+
+pub(super) fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|at| at <= Instant::now())
+}
+
+/// The one that comes first.
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 impl fmt::Debug for CancelToken {
@@ -161,3 +307,41 @@ impl fmt::Debug for CancelToken {
 /// In the place of the number of a thread, which is neither.
 const QUEUED: usize = 0;
 const RETURNED: usize = usize::MAX;
+/// So many calls of one handler are kept in mind before those that have ended are forgotten.
+const LOOKED_THROUGH: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::wire::{Path, Side};
+
+    fn slot() -> Arc<Slot> {
+        Arc::new(Slot::new(Path::root(), Instant::now(), None))
+    }
+
+    fn child(n: u64, slot: &Arc<Slot>) -> Child {
+        Child::Call { link: Weak::new(), id: TransactionId::new(Side::Head, n), slot: Arc::downgrade(slot) }
+    }
+
+    #[test]
+    fn calls_that_have_ended_are_not_kept_in_mind() {
+        let (mut family, lasting) = (Family::default(), slot());
+        family.add(child(1, &lasting));
+        let kept: Vec<_> = (0..40).map(|_| slot()).collect();
+        kept.iter().for_each(|slot| family.add(child(2, slot)));
+        (0..10_000).for_each(|_| family.add(child(3, &slot())));
+        let slot_of = |child: &Child| match child {
+            Child::Call { slot, .. } => slot.clone(),
+            Child::Token(_) => Weak::new(),
+        };
+        let is_kept =
+            |slot: &Arc<Slot>| family.others.iter().any(|child| slot_of(child).ptr_eq(&Arc::downgrade(slot)));
+        assert!(kept.iter().all(is_kept));
+        assert!(family.others.len() <= 2 * kept.len() + 2, "{}", family.others.len());
+        kept.iter().for_each(|slot| family.remove(slot));
+        family.remove(&lasting);
+        assert!(!family.others.iter().any(Child::is_under_way) && family.first.is_none());
+    }
+}

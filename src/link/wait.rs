@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use super::{Framed, Link, Outcome, Slot, Wiring, flow::Harvest, flow::Read, role::Reader, slot::Woken};
+use super::{
+    Framed, Link, Outcome, Slot, Wiring, depth, flow::Harvest, flow::Read, role::Reader, slot::Woken,
+};
 use crate::{
     sync::Arc,
     workers::{look_out, run_elsewhere},
@@ -148,14 +150,24 @@ impl Link {
         let alarm = limit.filter(|_| !framed.wakes_at_deadlines && limit != slot.deadline);
         alarm.inspect(|at| self.set_alarm(*at, slot));
         let mut harvest = Harvest::default();
+        let mut inline = Vec::new();
         while slot.set_reading(true) {
             let read = self.read(&mut reader, limit, &mut harvest);
             if !matches!(read, Read::Packet) || !harvest.wakers.is_empty() {
                 slot.set_reading(false);
                 break;
             }
-            harvest.take_errands().for_each(|errand| self.submit(errand.job));
+            for errand in harvest.take_errands() {
+                match errand.inline && !slot.is_done() && depth() < DEEPEST {
+                    true => inline.push(errand.job),
+                    false => self.submit_errand(errand),
+                }
+            }
             if slot.is_done() {
+                break;
+            }
+            if !inline.is_empty() {
+                slot.set_reading(false);
                 break;
             }
             // A peer that never stops sending must not keep the thread from its time.
@@ -169,6 +181,7 @@ impl Link {
             self.call_ticker();
         }
         self.finish(harvest);
+        inline.into_iter().for_each(run_elsewhere);
     }
 
     /// Has whoever reads woken at `at`.
@@ -193,3 +206,7 @@ fn run_errands(slot: &Slot) {
         run_elsewhere(errand);
     }
 }
+
+/// How many handlers may stand on the stack of a thread that reads before it leaves inline ones to others. Each
+/// of them may block in turn, and then read the next.
+const DEEPEST: u32 = 8;

@@ -193,7 +193,7 @@ impl Shared {
     /// Tells everybody what they have not been told yet. On the supervisor's thread.
     fn deliver(&self) {
         while let Some((hook, transition)) = self.next_delivery() {
-            let current = Current { link: 0, transaction: None, deadline: None, place: Place::Supervision };
+            let current = Current::of_no_call(0, Place::Supervision);
             let run = AssertUnwindSafe(|| within(current, || (hook.0)(&transition)));
             if let Err(panic) = catch_unwind(run) {
                 self.endpoint.0.callback_panicked_elsewhere(panic_text(&*panic));

@@ -4,6 +4,7 @@
 //! panics on what a peer sends: what does not parse is a [`ProtocolError`].
 
 mod bounded;
+mod bytes;
 mod codec;
 mod fault;
 mod frame;
@@ -14,6 +15,7 @@ mod path;
 mod payload;
 mod violation;
 
+pub use bytes::Bytes;
 pub(crate) use codec::{Codec, CodecError};
 pub use fault::{Fault, FaultKind};
 pub(crate) use fault::{FaultCode, FaultRecord, cut};

@@ -10,12 +10,14 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-use super::{Codec, codec::CodecError};
+use super::{Bytes, Codec, codec::CodecError};
 
 /// The arguments or the result of a call, before or after the codec.
 ///
 /// As the argument or the result type of a handler or a call it means *raw*: the bytes are handed
 /// over as they are, and no codec touches them.
+///
+/// As a *part* of a value it is bytes, as a [`Bytes`] is.
 ///
 /// Between the two ends of an in-process link a payload is the value itself, moved. Asking it for
 /// bytes encodes them, so a raw handler sees the same there as over a wire.
@@ -205,7 +207,7 @@ impl Serialize for Payload {
 
 impl<'de> Deserialize<'de> for Payload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Payload, D::Error> {
-        Vec::<u8>::deserialize(deserializer).map(Payload::from_bytes)
+        Bytes::deserialize(deserializer).map(|bytes| Payload::from_bytes(bytes.into_vec()))
     }
 }
 

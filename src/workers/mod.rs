@@ -24,11 +24,18 @@ use front::Front;
 pub(crate) trait Work: Send {
     /// Runs it on the calling thread, of which `shift` tells.
     fn run(self: Box<Self>, shift: &Shift<'_>);
+
+    /// Asks for a place among the workers, where it would run without one. `None` if it has to wait for that.
+    fn take_place(self: Box<Self>) -> Option<Job>;
 }
 
-impl<F: FnOnce() + Send> Work for F {
+impl<F: FnOnce() + Send + 'static> Work for F {
     fn run(self: Box<F>, _: &Shift<'_>) {
         self();
+    }
+
+    fn take_place(self: Box<F>) -> Option<Job> {
+        Some(self)
     }
 }
 
@@ -90,11 +97,23 @@ pub(crate) struct Shift<'a> {
     in_front: Cell<bool>,
     /// How many jobs it has run.
     jobs: Cell<u32>,
+    /// The thread is that of whoever waits for the job.
+    here: bool,
 }
 
 impl<'a> Shift<'a> {
     fn new(front: Option<&'a Front>) -> Shift<'a> {
-        Shift { front, in_front: Cell::new(false), jobs: Cell::new(0) }
+        Shift { front, in_front: Cell::new(false), jobs: Cell::new(0), here: false }
+    }
+
+    /// The shift of the thread that waits for the job.
+    pub(crate) fn here() -> Shift<'static> {
+        Shift { here: true, ..Shift::new(None) }
+    }
+
+    /// Whether whoever waits for the job is this thread.
+    pub(crate) fn is_here(&self) -> bool {
+        self.here
     }
 
     /// The shift of a thread that goes back to what it did before.

@@ -10,7 +10,9 @@ mod support;
 
 mod api_sketch;
 mod arbitration;
+mod bulk;
 mod calls;
+mod chains;
 mod crossing;
 mod deaf_peer;
 mod errors;
@@ -19,6 +21,7 @@ mod farewell;
 mod goodbye;
 mod hangs;
 mod hostile;
+mod inline;
 mod life;
 mod names;
 mod nothing_left;

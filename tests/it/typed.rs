@@ -1,6 +1,7 @@
 //! Traits that two programs share: values, errors, events and nested APIs with their types.
 
 mod hygiene;
+mod later;
 mod listing;
 mod streams;
 

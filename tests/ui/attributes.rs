@@ -25,6 +25,12 @@ trait Attributes {
 #[nape::api("a", speed = 11)]
 trait Options {}
 
+#[nape::api("a", inline, workers = 2)]
+trait Both {}
+
+#[nape::api("a", inline, inline)]
+trait Twice {}
+
 const NAMESPACE: &str = "a";
 
 #[nape::api(NAMESPACE)]

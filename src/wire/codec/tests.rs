@@ -9,7 +9,10 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor, ser::Error as _};
 
-use super::{super::Payload, *};
+use super::{
+    super::{Bytes as Block, Payload},
+    *,
+};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Shape {
@@ -347,4 +350,23 @@ fn the_encoding_is_that_of_the_wire_format() {
     assert_eq!(encoded(&Shape::Pair('e', false)), [3, b'e', 0]);
     assert_eq!(encoded(&1.5f32), 1.5f32.to_le_bytes());
     assert_eq!(encoded(&[1u8, 2]), [1, 2]);
+}
+
+#[test]
+fn bytes_are_a_block_with_the_bytes_of_a_list() {
+    for len in [0usize, 1, 250, 251, 300, 65_536, 70_000] {
+        let list: Vec<u8> = (0..len).map(|i| i as u8).collect();
+        let (block, payload) = (Block::from(list.clone()), Payload::from_bytes(list.clone()));
+        let bytes = encoded(&("before", &list, 7u32));
+        assert_eq!(encoded(&("before", &block, 7u32)), bytes);
+        assert_eq!(encoded(&("before", &payload, 7u32)), bytes);
+        assert_eq!(decoded::<(String, Block, u32)>(&bytes).unwrap().1, block);
+        assert_eq!(decoded::<(String, Vec<u8>, u32)>(&bytes).unwrap().1, list);
+        assert_eq!(decoded::<(String, Payload, u32)>(&bytes).unwrap().1.into_bytes(), list);
+    }
+    // One that is shorter than it says is refused before anything is kept for it.
+    for lie in [1, 1 << 20, 1 << 40, u64::MAX] {
+        refused::<Block>(&length(lie), "");
+        refused::<(u8, Payload)>(&[&[1], &length(lie)[..]].concat(), "");
+    }
 }

@@ -29,6 +29,7 @@ mod bare {
             &self,
             context: &super::renamed::Context,
         ) -> ::std::result::Result<u8, super::renamed::Fault>;
+        fn later(&self, api: u8, this: super::renamed::Responder<u8>);
         #[event]
         fn event(&self, arguments: u8);
         #[nested]
@@ -96,6 +97,10 @@ impl bare::Bare for Mine {
         Ok(1)
     }
 
+    fn later(&self, api: u8, this: nape::Responder<u8>) {
+        this.answer(api);
+    }
+
     fn event(&self, _: u8) {}
 
     fn child(&self) -> impl bare::Child {
@@ -132,6 +137,7 @@ fn no_prelude_and_another_name_of_the_library() {
         let bare = bare::BareClient::on(&head);
         assert_eq!(bare.all(1, 2, 3, "4", 5).call().unwrap(), "1 2 3 4 5");
         assert_eq!((bare.result().call().unwrap(), bare.child().r#type().call().unwrap()), (1, 2));
+        assert_eq!(bare.later(6).call().unwrap(), 6);
         bare.event(1).fire().unwrap();
         assert_eq!(bare.stream(3).open().unwrap().count(), 3);
         let mut both = bare.duplex(7).open().unwrap();

@@ -196,7 +196,7 @@ impl Model {
                 let half = stream.halves[HEAD].as_mut().expect("it is the caller's");
                 half.is_over = true;
             }
-            Action::Cancelled(token, _) => token.fire(),
+            Action::Cancelled(token, _) => assert!(token.fire().is_empty()),
             Action::Room(_) | Action::Stopped(_) | Action::LateItems(_) | Action::LateReply => {}
             other => panic!("{other:?}"),
         }
