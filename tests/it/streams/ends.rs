@@ -26,6 +26,8 @@ on_every_link! {
     shutting_down_waits_for_streams,
     a_permit_is_released_when_a_stream_ends,
     a_thread_that_panics_ends_nothing_well,
+    ac_10_a_cancel_travels_down_to_streams,
+    an_inline_api_serves_streams_on_workers,
 }
 
 /// Is counted as long as it is there.
@@ -317,4 +319,40 @@ fn a_thread_that_panics_ends_nothing_well(kind: Kind) {
     thread.join().unwrap_err();
     let (_, error) = told.recv_timeout(SOON).unwrap();
     assert!(matches!(error, Some(CallError::Cancelled)), "{error:?}");
+}
+
+fn ac_10_a_cancel_travels_down_to_streams(kind: Kind) {
+    let (numbers, there) = numbers("n");
+    let (told, tell) = mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let relay = Api::new("relay").handle("all", move |cx: &Context, (): ()| {
+        let mut items = cx.api("n").action("numbers", u64::MAX).open::<u64>()?;
+        assert_eq!(items.next().unwrap()?, 0);
+        told.lock().unwrap().send(None).unwrap();
+        let error = items.find_map(Result::err);
+        told.lock().unwrap().send(error).unwrap();
+        Ok::<_, Fault>(())
+    });
+    let (head, neck) = kind.ends_with(Head::builder().serve(numbers), Neck::builder());
+    let _neck = neck.serve(relay.unwrap()).unwrap().start();
+    let call = head.api("relay").action("all", ()).start::<()>().unwrap();
+    assert!(tell.recv_timeout(SOON).unwrap().is_none());
+    drop(call);
+    let error = tell.recv_timeout(SOON).unwrap();
+    assert!(matches!(error, Some(CallError::Cancelled)), "{error:?}");
+    soon(|| there.load(Ordering::SeqCst) == 0);
+}
+
+fn an_inline_api_serves_streams_on_workers(kind: Kind) {
+    let sum =
+        |_: &Context, (): (), items: Incoming<u64>| Ok::<_, Fault>(items.map(Result::unwrap).sum::<u64>());
+    let count = |_: &Context, n: u64| Ok::<_, Fault>((0..n).map(Ok::<_, Fault>));
+    let api = Api::new("s").inline().upload("sum", sum).unwrap().stream("count", count).unwrap();
+    let (head, _neck) = kind.serving(api);
+    let items = head.api("s").action("count", 1000u64).open::<u64>().unwrap();
+    let mut total = head.api("s").action("sum", ()).upload::<u64, u64>().unwrap();
+    for item in items {
+        total.send(item.unwrap()).unwrap();
+    }
+    assert_eq!(total.finish().unwrap(), 499_500);
 }
