@@ -153,7 +153,7 @@ impl Config {
         self
     }
 
-    /// How many items of a stream may come here, or be on their way, that nobody has taken yet: 64 by default.
+    /// How many items of a stream may come here, or be on their way, that nobody has taken: 64 by default.
     ///
     /// With that many, whoever makes them pauses. At the sending side it is how many may wait to be sent.
     pub fn stream_items(mut self, items: u32) -> Config {

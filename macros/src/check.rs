@@ -235,8 +235,8 @@ fn check_receiver(signature: &Signature, mistakes: &mut Mistakes) {
     }
 }
 
-/// Whether the first argument is the context, those that travel, the ends of streams behind them, and what the
-/// last one answers by.
+/// Whether the first argument is the context, those that travel, the ends of streams behind them, and what
+/// the last one answers by.
 fn check_arguments(
     signature: &Signature,
     mistakes: &mut Mistakes,
@@ -421,7 +421,8 @@ fn check_verb(
                     ),
                     Type::ImplTrait(kind) => mistakes.add(
                         kind,
-                        "only a `#[nested]` API and a `#[stream]` are an `impl Trait`: return a type that travels",
+                        "only a `#[nested]` API and a `#[stream]` are an `impl Trait`: return a type that \
+                         travels",
                     ),
                     kind => check_travels(kind, "a result", mistakes),
                 }

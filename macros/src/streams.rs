@@ -1,4 +1,5 @@
-//! Says what is wrong with streams in a trait: the ends among the arguments, and the iterator that is returned.
+//! Says what is wrong with streams in a trait: the ends among the arguments, and the iterator that is
+//! returned.
 
 use proc_macro2::Ident;
 use quote::ToTokens;
@@ -194,5 +195,5 @@ fn item(kind: &TypeImplTrait) -> Option<&Type> {
     })
 }
 
-const FORM: &str = "a stream returns `Result<impl Iterator<Item = Result<T, E>> + Send + use<Self>, E>`, or the \
-     iterator alone; one that takes items has an argument of type `Incoming<T>`";
+const FORM: &str = "a stream returns `Result<impl Iterator<Item = Result<T, E>> + Send + use<Self>, E>`, or \
+     the iterator alone; one that takes items has an argument of type `Incoming<T>`";

@@ -38,8 +38,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// # Errors
     ///
-    /// What shows at once: a closed link, a full send queue, arguments that do not encode, no time. Whatever
-    /// else keeps the stream from beginning comes in the place of the first item.
+    /// What shows at once: a closed link, a full send queue, arguments that do not encode, no time.
+    /// Whatever else keeps the stream from beginning comes in the place of the first item.
     pub fn open<T: DeserializeOwned + 'static>(self) -> Result<Incoming<T>, CallError> {
         let (started, slot) = self.set_out_streaming(false, true)?;
         Ok(incoming(&started, &slot, true))
@@ -47,8 +47,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
 
     /// Opens a stream of items that the other side takes, and answers when it has. Does not block.
     ///
-    /// The timeout of the action is the time until the other side has begun, and again that from the last item
-    /// to the answer.
+    /// The timeout of the action is the time until the other side has begun, and again that from the last
+    /// item to the answer.
     ///
     /// ```
     /// use nape::{Api, CallError, Context, Head, Incoming};
@@ -81,7 +81,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
         Ok(Upload { answer: AsyncResult::new(started, slot, true), out, timeout })
     }
 
-    /// Opens a stream both ways: items `U` go, items `T` come, and in the end an answer `R`. Does not block.
+    /// Opens a stream both ways: items `U` go, items `T` come, and in the end an answer `R`. Does not
+    /// block.
     ///
     /// The timeout of the action is the time until the other side has begun, and again that which
     /// [`Duplex::finish`] takes.
@@ -138,8 +139,8 @@ fn outgoing<T>(started: &Started, slot: &Arc<Slot>) -> Outgoing<T> {
 
 /// Items on their way to the other side, which answers when it has them.
 ///
-/// [`finish`](Upload::finish) says that these were all. Dropping it before cancels the call: the handler gets
-/// [`CallError::Cancelled`] in the place of the next item, so that what has come never looks complete.
+/// [`finish`](Upload::finish) says that these were all. Dropping it before cancels the call: the handler
+/// gets [`CallError::Cancelled`] in the place of the next item, so that what has come never looks complete.
 #[must_use = "dropping it cancels the call"]
 pub struct Upload<T, R> {
     // The first to be dropped, so that the call is cancelled before its items end.
@@ -177,8 +178,8 @@ impl<T: Serialize + Send + 'static, R: DeserializeOwned + 'static> Upload<T, R> 
     ///
     /// # Errors
     ///
-    /// [`CallError::Cancelled`] when the other side takes no more items: [`Upload::finish`] tells its answer.
-    /// Else as for [`Outgoing::send`].
+    /// [`CallError::Cancelled`] when the other side takes no more items: [`Upload::finish`] tells its
+    /// answer. Else as for [`Outgoing::send`].
     pub fn send(&mut self, item: T) -> Result<(), CallError> {
         self.out.send(item)
     }

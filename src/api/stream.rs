@@ -147,12 +147,14 @@ impl<T: DeserializeOwned + 'static> Incoming<T> {
 
     /// The next item, for which it waits at most `limit`.
     ///
-    /// Blocks the calling thread. The wait ends with an item, the end of the stream, the limit, or the closing
-    /// of the link, whichever comes first. Meanwhile the thread serves the calls that descend from this one.
+    /// Blocks the calling thread. The wait ends with an item, the end of the stream, the limit, or the
+    /// closing of the link, whichever comes first. Meanwhile the thread serves the calls that descend from
+    /// this one.
     ///
     /// # Errors
     ///
-    /// What ended the stream, once. In a handler [`CallError::TimedOut`] when the handler's own time is over.
+    /// What ended the stream, once. In a handler [`CallError::TimedOut`] when the handler's own time is
+    /// over.
     pub fn next_timeout(&mut self, limit: Duration) -> Result<Next<T>, CallError> {
         self.wait(Instant::now().checked_add(limit))
     }
@@ -289,10 +291,10 @@ impl<T> fmt::Debug for Incoming<T> {
 
 /// Where the items of a stream are put in, one after the other.
 ///
-/// Dropping it, as [`Outgoing::end`] does, tells the other side that no more come, while what comes the other
-/// way goes on. A thread that drops it because it panics ends the whole stream as cancelled instead, at the
-/// side that called: what was sent so far must not look complete. (At the side that serves, the panic itself
-/// is the answer.)
+/// Dropping it, as [`Outgoing::end`] does, tells the other side that no more come, while what comes the
+/// other way goes on. A thread that drops it because it panics ends the whole stream as cancelled instead,
+/// at the side that called: what was sent so far must not look complete. (At the side that serves, the
+/// panic itself is the answer.)
 ///
 /// ```
 /// use std::thread;
@@ -367,15 +369,16 @@ impl<T> Outgoing<T> {
 impl<T: Serialize + Send + 'static> Outgoing<T> {
     /// Sends an item, or queues it.
     ///
-    /// Blocks the calling thread while the other side has not taken what was sent before. The wait ends with
-    /// room, the end of the stream, or the closing of the link, whichever comes first. Meanwhile the thread
-    /// serves the calls that descend from this one.
+    /// Blocks the calling thread while the other side has not taken what was sent before. The wait ends
+    /// with room, the end of the stream, or the closing of the link, whichever comes first. Meanwhile the
+    /// thread serves the calls that descend from this one.
     ///
     /// # Errors
     ///
-    /// [`CallError::Cancelled`] when nobody takes items any more: the other side has dropped its half, or has
-    /// answered; [`CallError::Closed`]; an item that does not encode or is too large, of which the stream itself
-    /// takes no notice. In a handler [`CallError::TimedOut`] when the handler's own time is over.
+    /// [`CallError::Cancelled`] when nobody takes items any more: the other side has dropped its half, or
+    /// has answered; [`CallError::Closed`]; an item that does not encode or is too large, of which the
+    /// stream itself takes no notice. In a handler [`CallError::TimedOut`] when the handler's own time is
+    /// over.
     pub fn send(&mut self, item: T) -> Result<(), CallError> {
         let mut item = match self.tap.put(item) {
             Put::Done => return Ok(()),

@@ -101,16 +101,16 @@ impl Handler {
 }
 
 impl Api {
-    /// Serves a stream at `path`: the function gives an iterator, and its items go out one after the other. An
-    /// error, of the function or in the place of an item, ends it; the caller gets it behind the items.
+    /// Serves a stream at `path`: the function gives an iterator, and its items go out one after the other.
+    /// An error, of the function or in the place of an item, ends it; the caller gets it behind the items.
     ///
-    /// The iterator runs on a worker of this API while there is room for items. It is asked for no more of them
-    /// than the caller is ready to take ([`Config::stream_items`](crate::Config::stream_items)); while
-    /// it waits for the caller it holds neither a worker nor a thread, and the next item may be made on another
-    /// one. When the caller is gone it is dropped.
+    /// The iterator runs on a worker of this API while there is room for items. It is asked for no more of
+    /// them than the caller is ready to take ([`Config::stream_items`](crate::Config::stream_items)); while
+    /// it waits for the caller it holds neither a worker nor a thread, and the next item may be made on
+    /// another one. When the caller is gone it is dropped.
     ///
-    /// The [`Context`] of a stream has no deadline: its caller waits for it to begin, and cancels it if it does
-    /// not.
+    /// The [`Context`] of a stream has no deadline: its caller waits for it to begin, and cancels it if it
+    /// does not.
     ///
     /// # Errors
     ///
@@ -129,8 +129,8 @@ impl Api {
 
     /// Serves an upload at `path`: the function takes the caller's items, and answers.
     ///
-    /// It has a worker of this API as long as it runs, also while it waits for items. It may answer before the
-    /// last of them; the caller then sends no more.
+    /// It has a worker of this API as long as it runs, also while it waits for items. It may answer before
+    /// the last of them; the caller then sends no more.
     ///
     /// # Errors
     ///
@@ -146,8 +146,8 @@ impl Api {
         self.with(path, Handler::upload(function))
     }
 
-    /// Serves a stream both ways at `path`: the function takes the caller's items and sends its own, and answers
-    /// in the end. Either half may be dropped before, or handed to a thread.
+    /// Serves a stream both ways at `path`: the function takes the caller's items and sends its own, and
+    /// answers in the end. Either half may be dropped before, or handed to a thread.
     ///
     /// It has a worker of this API as long as it runs, also while it waits.
     ///

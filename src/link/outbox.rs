@@ -2,9 +2,9 @@
 //!
 //! *Control* goes first. Behind it are three lanes, and the first that has something goes: *answers*
 //! and *starts* (calls and events, in the order of their making) of one frame each, and *slow*: what
-//! has to be cut, a few messages at a time, which take turns, and the items of streams. Every so often a lane further behind goes
-//! first, so that none waits forever. A start waits until the other side is ready, and a call until
-//! fewer than `in_flight` calls are unanswered. Everything but the few kinds in [`is_free`] keeps to the
+//! has to be cut, a few messages at a time, which take turns, and the items of streams. Every so often a
+//! lane further behind goes first, so that none waits forever. A start waits until the other side is ready,
+//! and a call until fewer than `in_flight` calls are unanswered. Everything but the few kinds in [`is_free`] keeps to the
 //! window.
 
 use std::collections::VecDeque;
@@ -52,7 +52,7 @@ pub(crate) struct Outbox {
     slow_answers: VecDeque<Draft>,
     /// Starts that have to be cut, and the events behind an event that has to be.
     slow_starts: Line,
-    /// What is being cut, and where it goes on: at most [`UNFINISHED`] answers and as many of all else. While a
+    /// What is being cut, and where it goes on: at most [`UNFINISHED`] answers and as many others. While a
     /// packet is sent, it has the bytes of one of them.
     bulk: VecDeque<(Draft, usize)>,
     /// The items of streams.

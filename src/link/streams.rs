@@ -311,8 +311,8 @@ impl<W: Clone> State<W> {
         }
     }
 
-    /// The caller of a stream has given it up: nothing of it goes, and what comes is dropped. Gives its ends.
-    /// It is known until its handler is done; of one that is answered items may be waiting.
+    /// The caller of a stream has given it up: nothing of it goes, and what comes is dropped. Gives its
+    /// ends. It is known until its handler is done; of one that is answered items may be waiting.
     pub(crate) fn cut_stream(&mut self, id: TransactionId, is_served: bool) -> Ends {
         if !is_served {
             return self.forget_stream(id);
