@@ -61,6 +61,10 @@ counters! {
     events_dropped,
     /// Events of the other side whose handler failed.
     events_failed,
+    /// Items of topics of this side that were not sent to a subscription, because it did not keep up.
+    items_unsent,
+    /// Items that subscriptions of this side were told to have lost, wherever that was.
+    items_lost,
     /// Calls of the other side that nothing here handles.
     unhandled,
     /// Calls of the other side that expired or were cancelled before they could run.

@@ -12,6 +12,9 @@ pub mod streams {}
 #[doc = include_str!("guide/performance.md")]
 pub mod performance {}
 
+#[doc = include_str!("guide/topics.md")]
+pub mod topics {}
+
 #[cfg(feature = "macros")]
 #[doc = include_str!("guide/typed.md")]
 pub mod typed {}

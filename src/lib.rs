@@ -143,6 +143,24 @@
 //! Many items go over a stream: [`Action::open`] takes what the other side makes, [`Action::upload`] sends,
 //! [`Action::duplex`] does both. [`guide::streams`] tells how.
 //!
+//! # Publishing
+//!
+//! A [`Topic`] is published to all who have [subscribed](Endpoint::subscribe). Each of them says how many
+//! items may wait, and what becomes of the rest; what is lost is told where it is missing.
+//! [`guide::topics`] tells more.
+//!
+//! ```
+//! # use nape::{Api, Backlog, Head, Topic};
+//! let progress = Topic::<u8>::new();
+//! # let (head, neck) = Head::in_process()?;
+//! let _neck = neck.serve(Api::new("job").topic("progress", &progress)?)?.start();
+//!
+//! let mut news = head.subscribe::<u8>("job.progress", Backlog::latest())?;
+//! progress.publish(50);
+//! assert_eq!(news.next().unwrap().unwrap(), 50);
+//! # Ok::<(), nape::Error>(())
+//! ```
+//!
 //! # When it goes wrong
 //!
 //! | [`CallError`] | what to do |
@@ -209,6 +227,7 @@ mod os;
 #[cfg(not(all(loom, test)))]
 mod process;
 mod semaphore;
+mod shape;
 #[cfg(not(all(loom, test)))]
 mod supervisor;
 mod sync;
@@ -218,9 +237,10 @@ mod wire;
 mod workers;
 
 pub use api::{
-    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Context, Duplex, Endpoint, Handler,
-    HandlerError, HangReport, IgnoringErrors, Incoming, Listed, Next, Outgoing, Progress, QueueDepth, Report,
-    Responder, RunningHandler, TrySendError, Upload, WaitingCaller, WhenFull,
+    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Duplex, Endpoint,
+    Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Listed, Listening, Missed, Next, Outgoing,
+    Progress, Published, QueueDepth, Report, Responder, RunningHandler, Subscription, Topic, TrySendError,
+    Upload, WaitingCaller, WhenFull,
 };
 pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;
@@ -242,7 +262,9 @@ pub use semaphore::Semaphore;
 pub use supervisor::{Restarts, Supervisor, SupervisorBuilder, Transition};
 #[doc(hidden)]
 pub use typed::private as __private;
-pub use typed::{TypedAction, TypedDuplex, TypedEvent, TypedIgnoringErrors, TypedStream, TypedUpload};
+pub use typed::{
+    TypedAction, TypedDuplex, TypedEvent, TypedIgnoringErrors, TypedStream, TypedTopic, TypedUpload,
+};
 pub use wire::{
     Bytes, FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId,
 };

@@ -8,10 +8,12 @@ use std::{fmt, marker::PhantomData};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    api::{Action, AsyncResult, Duplex, IgnoringErrors, Incoming, Upload},
+    api::{Action, ApiHandle, AsyncResult, Backlog, Duplex, IgnoringErrors, Incoming, Subscription, Upload},
     config::Timeout,
     error::CallError,
     semaphore::Semaphore,
+    shape::Shape,
+    sync::OnceLock,
 };
 
 /// A call to a method of a trait: an [`Action`] that knows what comes back.
@@ -21,6 +23,7 @@ use crate::{
 #[must_use = "an action does nothing until one of its verbs sends it"]
 pub struct TypedAction<A, T> {
     action: Action<A>,
+    method: &'static private::Method,
     value: PhantomData<fn() -> T>,
 }
 
@@ -28,6 +31,7 @@ pub struct TypedAction<A, T> {
 #[must_use = "an event does nothing until it is fired"]
 pub struct TypedEvent<A> {
     action: Action<A>,
+    method: &'static private::Method,
     ignores_errors: bool,
 }
 
@@ -35,7 +39,32 @@ pub struct TypedEvent<A> {
 #[must_use = "an action does nothing until one of its verbs sends it"]
 pub struct TypedIgnoringErrors<A, T> {
     action: IgnoringErrors<A>,
+    method: &'static private::Method,
     value: PhantomData<fn() -> T>,
+}
+
+/// A topic of a trait, to be subscribed to.
+#[must_use = "a topic does nothing until it is subscribed to"]
+pub struct TypedTopic<T> {
+    api: ApiHandle,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned + Clone + Send + Sync + 'static> TypedTopic<T> {
+    /// How long the other side may take to agree. Zero is over at once.
+    pub fn timeout(mut self, timeout: impl Into<Timeout>) -> TypedTopic<T> {
+        self.api = self.api.timeout(timeout);
+        self
+    }
+
+    /// As [`ApiHandle::subscribe`]. Blocks until the other side has agreed.
+    ///
+    /// # Errors
+    ///
+    /// Whatever a call can end in.
+    pub fn subscribe(self, backlog: Backlog) -> Result<Subscription<T>, CallError> {
+        self.api.subscribe("", backlog)
+    }
 }
 
 impl<A, T> TypedAction<A, T> {
@@ -59,13 +88,14 @@ impl<A, T> TypedAction<A, T> {
 
     /// As [`Action::ignore_errors`]: a timeout and a link that is closed become nothing.
     pub fn ignore_errors(self) -> TypedIgnoringErrors<A, T> {
-        TypedIgnoringErrors { action: self.action.ignore_errors(), value: PhantomData }
+        let TypedAction { action, method, value } = self;
+        TypedIgnoringErrors { action: action.ignore_errors(), method, value }
     }
 }
 
 impl<A, T> TypedAction<A, T>
 where
-    A: Serialize + Send + 'static,
+    A: Serialize + DeserializeOwned + Send + 'static,
     T: DeserializeOwned + 'static,
 {
     /// As [`Action::call`]: sends the call and blocks until it has ended.
@@ -74,7 +104,7 @@ where
     ///
     /// Whatever a call can end in.
     pub fn call(self) -> Result<T, CallError> {
-        self.action.call()
+        self.checked().call()
     }
 
     /// As [`Action::start`]: sends the call and gives a handle to its result. Does not block.
@@ -83,7 +113,7 @@ where
     ///
     /// What shows at once.
     pub fn start(self) -> Result<AsyncResult<T>, CallError> {
-        self.action.start()
+        self.checked().start()
     }
 
     /// As [`Action::then`]: sends the call and has `callback` called with its end, exactly once. Does
@@ -96,7 +126,12 @@ where
     where
         F: FnOnce(Result<T, CallError>) + Send + 'static,
     {
-        self.action.then(callback)
+        self.checked().then(callback)
+    }
+
+    /// With what tells the other side what is called, so that nothing else is run.
+    fn checked(self) -> Action<A> {
+        self.action.shaped(self.method.shape::<A, T>())
     }
 }
 
@@ -114,20 +149,21 @@ impl<A> TypedEvent<A> {
     }
 }
 
-impl<A: Serialize + Send + 'static> TypedEvent<A> {
+impl<A: Serialize + DeserializeOwned + Send + 'static> TypedEvent<A> {
     /// As [`Action::fire`]: sends the event. Does not block.
     ///
     /// # Errors
     ///
     /// What shows at once.
     pub fn fire(self) -> Result<(), CallError> {
-        if self.ignores_errors { self.action.ignore_errors().fire() } else { self.action.fire() }
+        let action = self.action.shaped(self.method.shape::<A, ()>());
+        if self.ignores_errors { action.ignore_errors().fire() } else { action.fire() }
     }
 }
 
 impl<A, T> TypedIgnoringErrors<A, T>
 where
-    A: Serialize + Send + 'static,
+    A: Serialize + DeserializeOwned + Send + 'static,
     T: DeserializeOwned + 'static,
 {
     /// As [`TypedAction::call`]; `None` when it timed out or the link is closed.
@@ -136,7 +172,7 @@ where
     ///
     /// Every other end of a call.
     pub fn call(self) -> Result<Option<T>, CallError> {
-        self.action.call()
+        self.action.shaped(self.method.shape::<A, T>()).call()
     }
 }
 
@@ -208,6 +244,12 @@ impl<A: fmt::Debug, T> fmt::Debug for TypedAction<A, T> {
     }
 }
 
+impl<T> fmt::Debug for TypedTopic<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedTopic").field(&self.api).finish()
+    }
+}
+
 impl<A: fmt::Debug> fmt::Debug for TypedEvent<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TypedEvent").field(&self.action).finish()
@@ -227,10 +269,12 @@ pub mod private {
 
     use serde::{Serialize, de::DeserializeOwned};
 
-    use super::{TypedAction, TypedDuplex, TypedEvent, TypedStream, TypedUpload};
+    use super::{
+        OnceLock, Shape, TypedAction, TypedDuplex, TypedEvent, TypedStream, TypedTopic, TypedUpload,
+    };
     pub use crate::api::About;
     use crate::{
-        api::{Api, ApiHandle, Context, Handler, HandlerError, Incoming, Outgoing, Responder, Scope},
+        api::{Api, ApiHandle, Context, Handler, HandlerError, Incoming, Outgoing, Responder, Scope, Topic},
         wire::Fault,
     };
 
@@ -251,10 +295,10 @@ pub mod private {
         label = "its value cannot travel",
         note = "it needs `Serialize`, `DeserializeOwned` and `Send`"
     )]
-    pub trait Value: Serialize + Send + 'static {}
+    pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
 
     #[diagnostic::do_not_recommend]
-    impl<T: Serialize + Send + 'static> Value for T {}
+    impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
 
     /// What a method that returns a `Result` gives, whatever the alias that it is written with.
     #[diagnostic::on_unimplemented(message = "a type called `Result` must be one", label = "no `Result`")]
@@ -282,14 +326,41 @@ pub mod private {
         Ok(value)
     }
 
+    /// What a client knows of one of its methods, traced when it is called first.
+    #[derive(Debug)]
+    pub struct Method(OnceLock<Shape>);
+
+    impl Method {
+        /// Nothing yet.
+        #[allow(clippy::new_without_default, reason = "it stands in a static")]
+        pub const fn new() -> Method {
+            Method(OnceLock::new())
+        }
+
+        /// For a method that takes an `A` and gives a `T`; each of them is for one method alone.
+        pub(super) fn shape<A: DeserializeOwned, T: DeserializeOwned>(&'static self) -> &'static Shape {
+            self.0.get_or_init(Shape::of_method::<A, T>)
+        }
+    }
+
     /// Begins a call.
-    pub fn action<A, T>(api: &ApiHandle, path: &str, arguments: A) -> TypedAction<A, T> {
-        TypedAction { action: api.action(path, arguments), value: PhantomData }
+    pub fn action<A, T>(
+        api: &ApiHandle,
+        path: &str,
+        arguments: A,
+        method: &'static Method,
+    ) -> TypedAction<A, T> {
+        TypedAction { action: api.action(path, arguments), method, value: PhantomData }
     }
 
     /// Begins an event.
-    pub fn event<A>(api: &ApiHandle, path: &str, arguments: A) -> TypedEvent<A> {
-        TypedEvent { action: api.action(path, arguments), ignores_errors: false }
+    pub fn event<A>(api: &ApiHandle, path: &str, arguments: A, method: &'static Method) -> TypedEvent<A> {
+        TypedEvent { action: api.action(path, arguments), method, ignores_errors: false }
+    }
+
+    /// A topic, to be subscribed to.
+    pub fn topic<T>(api: &ApiHandle, path: &str) -> TypedTopic<T> {
+        TypedTopic { api: api.api(path), item: PhantomData }
     }
 
     /// Begins a stream of what the other side makes.
@@ -329,7 +400,9 @@ pub mod private {
             E: HandlerError,
             F: Fn(&Context, A) -> Result<T, E> + Send + Sync + 'static,
         {
-            self.serve(about, Handler::new(function));
+            // Now, and not while a message waits: it runs code of the types.
+            let shape = Some(Arc::new(Shape::of_method::<A, T>()));
+            self.serve(about, Handler { shape, ..Handler::new(function) });
         }
 
         /// Serves a method that gives items.
@@ -377,13 +450,25 @@ pub mod private {
             T: Value,
             F: Fn(Context, A, Responder<T>) + Send + Sync + 'static,
         {
-            self.serve(about, Handler::deferred(function));
+            let shape = Some(Arc::new(Shape::of_method::<A, T>()));
+            self.serve(about, Handler { shape, ..Handler::deferred(function) });
         }
 
         fn serve(&mut self, about: &'static About, handler: Handler) {
             let handler = Handler { about: Some(about), ..handler };
             let path = format!("{}{}", self.below, about.path);
             if let Err(error) = self.api.insert(&path, Scope::Exact, handler) {
+                self.api.bad.get_or_insert(error);
+            }
+        }
+
+        /// Serves a topic. One that cannot be where it is is an error of attaching.
+        pub fn topic<T>(&mut self, about: &'static About, topic: &Topic<T>)
+        where
+            T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        {
+            let path = format!("{}{}", self.below, about.path);
+            if let Err(error) = self.api.add_topic(&path, topic, Some(about)) {
                 self.api.bad.get_or_insert(error);
             }
         }

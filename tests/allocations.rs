@@ -1,4 +1,5 @@
-//! What lengths that lie can make a link allocate, and how often a call allocates. A binary of its own, since it counts everything.
+//! What lengths that lie can make a link allocate, and how often a call does. A binary of its own, since it
+//! counts everything.
 
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
@@ -180,7 +181,12 @@ const OVER_A_PIPE: usize = 8;
 #[test]
 fn d_14_lengths_that_lie_allocate_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let test = thread::spawn(lengths_that_lie_allocate_nothing);
+    let test = thread::spawn(|| {
+        lengths_that_lie_allocate_nothing();
+        // Not a test of its own, which would run at the same time.
+        #[cfg(feature = "macros")]
+        a_call_to_a_method_allocates_as_often_as_one_by_name();
+    });
     let deadline = Instant::now() + Duration::from_secs(60);
     while !test.is_finished() {
         assert!(Instant::now() < deadline, "it hangs");
@@ -210,4 +216,34 @@ fn lengths_that_lie_allocate_nothing_over(make: Make) {
     let honest = frame(CALL, 0, Side::Neck.id(1), &call("take.text", &[0xff; 60_000]));
     let honest = largest(make, &honest, FAULT);
     assert!(honest >= 60_000, "{honest} bytes only");
+}
+
+#[cfg(feature = "macros")]
+#[nape::api("math")]
+trait Math {
+    fn add(&self, a: u64, text: &str) -> u64;
+}
+
+#[cfg(feature = "macros")]
+fn a_call_to_a_method_allocates_as_often_as_one_by_name() {
+    struct MyMath;
+    impl Math for MyMath {
+        fn add(&self, a: u64, text: &str) -> u64 {
+            a + text.len() as u64
+        }
+    }
+    const CALLS: u64 = 2000;
+    let (head, neck) = Head::in_process().unwrap();
+    let _neck = neck.serve(MyMath.into_api()).unwrap().start();
+    let (math, by_name) = (MathClient::on(&head), head.api("math"));
+    let count = |call: &dyn Fn(u64) -> u64| {
+        (0..100).for_each(|n| assert_eq!(call(n), n + 3));
+        let before = ALLOCATIONS.load(Relaxed);
+        (0..CALLS).for_each(|n| assert_eq!(call(n), n + 3));
+        ALLOCATIONS.load(Relaxed) - before
+    };
+    let typed = count(&|n| math.add(n, "abc").call().unwrap());
+    let named = count(&|n| by_name.action("add", (n, "abc".to_owned())).call().unwrap());
+    // A thread that comes or goes allocates, too.
+    assert!(typed.abs_diff(named) < CALLS as usize / 10, "{typed} allocations, and {named} by name");
 }

@@ -69,6 +69,9 @@ pub(crate) enum Verb {
     Duplex {
         result: Returned,
     },
+    Topic {
+        item: Type,
+    },
 }
 
 /// What a method returns.
@@ -90,7 +93,7 @@ pub(crate) fn check(parsed: &Parsed, mistakes: &mut Mistakes) -> Checked {
     let options = &parsed.options;
     let namespace = options.namespace.as_ref().map(LitStr::value).unwrap_or_default();
     if let Some(at) = &options.namespace
-        && let Err(why) = check_path(&namespace)
+        && let Err(why) = text::check_path(&namespace)
     {
         mistakes.add(at, format!("bad namespace: {why}; leave it away for the root"));
     }
@@ -104,7 +107,7 @@ pub(crate) fn check(parsed: &Parsed, mistakes: &mut Mistakes) -> Checked {
     {
         mistakes.add(inline, "inline handlers run without workers: write one of the two");
     }
-    let timeout = options.timeout.as_ref().and_then(|at| timeout(at, mistakes));
+    let timeout = options.timeout.as_ref().and_then(|at| text::timeout(at, mistakes));
     let mut methods: Vec<Served> = Vec::new();
     for method in &parsed.methods {
         let before = mistakes.n();
@@ -175,12 +178,12 @@ fn check_method(parsed: &Parsed, method: &Method, mistakes: &mut Mistakes) -> Se
     let verb = check_verb(parsed, method, travels, answer, mistakes);
     let name = signature.ident.clone();
     let path = method.path.as_ref().map_or_else(|| name.unraw().to_string(), LitStr::value);
-    if let Err(why) = check_path(&path) {
+    if let Err(why) = text::check_path(&path) {
         mistakes.add(&method.path, format!("bad path: {why}"));
     }
     Served {
         signature: text::in_words(&name, &arguments, &items, &verb, &signature.output),
-        timeout: method.timeout.as_ref().and_then(|at| timeout(at, mistakes)),
+        timeout: method.timeout.as_ref().and_then(|at| text::timeout(at, mistakes)),
         doc: method.doc.clone(),
         shared: method.shared.clone(),
         name,
@@ -375,6 +378,16 @@ fn check_verb(
     if let (Some(stream), true) = (&method.stream, method.nested.is_some() || method.event.is_some()) {
         mistakes.add(stream, "a stream is neither an event nor a nested API: leave one of the two away");
     }
+    if let Some(topic) = &method.topic {
+        if method.nested.is_some() || method.event.is_some() {
+            mistakes.add(topic, "a topic is neither an event nor a nested API: leave one of the two away");
+        }
+        if takes_context || !arguments.is_empty() {
+            let form = "a topic is asked for once, when it is served: it takes `&self` alone";
+            mistakes.add(&method.item.sig.inputs, form);
+        }
+        return Verb::Topic { item: topic_of(&method.item.sig, mistakes) };
+    }
     match (&method.nested, &method.event) {
         (Some(_), event) => {
             if let Some(event) = event {
@@ -435,6 +448,25 @@ fn check_verb(
             }
         }
     }
+}
+
+/// The type of the items of a topic.
+fn topic_of(signature: &Signature, mistakes: &mut Mistakes) -> Type {
+    const FORM: &str = "a topic is returned as a `Topic<T>`, where `T` is the type of its items";
+    let ReturnType::Type(_, kind) = &signature.output else {
+        mistakes.add(&signature.ident, FORM);
+        return syn::parse_quote!(());
+    };
+    if let Type::Path(path) = &**kind
+        && let Some(last) = path.path.segments.last().filter(|last| last.ident == "Topic")
+        && let PathArguments::AngleBracketed(arguments) = &last.arguments
+        && let (1, Some(GenericArgument::Type(item))) = (arguments.args.len(), arguments.args.first())
+    {
+        check_travels(item, "an item", mistakes);
+        return item.clone();
+    }
+    mistakes.add(kind, FORM);
+    syn::parse_quote!(())
 }
 
 /// The trait of a nested API.
@@ -538,45 +570,6 @@ fn responder(kind: &Type) -> Option<Option<&Type>> {
     });
     let (first, another) = (types.next(), types.next());
     Some(first.filter(|_| another.is_none() && by_value))
-}
-
-/// The rules of the library for a path.
-fn check_path(path: &str) -> Result<(), String> {
-    if path.is_empty() {
-        return Err("it is empty".into());
-    }
-    if path.len() > 255 {
-        return Err(format!("it has {} bytes, and 255 are the most", path.len()));
-    }
-    if let Some(bad) = path.chars().find(|c| c.is_control() || c.is_whitespace()) {
-        return Err(format!("it contains {bad:?}"));
-    }
-    if path.split('.').any(str::is_empty) {
-        return Err("it has two dots in a row, or one at an end".into());
-    }
-    Ok(())
-}
-
-/// `"250ms"`, `"2s"`, `"5min"`, `"never"`.
-fn timeout(at: &LitStr, mistakes: &mut Mistakes) -> Option<Timeout> {
-    let text = at.value();
-    if text == "never" {
-        return Some(Timeout::Never);
-    }
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let micros = match unit.trim_start() {
-        "us" => Some(1),
-        "ms" => Some(1_000),
-        "s" => Some(1_000_000),
-        "min" => Some(60_000_000),
-        "h" => Some(3_600_000_000),
-        _ => None,
-    };
-    let micros = number.parse().ok().zip(micros).and_then(|(n, unit): (u64, u64)| n.checked_mul(unit));
-    if micros.is_none() {
-        mistakes.add(at, "write a time such as \"250ms\", \"2s\", \"5min\" or \"1h\", or \"never\"");
-    }
-    micros.map(Timeout::Micros)
 }
 
 impl Argument {

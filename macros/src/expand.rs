@@ -116,6 +116,13 @@ impl Code<'_> {
                     );
                 };
             }
+            Verb::Topic { .. } => {
+                let about = self.about(method);
+                return quote_spanned! {method.name.span().resolved_at(Span::mixed_site())=>
+                    #(#conditions)*
+                    #serving.topic(#about, &<Self as #api>::#name(#this));
+                };
+            }
             Verb::Call { result } | Verb::Event { result } => Ok(result),
             Verb::Stream { result, .. } | Verb::Upload { result } | Verb::Duplex { result } => Ok(result),
             Verb::Deferred { answer } => Err(answer),
@@ -280,6 +287,15 @@ impl Code<'_> {
             Verb::Deferred { answer: Argument { kind: value, .. } } => {
                 (quote!(#library::TypedAction<#kind, #value>), quote!(action))
             }
+            Verb::Topic { item } => {
+                return quote! {
+                    #(#shared)*
+                    #[doc = #doc]
+                    #vis fn #name(&self) -> #library::TypedTopic<#item> {
+                        #library::__private::topic(&self.api, #path)#timeout
+                    }
+                };
+            }
             Verb::Nested { api } => {
                 let client = client_of(api);
                 return quote! {
@@ -291,11 +307,18 @@ impl Code<'_> {
                 };
             }
         };
+        // Those of streams are not compared.
+        let compared = matches!(method.verb, Verb::Call { .. } | Verb::Event { .. } | Verb::Deferred { .. });
+        let shape = compared.then(
+            || quote!(static METHOD: #library::__private::Method = #library::__private::Method::new();),
+        );
+        let with_shape = compared.then(|| quote!(, &METHOD));
         quote! {
             #(#shared)*
             #[doc = #doc]
             #vis fn #name(&self, #(#taken),*) -> #result {
-                #library::__private::#begin(&self.api, #path, #sent)#timeout
+                #shape
+                #library::__private::#begin(&self.api, #path, #sent #with_shape)#timeout
             }
         }
     }

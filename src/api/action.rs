@@ -13,6 +13,7 @@ use crate::{
     error::{CallError, Executed, Misuse, Rejection},
     link::{CallPlan, Link, Outcome, Place, Slot, Started, Streams, ask, is_given_up, scope},
     semaphore::Semaphore,
+    shape::Shape,
     sync::Arc,
     wire::{Codec, Path, PathError, Payload},
     workers::{forget_panic, panic_text},
@@ -29,6 +30,8 @@ pub struct Action<A> {
     arguments: A,
     timeout: Timeout,
     semaphore: Option<Semaphore>,
+    /// What the caller takes the method for.
+    shape: Option<&'static Shape>,
     retry_safe: bool,
 }
 
@@ -48,7 +51,14 @@ pub struct IgnoringErrors<A>(Action<A>);
 
 impl<A> Action<A> {
     pub(super) fn new(handle: &ApiHandle, to: To, arguments: A) -> Action<A> {
-        Action { to, arguments, timeout: handle.timeout, semaphore: None, retry_safe: false }
+        let timeout = handle.timeout;
+        Action { to, arguments, timeout, semaphore: None, shape: None, retry_safe: false }
+    }
+
+    /// Has the other side compare what it serves with this, before anything is decoded.
+    pub(crate) fn shaped(mut self, shape: &'static Shape) -> Action<A> {
+        self.shape = Some(shape);
+        self
     }
 
     /// How long this call may take. Zero is over at once.
@@ -114,6 +124,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
 
     fn call_away<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         check_may_block().inspect_err(|_| self.release())?;
+        let shape = self.shape;
         if self.needs_relay() {
             return self.call_over_links();
         }
@@ -125,7 +136,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
             slot.take()
         });
         plan.scope.inspect(|scope| scope.release(&slot));
-        decode(link.codec(), outcome.unwrap_or(Err(CallError::Cancelled)))
+        let outcome = outcome.unwrap_or(Err(CallError::Cancelled));
+        decode(link.codec(), outcome.map_err(|error| name_ours(error, shape)))
     }
 
     /// Sends the call and gives a handle to its result. Does not block; but an [inline](crate::Api::inline)
@@ -135,12 +147,12 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// What shows at once: a closed link, a full send queue, arguments that do not encode, no time.
     pub fn start<T: DeserializeOwned + 'static>(self) -> Result<AsyncResult<T>, CallError> {
-        let cancels = self.semaphore.is_none();
+        let (cancels, shape) = (self.semaphore.is_none(), self.shape);
         if self.needs_relay() {
-            return Ok(AsyncResult::relayed(self.relay(false, |_| ())?, cancels));
+            return Ok(AsyncResult::relayed(self.relay(false, |_| ())?, cancels, shape));
         }
         let (started, plan) = self.set_out(false, |_, _| ())?;
-        Ok(AsyncResult::new(started, plan.slot, cancels))
+        Ok(AsyncResult::new(started, plan.slot, cancels, shape))
     }
 
     /// Sends the call and has `callback` called with its end, exactly once, on a thread of the link.
@@ -154,9 +166,12 @@ impl<A: Serialize + Send + 'static> Action<A> {
         T: DeserializeOwned + 'static,
         F: FnOnce(Result<T, CallError>) + Send + 'static,
     {
+        let shape = self.shape;
         let with_callback = |slot: &mut Slot, codec: Codec| {
             let decode = move |payload| into_value_contained(payload, codec);
-            slot.set_callback(Box::new(move |outcome| callback(outcome.and_then(decode))));
+            slot.set_callback(Box::new(move |outcome| {
+                callback(outcome.map_err(|error| name_ours(error, shape)).and_then(decode))
+            }));
         };
         if self.needs_relay() {
             return self.relay(false, |slot| with_callback(slot, Codec::default())).map(|_| ());
@@ -179,7 +194,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
 
     fn send_event(self) -> Result<(), CallError> {
         let path = self.checked_path()?;
-        self.to.endpoint().link()?.fire(&path, self.arguments)
+        let shape = self.shape.map_or(0, |shape| shape.number);
+        self.to.endpoint().link()?.fire_shaped(&path, shape, self.arguments)
     }
 
     /// Sends the call. One that cannot set out releases its permit all the same, for whoever counts on it.
@@ -220,9 +236,11 @@ impl<A: Serialize + Send + 'static> Action<A> {
 
     #[cold]
     fn call_over_links<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
+        let shape = self.shape;
         let relay = self.relay(true, |_| ())?;
         relay.wait(relay.deadline());
-        decode(Codec::default(), relay.outer.take().unwrap_or(Err(CallError::Cancelled)))
+        let outcome = relay.outer.take().unwrap_or(Err(CallError::Cancelled));
+        decode(Codec::default(), outcome.map_err(|error| name_ours(error, shape)))
     }
 
     /// Whether the call may outlive the link that it finds, or finds none yet.
@@ -237,6 +255,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let now = Instant::now();
         let deadline = self.deadline(&path, now).inspect_err(|_| self.release())?;
         let mut slot = Slot::new(path, now, deadline);
+        slot.shape = self.shape.map_or(0, |shape| shape.number);
         let arguments = self.encode().inspect_err(|_| self.release())?;
         fit_out(&mut slot);
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
@@ -270,7 +289,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let link = self.to.endpoint().link()?;
         let now = Instant::now();
         let deadline = self.deadline(&path, now)?;
-        Ok((Slot::new(path, now, deadline), link))
+        let mut slot = Slot::new(path, now, deadline);
+        slot.shape = self.shape.map_or(0, |shape| shape.number);
+        Ok((slot, link))
     }
 
     /// When the call is over at the latest. It is not to begin when nobody waits for what is done here.
@@ -316,6 +337,12 @@ pub(super) fn deadline(timeout: Timeout, now: Instant, inherited: Option<Instant
     match (own, inherited) {
         (Some(own), Some(inherited)) => Some(own.min(inherited)),
         (own, inherited) => own.or(inherited),
+    }
+}
+
+impl<A> IgnoringErrors<A> {
+    pub(crate) fn shaped(self, shape: &'static Shape) -> IgnoringErrors<A> {
+        IgnoringErrors(self.0.shaped(shape))
     }
 }
 
@@ -373,6 +400,14 @@ pub(super) fn check_place(place: Option<Place>) -> Result<(), CallError> {
         _ => return Ok(()),
     };
     Err(Misuse::WouldDeadlock { place }.into())
+}
+
+/// The other side knows its own shapes alone.
+pub(super) fn name_ours(mut error: CallError, shape: Option<&Shape>) -> CallError {
+    if let (CallError::Rejected(Rejection::Mismatch { ours, .. }), Some(shape)) = (&mut error, shape) {
+        *ours = shape.text.as_str().into();
+    }
+    error
 }
 
 /// The value of a call that has ended.

@@ -9,6 +9,7 @@ use super::{
     Api, Context, Handler, HandlerError, QueueDepth,
     about::About,
     served::Scope,
+    tap::{Tap, Tapped},
     task::{Pool, Target},
 };
 use crate::{
@@ -27,6 +28,8 @@ struct Routes {
     exact: FxHashMap<Path, Arc<Target>>,
     catch_all: FxHashMap<Path, Arc<Target>>,
     catch_some: FxHashMap<Path, Vec<(Scope, Arc<Target>)>>,
+    /// What takes messages without a queue. It goes before the catch-alls.
+    taps: FxHashMap<Path, Tapped>,
 }
 
 /// One handler that is served.
@@ -68,6 +71,7 @@ pub struct Attached {
 /// What a path leads to.
 pub(crate) enum Route {
     Target(Arc<Target>),
+    Tap(Arc<dyn Tap>),
     /// A choice that needs the users' predicates.
     Choice(Vec<(Scope, Arc<Target>)>),
     Nothing,
@@ -90,14 +94,28 @@ impl ApiArb {
             when_full: api.when_full,
             inline: api.inline,
         });
+        let mut taps = Vec::new();
+        for (path, topic) in &api.topics {
+            taps.extend(topic.taps(path)?);
+        }
+        let handled = |path: &&Path| {
+            api.entries.iter().any(|entry| entry.path == **path && matches!(entry.scope, Scope::Exact))
+        };
+        if let Some(path) = taps.iter().map(|(path, _)| path).find(handled) {
+            return Err(ApiError::Taken { path: path.clone() });
+        }
         let mut routes = self.0.write();
-        for entry in &api.entries {
-            if let Some(owner) = routes.owner(&entry.path, &entry.scope) {
-                return Err(ApiError::Claimed { path: entry.path.clone(), owner });
+        let entries = api.entries.iter().map(|entry| (&entry.path, &entry.scope));
+        for (path, scope) in entries.chain(taps.iter().map(|(path, _)| (path, &Scope::Exact))) {
+            if let Some(owner) = routes.owner(path, scope) {
+                return Err(ApiError::Claimed { path: path.clone(), owner });
             }
         }
         for entry in api.entries {
             routes.insert(entry.path, entry.scope, Target::new(entry.handler, &pool));
+        }
+        for (path, tapped) in taps {
+            routes.taps.insert(path, Tapped { pool: Some(pool.clone()), ..tapped });
         }
         drop(routes);
         Ok(Attached { arb: self.clone(), pool })
@@ -107,7 +125,8 @@ impl ApiArb {
     pub fn owner_of(&self, path: &str) -> Option<Path> {
         let routes = self.0.read();
         let target = routes.exact.get(path).or_else(|| routes.catch_all.get(path));
-        target.map(|target| target.pool.namespace.clone())
+        let tapped = || routes.taps.get(path).and_then(|tapped| tapped.pool.as_ref());
+        target.map(|target| &target.pool).or_else(tapped).map(|pool| pool.namespace.clone())
     }
 
     /// Everything that is served, in the order of the paths.
@@ -123,7 +142,13 @@ impl ApiArb {
         let catch_all = routes.catch_all.iter().map(|(path, target)| listed(path, target, true));
         let some = routes.catch_some.iter().flat_map(|(path, all)| all.iter().map(move |(_, t)| (path, t)));
         let some = some.map(|(path, target)| listed(path, target, true));
-        let mut all: Vec<_> = exact.chain(catch_all).chain(some).collect();
+        let topics = routes.taps.values().filter_map(|tapped| {
+            let (path, signature, doc) = tapped.listed.clone()?;
+            let owner = tapped.pool.as_ref()?.namespace.clone();
+            let (arguments, doc) = (Vec::new(), doc.to_owned());
+            Some(Listed { path, owner, catch_all: false, signature, arguments, doc })
+        });
+        let mut all: Vec<_> = exact.chain(catch_all).chain(some).chain(topics).collect();
         all.sort_by(|a, b| a.path.cmp(&b.path));
         all
     }
@@ -155,11 +180,32 @@ impl ApiArb {
         self.0.read().exact.get(path).and_then(look)
     }
 
+    /// Has what comes to `path` taken by what this side subscribed to.
+    pub(crate) fn tap(&self, path: &Path, tapped: Tapped) {
+        self.0.write().taps.insert(path.clone(), tapped);
+    }
+
+    /// Takes such taps away. They are dropped without the lock.
+    pub(crate) fn untap(&self, paths: &[&Path]) {
+        let mut routes = self.0.write();
+        let gone: Vec<_> = paths.iter().map(|path| routes.taps.remove(*path)).collect();
+        drop(routes);
+        drop(gone);
+    }
+
+    /// All taps, each at least once.
+    pub(crate) fn taps(&self) -> Vec<Arc<dyn Tap>> {
+        self.0.read().taps.values().map(|tapped| tapped.tap.clone()).collect()
+    }
+
     /// Where a call to `path` goes: the handler of the path, else the nearest catch-all at or above it.
     pub(crate) fn route(&self, path: &Path) -> Route {
         let routes = self.0.read();
         if let Some(target) = routes.exact.get(path) {
             return Route::Target(target.clone());
+        }
+        if let Some(tapped) = routes.taps.get(path) {
+            return Route::Tap(tapped.tap.clone());
         }
         if routes.catch_all.is_empty() && routes.catch_some.is_empty() {
             return Route::Nothing;
@@ -191,7 +237,13 @@ impl Routes {
             Scope::CatchAll => self.catch_all.get(path),
             Scope::CatchSome(_) => None,
         };
-        target.map(|target| target.pool.namespace.clone())
+        let tapped = self.taps.get(path).filter(|_| matches!(scope, Scope::Exact));
+        let tapped = tapped.map(|tapped| tapped.pool.as_ref());
+        match target {
+            Some(target) => Some(target.pool.namespace.clone()),
+            // What this side has subscribed to belongs to no API of its own.
+            None => tapped.map(|pool| pool.map_or_else(Path::root, |pool| pool.namespace.clone())),
+        }
     }
 
     fn insert(&mut self, path: Path, scope: Scope, target: Arc<Target>) {
@@ -349,10 +401,15 @@ impl Attached {
             catchers.retain(|(_, target)| !mine(target));
         }
         routes.catch_some.retain(|_, catchers| !catchers.is_empty());
+        let is_mine = |_: &Path, tapped: &mut Tapped| {
+            tapped.pool.as_ref().is_some_and(|pool| Arc::ptr_eq(pool, &self.pool))
+        };
+        let taps: Vec<_> = routes.taps.extract_if(is_mine).collect();
         // Under the lock of the routes: whoever adds one looks there whether the lane is closed.
         let waiting = self.pool.lane.close();
         drop(routes);
-        discard((gone, retired));
+        // Topics say goodbye when they go.
+        discard((gone, retired, taps));
         for task in waiting {
             // Arguments that panic when they go must not keep the others from their answer.
             contain(|| task.refuse_as_unknown());

@@ -13,7 +13,7 @@ use crossbeam_channel::Receiver;
 use serde::de::DeserializeOwned;
 
 use super::{
-    action::{check_may_block, decode},
+    action::{check_may_block, decode, name_ours},
     opening::from_now,
     relay::Relay,
 };
@@ -21,6 +21,7 @@ use crate::{
     config::Timeout,
     error::{CallError, Misuse},
     link::{Slot, Started},
+    shape::Shape,
     sync::Arc,
     wire::{Codec, Path, TransactionId},
 };
@@ -34,6 +35,7 @@ pub struct AsyncResult<T> {
     course: Course,
     slot: Arc<Slot>,
     cancels: bool,
+    shape: Option<&'static Shape>,
     value: PhantomData<fn() -> T>,
 }
 
@@ -46,13 +48,18 @@ enum Course {
 }
 
 impl<T> AsyncResult<T> {
-    pub(crate) fn new(started: Started, slot: Arc<Slot>, cancels: bool) -> AsyncResult<T> {
-        AsyncResult { course: Course::Once(started), slot, cancels, value: PhantomData }
+    pub(crate) fn new(
+        started: Started,
+        slot: Arc<Slot>,
+        cancels: bool,
+        shape: Option<&'static Shape>,
+    ) -> AsyncResult<T> {
+        AsyncResult { course: Course::Once(started), slot, cancels, shape, value: PhantomData }
     }
 
-    pub(crate) fn relayed(relay: Arc<Relay>, cancels: bool) -> AsyncResult<T> {
+    pub(crate) fn relayed(relay: Arc<Relay>, cancels: bool, shape: Option<&'static Shape>) -> AsyncResult<T> {
         let slot = relay.outer.clone();
-        AsyncResult { course: Course::Relayed(relay), slot, cancels, value: PhantomData }
+        AsyncResult { course: Course::Relayed(relay), slot, cancels, shape, value: PhantomData }
     }
 
     /// The call has so much time from now on.
@@ -175,7 +182,8 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
             Course::Once(started) => started.link.codec(),
             Course::Relayed(_) => Codec::default(),
         };
-        decode(codec, self.slot.take().ok_or_else(taken)?)
+        let outcome = self.slot.take().ok_or_else(taken)?.map_err(|error| name_ours(error, self.shape));
+        decode(codec, outcome)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     counters::{Counters, Tally},
     error::{ApiError, CallError, CloseReason, Executed, Rejection},
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
+    shape::Shape,
     sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak},
     wire::{Fault, Path, Payload, Side},
     workers::{Admission, Job, Lane, discard, forget_panic, run_elsewhere},
@@ -53,6 +54,8 @@ pub(crate) struct Inner {
     /// What waits for the users' predicates. They are asked for one call at a time, in the order of
     /// arrival, which would else be lost here.
     undecided: Lane<Undecided>,
+    /// How many subscriptions this side has made.
+    subscriptions: AtomicU64,
 }
 
 /// A call or an event for which there are several catch-alls.
@@ -97,6 +100,7 @@ impl Endpoint {
                 inline: false,
             }),
             undecided: Lane::new(1),
+            subscriptions: AtomicU64::new(0),
         }))
     }
 
@@ -264,12 +268,31 @@ impl Inner {
         }
     }
 
+    pub(crate) fn report(&self, link: &Link, report: Report) {
+        self.hooks.report(link, || report);
+    }
+
     pub(crate) fn arb(&self) -> &ApiArb {
         &self.arb
     }
 
-    pub(crate) fn report(&self, link: &Link, report: Report) {
-        self.hooks.report(link, || report);
+    /// A number that no other subscription of this endpoint has.
+    pub(crate) fn next_subscription(&self) -> u64 {
+        self.subscriptions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Tells all topics and subscriptions that a link has ended, on a thread of its own: it is asked for
+    /// under the lock of the link.
+    fn end_taps(&self, link: &Arc<Link>) {
+        let taps = self.arb.taps();
+        if taps.is_empty() {
+            return;
+        }
+        let theirs = link.clone();
+        link.submit(Box::new(move || {
+            let reason = theirs.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
+            taps.iter().for_each(|tap| tap.link_ended(&theirs, &reason));
+        }));
     }
 
     /// A callback panicked that runs on no thread of a link.
@@ -320,6 +343,24 @@ impl Inner {
                 link.fail(id, &incoming.cancel, why.into());
             }
             None => self.drop_event(link, &incoming.path, why.into()),
+        }
+        None
+    }
+
+    /// Refuses what was sent to a method of other shapes, before anything of it is decoded.
+    fn refuse_shape(&self, link: &Link, incoming: &Incoming, shape: &Shape) -> Option<Errand> {
+        let (path, own) = (incoming.path.clone(), shape.text.as_str().into());
+        match incoming.id {
+            // The caller adds what it has.
+            Some(id) => {
+                let why = Rejection::Mismatch { path, ours: "".into(), theirs: own };
+                link.fail(id, &incoming.cancel, why.into());
+            }
+            None => {
+                let theirs = format!("of the number {:016x}", incoming.shape).into();
+                let why = Rejection::Mismatch { path, ours: own, theirs };
+                self.drop_event(link, &incoming.path, why.into());
+            }
         }
         None
     }
@@ -388,7 +429,11 @@ impl Dispatch for Inner {
             None => self.tally.events_served.up(),
         }
         match self.arb.route(&incoming.path) {
-            Route::Target(target) => target.admit(incoming, link, inner, ancestor),
+            Route::Target(target) => match target.handler.disagrees(incoming.shape) {
+                None => target.admit(incoming, link, inner, ancestor),
+                Some(shape) => inner.refuse_shape(link, &incoming, shape),
+            },
+            Route::Tap(tap) => tap.take(link, &inner, incoming),
             Route::Choice(choice) => {
                 let (link, ancestor) = (link.clone(), ancestor.cloned());
                 inner.decide(Undecided { link, incoming, choice, ancestor })
@@ -405,6 +450,9 @@ impl Dispatch for Inner {
         // Before its calls end: who hears of the end and calls again waits for the next link.
         succession.inspect(|_| self.part_from(link));
         self.hooks.changed(link, state);
+        if state == LinkState::Disconnected {
+            self.end_taps(link);
+        }
         succession.inspect(|succession| succession.bell.ring());
     }
 

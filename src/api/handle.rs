@@ -86,6 +86,12 @@ impl ApiHandle {
         }
     }
 
+    /// The full path of what lies at `path` below this; it is not the root.
+    pub(super) fn full_path(&self, path: &str) -> Result<Path, PathError> {
+        let path = self.join(path)?;
+        if path.is_root() { Err(PathError::Empty) } else { Ok(path) }
+    }
+
     fn join(&self, path: &str) -> Result<Path, PathError> {
         self.path.as_ref().map_err(Clone::clone)?.join(path)
     }

@@ -14,6 +14,7 @@ use super::{Context, Responder, about::About, producer::Produce, streamed::Way};
 use crate::{
     error::{CallError, Rejection},
     link::{Answer, Current, Place, depth, within},
+    shape::Shape,
     sync::Arc,
     wire::{Fault, FaultKind, Payload},
     workers::{forget_panic, panic_text},
@@ -56,6 +57,8 @@ pub struct Handler {
     pub(crate) about: Option<&'static About>,
     /// Which way items go.
     pub(crate) way: Way,
+    /// What the method of a trait takes and gives.
+    pub(crate) shape: Option<Arc<Shape>>,
 }
 
 /// Serves one call or event: decodes, runs, answers. May panic where user code does.
@@ -101,6 +104,7 @@ impl Handler {
             serve: Arc::new(Function { function, types: PhantomData::<fn(A) -> (T, E)> }),
             about: None,
             way: Way::NONE,
+            shape: None,
         }
     }
 
@@ -115,7 +119,14 @@ impl Handler {
             serve: Arc::new(Deferred { function, types: PhantomData::<fn(A) -> T> }),
             about: None,
             way: Way::NONE,
+            shape: None,
         }
+    }
+
+    /// Whether what comes was sent to another method: one whose shapes have another number.
+    pub(crate) fn disagrees(&self, shape: u64) -> Option<&Shape> {
+        // Who calls by name, and who serves by name, is not checked.
+        self.shape.as_deref().filter(|ours| shape != 0 && ours.number != shape)
     }
 
     /// Runs the handler for a call or event, and contains its panic.

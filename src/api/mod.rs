@@ -22,7 +22,9 @@ mod shortcut;
 mod stream;
 mod streamed;
 mod succession;
+mod tap;
 mod task;
+mod topics;
 mod watchdog;
 
 pub use about::About;
@@ -41,3 +43,4 @@ pub(crate) use served::Scope;
 pub use served::{Api, WhenFull};
 pub use stream::{Incoming, Next, Outgoing, TrySendError};
 pub(crate) use succession::Succession;
+pub use topics::{Backlog, Listening, Missed, Published, Subscription, Topic};

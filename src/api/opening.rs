@@ -78,7 +78,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let timeout = self.timeout_now();
         let (started, slot) = self.set_out_streaming(true, false)?;
         let out = outgoing(&started, &slot);
-        Ok(Upload { answer: AsyncResult::new(started, slot, true), out, timeout })
+        Ok(Upload { answer: AsyncResult::new(started, slot, true, None), out, timeout })
     }
 
     /// Opens a stream both ways: items `U` go, items `T` come, and in the end an answer `R`. Does not
@@ -120,7 +120,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let timeout = self.timeout_now();
         let (started, slot) = self.set_out_streaming(true, true)?;
         let (out, items) = (outgoing(&started, &slot), incoming(&started, &slot, false));
-        Ok(Duplex { answer: AsyncResult::new(started, slot, true), out, items, timeout })
+        Ok(Duplex { answer: AsyncResult::new(started, slot, true, None), out, items, timeout })
     }
 }
 

@@ -147,7 +147,9 @@ impl Relay {
     ///
     /// What ends the call at once.
     pub(crate) fn launch(self: &Arc<Relay>, link: &Arc<Link>) -> Result<bool, CallError> {
-        let slot = Arc::new(Slot::new(self.outer.path.clone(), Instant::now(), self.outer.deadline));
+        let mut slot = Slot::new(self.outer.path.clone(), Instant::now(), self.outer.deadline);
+        slot.shape = self.outer.shape;
+        let slot = Arc::new(slot);
         slot.set_waker(&Waker::from(self.clone()));
         let attempt = self.state.lock().tries.ran;
         let plan =

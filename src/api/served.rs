@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Context, Handler, HandlerError, Responder};
+use super::{Context, Handler, HandlerError, Responder, tap::Source};
 use crate::{
     error::ApiError,
     sync::Arc,
@@ -37,6 +37,8 @@ pub struct Api {
     pub(crate) when_full: WhenFull,
     pub(crate) inline: bool,
     pub(crate) entries: Vec<Entry>,
+    /// The topics, each with its path.
+    pub(crate) topics: Vec<(Path, Arc<dyn Source>)>,
 }
 
 /// What becomes of a call that finds the queue of its API full. Events are dropped and counted.
@@ -80,7 +82,16 @@ impl Api {
             Err(error) => (Path::root(), Some(error.into())),
         };
         let (workers, bound, when_full) = (4, 1024, WhenFull::Refuse);
-        Api { namespace, bad, workers, bound, when_full, inline: false, entries: Vec::new() }
+        Api {
+            namespace,
+            bad,
+            workers,
+            bound,
+            when_full,
+            inline: false,
+            entries: Vec::new(),
+            topics: Vec::new(),
+        }
     }
 
     /// How many handlers may run at once: 4 by default. Threads are started as they are needed.
@@ -215,6 +226,9 @@ impl Api {
         for entry in child.entries {
             self = self.add(entry.path.as_str(), entry.scope, entry.handler)?;
         }
+        for (path, topic) in child.topics {
+            self.insert_topic(path.as_str(), topic)?;
+        }
         Ok(self)
     }
 
@@ -236,6 +250,18 @@ impl Api {
             return Err(ApiError::Taken { path });
         }
         self.entries.push(Entry { path, scope, handler });
+        Ok(())
+    }
+
+    pub(crate) fn insert_topic(&mut self, path: &str, topic: Arc<dyn Source>) -> Result<(), ApiError> {
+        self.bad.clone().map_or(Ok(()), Err)?;
+        let path = self.namespace.join(path)?;
+        // Its paths may be too long.
+        topic.taps(&path)?;
+        if self.topics.iter().any(|(other, _)| *other == path) {
+            return Err(ApiError::Taken { path });
+        }
+        self.topics.push((path, topic));
         Ok(())
     }
 }

@@ -96,7 +96,7 @@ impl Handler {
     }
 
     fn streaming(serve: impl Serve + 'static, way: Way) -> Handler {
-        Handler { serve: Arc::new(serve), about: None, way }
+        Handler { serve: Arc::new(serve), about: None, way, shape: None }
     }
 }
 

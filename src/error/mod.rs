@@ -111,6 +111,18 @@ pub enum Rejection {
         /// What the decoder found.
         detail: Arc<str>,
     },
+    /// The two programs were built with different versions of a method of a trait, or of the items of a
+    /// topic.
+    #[error("{path} differs: here it is {ours}, at the other side {theirs}")]
+    Mismatch {
+        /// The full path.
+        path: Path,
+        /// Its arguments and its result, as the one who is told of it knows them.
+        ours: Arc<str>,
+        /// The same as the other side knows them. The side that an event came to knows no more than the number
+        /// of the other's shapes.
+        theirs: Arc<str>,
+    },
     /// A queue is full: the API's at the other side, or this side's send queue.
     #[error("{path} is busy: {detail}")]
     Busy {

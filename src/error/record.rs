@@ -67,7 +67,8 @@ impl CallError {
             | FaultCode::ShuttingDown
             | FaultCode::Ambiguous
             | FaultCode::Expired
-            | FaultCode::Denied => CallError::Rejected(Rejection::from_record(code, &record)),
+            | FaultCode::Denied
+            | FaultCode::Mismatch => CallError::Rejected(Rejection::from_record(code, &record)),
         }
     }
 }
@@ -87,6 +88,9 @@ impl Rejection {
             }
             Rejection::Expired => record(FaultCode::Expired, [0, 0], []),
             Rejection::Denied { path } => record(FaultCode::Denied, [0, 0], [path.as_str()]),
+            Rejection::Mismatch { path, ours, theirs } => {
+                record(FaultCode::Mismatch, [0, 0], [path.as_str(), theirs, ours])
+            }
         }
     }
 
@@ -105,6 +109,7 @@ impl Rejection {
             }
             FaultCode::Expired => Rejection::Expired,
             FaultCode::Denied => Rejection::Denied { path },
+            FaultCode::Mismatch => Rejection::Mismatch { path, ours: record.text(2), theirs: record.text(1) },
             _ => Rejection::NoHandler { path },
         }
     }

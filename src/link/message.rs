@@ -18,6 +18,8 @@ pub(crate) struct Incoming {
     pub(crate) parent: Option<TransactionId>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) attempt: u32,
+    /// The number of the shapes that the caller knows the method with; 0 if it does not.
+    pub(crate) shape: u64,
     pub(crate) payload: Payload,
     pub(crate) cancel: CancelToken,
     /// Within one process: where the answer goes.

@@ -25,6 +25,8 @@ pub(crate) struct Slot {
     pub(crate) path: Path,
     pub(crate) started: Instant,
     pub(crate) deadline: Option<Instant>,
+    /// The number of the shapes that the caller knows the method with; 0 if it does not.
+    pub(crate) shape: u64,
     /// The short way from the handler to the thread that looks out for the end, in one process.
     catch: Mutex<Catch>,
     /// A thread of this process blocks for the call from the start, and nothing else waits for it.
@@ -161,6 +163,7 @@ impl Slot {
             path,
             started,
             deadline,
+            shape: 0,
             catch: Mutex::new(Catch::Away),
             plain: false,
             done: AtomicBool::new(false),

@@ -118,6 +118,14 @@ impl Link {
     where
         A: Serialize + Send + 'static,
     {
+        self.fire_shaped(path, 0, arguments)
+    }
+
+    /// The same to a method that is known with certain shapes.
+    pub(crate) fn fire_shaped<A>(&self, path: &Path, shape: u64, arguments: A) -> Result<(), CallError>
+    where
+        A: Serialize + Send + 'static,
+    {
         let cargo = match &self.wiring {
             Wiring::Direct(_) => Cargo::Moved(Box::new(Incoming {
                 id: None,
@@ -125,6 +133,7 @@ impl Link {
                 parent: None,
                 deadline: None,
                 attempt: 0,
+                shape,
                 payload: Payload::moved(arguments),
                 cancel: CancelToken::never(),
                 caller: None,
@@ -132,7 +141,7 @@ impl Link {
                 here: false,
             })),
             Wiring::Framed(_) => {
-                self.pack(path, arguments, |out| EventHead { path: path.as_bytes() }.write(out))?
+                self.pack(path, arguments, |out| EventHead { shape, path: path.as_bytes() }.write(out))?
             }
         };
         let mut core = self.core.lock();
@@ -159,6 +168,7 @@ impl Link {
             parent: self.parent(),
             deadline: slot.deadline,
             attempt: plan.attempt,
+            shape: slot.shape,
             payload: Payload::moved(arguments),
             cancel: CancelToken::of(slot),
             caller: Some(slot.clone()),
@@ -181,7 +191,8 @@ impl Link {
     {
         let left = |at: Instant| at.saturating_duration_since(slot.started);
         let remaining = deadline.map(|at| micros_up(left(at)));
-        let head = CallHead { parent: self.parent(), remaining, attempt, path: slot.path.as_bytes() };
+        let (parent, shape, path) = (self.parent(), slot.shape, slot.path.as_bytes());
+        let head = CallHead { parent, remaining, attempt, shape, path };
         self.pack(&slot.path, arguments, |out| {
             opening.into_iter().for_each(|opening| opening.write(out));
             head.write(out);

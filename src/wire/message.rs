@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! call   parent u64 (0: none) | remaining microseconds u64 (all ones: no deadline) | attempt u32 |
-//!        path length u8 | path | arguments
+//!        [0 u8 | shape u64] | path length u8 | path | arguments
 //! open   way u8 (1: the caller sends items, 2: it takes some, 3: both) | quota | call
-//! event  path length u8 | path | arguments
+//! event  [0 u8 | shape u64] | path length u8 | path | arguments
 //! reply  the result
 //! items  one or more: length u32 | item
 //! quota  items u32 | bytes u32
@@ -14,7 +14,7 @@
 use super::{Path, ProtocolError, TransactionId};
 
 /// The most bytes before the user's: a call with items and with the longest path.
-pub(crate) const MAX_ENVELOPE: usize = OpenHead::LEN + 8 + 8 + 4 + 1 + Path::MAX_LEN;
+pub(crate) const MAX_ENVELOPE: usize = OpenHead::LEN + 8 + 8 + 4 + 9 + 1 + Path::MAX_LEN;
 
 /// What stands before the arguments of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) struct CallHead<'a> {
     pub(crate) remaining: Option<u64>,
     /// 0 for the first try.
     pub(crate) attempt: u32,
+    /// The number of the shapes that the caller knows the method with; 0 if it does not.
+    pub(crate) shape: u64,
     /// Of a call that came in, not yet known to be a path.
     pub(crate) path: &'a [u8],
 }
@@ -34,7 +36,7 @@ impl<'a> CallHead<'a> {
         out.extend_from_slice(&self.parent.map_or(0, TransactionId::to_bits).to_le_bytes());
         out.extend_from_slice(&self.remaining.unwrap_or(NO_DEADLINE).to_le_bytes());
         out.extend_from_slice(&self.attempt.to_le_bytes());
-        write_path(self.path, out);
+        write_path(self.shape, self.path, out);
     }
 
     /// Reads the head; the arguments start at the offset that comes with it.
@@ -45,11 +47,12 @@ impl<'a> CallHead<'a> {
         remaining.copy_from_slice(&fixed[8..16]);
         attempt.copy_from_slice(&fixed[16..20]);
         let (parent, remaining) = (u64::from_le_bytes(parent), u64::from_le_bytes(remaining));
-        let (path, path_len) = read_path(rest)?;
+        let (shape, path, path_len) = read_path(rest)?;
         let head = CallHead {
             parent: read_parent(parent)?,
             remaining: (remaining != NO_DEADLINE).then_some(remaining),
             attempt: u32::from_le_bytes(attempt),
+            shape,
             path,
         };
         Ok((head, 20 + path_len))
@@ -156,19 +159,21 @@ pub(crate) const ITEM_HEAD: usize = 4;
 /// What stands before the arguments of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EventHead<'a> {
+    /// As in a call.
+    pub(crate) shape: u64,
     /// Of an event that came in, not yet known to be a path.
     pub(crate) path: &'a [u8],
 }
 
 impl<'a> EventHead<'a> {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        write_path(self.path, out);
+        write_path(self.shape, self.path, out);
     }
 
     /// Reads the head; the arguments start at the offset that comes with it.
     pub(crate) fn read(body: &'a [u8]) -> Result<(EventHead<'a>, usize), ProtocolError> {
-        let (path, len) = read_path(body)?;
-        Ok((EventHead { path }, len))
+        let (shape, path, len) = read_path(body)?;
+        Ok((EventHead { shape, path }, len))
     }
 }
 
@@ -199,18 +204,28 @@ fn read_parent(bits: u64) -> Result<Option<TransactionId>, ProtocolError> {
     }
 }
 
-fn write_path(path: &[u8], out: &mut Vec<u8>) {
+fn write_path(shape: u64, path: &[u8], out: &mut Vec<u8>) {
     debug_assert!(path.len() <= Path::MAX_LEN);
+    if shape != 0 {
+        out.push(0);
+        out.extend_from_slice(&shape.to_le_bytes());
+    }
     out.push(path.len() as u8);
     out.extend_from_slice(path);
 }
 
-/// Reads a path with its length before it, and says how many bytes both take.
-fn read_path(bytes: &[u8]) -> Result<(&[u8], usize), ProtocolError> {
-    let (len, rest) = bytes.split_first().ok_or(CUT_OFF)?;
-    let len = usize::from(*len);
+/// Reads a path with its length before it, and the number of a shape where there is one. Says how many bytes
+/// all of it takes. No path has the length 0, so that it is the mark of a shape.
+fn read_path(bytes: &[u8]) -> Result<(u64, &[u8], usize), ProtocolError> {
+    let (len, mut rest) = bytes.split_first().ok_or(CUT_OFF)?;
+    let (mut len, mut shape, mut taken) = (usize::from(*len), 0, 1);
+    if len == 0 {
+        let (number, behind) = rest.split_first_chunk::<8>().ok_or(CUT_OFF)?;
+        let (path_len, behind) = behind.split_first().ok_or(CUT_OFF)?;
+        (len, shape, taken, rest) = (usize::from(*path_len), u64::from_le_bytes(*number), 10, behind);
+    }
     let path = rest.get(..len).ok_or(CUT_OFF)?;
-    Ok((path, 1 + len))
+    Ok((shape, path, taken + len))
 }
 
 const NO_DEADLINE: u64 = u64::MAX;

@@ -8,12 +8,13 @@ use std::{
 };
 
 use nape::{
-    Api, CallError, CloseReason, Config, Context, Executed, Fault, Head, HeadBuilder, LinkState,
+    Api, CallError, CloseReason, Config, Context, Executed, Fault, Head, HeadBuilder, LinkState, Neck,
+    Silence,
     transport::{ipc_pair, memory_pair, pipe_pair, shm_pair},
 };
 
 use crate::{
-    raw_end::{CALL, EVENT, RawNeck},
+    raw_end::{CALL, EVENT, PING, RawNeck},
     support::Kind,
     tools::{LONG, SOON, is_busy, until},
 };
@@ -191,7 +192,8 @@ fn p_17_a_peer_that_acknowledges_what_it_does_not_read_loses_its_link() {
         let (tell, told) = crossbeam_channel::unbounded();
         let tick = move |_: &Context, (): ()| Ok::<_, Fault>(tell.send(()).unwrap());
         let api = Api::new("a").handle("tick", tick).unwrap();
-        let (head, mut neck) = with_raw_neck(Kind::Pipe, Head::builder().serve(api));
+        let config = Config::new().write_stall(STALL);
+        let (head, mut neck) = with_raw_neck(Kind::Pipe, Head::builder().config(config).serve(api));
         let (other, other_neck) = Kind::Pipe.ends();
         let _other_neck = other_neck.start();
         let feed = || {
@@ -223,8 +225,65 @@ fn p_17_a_peer_that_acknowledges_what_it_does_not_read_loses_its_link() {
             matches!(&*reason, CloseReason::Io(error) if error.kind() == ErrorKind::TimedOut),
             "{reason:?}"
         );
-        assert!(began.elapsed() >= Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(began.elapsed() >= STALL, "{:?}", began.elapsed());
     });
+}
+
+/// How long a peer may read nothing here.
+const STALL: Duration = Duration::from_secs(2);
+
+fn p_17_a_peer_that_reads_nothing_loses_its_link_when_its_time_is_over(kind: Kind) {
+    let limit = Duration::from_millis(200);
+    let (head, neck) = with_raw_neck(kind, Head::builder().config(Config::new().write_stall(limit)));
+    // While there is room, nobody has to read.
+    head.api("deaf").action("ear", ()).fire().unwrap();
+    thread::sleep(2 * limit);
+    assert_eq!(head.state(), LinkState::Open);
+    let began = Instant::now();
+    while head.api("deaf").action("ear", vec![7u8; 60_000]).fire().is_ok() && began.elapsed() < LONG {}
+    until("its time is over", || head.state() == LinkState::Closed);
+    let reason = head.close_reason().unwrap();
+    assert!(
+        matches!(&*reason, CloseReason::Unresponsive { what: Silence::Read, after } if *after == limit),
+        "{reason:?}"
+    );
+    assert!(began.elapsed() >= limit, "{:?}", began.elapsed());
+    drop(neck);
+}
+
+fn p_31_a_peer_that_never_answers_is_unresponsive(kind: Kind) {
+    let (interval, limit) = (Duration::from_millis(40), Duration::from_millis(600));
+    let builder = Head::builder().config(Config::new().heartbeat(interval, limit));
+    let (head, mut neck) = with_raw_neck(kind, builder);
+    let began = Instant::now();
+    // As long as it says anything, it is alive: what it says is no answer to anything.
+    for _ in 0..10 {
+        neck.send(PING, 7, (0, 0), &[]);
+        thread::sleep(interval);
+        assert_eq!(head.state(), LinkState::Open, "{:?}", head.close_reason());
+    }
+    let waiting = head.api("deaf").action("ear", ()).start::<()>().unwrap();
+    let error = waiting.wait().unwrap_err();
+    assert!(
+        matches!(error.close_reason(), Some(CloseReason::Unresponsive { what: Silence::Answer, .. })),
+        "{error:?}"
+    );
+    assert!(began.elapsed() >= 10 * interval + limit, "{:?}", began.elapsed());
+    let mut frames = Vec::new();
+    while !frames.contains(&PING) {
+        let packet = neck.receive(SOON);
+        assert!(!packet.is_empty(), "it was not even asked: {frames:?}");
+        frames.extend(packet.into_iter().map(|frame| frame.kind));
+    }
+}
+
+fn p_31_two_sides_that_are_idle_keep_each_other_alive(kind: Kind) {
+    let config = || Config::new().heartbeat(Duration::from_millis(20), Duration::from_secs(1));
+    let (head, neck) = kind.ends_with(Head::builder().config(config()), Neck::builder().config(config()));
+    let neck = neck.start();
+    assert_eq!(head.wait_open(LONG), LinkState::Open);
+    thread::sleep(Duration::from_millis(400));
+    assert_eq!((head.state(), neck.state()), (LinkState::Open, LinkState::Open), "{:?}", head.close_reason());
 }
 
 /// Makes a test of each function for each kind of link that moves frames.
@@ -246,4 +305,7 @@ on_every_wire! {
     ac_63_calls_that_time_out_leave_nothing_in_the_queue,
     ac_63_closing_in_front_of_a_deaf_peer_takes_the_grace,
     ac_63_answers_that_nobody_reads_have_a_bound,
+    p_17_a_peer_that_reads_nothing_loses_its_link_when_its_time_is_over,
+    p_31_a_peer_that_never_answers_is_unresponsive,
+    p_31_two_sides_that_are_idle_keep_each_other_alive,
 }

@@ -269,7 +269,8 @@ fn rejections() -> Vec<CallError> {
         Rejection::ShuttingDown,
         Rejection::Ambiguous { path: path.clone(), count: 2 },
         Rejection::Expired,
-        Rejection::Denied { path },
+        Rejection::Denied { path: path.clone() },
+        Rejection::Mismatch { path, ours: "a".into(), theirs: "b".into() },
     ];
     all.into_iter().map(CallError::from).collect()
 }

@@ -32,8 +32,11 @@ mod process;
 mod raw_end;
 mod results;
 mod shape;
+#[cfg(feature = "macros")]
+mod shapes;
 mod streams;
 mod tools;
+mod topics;
 #[cfg(feature = "macros")]
 mod typed;
 mod typed_by_hand;

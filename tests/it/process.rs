@@ -2,6 +2,7 @@
 //!
 //! Children are this test binary, executed again: see [`victim`].
 
+mod beside;
 mod death;
 mod inherited;
 mod life;

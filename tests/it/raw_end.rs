@@ -11,6 +11,7 @@ pub const CALL: u8 = 3;
 pub const EVENT: u8 = 4;
 pub const REPLY: u8 = 5;
 pub const CREDIT: u8 = 8;
+pub const PING: u8 = 11;
 pub const BYE: u8 = 14;
 
 const HEADER: usize = 24;

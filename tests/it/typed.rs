@@ -4,6 +4,7 @@ mod hygiene;
 mod later;
 mod listing;
 mod streams;
+mod topics;
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,7 @@
 //! What the macro makes of a trait, written by hand: the shape that generated code has.
 
 use nape::{
-    __private::{self as private, About, Arc, Serving},
+    __private::{self as private, About, Arc, Method, Serving},
     Api, ApiHandle, Context, Endpoint, Fault, TypedAction, TypedEvent,
 };
 use serde::{Deserialize, Serialize};
@@ -70,11 +70,13 @@ impl ThumbsClient {
     }
 
     fn make(&self, name: &str, size: u32) -> TypedAction<(<str as ToOwned>::Owned, u32), String> {
-        private::action(&self.api, "make", (ToOwned::to_owned(name), size))
+        static METHOD: Method = Method::new();
+        private::action(&self.api, "make", (ToOwned::to_owned(name), size), &METHOD)
     }
 
     fn quality(&self, percent: u8) -> TypedEvent<u8> {
-        private::event(&self.api, "quality", percent)
+        static METHOD: Method = Method::new();
+        private::event(&self.api, "quality", percent, &METHOD)
     }
 
     fn cache(&self) -> CacheClient {
@@ -106,7 +108,8 @@ impl CacheClient {
     }
 
     fn len(&self) -> TypedAction<(), usize> {
-        private::action(&self.api, "len", ())
+        static METHOD: Method = Method::new();
+        private::action(&self.api, "len", (), &METHOD)
     }
 }
 

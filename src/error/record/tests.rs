@@ -46,7 +46,8 @@ fn rejections() -> Vec<Rejection> {
         Rejection::ShuttingDown,
         Rejection::Ambiguous { path: path.clone(), count: 3 },
         Rejection::Expired,
-        Rejection::Denied { path },
+        Rejection::Denied { path: path.clone() },
+        Rejection::Mismatch { path, ours: "a".into(), theirs: "b".into() },
     ]
 }
 

@@ -445,7 +445,7 @@ fn a_call_waits_for_the_call_that_it_descends_from() {
     let outer = pair.call(HEAD, 7, 10);
     pair.settle();
     let mut buffer = vec![0; HEADER_LEN];
-    CallHead { parent: Some(outer), remaining: None, attempt: 0, path: b"x" }.write(&mut buffer);
+    CallHead { parent: Some(outer), remaining: None, attempt: 0, shape: 0, path: b"x" }.write(&mut buffer);
     pair.ends[NECK].state.begin_call(8, None, Cargo::Bytes(buffer.into()), true, None).unwrap();
     pair.settle();
     let actions = pair.take_actions(HEAD);

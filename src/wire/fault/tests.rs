@@ -73,7 +73,7 @@ fn the_record_is_that_of_the_wire_format() {
 
 #[test]
 fn codes_have_their_numbers() {
-    let numbers = [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 33, 34, 35, 48, 49, 50, 51, 52, 53];
+    let numbers = [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 32, 33, 34, 35, 48, 49, 50, 51, 52, 53];
     for number in 0..=u16::MAX {
         let code = FaultCode::from_number(number);
         assert_eq!(code.map(|code| code as u16), numbers.contains(&number).then_some(number));

@@ -22,7 +22,7 @@ fn call_body(head: &CallHead<'_>, arguments: &[u8]) -> Vec<u8> {
 
 fn golden() -> Vec<u8> {
     let parent = Some(TransactionId::new(Side::Neck, 2));
-    call_body(&CallHead { parent, remaining: Some(1000), attempt: 3, path: b"a.b" }, b"args")
+    call_body(&CallHead { parent, remaining: Some(1000), attempt: 3, shape: 0, path: b"a.b" }, b"args")
 }
 
 proptest! {
@@ -33,10 +33,11 @@ proptest! {
         parent in proptest::option::of(id()),
         remaining in proptest::option::of(0..u64::MAX),
         attempt in any::<u32>(),
+        shape in any::<u64>(),
         path in path(),
         arguments in vec(any::<u8>(), 0..50),
     ) {
-        let head = CallHead { parent, remaining, attempt, path: path.as_bytes() };
+        let head = CallHead { parent, remaining, attempt, shape, path: path.as_bytes() };
         let body = call_body(&head, &arguments);
         let (read, start) = CallHead::read(&body).unwrap();
         prop_assert_eq!(read, head);
@@ -47,10 +48,10 @@ proptest! {
     #[test]
     fn an_event_that_was_written_is_read(path in path(), arguments in vec(any::<u8>(), 0..50)) {
         let mut body = Vec::new();
-        EventHead { path: path.as_bytes() }.write(&mut body);
+        EventHead { shape: 0, path: path.as_bytes() }.write(&mut body);
         body.extend_from_slice(&arguments);
         let (read, start) = EventHead::read(&body).unwrap();
-        prop_assert_eq!(read, EventHead { path: path.as_bytes() });
+        prop_assert_eq!(read, EventHead { shape: 0, path: path.as_bytes() });
         prop_assert_eq!(&body[start..], &arguments[..]);
     }
 
@@ -79,8 +80,12 @@ fn the_heads_are_those_of_the_wire_format() {
     let mut expected = vec![2, 0, 0, 0, 0, 0, 0, 0x80, 0xe8, 3, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 3];
     expected.extend_from_slice(b"a.bargs");
     assert_eq!(golden(), expected);
-    let bare = call_body(&CallHead { parent: None, remaining: None, attempt: 0, path: b"x" }, b"");
+    let bare = call_body(&CallHead { parent: None, remaining: None, attempt: 0, shape: 0, path: b"x" }, b"");
     assert_eq!(bare, [&[0; 8][..], &[255; 8], &[0; 4], &[1, b'x']].concat());
+    let mut event = Vec::new();
+    EventHead { shape: 0x0807_0605_0403_0201, path: b"x" }.write(&mut event);
+    assert_eq!(event, [0, 1, 2, 3, 4, 5, 6, 7, 8, 1, b'x']);
+    (0..event.len()).for_each(|len| assert_eq!(EventHead::read(&event[..len]), Err(CUT_OFF)));
 }
 
 #[test]
@@ -108,7 +113,7 @@ fn d_27_a_parent_without_a_counter_is_refused() {
 #[test]
 fn d_33_the_longest_deadline_is_a_deadline() {
     for remaining in [Some(0), Some(u64::MAX - 1), None] {
-        let body = call_body(&CallHead { parent: None, remaining, attempt: 0, path: b"x" }, b"");
+        let body = call_body(&CallHead { parent: None, remaining, attempt: 0, shape: 0, path: b"x" }, b"");
         assert_eq!(CallHead::read(&body).unwrap().0.remaining, remaining);
     }
 }

@@ -172,7 +172,9 @@ pub(crate) fn messages(side: Side) -> Vec<Case> {
         ),
         case("d_28_an_unknown_path", calling(id, &call("echo.nothing", b"\0")), faulted(1)),
         case("d_28_an_unknown_event", topic(b"echo.nothing"), Lives),
-        case("d_29_an_empty_path", path(b""), Broken(12)),
+        case("d_29_an_empty_path", calling(id, &[&echo[..20], &[0; 10]].concat()), Broken(12)),
+        case("d_29_a_shape_that_is_cut_off", path(b""), Broken(11)),
+        case("d_28_an_unknown_path_with_a_shape", calling(id, &shaped(&echo[..20], b"echo.no")), faulted(1)),
         case("d_29_no_utf8", path(b"echo.\xff"), Broken(12)),
         case("d_29_a_nul", path(b"echo.\0"), Broken(12)),
         case("d_29_white_space", path(b"echo text"), Broken(12)),
@@ -180,7 +182,8 @@ pub(crate) fn messages(side: Side) -> Vec<Case> {
         case("d_29_two_dots", path(b"echo..text"), Broken(12)),
         case("d_29_a_dot_at_the_end", path(b"echo."), Broken(12)),
         case("d_29_the_longest", path(&[b'x'; 255]), faulted(1)),
-        case("d_29_an_event_without_a_path", topic(b""), Broken(12)),
+        case("d_29_an_event_without_a_path", frame(EVENT, 0, id, &[0; 10]), Broken(12)),
+        case("d_29_an_event_whose_shape_is_cut_off", topic(b""), Broken(11)),
         case("d_29_an_event_with_a_bad_path", topic(b"a b"), Broken(12)),
         case("a_call_of_nothing", calling(id, &[]), Broken(11)),
         case("a_call_that_is_cut_off", calling(id, &echo[..20]), Broken(11)),
@@ -278,4 +281,9 @@ pub(crate) fn limits(side: Side) -> Vec<Case> {
 /// A message limit below the size of a frame.
 pub(crate) fn small() -> Config {
     Config::new().message_limit(2048)
+}
+
+/// A head with the number of a shape before its path.
+fn shaped(fixed: &[u8], path: &[u8]) -> Vec<u8> {
+    [fixed, &[0; 1], &[7; 8], &[path.len() as u8], path].concat()
 }

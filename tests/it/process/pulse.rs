@@ -88,11 +88,12 @@ fn ac_74_a_child_that_is_stopped_for_a_moment_is_forgiven(wire: Wire) {
 }
 
 fn p_31_a_child_that_is_busy_in_all_its_handlers_is_not_unresponsive(wire: Wire) {
-    let head = head(wire, Config::new().heartbeat(INTERVAL, LIMIT));
+    let limit = 4 * LIMIT;
+    let head = head(wire, Config::new().heartbeat(INTERVAL, limit));
     // More than it has workers, and as many threads as it likes.
     let spin = || head.api("victim").action("spin", ()).timeout(Timeout::Never).start::<()>().unwrap();
     let busy: Vec<_> = (0..16).map(|_| spin()).collect();
-    thread::sleep(5 * (INTERVAL + LIMIT));
+    thread::sleep(2 * (INTERVAL + limit));
     assert_eq!(head.state(), LinkState::Open, "{:?}", head.close_reason());
     assert!(busy.iter().all(|call| !call.is_done()));
     head.kill();
@@ -125,9 +126,9 @@ fn p_31_a_side_that_was_stopped_itself_blames_nobody(wire: Wire) {
     };
     hear("beating");
     let watch = Watch::of(middle.id());
-    for _ in 0..3 {
+    for _ in 0..2 {
         watch.send(Signal::STOP);
-        thread::sleep(3 * LIMIT);
+        thread::sleep(5 * LIMIT);
         watch.send(Signal::CONT);
         thread::sleep(2 * INTERVAL);
     }
@@ -138,7 +139,7 @@ fn p_31_a_side_that_was_stopped_itself_blames_nobody(wire: Wire) {
 
 /// What that process does.
 pub(super) fn beat() {
-    let head = head(victim::wire_of_its_own(), Config::new().heartbeat(INTERVAL, LIMIT));
+    let head = head(victim::wire_of_its_own(), Config::new().heartbeat(INTERVAL, 3 * LIMIT));
     let _pending = wait_for_ever(&head);
     echo(&head);
     println!("beating");

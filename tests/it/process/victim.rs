@@ -183,6 +183,10 @@ fn api() -> Api {
             Ok(cx.api("host").action("name", ()).call()?)
         })
         .unwrap()
+        .handle("ask", |cx: &Context, path: String| -> Result<String, Fault> {
+            Ok(cx.api(&path).action("", ()).call()?)
+        })
+        .unwrap()
         .handle("pid", |_: &Context, _: ()| Ok::<_, Fault>(process::id()))
         .unwrap()
         .handle("say", |_: &Context, (out, err): (String, String)| {

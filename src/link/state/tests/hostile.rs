@@ -91,7 +91,7 @@ fn id(counter: u64) -> u64 {
 
 fn head() -> Vec<u8> {
     let mut body = Vec::new();
-    CallHead { parent: None, remaining: None, attempt: 0, path: b"x" }.write(&mut body);
+    CallHead { parent: None, remaining: None, attempt: 0, shape: 0, path: b"x" }.write(&mut body);
     body
 }
 

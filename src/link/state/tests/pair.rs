@@ -215,12 +215,12 @@ pub(super) fn number_of(bytes: &[u8]) -> u32 {
 }
 
 pub(super) fn call(waiter: u32, size: usize) -> Cargo {
-    let head = CallHead { parent: None, remaining: None, attempt: 0, path: b"x" };
+    let head = CallHead { parent: None, remaining: None, attempt: 0, shape: 0, path: b"x" };
     cargo(|out| head.write(out), body(waiter, size))
 }
 
 pub(super) fn event(number: u32, size: usize) -> Cargo {
-    cargo(|out| EventHead { path: b"x" }.write(out), body(number, size))
+    cargo(|out| EventHead { shape: 0, path: b"x" }.write(out), body(number, size))
 }
 
 fn cargo(head: impl FnOnce(&mut Vec<u8>), body: Vec<u8>) -> Cargo {

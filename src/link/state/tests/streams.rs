@@ -73,7 +73,7 @@ impl Model {
         let ends = Ends { intake: Some(Intake::new(&path)), outlet: Some(Outlet::new(&path)) };
         let mut buffer = vec![0; HEADER_LEN];
         OpenHead { sends: true, takes: Some(self.window) }.write(&mut buffer);
-        CallHead { parent: None, remaining: None, attempt: 0, path: b"x" }.write(&mut buffer);
+        CallHead { parent: None, remaining: None, attempt: 0, shape: 0, path: b"x" }.write(&mut buffer);
         buffer.extend(body(0, 4));
         let state = &mut self.pair.ends[HEAD].state;
         let cargo = Cargo::Bytes(buffer.into());

@@ -1,0 +1,110 @@
+//! What takes messages as they come, without a queue or a worker: the inner side of topics.
+//!
+//! A tap sees a message while somebody reads for the link. So it neither blocks nor runs user code; what
+//! it has to do besides is an errand.
+
+use std::time::Instant;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{action, endpoint::Inner, task::Pool};
+use crate::{
+    config::Timeout,
+    error::{CallError, CloseReason, Rejection},
+    link::{CallPlan, Errand, Incoming, Link, Slot, ask, scope},
+    sync::Arc,
+    wire::{Path, PathError},
+};
+
+/// Takes what comes to some paths, at once and in the order of arrival.
+pub(crate) trait Tap: Send + Sync {
+    /// Takes a call or an event. What comes back is run without the reader role.
+    fn take(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, incoming: Incoming) -> Option<Errand>;
+
+    /// A link of the endpoint has ended.
+    fn link_ended(&self, link: &Arc<Link>, reason: &Arc<CloseReason>);
+}
+
+/// A topic that is to be served somewhere.
+pub(crate) trait Source: Send + Sync {
+    /// What takes its messages, at each of their paths.
+    fn taps(&self, at: &Path) -> Result<Vec<(Path, Tapped)>, PathError>;
+}
+
+impl std::fmt::Debug for dyn Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source(..)")
+    }
+}
+
+/// A tap at its path.
+#[derive(Clone)]
+pub(crate) struct Tapped {
+    pub(crate) tap: Arc<dyn Tap>,
+    /// The API that it belongs to; `None` for what this side subscribed to.
+    pub(crate) pool: Option<Arc<Pool>>,
+    /// What it is listed as, if it is: its path, how it is declared, and its doc comment.
+    pub(crate) listed: Option<(Path, String, &'static str)>,
+}
+
+impl std::fmt::Debug for Tapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tapped").field("listed", &self.listed).finish_non_exhaustive()
+    }
+}
+
+/// Answers a call that came to a tap; an event takes no answer.
+pub(crate) fn answer(link: &Link, incoming: &Incoming, outcome: Result<(), CallError>) {
+    let Some(id) = incoming.id else { return };
+    match outcome.and_then(|()| link.pack_answer(&incoming.path, ())) {
+        Ok(answer) => link.reply(id, &incoming.cancel, answer),
+        Err(error) => link.fail(id, &incoming.cancel, error),
+    }
+}
+
+/// A blocking call over this very link, whatever stands behind its endpoint by now.
+pub(crate) fn call_over<A, T>(
+    link: &Arc<Link>,
+    path: &Path,
+    arguments: A,
+    timeout: Timeout,
+) -> Result<T, CallError>
+where
+    A: Serialize + Send + 'static,
+    T: DeserializeOwned + 'static,
+{
+    let now = Instant::now();
+    let deadline = action::deadline(timeout, now, ask(|current| current.deadline));
+    let mut slot = Slot::new(path.clone(), now, deadline);
+    slot.will_block(link.is_near());
+    let slot = Arc::new(slot);
+    let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: true, scope: scope() };
+    let started = link.start(&plan, arguments)?;
+    let outcome = link.wait_at_once(&slot).or_else(|| {
+        link.expire(started.id);
+        slot.settle();
+        slot.take()
+    });
+    plan.scope.inspect(|scope| scope.release(&slot));
+    action::decode(link.codec(), outcome.unwrap_or(Err(CallError::Cancelled)))
+}
+
+/// Sends an event, however full the send queue is: then a thread of the link waits for room, in a call to
+/// the same path, which is never refused for that.
+pub(crate) fn fire_surely<A>(link: &Arc<Link>, path: &Path, arguments: A)
+where
+    A: Serialize + Clone + Send + 'static,
+{
+    let fired = link.fire(path, arguments.clone());
+    if matches!(fired, Err(CallError::Rejected(Rejection::Busy { .. }))) {
+        let (link, path) = (link.clone(), path.clone());
+        let job = {
+            let link = link.clone();
+            move || {
+                // It fails with the link alone.
+                let _ = call_over::<_, ()>(&link, &path, arguments, Timeout::Never);
+            }
+        };
+        link.submit(Box::new(job));
+    }
+}

@@ -1,0 +1,268 @@
+//! Where the items of a subscription come in, and wait to be read.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+    time::Instant,
+};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{Backlog, ENDED, Missed, TOO_SLOW};
+use crate::{
+    api::{
+        Report,
+        endpoint::Inner,
+        tap::{Tap, answer, fire_surely},
+    },
+    error::{CloseReason, Rejection},
+    link::{Current, Errand, Incoming, Link, Place, within},
+    sync::{Arc, Condvar, Mutex, Weak},
+    wire::{Path, Payload},
+    workers::{discard, forget_panic, panic_text},
+};
+
+/// Where the items of one subscription come in.
+pub(super) struct Inlet {
+    pub(super) weak: Weak<Inlet>,
+    pub(super) endpoint: Weak<Inner>,
+    pub(super) link: Arc<Link>,
+    pub(super) topic: Path,
+    pub(super) number: u64,
+    pub(super) items: Path,
+    pub(super) end: Path,
+    pub(super) taken: Path,
+    pub(super) backlog: Backlog,
+    pub(super) state: Mutex<State>,
+    pub(super) news: Condvar,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) queue: VecDeque<Payload>,
+    /// How many have come, have been read, and were reported as taken.
+    pub(super) come: u64,
+    pub(super) read: u64,
+    pub(super) reported: u64,
+    pub(super) end: Option<(Option<u64>, Missed)>,
+    /// Nobody reads any more.
+    pub(super) closed: bool,
+    pub(super) ready: Option<(Sender<()>, Receiver<()>)>,
+    pub(super) waker: Option<Waker>,
+    pub(super) callback: Option<Callback>,
+    /// A thread is calling the callback, or is about to.
+    pub(super) calling: bool,
+}
+
+/// Reads one thing.
+pub(super) type Callback = Box<dyn FnMut() -> Step + Send>;
+
+/// What came of that.
+pub(super) enum Step {
+    Read,
+    Nothing,
+    Over,
+}
+
+/// What is left to do when something has come, without the reader role.
+#[derive(Default)]
+pub(super) struct Aftermath {
+    pub(super) report: Option<u64>,
+    pub(super) waker: Option<Waker>,
+    pub(super) call: bool,
+}
+
+/// What one look at the queue gives.
+pub(super) enum Taken {
+    /// What came, and what to report as taken.
+    Payload(Payload, Option<u64>),
+    Nothing,
+    End(Option<u64>, Missed),
+}
+
+impl State {
+    pub(super) fn has_news(&self) -> bool {
+        !self.queue.is_empty() || self.end.is_some()
+    }
+
+    pub(super) fn take(&mut self, backlog: Backlog) -> Taken {
+        if let Some(payload) = self.queue.pop_front() {
+            self.read += 1;
+            return Taken::Payload(payload, self.report(backlog));
+        }
+        match &self.end {
+            Some((number, missed)) => Taken::End(*number, missed.clone()),
+            None => Taken::Nothing,
+        }
+    }
+
+    /// How many to report as taken, when half a window is.
+    pub(super) fn report(&mut self, backlog: Backlog) -> Option<u64> {
+        let taken = if backlog.drops_oldest() { self.come } else { self.read };
+        let is_due = taken - self.reported >= u64::from(backlog.window() / 2).max(1);
+        is_due.then(|| self.report_all(backlog))
+    }
+
+    pub(super) fn report_all(&mut self, backlog: Backlog) -> u64 {
+        self.reported = if backlog.drops_oldest() { self.come } else { self.read };
+        self.reported
+    }
+
+    /// Puts in what came. Gives back what has to go.
+    fn put(&mut self, payload: Payload, backlog: Backlog) -> Option<Payload> {
+        self.come += 1;
+        if self.closed || self.end.is_some() {
+            return Some(payload);
+        }
+        // One that is without an item has a place of its own.
+        if (self.queue.len() as u64) < u64::from(backlog.bound) + u64::from(!backlog.drops_oldest()) {
+            self.queue.push_back(payload);
+            return None;
+        }
+        if !backlog.drops_oldest() {
+            // More than we have asked for.
+            return Some(payload);
+        }
+        let oldest = self.queue.pop_front();
+        self.queue.push_back(payload);
+        oldest
+    }
+}
+
+impl Inlet {
+    /// Tells whoever waits for news.
+    fn announce(&self, state: &mut State) -> Aftermath {
+        self.news.notify_all();
+        if let Some((ready, _)) = &state.ready {
+            // Full means that it says so already.
+            let _ = ready.try_send(());
+        }
+        let call = state.callback.is_some() && !std::mem::replace(&mut state.calling, true);
+        Aftermath { report: None, waker: state.waker.take(), call }
+    }
+
+    pub(super) fn settle(&self, aftermath: Aftermath) {
+        aftermath.report.into_iter().for_each(|total| self.report(total));
+        if let Some(waker) = aftermath.waker {
+            self.run(|| waker.wake());
+        }
+        if aftermath.call {
+            self.call_back();
+        }
+    }
+
+    /// Ends it, for the first reason that there is.
+    pub(super) fn finish(&self, number: Option<u64>, missed: Missed) -> Aftermath {
+        if let Some(endpoint) = self.endpoint.upgrade() {
+            endpoint.arb().untap(&[&self.items, &self.end]);
+        }
+        let mut state = self.state.lock();
+        state.end.get_or_insert((number, missed));
+        self.announce(&mut state)
+    }
+
+    pub(super) fn report(&self, total: u64) {
+        fire_surely(&self.link, &self.taken, (self.number, total));
+    }
+
+    pub(super) fn wait(&self, until: Option<Instant>) {
+        let mut state = self.state.lock();
+        while !state.has_news() {
+            match until {
+                Some(at) if self.news.wait_until(&mut state, at).timed_out() => return,
+                Some(_) => {}
+                None => self.news.wait(&mut state),
+            }
+        }
+    }
+
+    /// Leaves a waker that is called when something comes. `false` if something is here.
+    pub(super) fn set_waker(&self, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        if state.has_news() {
+            return false;
+        }
+        let old = state.waker.replace(waker.clone());
+        // Out of the lock: dropping a waker may drop a task, with other subscriptions in it.
+        drop(state);
+        drop(old);
+        true
+    }
+
+    /// Calls the callback for all there is. Only the thread that set `calling` comes here.
+    pub(super) fn call_back(&self) {
+        let Some(mut callback) = self.state.lock().callback.take() else { return };
+        loop {
+            let mut step = Step::Read;
+            self.run(|| step = callback());
+            let mut state = self.state.lock();
+            if state.closed || matches!(step, Step::Over) {
+                drop(state);
+                return discard(callback);
+            }
+            if matches!(step, Step::Nothing) && !state.has_news() {
+                state.callback = Some(callback);
+                state.calling = false;
+                return;
+            }
+        }
+    }
+
+    /// Runs user code.
+    fn run(&self, code: impl FnOnce()) {
+        let current = Current::of_no_call(self.link.number(), Place::Callback);
+        let run = AssertUnwindSafe(|| within(current, code));
+        if let Err(panic) = catch_unwind(run) {
+            let text = panic_text(&*panic);
+            forget_panic(panic);
+            self.link.tally().callback_panics.up();
+            if let Some(endpoint) = self.endpoint.upgrade() {
+                endpoint.report(&self.link, Report::CallbackPanicked { text });
+            }
+        }
+    }
+}
+
+impl Tap for Inlet {
+    fn take(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, mut incoming: Incoming) -> Option<Errand> {
+        if !Arc::ptr_eq(link, &self.link) {
+            let why = Rejection::NoHandler { path: incoming.path.clone() };
+            match incoming.id {
+                Some(_) => answer(link, &incoming, Err(why.into())),
+                None => endpoint.drop_event(link, &incoming.path, why.into()),
+            }
+            return None;
+        }
+        let aftermath = if incoming.path == self.end {
+            // What is no end ends it as well: nothing else comes here.
+            let end = incoming.payload.take_value::<(u64, u8)>(link.codec());
+            let (number, code) = end.unwrap_or((0, ENDED));
+            let missed = if code == TOO_SLOW { Missed::TooSlow } else { Missed::Ended };
+            self.finish(Some(number), missed)
+        } else {
+            let payload = std::mem::replace(&mut incoming.payload, Payload::from_bytes(Vec::new()));
+            let mut state = self.state.lock();
+            let gone = state.put(payload, self.backlog);
+            let report = self.backlog.drops_oldest().then(|| state.report(self.backlog)).flatten();
+            let aftermath = Aftermath { report, ..self.announce(&mut state) };
+            drop(state);
+            discard(gone);
+            aftermath
+        };
+        answer(link, &incoming, Ok(()));
+        let Aftermath { report, waker, call } = &aftermath;
+        if report.is_none() && waker.is_none() && !call {
+            return None;
+        }
+        let (inlet, slow) = (self.weak.upgrade()?, aftermath.call);
+        Some(Errand { job: Box::new(move || inlet.settle(aftermath)), slow, inline: false })
+    }
+
+    fn link_ended(&self, link: &Arc<Link>, reason: &Arc<CloseReason>) {
+        if Arc::ptr_eq(link, &self.link) {
+            let aftermath = self.finish(None, Missed::Closed(reason.clone()));
+            self.settle(aftermath);
+        }
+    }
+}

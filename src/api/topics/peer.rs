@@ -1,0 +1,270 @@
+//! One subscription at the side that publishes: what waits for it, and how that is sent.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use super::{ENDED, Note, Policy, TOO_SLOW};
+use crate::{
+    api::{endpoint::Inner, tap::call_over},
+    config::Timeout,
+    error::{CallError, Rejection},
+    link::Link,
+    sync::{Arc, Condvar, Mutex, Weak},
+    wire::Path,
+    workers::discard,
+};
+
+/// One subscription.
+pub(super) struct Peer<T> {
+    pub(super) place: Arc<()>,
+    pub(super) number: u64,
+    pub(super) endpoint: Weak<Inner>,
+    pub(super) link: Arc<Link>,
+    pub(super) items: Path,
+    pub(super) end: Path,
+    pub(super) bound: u64,
+    pub(super) window: u64,
+    pub(super) policy: Policy,
+    pub(super) state: Mutex<State<T>>,
+    pub(super) room: Condvar,
+}
+
+pub(super) struct State<T> {
+    /// What waits to be sent, with its number.
+    queue: VecDeque<(u64, Arc<T>)>,
+    /// The number of the next item.
+    next: u64,
+    /// Up to where the other side knows the numbers.
+    told: u64,
+    /// How many notes were sent, and how many of them were taken.
+    sent: u64,
+    taken: u64,
+    /// Which of them was without an item, and is not taken yet. It has a place of its own, so that it takes
+    /// none from an item.
+    gap: Option<u64>,
+    /// A thread is sending; it takes along what comes meanwhile.
+    sending: bool,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    None,
+    /// To be told behind what waits.
+    Wanted(u8),
+    Over,
+}
+
+/// What became of an item at one subscription.
+pub(super) enum Offer {
+    Taken,
+    Lost,
+    /// There is no room, and it may be waited for.
+    Full,
+    Over,
+}
+
+/// What goes to the other side.
+enum Message<T> {
+    Note(Note<T>),
+    End(u64, u8),
+}
+
+impl<T> Peer<T> {
+    pub(super) fn is_over(&self) -> bool {
+        let is_over = self.state.lock().end == End::Over;
+        is_over || self.link.is_closing()
+    }
+
+    /// Whether one more would be too many.
+    fn is_full(&self, state: &State<T>) -> bool {
+        state.queue.len() as u64 + state.under_way() >= self.bound
+    }
+
+    /// Ends it without a word. What waits is dropped without the lock.
+    pub(super) fn abandon(&self) {
+        let mut state = self.state.lock();
+        state.end = End::Over;
+        let queue = std::mem::take(&mut state.queue);
+        self.room.notify_all();
+        drop(state);
+        discard(queue);
+    }
+
+    /// The other side has taken so many notes, all together. Says whether there is something to send.
+    pub(super) fn note_taken(&self, total: u64) -> bool {
+        let mut state = self.state.lock();
+        state.taken = state.taken.max(total.min(state.sent));
+        state.gap = state.gap.filter(|at| *at > state.taken);
+        self.room.notify_all();
+        !state.sending && (!state.queue.is_empty() || state.told < state.next)
+    }
+}
+
+impl<T: Serialize + Send + Sync + 'static> Peer<T> {
+    /// Takes an item in. With a time, there may be a wait for room: since when, and how long at most.
+    pub(super) fn offer(self: &Arc<Peer<T>>, item: &Arc<T>, wait: Option<(Instant, Duration)>) -> Offer {
+        let mut state = self.state.lock();
+        if let (Policy::Block(micros), Some((since, patience))) = (self.policy, wait) {
+            let until = since.checked_add(patience.min(Duration::from_micros(micros)));
+            while state.end == End::None && self.is_full(&state) {
+                match until {
+                    Some(at) if self.room.wait_until(&mut state, at).timed_out() => break,
+                    Some(_) => {}
+                    None => self.room.wait(&mut state),
+                }
+            }
+        }
+        if state.end != End::None {
+            return Offer::Over;
+        }
+        let is_full = self.is_full(&state);
+        let mut oldest = None;
+        let offer = match self.policy {
+            Policy::DropOldest => {
+                let too_many = state.queue.len() as u64 >= self.bound;
+                oldest = if too_many { state.queue.pop_front() } else { None };
+                Offer::Taken
+            }
+            Policy::Block(_) if is_full && wait.is_none() => return Offer::Full,
+            Policy::Disconnect if is_full => {
+                state.end = End::Wanted(TOO_SLOW);
+                Offer::Lost
+            }
+            _ if is_full => Offer::Lost,
+            _ => Offer::Taken,
+        };
+        if matches!(offer, Offer::Taken) {
+            let number = state.next;
+            state.queue.push_back((number, item.clone()));
+        }
+        if matches!(offer, Offer::Lost) || oldest.is_some() {
+            self.link.tally().items_unsent.up();
+        }
+        state.next += 1;
+        drop(state);
+        discard(oldest);
+        self.send();
+        offer
+    }
+
+    /// Ends it behind what waits.
+    pub(super) fn want_end(self: &Arc<Peer<T>>, code: u8) {
+        let mut state = self.state.lock();
+        if state.end == End::None {
+            state.end = End::Wanted(code);
+        }
+        self.room.notify_all();
+        drop(state);
+        self.send();
+    }
+
+    /// The other side wants no more.
+    pub(super) fn unsubscribed(self: &Arc<Peer<T>>) {
+        let mut state = self.state.lock();
+        let queue = std::mem::take(&mut state.queue);
+        state.told = state.next;
+        drop(state);
+        discard(queue);
+        self.want_end(ENDED);
+    }
+
+    /// Sends what may be sent, unless another thread is at it.
+    pub(super) fn send(self: &Arc<Peer<T>>) {
+        // Whoever is at it looks again, under this lock, before it stops.
+        if !std::mem::replace(&mut self.state.lock().sending, true) {
+            self.send_all();
+        }
+    }
+
+    /// The same for the thread that set `sending`.
+    fn send_all(self: &Arc<Peer<T>>) {
+        let mut state = self.state.lock();
+        while let Some(message) = state.next_message(self.window) {
+            drop(state);
+            let outcome = match &message {
+                Message::Note(note) => self.link.fire(&self.items, note.clone()),
+                Message::End(number, code) => self.link.fire(&self.end, (*number, *code)),
+            };
+            if let Err(CallError::Rejected(Rejection::Busy { .. })) = outcome {
+                // The send queue of the link is full. A thread of the link waits for room, and goes on.
+                let peer = self.clone();
+                return self.link.submit(Box::new(move || peer.send_blocking(message)));
+            }
+            self.note_sent(&message, outcome);
+            state = self.state.lock();
+        }
+        state.sending = false;
+    }
+
+    fn send_blocking(self: Arc<Peer<T>>, message: Message<T>) {
+        let outcome = match &message {
+            Message::Note(note) => call_over(&self.link, &self.items, note.clone(), Timeout::Never),
+            Message::End(number, code) => call_over(&self.link, &self.end, (*number, *code), Timeout::Never),
+        };
+        self.note_sent(&message, outcome);
+        self.send_all();
+    }
+
+    fn note_sent(&self, message: &Message<T>, outcome: Result<(), CallError>) {
+        let Message::Note(note) = message else { return };
+        match outcome {
+            Ok(()) => {
+                let told = note.number + u64::from(note.item.is_some());
+                self.state.lock().told = told;
+            }
+            Err(CallError::Closed { .. } | CallError::Rejected(Rejection::ShuttingDown)) => self.abandon(),
+            Err(error) => {
+                log::warn!("an item of {} is lost: {error}", self.items);
+                self.link.tally().items_unsent.up();
+                let mut state = self.state.lock();
+                // It takes no room there. Nobody else has sent anything since.
+                state.sent -= 1;
+            }
+        }
+    }
+}
+
+impl<T> Default for State<T> {
+    fn default() -> State<T> {
+        let (queue, end) = (VecDeque::new(), End::None);
+        State { queue, next: 0, told: 0, sent: 0, taken: 0, gap: None, sending: false, end }
+    }
+}
+
+impl<T> State<T> {
+    /// How many notes that count were sent and are not taken.
+    fn under_way(&self) -> u64 {
+        // A peer may say that it has taken what is being sent at this moment, and cannot be.
+        self.sent.saturating_sub(self.taken).saturating_sub(self.gap.is_some().into())
+    }
+
+    fn next_message(&mut self, window: u64) -> Option<Message<T>> {
+        if self.end == End::Over {
+            return None;
+        }
+        let may_send = self.under_way() < window;
+        if may_send && let Some((number, item)) = self.queue.pop_front() {
+            self.sent += 1;
+            return Some(Message::Note(Note { number, item: Some(item) }));
+        }
+        if !self.queue.is_empty() {
+            return None;
+        }
+        if let End::Wanted(code) = self.end {
+            self.end = End::Over;
+            return Some(Message::End(self.next, code));
+        }
+        // What was lost behind the last item that was sent.
+        let is_gap = may_send && self.told < self.next && self.gap.is_none();
+        is_gap.then(|| {
+            self.sent += 1;
+            self.gap = Some(self.sent);
+            Message::Note(Note { number: self.next, item: None })
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! What a type looks like on the wire, traced from its `Deserialize`: names, fields and variants.
+//!
+//! Knows types alone: no path, no link. A type that cannot be seen into is opaque, and never a panic or
+//! an endless loop.
+
+mod probe;
+mod text;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::de::DeserializeOwned;
+
+use probe::{Limits, Probe};
+
+/// What some types look like, for people and for comparing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// The same number for the same shape, whatever the types are called; never 0.
+    pub(crate) number: u64,
+    /// For people to read.
+    pub(crate) text: String,
+}
+
+impl Shape {
+    /// The shape of one type.
+    pub(crate) fn of<T: DeserializeOwned>() -> Shape {
+        let node = trace::<T>();
+        Shape::new(&text::canonical(&node), text::readable(&node))
+    }
+
+    /// The shape of a method that takes an `A` and gives a `T`.
+    pub(crate) fn of_method<A: DeserializeOwned, T: DeserializeOwned>() -> Shape {
+        let (arguments, result) = (trace::<A>(), trace::<T>());
+        let canonical = format!("{} -> {}", text::canonical(&arguments), text::canonical(&result));
+        Shape::new(&canonical, format!("{} -> {}", text::readable(&arguments), text::readable(&result)))
+    }
+
+    fn new(canonical: &str, text: String) -> Shape {
+        Shape { number: number(canonical.as_bytes()).max(1), text }
+    }
+}
+
+/// FNV-1a of 64 bits, which other programs can compute as well.
+fn number(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// A part of a type, as far as it has been seen.
+#[derive(Debug, Default)]
+struct Node {
+    kind: Kind,
+    /// How many values were offered to it and refused.
+    tries: usize,
+    /// What it contains cannot be made: it is left empty.
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+enum Kind {
+    #[default]
+    Unseen,
+    /// It cannot be seen.
+    Opaque,
+    /// It contains itself, here.
+    Again(&'static str),
+    Leaf(Leaf),
+    Option(Box<Node>),
+    Seq(Box<Node>),
+    Map(Box<(Node, Node)>),
+    Tuple(&'static str, Vec<Node>),
+    /// One value with a name, which on the wire is the value.
+    Newtype(&'static str, Box<Node>),
+    Struct(&'static str, &'static [&'static str], Vec<Node>),
+    Enum(&'static str, &'static [&'static str], Vec<Arm>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaf {
+    Bool,
+    I8,
+    I16,
+    I32,
+    I64,
+    I128,
+    U8,
+    U16,
+    U32,
+    U64,
+    U128,
+    F32,
+    F64,
+    Char,
+    Text,
+    Bytes,
+    Unit,
+}
+
+/// A variant.
+#[derive(Debug, Default)]
+struct Arm {
+    content: Node,
+    state: ArmState,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum ArmState {
+    /// There is more to be seen.
+    #[default]
+    Open,
+    Seen,
+    /// No value of it can be made.
+    Dead,
+}
+
+impl Node {
+    /// Whether another look shows more.
+    fn is_open(&self) -> bool {
+        match &self.kind {
+            Kind::Option(node) | Kind::Seq(node) | Kind::Newtype(_, node) => !self.closed && node.is_open(),
+            Kind::Map(both) => !self.closed && (both.0.is_open() || both.1.is_open()),
+            Kind::Tuple(_, nodes) | Kind::Struct(_, _, nodes) => nodes.iter().any(Node::is_open),
+            Kind::Enum(_, _, arms) => arms.iter().any(|arm| arm.state == ArmState::Open),
+            Kind::Unseen | Kind::Opaque | Kind::Again(_) | Kind::Leaf(_) => false,
+        }
+    }
+
+    /// Has another value offered next time, to the first leaf in here that has one. `false` if none has.
+    fn try_another(&mut self) -> bool {
+        match &mut self.kind {
+            Kind::Leaf(leaf) => {
+                self.tries += 1;
+                self.tries < leaf.n_values()
+            }
+            Kind::Option(node) | Kind::Seq(node) | Kind::Newtype(_, node) => node.try_another(),
+            Kind::Map(both) => both.0.try_another() || both.1.try_another(),
+            Kind::Tuple(_, nodes) | Kind::Struct(_, _, nodes) => nodes.iter_mut().any(Node::try_another),
+            Kind::Enum(..) | Kind::Unseen | Kind::Opaque | Kind::Again(_) => false,
+        }
+    }
+}
+
+/// Looks at a type again and again, until there is nothing new.
+fn trace<T: DeserializeOwned>() -> Node {
+    let (mut root, limits) = (Node::default(), Limits::default());
+    while limits.look_again() {
+        let look = AssertUnwindSafe(|| T::deserialize(Probe::new(&mut root, &limits)).map(drop));
+        let more = match catch_unwind(look) {
+            Ok(Ok(())) => root.is_open(),
+            Ok(Err(_)) => limits.settle(&mut root),
+            // What has been seen so far stands.
+            Err(panic) => {
+                std::mem::forget(panic);
+                false
+            }
+        };
+        if !more {
+            break;
+        }
+    }
+    root
+}
+
+#[cfg(test)]
+mod tests;
