@@ -19,6 +19,8 @@ pub struct Config {
     pub(crate) send_queue: usize,
     pub(crate) send_queue_bytes: usize,
     pub(crate) served_calls: usize,
+    pub(crate) stream_items: u32,
+    pub(crate) stream_bytes: u32,
     pub(crate) callback_workers: usize,
     pub(crate) answers: Answers,
     pub(crate) start_timeout: Duration,
@@ -77,6 +79,8 @@ impl Default for Config {
             send_queue: 1024,
             send_queue_bytes: 32 << 20,
             served_calls: 1024,
+            stream_items: 64,
+            stream_bytes: 1 << 20,
             callback_workers: 2,
             answers: Answers::AtOnce,
             start_timeout: Duration::from_secs(10),
@@ -146,6 +150,22 @@ impl Config {
     /// side's `in_flight` is what one wants.
     pub fn served_calls(mut self, calls: usize) -> Config {
         self.served_calls = calls.max(1);
+        self
+    }
+
+    /// How many items of a stream may come here, or be on their way, that nobody has taken: 64 by default.
+    ///
+    /// With that many, whoever makes them pauses. At the sending side it is how many may wait to be sent.
+    pub fn stream_items(mut self, items: u32) -> Config {
+        self.stream_items = items.clamp(1, 1 << 20);
+        self
+    }
+
+    /// How many bytes of items may, likewise: 1 MiB by default. One item may go over it.
+    ///
+    /// In process, where items are not encoded, they have no bytes.
+    pub fn stream_bytes(mut self, bytes: u32) -> Config {
+        self.stream_bytes = bytes.clamp(1, 1 << 30);
         self
     }
 

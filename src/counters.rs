@@ -45,6 +45,12 @@ counters! {
     events_sent,
     /// Events that this side could not send, or had not sent when the link closed.
     events_unsent,
+    /// Items of streams that this side sent.
+    items_sent,
+    /// Items of streams that were handed out here.
+    items_taken,
+    /// Items of streams that came here and that nobody took.
+    items_dropped,
     /// Replies that came here for calls of this side that had ended before.
     late_replies,
     /// Calls of the other side that came here.

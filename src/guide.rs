@@ -6,6 +6,9 @@ pub mod architecture {}
 #[doc = include_str!("guide/wire.md")]
 pub mod wire {}
 
+#[doc = include_str!("guide/streams.md")]
+pub mod streams {}
+
 #[doc = include_str!("guide/performance.md")]
 pub mod performance {}
 

@@ -140,6 +140,9 @@
 //! has. Dropping an [`AsyncResult`] cancels its call: the handler's [`CancelToken`] fires, and the calls that
 //! the handler has under way are cancelled in turn.
 //!
+//! Many items go over a stream: [`Action::open`] takes what the other side makes, [`Action::upload`] sends,
+//! [`Action::duplex`] does both. [`guide::streams`] tells how.
+//!
 //! # Publishing
 //!
 //! A [`Topic`] is published to all who have [subscribed](Endpoint::subscribe). Each of them says how many
@@ -234,9 +237,10 @@ mod wire;
 mod workers;
 
 pub use api::{
-    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Endpoint, Handler,
-    HandlerError, HangReport, IgnoringErrors, Listed, Listening, Missed, Progress, Published, QueueDepth,
-    Report, Responder, RunningHandler, Subscription, Topic, WaitingCaller, WhenFull,
+    Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Duplex, Endpoint,
+    Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Listed, Listening, Missed, Next, Outgoing,
+    Progress, Published, QueueDepth, Report, Responder, RunningHandler, Subscription, Topic, TrySendError,
+    Upload, WaitingCaller, WhenFull,
 };
 pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;
@@ -258,7 +262,9 @@ pub use semaphore::Semaphore;
 pub use supervisor::{Restarts, Supervisor, SupervisorBuilder, Transition};
 #[doc(hidden)]
 pub use typed::private as __private;
-pub use typed::{TypedAction, TypedEvent, TypedIgnoringErrors, TypedTopic};
+pub use typed::{
+    TypedAction, TypedDuplex, TypedEvent, TypedIgnoringErrors, TypedStream, TypedTopic, TypedUpload,
+};
 pub use wire::{
     Bytes, FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId,
 };

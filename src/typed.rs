@@ -8,7 +8,7 @@ use std::{fmt, marker::PhantomData};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    api::{Action, ApiHandle, AsyncResult, Backlog, IgnoringErrors, Subscription},
+    api::{Action, ApiHandle, AsyncResult, Backlog, Duplex, IgnoringErrors, Incoming, Subscription, Upload},
     config::Timeout,
     error::CallError,
     semaphore::Semaphore,
@@ -176,6 +176,68 @@ where
     }
 }
 
+macro_rules! opens {
+    ($(#[$doc:meta])* $name:ident<$($item:ident),*>, $verb:ident -> $opened:ty, [$($bound:tt)*]) => {
+        $(#[$doc])*
+        #[must_use = "an action does nothing until one of its verbs sends it"]
+        pub struct $name<A, $($item),*> {
+            action: Action<A>,
+            items: PhantomData<fn($($item),*)>,
+        }
+
+        impl<A, $($item),*> $name<A, $($item),*> {
+            /// How long it may take until the other side has begun. Zero is over at once.
+            pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Self {
+                self.action = self.action.timeout(timeout);
+                self
+            }
+
+            /// As [`Action::releasing`]: releases one permit when the call has ended, however it ends.
+            pub fn releasing(mut self, semaphore: &Semaphore) -> Self {
+                self.action = self.action.releasing(semaphore);
+                self
+            }
+        }
+
+        impl<A: Serialize + Send + 'static, $($item),*> $name<A, $($item),*>
+        where
+            $($bound)*
+        {
+            #[doc = concat!("As [`Action::", stringify!($verb), "`]: opens the stream. Does not block.")]
+            ///
+            /// # Errors
+            ///
+            /// What shows at once.
+            pub fn open(self) -> Result<$opened, CallError> {
+                self.action.$verb()
+            }
+        }
+
+        impl<A: fmt::Debug, $($item),*> fmt::Debug for $name<A, $($item),*> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.action).finish()
+            }
+        }
+    };
+}
+
+opens! {
+    /// A call to a method of a trait that gives items `T` one after the other.
+    TypedStream<T>, open -> Incoming<T>, [T: DeserializeOwned + 'static]
+}
+
+opens! {
+    /// A call to a method of a trait that takes items `T` one after the other, and gives an `R`.
+    TypedUpload<T, R>, upload -> Upload<T, R>,
+    [T: Serialize + Send + 'static, R: DeserializeOwned + 'static]
+}
+
+opens! {
+    /// A call to a method of a trait that takes items `U`, gives items `T`, and an `R` in the end.
+    TypedDuplex<U, T, R>, duplex -> Duplex<U, T, R>,
+    [U: Serialize + Send + 'static, T: DeserializeOwned + 'static, R: DeserializeOwned + 'static]
+}
+
 impl<A: fmt::Debug, T> fmt::Debug for TypedAction<A, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TypedAction").field(&self.action).finish()
@@ -207,10 +269,12 @@ pub mod private {
 
     use serde::{Serialize, de::DeserializeOwned};
 
-    use super::{OnceLock, Shape, TypedAction, TypedEvent, TypedTopic};
+    use super::{
+        OnceLock, Shape, TypedAction, TypedDuplex, TypedEvent, TypedStream, TypedTopic, TypedUpload,
+    };
     pub use crate::api::About;
     use crate::{
-        api::{Api, ApiHandle, Context, Handler, HandlerError, Responder, Scope, Topic},
+        api::{Api, ApiHandle, Context, Handler, HandlerError, Incoming, Outgoing, Responder, Scope, Topic},
         wire::Fault,
     };
 
@@ -299,6 +363,21 @@ pub mod private {
         TypedTopic { api: api.api(path), item: PhantomData }
     }
 
+    /// Begins a stream of what the other side makes.
+    pub fn stream<A, T>(api: &ApiHandle, path: &str, arguments: A) -> TypedStream<A, T> {
+        TypedStream { action: api.action(path, arguments), items: PhantomData }
+    }
+
+    /// Begins a stream of what this side makes.
+    pub fn upload<A, T, R>(api: &ApiHandle, path: &str, arguments: A) -> TypedUpload<A, T, R> {
+        TypedUpload { action: api.action(path, arguments), items: PhantomData }
+    }
+
+    /// Begins a stream both ways.
+    pub fn duplex<A, U, T, R>(api: &ApiHandle, path: &str, arguments: A) -> TypedDuplex<A, U, T, R> {
+        TypedDuplex { action: api.action(path, arguments), items: PhantomData }
+    }
+
     /// A place in an API where the methods of a trait go.
     #[derive(Debug)]
     pub struct Serving<'a> {
@@ -324,6 +403,44 @@ pub mod private {
             // Now, and not while a message waits: it runs code of the types.
             let shape = Some(Arc::new(Shape::of_method::<A, T>()));
             self.serve(about, Handler { shape, ..Handler::new(function) });
+        }
+
+        /// Serves a method that gives items.
+        pub fn stream<A, I, T, E, X, F>(&mut self, about: &'static About, function: F)
+        where
+            A: Argument,
+            I: Iterator<Item = Result<T, X>> + Send + 'static,
+            T: Value,
+            E: HandlerError,
+            X: HandlerError,
+            F: Fn(&Context, A) -> Result<I, E> + Send + Sync + 'static,
+        {
+            self.serve(about, Handler::stream(function));
+        }
+
+        /// Serves a method that takes items.
+        pub fn upload<A, T, R, E, F>(&mut self, about: &'static About, function: F)
+        where
+            A: Argument,
+            T: Argument,
+            R: Value,
+            E: HandlerError,
+            F: Fn(&Context, A, Incoming<T>) -> Result<R, E> + Send + Sync + 'static,
+        {
+            self.serve(about, Handler::upload(function));
+        }
+
+        /// Serves a method that takes items and sends some.
+        pub fn duplex<A, T, U, R, E, F>(&mut self, about: &'static About, function: F)
+        where
+            A: Argument,
+            T: Argument,
+            U: Value,
+            R: Value,
+            E: HandlerError,
+            F: Fn(&Context, A, Incoming<T>, Outgoing<U>) -> Result<R, E> + Send + Sync + 'static,
+        {
+            self.serve(about, Handler::duplex(function));
         }
 
         /// Serves a method that answers later.

@@ -10,6 +10,7 @@ use syn::{
 use crate::{
     Mistakes,
     parse::{Method, Parsed},
+    streams::{self, Items},
     text,
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Served {
     pub(crate) timeout: Option<Timeout>,
     pub(crate) takes_context: bool,
     pub(crate) arguments: Vec<Argument>,
+    /// Behind them: where items come from, and where items go.
+    pub(crate) items: Items,
     pub(crate) verb: Verb,
     pub(crate) signature: String,
     pub(crate) doc: String,
@@ -54,6 +57,17 @@ pub(crate) enum Verb {
     },
     Nested {
         api: syn::Path,
+    },
+    /// The iterator that it returns, perhaps in a `Result`, and one of its items.
+    Stream {
+        result: Returned,
+        item: Returned,
+    },
+    Upload {
+        result: Returned,
+    },
+    Duplex {
+        result: Returned,
     },
     Topic {
         item: Type,
@@ -79,7 +93,7 @@ pub(crate) fn check(parsed: &Parsed, mistakes: &mut Mistakes) -> Checked {
     let options = &parsed.options;
     let namespace = options.namespace.as_ref().map(LitStr::value).unwrap_or_default();
     if let Some(at) = &options.namespace
-        && let Err(why) = check_path(&namespace)
+        && let Err(why) = text::check_path(&namespace)
     {
         mistakes.add(at, format!("bad namespace: {why}; leave it away for the root"));
     }
@@ -93,7 +107,7 @@ pub(crate) fn check(parsed: &Parsed, mistakes: &mut Mistakes) -> Checked {
     {
         mistakes.add(inline, "inline handlers run without workers: write one of the two");
     }
-    let timeout = options.timeout.as_ref().and_then(|at| timeout(at, mistakes));
+    let timeout = options.timeout.as_ref().and_then(|at| text::timeout(at, mistakes));
     let mut methods: Vec<Served> = Vec::new();
     for method in &parsed.methods {
         let before = mistakes.n();
@@ -159,23 +173,24 @@ fn check_method(parsed: &Parsed, method: &Method, mistakes: &mut Mistakes) -> Se
             format!("`{name}` is generated: choose another name, and `#[path = \"{name}\"]` for the path"),
         );
     }
-    let (takes_context, arguments, answer) = check_arguments(signature, mistakes);
-    let travels = Travelling { takes_context, arguments: &arguments };
+    let (takes_context, arguments, items, answer) = check_arguments(signature, mistakes);
+    let travels = Travelling { takes_context, arguments: &arguments, items: &items };
     let verb = check_verb(parsed, method, travels, answer, mistakes);
     let name = signature.ident.clone();
     let path = method.path.as_ref().map_or_else(|| name.unraw().to_string(), LitStr::value);
-    if let Err(why) = check_path(&path) {
+    if let Err(why) = text::check_path(&path) {
         mistakes.add(&method.path, format!("bad path: {why}"));
     }
     Served {
-        signature: in_words(&name, &arguments, &verb, &signature.output),
-        timeout: method.timeout.as_ref().and_then(|at| timeout(at, mistakes)),
+        signature: text::in_words(&name, &arguments, &items, &verb, &signature.output),
+        timeout: method.timeout.as_ref().and_then(|at| text::timeout(at, mistakes)),
         doc: method.doc.clone(),
         shared: method.shared.clone(),
         name,
         path,
         takes_context,
         arguments,
+        items,
         verb,
     }
 }
@@ -223,12 +238,14 @@ fn check_receiver(signature: &Signature, mistakes: &mut Mistakes) {
     }
 }
 
-/// Whether the first argument is the context, those that travel, and what the last one answers by.
+/// Whether the first argument is the context, those that travel, the ends of streams behind them, and what
+/// the last one answers by.
 fn check_arguments(
     signature: &Signature,
     mistakes: &mut Mistakes,
-) -> (bool, Vec<Argument>, Option<Argument>) {
+) -> (bool, Vec<Argument>, Items, Option<Argument>) {
     let (mut takes_context, mut arguments, mut answer) = (false, Vec::new(), None);
+    let mut items = Items::default();
     let typed = signature.inputs.iter().filter_map(|argument| match argument {
         FnArg::Typed(argument) => Some(argument),
         FnArg::Receiver(_) => None,
@@ -243,19 +260,26 @@ fn check_arguments(
             if index > 0 {
                 mistakes.add(argument, "the context comes first, before what travels");
             }
+        } else if let Some((is_incoming, kind)) = streams::end(&argument.ty, mistakes) {
+            items.add(argument, is_incoming, kind, mistakes);
         } else if let Some(value) = responder(&argument.ty) {
             if index < last {
                 mistakes.add(argument, "the responder comes last, behind what travels");
             }
             answer = check_responder(argument, value, mistakes);
         } else {
+            items.must_be_last(argument, mistakes);
             arguments.extend(check_argument(argument, mistakes));
         }
     }
+    items.check(mistakes);
     if arguments.len() > MAX_ARGUMENTS {
         mistakes.add(&signature.inputs, format!("at most {MAX_ARGUMENTS} arguments: put them into a struct"));
     }
-    (takes_context, arguments, answer)
+    if let Some(answer) = answer.as_ref().filter(|_| items.any()) {
+        mistakes.add(&answer.name, "a method with items answers when it returns: leave the responder away");
+    }
+    (takes_context, arguments, items, answer)
 }
 
 /// What a method answers by that answers later: its name, and the type of the answer.
@@ -300,7 +324,7 @@ fn check_argument(argument: &PatType, mistakes: &mut Mistakes) -> Option<Argumen
 }
 
 /// Refuses types that cannot be the same in two programs: with references in them, or without a name.
-fn check_travels(kind: &Type, what: &str, mistakes: &mut Mistakes) {
+pub(crate) fn check_travels(kind: &Type, what: &str, mistakes: &mut Mistakes) {
     fn look(tokens: TokenStream, found: &mut impl FnMut(&TokenTree)) {
         for token in tokens {
             found(&token);
@@ -340,16 +364,20 @@ fn check_travels(kind: &Type, what: &str, mistakes: &mut Mistakes) {
 struct Travelling<'a> {
     takes_context: bool,
     arguments: &'a [Argument],
+    items: &'a Items,
 }
 
 fn check_verb(
     parsed: &Parsed,
     method: &Method,
-    Travelling { takes_context, arguments }: Travelling<'_>,
+    Travelling { takes_context, arguments, items }: Travelling<'_>,
     answer: Option<Argument>,
     mistakes: &mut Mistakes,
 ) -> Verb {
     let output = &method.item.sig.output;
+    if let (Some(stream), true) = (&method.stream, method.nested.is_some() || method.event.is_some()) {
+        mistakes.add(stream, "a stream is neither an event nor a nested API: leave one of the two away");
+    }
     if let Some(topic) = &method.topic {
         if method.nested.is_some() || method.event.is_some() {
             mistakes.add(topic, "a topic is neither an event nor a nested API: leave one of the two away");
@@ -368,7 +396,7 @@ fn check_verb(
             if let Some(timeout) = &method.timeout {
                 mistakes.add(timeout, "the timeout of a nested API stands at its own trait");
             }
-            if takes_context || !arguments.is_empty() || answer.is_some() {
+            if takes_context || !arguments.is_empty() || items.any() || answer.is_some() {
                 mistakes.add(
                     &method.item.sig.inputs,
                     "a nested API is made once, when it is served: it takes `&self` alone",
@@ -380,10 +408,15 @@ fn check_verb(
             if let Some(timeout) = &method.timeout {
                 mistakes.add(timeout, "nobody waits for an event: leave the timeout away");
             }
+            items.refuse("an event takes no items: leave `#[event]` away", mistakes);
             if let Some(answer) = &answer {
                 mistakes.add(&answer.name, "nobody waits for an event: leave the responder away");
             }
             Verb::Event { result: event(output, mistakes) }
+        }
+        (None, None) if method.stream.is_some() && !items.any() => {
+            let (result, item) = streams::returned(method, mistakes);
+            Verb::Stream { result, item }
         }
         (None, None) => {
             if let Some(answer) = answer {
@@ -394,12 +427,25 @@ fn check_verb(
             }
             if let ReturnType::Type(_, kind) = output {
                 match &**kind {
-                    Type::ImplTrait(kind) => mistakes
-                        .add(kind, "only a `#[nested]` API is an `impl Trait`: return a type that travels"),
+                    Type::ImplTrait(kind) if items.any() => mistakes.add(
+                        kind,
+                        "a method with an `Incoming` sends items through an `Outgoing`, and returns a type \
+                         that travels",
+                    ),
+                    Type::ImplTrait(kind) => mistakes.add(
+                        kind,
+                        "only a `#[nested]` API and a `#[stream]` are an `impl Trait`: return a type that \
+                         travels",
+                    ),
                     kind => check_travels(kind, "a result", mistakes),
                 }
             }
-            Verb::Call { result: returned(output) }
+            let result = returned(output);
+            match (items.incoming.is_some(), items.outgoing.is_some()) {
+                (false, false) => Verb::Call { result },
+                (true, false) => Verb::Upload { result },
+                _ => Verb::Duplex { result },
+            }
         }
     }
 }
@@ -481,8 +527,14 @@ fn event(output: &ReturnType, mistakes: &mut Mistakes) -> Returned {
 }
 
 fn returned(output: &ReturnType) -> Returned {
-    let ReturnType::Type(_, kind) = output else { return Returned::Plain(quote::quote!(())) };
-    let Type::Path(path) = &**kind else { return Returned::Plain(kind.to_token_stream()) };
+    match output {
+        ReturnType::Default => Returned::Plain(quote::quote!(())),
+        ReturnType::Type(_, kind) => returned_type(kind),
+    }
+}
+
+pub(crate) fn returned_type(kind: &Type) -> Returned {
+    let Type::Path(path) = kind else { return Returned::Plain(kind.to_token_stream()) };
     let Some(last) = path.path.segments.last().filter(|last| last.ident == "Result") else {
         return Returned::Plain(kind.to_token_stream());
     };
@@ -518,65 +570,6 @@ fn responder(kind: &Type) -> Option<Option<&Type>> {
     });
     let (first, another) = (types.next(), types.next());
     Some(first.filter(|_| another.is_none() && by_value))
-}
-
-/// The rules of the library for a path.
-fn check_path(path: &str) -> Result<(), String> {
-    if path.is_empty() {
-        return Err("it is empty".into());
-    }
-    if path.len() > 255 {
-        return Err(format!("it has {} bytes, and 255 are the most", path.len()));
-    }
-    if let Some(bad) = path.chars().find(|c| c.is_control() || c.is_whitespace()) {
-        return Err(format!("it contains {bad:?}"));
-    }
-    if path.split('.').any(str::is_empty) {
-        return Err("it has two dots in a row, or one at an end".into());
-    }
-    Ok(())
-}
-
-/// `"250ms"`, `"2s"`, `"5min"`, `"never"`.
-fn timeout(at: &LitStr, mistakes: &mut Mistakes) -> Option<Timeout> {
-    let text = at.value();
-    if text == "never" {
-        return Some(Timeout::Never);
-    }
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let micros = match unit.trim_start() {
-        "us" => Some(1),
-        "ms" => Some(1_000),
-        "s" => Some(1_000_000),
-        "min" => Some(60_000_000),
-        "h" => Some(3_600_000_000),
-        _ => None,
-    };
-    let micros = number.parse().ok().zip(micros).and_then(|(n, unit): (u64, u64)| n.checked_mul(unit));
-    if micros.is_none() {
-        mistakes.add(at, "write a time such as \"250ms\", \"2s\", \"5min\" or \"1h\", or \"never\"");
-    }
-    micros.map(Timeout::Micros)
-}
-
-/// A method as its callers see it.
-fn in_words(name: &Ident, arguments: &[Argument], verb: &Verb, output: &ReturnType) -> String {
-    let mut text = String::from(match verb {
-        Verb::Event { .. } => "#[event] fn ",
-        Verb::Topic { .. } => "#[topic] fn ",
-        Verb::Call { .. } | Verb::Deferred { .. } | Verb::Nested { .. } => "fn ",
-    });
-    text.push_str(&name.unraw().to_string());
-    let arguments: Vec<_> =
-        arguments.iter().map(|it| format!("{}: {}", it.name.unraw(), it.type_name())).collect();
-    text.push_str(&format!("({})", arguments.join(", ")));
-    if let (ReturnType::Type(_, kind), Verb::Call { .. } | Verb::Topic { .. }) = (output, verb) {
-        text.push_str(&format!(" -> {}", text::of(kind.to_token_stream())));
-    }
-    if let Verb::Deferred { answer } = verb {
-        text.push_str(&format!(" -> {}", answer.type_name()));
-    }
-    text
 }
 
 impl Argument {

@@ -7,6 +7,7 @@ use syn::{FnArg, Pat, PathArguments, TraitItemFn};
 use crate::{
     check::{Argument, Checked, Returned, Served, Timeout, Verb},
     parse::Parsed,
+    streams::End,
 };
 
 /// With mistakes, everything still stands there that other code names, so that each mistake gives one
@@ -123,8 +124,28 @@ impl Code<'_> {
                 };
             }
             Verb::Call { result } | Verb::Event { result } => Ok(result),
+            Verb::Stream { result, .. } | Verb::Upload { result } | Verb::Duplex { result } => Ok(result),
             Verb::Deferred { answer } => Err(answer),
         };
+        let serve = match &method.verb {
+            Verb::Stream { .. } => "stream",
+            Verb::Upload { .. } => "upload",
+            Verb::Duplex { .. } => "duplex",
+            _ => "method",
+        };
+        // Types that cannot travel are found here: at the method of the user.
+        let span = method.name.span().resolved_at(Span::mixed_site());
+        let serve = Ident::new(serve, span);
+        let ends = [(&method.items.incoming, quote!(Incoming)), (&method.items.outgoing, quote!(Outgoing))];
+        let ends: Vec<_> = ends
+            .iter()
+            .filter_map(|(end, half)| {
+                let end = end.as_ref()?;
+                let (name, kind) = (&end.argument.name, &end.kind);
+                Some((name, quote!(#name: #library::#half<#kind>)))
+            })
+            .collect();
+        let (end_names, end_arguments): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         let about = self.about(method);
         let cx = internal("cx");
         // One that answers later has a context of its own.
@@ -136,28 +157,33 @@ impl Code<'_> {
                 false => quote!(#name),
             });
         let passed = passed.chain(result.err().map(|answer| answer.name.to_token_stream()));
-        let called = quote!(<Self as #api>::#name(&#this, #context #(#passed),*));
+        let called = quote!(<Self as #api>::#name(&#this, #context #(#passed,)* #(#end_names),*));
         let names: Vec<_> = method.arguments.iter().map(|argument| &argument.name).collect();
         let (pattern, kind) = (together(&names), self.travels(method));
-        // Types that cannot travel are found here: at the method of the user.
-        let place = method.name.span().resolved_at(Span::mixed_site());
         let served = match result {
             Ok(result) => {
                 let outcome = match result {
+                    // Its value does not travel as a whole.
+                    Returned::Fallible(..) if matches!(method.verb, Verb::Stream { .. }) => called,
                     Returned::Plain(_) => quote!(#library::__private::value(#called)),
                     Returned::Fallible(_, Some(_)) => called,
                     Returned::Fallible(_, None) => quote!(#library::__private::Outcome::into_result(#called)),
                 };
-                quote_spanned!(place=> method(#about, move |#cx: &#library::Context, #pattern: #kind| #outcome))
+                quote_spanned! {span=>
+                    #serve(
+                        #about,
+                        move |#cx: &#library::Context, #pattern: #kind, #(#end_arguments),*| #outcome,
+                    )
+                }
             }
-            Err(Argument { name: answer, kind: value, .. }) => quote_spanned! {place=>
+            Err(Argument { name: answer, kind: value, .. }) => quote_spanned! {span=>
                 deferred(
                     #about,
                     move |#cx: #library::Context, #pattern: #kind, #answer: #library::Responder<#value>| #called,
                 )
             },
         };
-        quote_spanned! {place=>
+        quote_spanned! {span=>
             #(#conditions)*
             {
                 let #this = ::core::clone::Clone::clone(#this);
@@ -169,7 +195,7 @@ impl Code<'_> {
     fn about(&self, method: &Served) -> TokenStream {
         let library = &self.library;
         let Served { path, signature, doc, .. } = method;
-        let arguments = method.arguments.iter().map(|argument| {
+        let arguments = method.arguments.iter().chain(method.items.arguments()).map(|argument| {
             let (name, kind) = (syn::ext::IdentExt::unraw(&argument.name).to_string(), argument.type_name());
             quote!((#name, #kind))
         });
@@ -245,6 +271,19 @@ impl Code<'_> {
                 let value = self.value(result);
                 (quote!(#library::TypedAction<#kind, #value>), quote!(action))
             }
+            Verb::Stream { item, .. } => {
+                let item = self.value(item);
+                (quote!(#library::TypedStream<#kind, #item>), quote!(stream))
+            }
+            Verb::Upload { result } => {
+                let (items, value) = (item_of(&method.items.incoming), self.value(result));
+                (quote!(#library::TypedUpload<#kind, #items, #value>), quote!(upload))
+            }
+            Verb::Duplex { result } => {
+                let (go, come) = (item_of(&method.items.incoming), item_of(&method.items.outgoing));
+                let value = self.value(result);
+                (quote!(#library::TypedDuplex<#kind, #go, #come, #value>), quote!(duplex))
+            }
             Verb::Deferred { answer: Argument { kind: value, .. } } => {
                 (quote!(#library::TypedAction<#kind, #value>), quote!(action))
             }
@@ -268,12 +307,18 @@ impl Code<'_> {
                 };
             }
         };
+        // Those of streams are not compared.
+        let compared = matches!(method.verb, Verb::Call { .. } | Verb::Event { .. } | Verb::Deferred { .. });
+        let shape = compared.then(
+            || quote!(static METHOD: #library::__private::Method = #library::__private::Method::new();),
+        );
+        let with_shape = compared.then(|| quote!(, &METHOD));
         quote! {
             #(#shared)*
             #[doc = #doc]
             #vis fn #name(&self, #(#taken),*) -> #result {
-                static METHOD: #library::__private::Method = #library::__private::Method::new();
-                #library::__private::#begin(&self.api, #path, #sent, &METHOD)#timeout
+                #shape
+                #library::__private::#begin(&self.api, #path, #sent #with_shape)#timeout
             }
         }
     }
@@ -326,7 +371,10 @@ impl Served {
     fn client_doc(&self) -> String {
         let doc = if self.doc.is_empty() { format!("Calls `{}`.", self.path) } else { self.doc.clone() };
         match &self.verb {
-            Verb::Call { result: Returned::Fallible(_, Some([_, error])) } => {
+            Verb::Call { result: Returned::Fallible(_, Some([_, error])) }
+            | Verb::Upload { result: Returned::Fallible(_, Some([_, error])) }
+            | Verb::Duplex { result: Returned::Fallible(_, Some([_, error])) }
+            | Verb::Stream { item: Returned::Fallible(_, Some([_, error])), .. } => {
                 let error = crate::text::of(error.clone());
                 format!("{doc}\n\nAn error of its own arrives as a fault that holds a `{error}`.")
             }
@@ -343,6 +391,9 @@ fn as_it_may_stand(item: &TraitItemFn) -> TraitItemFn {
     for (index, argument) in item.sig.inputs.iter_mut().enumerate() {
         if let FnArg::Typed(argument) = argument {
             argument.attrs.clear();
+            if crate::streams::lacks_items(&argument.ty) {
+                *argument.ty = syn::parse_quote!(());
+            }
             if !matches!(&*argument.pat, Pat::Ident(pat) if pat.by_ref.is_none() && pat.mutability.is_none())
             {
                 let name = format_ident!("_{index}");
@@ -351,6 +402,11 @@ fn as_it_may_stand(item: &TraitItemFn) -> TraitItemFn {
         }
     }
     item
+}
+
+/// The type of the items of one end of a stream.
+fn item_of(end: &Option<End>) -> TokenStream {
+    end.as_ref().map_or_else(|| quote!(()), |end| end.kind.to_token_stream())
 }
 
 /// The client of a trait stands beside it.

@@ -6,6 +6,7 @@
 mod check;
 mod expand;
 mod parse;
+mod streams;
 mod text;
 
 use proc_macro::TokenStream;
@@ -23,6 +24,10 @@ use quote::ToTokens;
 ///     fn make(&self, path: PathBuf, size: u32) -> Result<Thumb, ThumbError>;
 ///     #[event]
 ///     fn quality(&self, percent: u8);
+///     #[stream]
+///     fn scan(&self, dir: PathBuf)
+///     -> Result<impl Iterator<Item = Result<Entry, ScanError>> + Send + use<Self>, ScanError>;
+///     fn add(&self, dir: PathBuf, entries: Incoming<Entry>) -> Result<u64, ScanError>;
 ///     #[nested]
 ///     fn cache(&self) -> impl Cache;
 /// }

@@ -35,6 +35,7 @@ pub(crate) struct Method {
     pub(crate) item: TraitItemFn,
     pub(crate) event: Option<Attribute>,
     pub(crate) nested: Option<Attribute>,
+    pub(crate) stream: Option<Attribute>,
     pub(crate) topic: Option<Attribute>,
     pub(crate) path: Option<LitStr>,
     pub(crate) timeout: Option<LitStr>,
@@ -102,9 +103,10 @@ impl Options {
 fn method(mut item: TraitItemFn, mistakes: &mut Mistakes) -> Method {
     let before = mistakes.n();
     let attributes = std::mem::take(&mut item.attrs);
-    let (event, nested, topic, path, timeout) = (None, None, None, None, None);
+    let (event, nested, stream, topic, path, timeout) = (None, None, None, None, None, None);
     let (doc, shared) = (String::new(), Vec::new());
-    let mut method = Method { item, event, nested, topic, path, timeout, doc, shared, is_wrong: false };
+    let mut method =
+        Method { item, event, nested, stream, topic, path, timeout, doc, shared, is_wrong: false };
     for attribute in attributes {
         method.take(attribute, mistakes);
     }
@@ -121,10 +123,7 @@ impl Method {
             "topic" => self.topic.replace(plain(attribute.clone(), mistakes)).is_some(),
             "path" => put(&mut self.path, &attribute, "#[path = \"other.name\"]", mistakes),
             "timeout" => put(&mut self.timeout, &attribute, "#[timeout = \"2s\"]", mistakes),
-            "stream" => {
-                mistakes.add(&attribute, NO_STREAMS);
-                false
-            }
+            "stream" => self.stream.replace(plain(attribute.clone(), mistakes)).is_some(),
             "doc" => {
                 self.add_doc(&attribute);
                 self.item.attrs.push(attribute);
@@ -190,7 +189,5 @@ fn text(attribute: &Attribute) -> Option<LitStr> {
 
 const UNKNOWN_OPTION: &str = "unknown option: write `\"name.space\"` first, then `timeout = \"2s\"`, \
      `workers = 4`, `inline` or `crate = \"path\"`";
-const UNKNOWN_ATTRIBUTE: &str = "unknown attribute: a method takes `event`, `nested`, `topic`, `path`, \
-     `timeout`, doc comments, `cfg`, `deprecated` and the levels of lints";
-const NO_STREAMS: &str =
-    "there are no streams yet: return a `Vec`, or let the other side serve an `#[event]`";
+const UNKNOWN_ATTRIBUTE: &str = "unknown attribute: a method takes `event`, `nested`, `stream`, `topic`, \
+     `path`, `timeout`, doc comments, `cfg`, `deprecated` and the levels of lints";

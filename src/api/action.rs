@@ -11,7 +11,7 @@ use super::{ApiHandle, AsyncResult, endpoint::Inner, relay::Relay, shortcut::Sho
 use crate::{
     config::Timeout,
     error::{CallError, Executed, Misuse, Rejection},
-    link::{CallPlan, Link, Outcome, Place, Slot, Started, ask, is_given_up, scope},
+    link::{CallPlan, Link, Outcome, Place, Slot, Started, Streams, ask, is_given_up, scope},
     semaphore::Semaphore,
     shape::Shape,
     sync::Arc,
@@ -65,6 +65,10 @@ impl<A> Action<A> {
     pub fn timeout(mut self, timeout: impl Into<Timeout>) -> Action<A> {
         self.timeout = timeout.into();
         self
+    }
+
+    pub(super) fn timeout_now(&self) -> Timeout {
+        self.timeout
     }
 
     /// Releases one permit of `semaphore` when the call has ended, however it ends; at once when it cannot even
@@ -209,6 +213,25 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let semaphore = self.semaphore;
         let started = link.start(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
         Ok((started, plan))
+    }
+
+    /// Opens a stream.
+    pub(super) fn set_out_streaming(
+        self,
+        sends: bool,
+        takes: bool,
+    ) -> Result<(Started, Arc<Slot>), CallError> {
+        let (mut slot, link) = self.prepare().inspect_err(|_| self.release())?;
+        // Its time is that until it has begun.
+        let begin_by = slot.deadline.take();
+        let near = link.is_near().then(|| link.config().stream_items as usize);
+        slot.set_streams(Streams { begin_by, ..Streams::new(&slot.path, sends, takes, near) });
+        self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
+        let slot = Arc::new(slot);
+        let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: false, scope: scope() };
+        let semaphore = self.semaphore;
+        let started = link.open(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
+        Ok((started, slot))
     }
 
     #[cold]

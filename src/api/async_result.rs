@@ -14,9 +14,11 @@ use serde::de::DeserializeOwned;
 
 use super::{
     action::{check_may_block, decode, name_ours},
+    opening::from_now,
     relay::Relay,
 };
 use crate::{
+    config::Timeout,
     error::{CallError, Misuse},
     link::{Slot, Started},
     shape::Shape,
@@ -58,6 +60,13 @@ impl<T> AsyncResult<T> {
     pub(crate) fn relayed(relay: Arc<Relay>, cancels: bool, shape: Option<&'static Shape>) -> AsyncResult<T> {
         let slot = relay.outer.clone();
         AsyncResult { course: Course::Relayed(relay), slot, cancels, shape, value: PhantomData }
+    }
+
+    /// The call has so much time from now on.
+    pub(super) fn give_time(&mut self, timeout: Timeout) {
+        if let Course::Once(started) = &self.course {
+            started.link.set_timer(started.id, from_now(timeout));
+        }
     }
 
     /// Whether the call has ended, with a value or without. Does not block.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{ApiHandle, Endpoint, endpoint::Inner, shortcut::Shortcut};
 use crate::{
-    link::{CancelToken, Incoming, Link, Slot, Within},
+    link::{CancelToken, Ends, Incoming, Link, Slot, Within},
     sync::{Arc, OnceLock},
     wire::{Path, Payload, Side, TransactionId},
 };
@@ -17,6 +17,8 @@ pub struct Context {
     pub(crate) deadline: Option<Instant>,
     attempt: u32,
     cancel: Cancel,
+    /// The ends of its items, if it is a stream.
+    pub(crate) ends: Ends,
 }
 
 /// Where the call has come to.
@@ -45,10 +47,15 @@ impl Context {
         link: &Arc<Link>,
         endpoint: Arc<Inner>,
     ) -> (Context, Payload, Option<Arc<Slot>>) {
-        let Incoming { id, path, deadline, attempt, payload, cancel, caller, .. } = incoming;
+        let Incoming { id, path, deadline, attempt, payload, cancel, caller, ends, .. } = incoming;
         let place = Place::Away { path, link: link.clone(), endpoint };
         let cancel = Cancel::Token(cancel);
-        (Context { place, transaction: id, deadline, attempt, cancel }, payload, caller)
+        (Context { place, transaction: id, deadline, attempt, cancel, ends }, payload, caller)
+    }
+
+    /// The same for a stream, whose time is that until it has begun: its caller looks out for that.
+    pub(super) fn unlimited(&self) -> Context {
+        Context { deadline: None, ..self.clone() }
     }
 
     /// The context of a call that its caller's thread serves, made in the handler of the `outer` one.
@@ -59,7 +66,8 @@ impl Context {
         outer: Option<CancelToken>,
     ) -> Context {
         let cancel = Cancel::OnDemand { outer, token: OnceLock::new() };
-        Context { place: Place::Here(shortcut), transaction: Some(transaction), deadline, attempt: 0, cancel }
+        let (place, ends) = (Place::Here(shortcut), Ends::default());
+        Context { place, transaction: Some(transaction), deadline, attempt: 0, cancel, ends }
     }
 
     pub(super) fn shortcut(&self) -> Option<&Arc<Shortcut>> {

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Context, Responder, about::About};
+use super::{Context, Responder, about::About, producer::Produce, streamed::Way};
 use crate::{
     error::{CallError, Rejection},
     link::{Answer, Current, Place, depth, within},
@@ -55,6 +55,8 @@ pub struct Handler {
     pub(crate) serve: Arc<dyn Serve>,
     /// What is known of the method of a trait.
     pub(crate) about: Option<&'static About>,
+    /// Which way items go.
+    pub(crate) way: Way,
     /// What the method of a trait takes and gives.
     pub(crate) shape: Option<Arc<Shape>>,
 }
@@ -85,6 +87,8 @@ pub(crate) enum Served {
     Answer(Answer),
     /// It has to be answered with this.
     Failed(CallError),
+    /// It makes items, and is answered behind them.
+    Stream(Box<dyn Produce>),
 }
 
 impl Handler {
@@ -99,6 +103,7 @@ impl Handler {
         Handler {
             serve: Arc::new(Function { function, types: PhantomData::<fn(A) -> (T, E)> }),
             about: None,
+            way: Way::NONE,
             shape: None,
         }
     }
@@ -113,6 +118,7 @@ impl Handler {
         Handler {
             serve: Arc::new(Deferred { function, types: PhantomData::<fn(A) -> T> }),
             about: None,
+            way: Way::NONE,
             shape: None,
         }
     }
@@ -126,6 +132,17 @@ impl Handler {
     /// Runs the handler for a call or event, and contains its panic.
     /// `here`: on the thread that waits for the call.
     pub(crate) fn run(&self, context: &Context, payload: &mut Payload, here: bool) -> Served {
+        if let Err(error) = self.way.check(context) {
+            return Served::Failed(error);
+        }
+        let streaming;
+        let context = match self.way {
+            Way::NONE => context,
+            _ => {
+                streaming = context.unlimited();
+                &streaming
+            }
+        };
         let watched = context.home().watchdog.as_ref().map(|watchdog| watchdog.enter(context));
         context.cancel_token().note_running();
         let served = contained(context, here, depth(), || self.serve.serve(context, payload));
@@ -153,7 +170,12 @@ impl Handler {
 }
 
 /// Runs a handler, and makes its panic a fault.
-fn contained<R>(context: &Context, here: bool, depth: u32, run: impl FnOnce() -> R) -> Result<R, CallError> {
+pub(super) fn contained<R>(
+    context: &Context,
+    here: bool,
+    depth: u32,
+    run: impl FnOnce() -> R,
+) -> Result<R, CallError> {
     let current = Current {
         link: context.link().number(),
         transaction: context.transaction,
@@ -253,7 +275,7 @@ where
     }
 }
 
-fn arguments<A: DeserializeOwned + 'static>(
+pub(super) fn arguments<A: DeserializeOwned + 'static>(
     context: &Context,
     payload: &mut Payload,
 ) -> Result<A, CallError> {

@@ -59,6 +59,8 @@ pub struct WaitingCaller {
     pub sent: bool,
     /// The thread that blocks for it, if one does: the first 15 bytes of its name.
     pub thread: Option<String>,
+    /// It is a [stream](crate::guide::streams), which may take as long as it likes.
+    pub is_stream: bool,
 }
 
 /// A call of the other side that is not answered, or an event whose handler runs.
@@ -170,6 +172,7 @@ fn caller(seen: CallSeen, now: Instant) -> WaitingCaller {
         remaining: seen.deadline.map(|at| at.saturating_duration_since(now)),
         sent: seen.sent,
         thread: seen.thread,
+        is_stream: seen.is_stream,
     }
 }
 

@@ -133,7 +133,7 @@ impl Relay {
     pub(crate) fn seen(&self) -> CallSeen {
         let Slot { path, started, deadline, .. } = &*self.outer;
         let (path, since, deadline) = (path.clone(), *started, *deadline);
-        CallSeen { id: None, path, since, deadline, sent: false, thread: None }
+        CallSeen { id: None, path, since, deadline, sent: false, thread: None, is_stream: false }
     }
 
     /// What the call ends in when no other link comes.

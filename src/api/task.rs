@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Context, Handler, QueueDepth, Report, endpoint::Inner, handler::Served, served::WhenFull,
+    Context, Handler, QueueDepth, Report,
+    endpoint::Inner,
+    handler::Served,
+    producer::{Outside, Produce},
+    served::WhenFull,
     shortcut::Shortcut,
 };
 use crate::{
@@ -58,8 +62,8 @@ pub(crate) struct Shared {
 /// A call or an event whose handler is known.
 #[derive(Debug)]
 pub(crate) struct Body {
-    target: Arc<Target>,
-    context: Context,
+    pub(super) target: Arc<Target>,
+    pub(super) context: Context,
     payload: Payload,
     /// The caller, where it is in this process.
     caller: Option<Arc<Slot>>,
@@ -67,8 +71,21 @@ pub(crate) struct Body {
     fresh: bool,
     /// It needs no place in the lane of its pool.
     inline: bool,
-    /// The call whose thread may run it while it waits for a place.
-    ancestor: Option<Arc<Slot>>,
+    /// The call whose thread may run it while it waits for a place, or make its items whenever there is room.
+    pub(super) ancestor: Option<Arc<Slot>>,
+    /// What makes the items of a stream that has begun.
+    pub(super) producer: Option<Box<dyn Produce>>,
+}
+
+/// Where a body is after it has run.
+#[derive(Debug)]
+pub(super) enum Ran {
+    /// Nothing is left to do for it.
+    Over(Box<Body>),
+    /// With its caller, who gives the place back.
+    WithCaller,
+    /// It comes again, and has given its place in this pool back.
+    Paused(Arc<Pool>),
 }
 
 impl Pool {
@@ -100,6 +117,16 @@ impl Target {
         shortcuts.iter().filter_map(Weak::upgrade).map(|shortcut| (shortcut.retire(), shortcut)).collect()
     }
 
+    /// Whether its handler usually takes long.
+    pub(super) fn is_slow(&self) -> bool {
+        self.pace.is_slow()
+    }
+
+    /// Takes note of how long it took.
+    pub(super) fn note(&self, took: Duration) {
+        self.pace.note(took);
+    }
+
     /// Takes a call or an event in. What comes back may be run at once.
     pub(crate) fn admit(
         self: Arc<Target>,
@@ -114,8 +141,19 @@ impl Target {
         let slow = self.pace.is_slow();
         let pool = self.pool.clone();
         let (context, payload, caller) = Context::new(incoming, link, endpoint);
-        let (inline, ancestor) = (pool.inline, ancestor.cloned());
-        let body = Box::new(Body { target: self, context, payload, caller, fresh: true, inline, ancestor });
+        let is_stream = !context.ends.is_none();
+        // What has items may wait for them, and takes a worker.
+        let (inline, ancestor) = (pool.inline && !is_stream, ancestor.cloned());
+        let body = Box::new(Body {
+            target: self,
+            context,
+            payload,
+            caller,
+            fresh: true,
+            inline,
+            ancestor,
+            producer: None,
+        });
         if !inline {
             return body.enter().map(|task| Errand { job: task.into_job(), slow, inline });
         }
@@ -130,7 +168,7 @@ impl Target {
 impl Task {
     /// Leaves a call to the thread that blocks for its ancestor, or will. `None` if one does already;
     /// else it is to wait in the queue as well, and whoever comes first runs it.
-    fn offer_to(ancestor: &Slot, body: Box<Body>) -> Option<Task> {
+    pub(super) fn offer_to(ancestor: &Slot, body: Box<Body>) -> Option<Task> {
         let pool = body.target.pool.clone();
         // Whoever waits for the call itself, which was made in a handler on that very thread.
         let here = body.caller.as_ref().is_some_and(|caller| std::ptr::eq(&**caller, ancestor));
@@ -147,7 +185,7 @@ impl Task {
         }
     }
 
-    fn into_body(self) -> Option<Box<Body>> {
+    pub(super) fn into_body(self) -> Option<Box<Body>> {
         match self {
             Task::Plain(body) => Some(body),
             Task::Shared(shared) => shared.take(),
@@ -155,7 +193,7 @@ impl Task {
     }
 
     /// What runs it, and those that come to wait in its queue meanwhile.
-    fn into_job(self) -> Job {
+    pub(super) fn into_job(self) -> Job {
         match self {
             Task::Plain(body) => body,
             shared => Box::new(Queued(shared)),
@@ -165,13 +203,15 @@ impl Task {
     /// Runs the task, and gives the next one that waits for its place.
     fn run(self, shift: &Shift<'_>) -> Option<Task> {
         match self {
-            // Without a body the place has gone to the caller, who sees to the next.
-            Task::Plain(body) => {
-                let body = body.run(shift, true)?;
-                let next = body.next(shift);
-                discard(body);
-                next
-            }
+            Task::Plain(body) => match body.run(shift, true) {
+                Ran::Over(body) => {
+                    let next = body.next(shift);
+                    discard(body);
+                    next
+                }
+                Ran::WithCaller => None,
+                Ran::Paused(pool) => pool.lane.next(),
+            },
             Task::Shared(shared) => {
                 let body = shared.take();
                 body.into_iter().for_each(|body| discard(body.run(shift, false)));
@@ -194,6 +234,11 @@ impl Task {
     /// Answers a call whose API went while it waited.
     pub(crate) fn refuse_as_unknown(self) {
         if let Some(body) = self.into_body() {
+            if body.producer.is_some() {
+                // It has begun, and goes on.
+                let link = body.context.link().clone();
+                return link.submit(Box::new(Outside(Task::Plain(body))));
+            }
             body.refuse(Rejection::NoHandler { path: body.context.path().clone() });
         }
     }
@@ -246,7 +291,7 @@ impl Body {
             // Whatever waits counts against the limit of calls that are served at once.
             WhenFull::Wait => self.context.link().config().served_calls.max(pool.bound),
         };
-        let task = match self.ancestor.take() {
+        let task = match self.take_ancestor() {
             None => Task::Plain(self),
             Some(ancestor) => Task::offer_to(&ancestor, self)?,
         };
@@ -259,9 +304,17 @@ impl Body {
         None
     }
 
-    /// Runs the handler and answers. Comes back unless the caller takes the rest upon itself, which it
-    /// may if `in_lane`: the body holds a place in the lane of its pool.
-    fn run(mut self: Box<Body>, shift: &Shift<'_>, in_lane: bool) -> Option<Box<Body>> {
+    /// That of a stream is wanted again.
+    fn take_ancestor(&mut self) -> Option<Arc<Slot>> {
+        if self.context.ends.is_none() { self.ancestor.take() } else { self.ancestor.clone() }
+    }
+
+    /// Runs the handler and answers. The caller may take the rest upon itself if `in_lane`: the body holds
+    /// a place in the lane of its pool.
+    pub(super) fn run(mut self: Box<Body>, shift: &Shift<'_>, in_lane: bool) -> Ran {
+        if self.producer.is_some() {
+            return self.produce(shift, in_lane);
+        }
         let mut served = Served::Done;
         if shift.is_here() {
             self.caller.iter().for_each(|caller| caller.serve_here());
@@ -280,9 +333,13 @@ impl Body {
                 self.context.link().fail(id, self.context.cancel_token(), error)
             }
             (Served::Failed(error), None) => self.report(error),
-            (Served::Done | Served::Answer(_), _) => {}
+            (Served::Stream(producer), Some(_)) => {
+                self.producer = Some(producer);
+                return self.produce(shift, in_lane);
+            }
+            (Served::Done | Served::Answer(_) | Served::Stream(_), _) => {}
         }
-        Some(self)
+        Ran::Over(self)
     }
 
     fn serve(&mut self, shift: &Shift<'_>) -> Served {
@@ -312,7 +369,7 @@ impl Body {
         answer: Answer,
         shift: &Shift<'_>,
         in_lane: bool,
-    ) -> Option<Box<Body>> {
+    ) -> Ran {
         // Those who wait for the place should not have to wait for the caller.
         let alone = in_lane && !self.target.pool.lane.is_waited_for();
         let caller = self.caller.take().filter(|caller| alone && caller.is_plain());
@@ -321,13 +378,13 @@ impl Body {
         }
         let (answer, body) = match (answer, caller) {
             (Answer::Moved(value), Some(caller)) => match caller.fill_watched(value, self) {
-                Ok(()) => return None,
+                Ok(()) => return Ran::WithCaller,
                 Err((value, body)) => (Answer::Moved(value), body),
             },
             (answer, _) => (answer, self),
         };
         body.context.link().reply(id, body.context.cancel_token(), answer);
-        Some(body)
+        Ran::Over(body)
     }
 
     /// The next task that waits for the place of this one.

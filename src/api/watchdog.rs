@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Context, Progress, Report, RunningHandler, endpoint::Inner};
+use super::{Context, Progress, Report, RunningHandler, WaitingCaller, endpoint::Inner};
 use crate::{
     os::{thread_id, thread_name},
     sync::{Arc, Condvar, Mutex, Weak},
@@ -129,8 +129,10 @@ impl Watchdog {
         let seen = endpoint.hang_report(now);
         let key = |id| (seen.generation, id);
         // Those without a name wait for a supervised program, of which the supervisor tells.
-        let slow =
-            seen.callers.iter().filter(|caller| caller.transaction.is_some() && caller.age >= self.limit);
+        let is_slow = |caller: &&WaitingCaller| {
+            caller.transaction.is_some() && caller.age >= self.limit && !caller.is_stream
+        };
+        let slow = seen.callers.iter().filter(is_slow);
         let slow: Vec<_> = slow.collect();
         told.retain(|old| slow.iter().any(|caller| key(caller.transaction) == *old));
         for caller in slow {

@@ -30,6 +30,10 @@ pub(crate) struct Pending<W> {
     timer: Option<Timer>,
     /// Whether any part of the call has gone to the transport.
     pub(crate) sent: bool,
+    /// Whether the other side has said that it is at it, as it does of a stream.
+    begun: bool,
+    /// Its timer is that of the answer.
+    ends_by: bool,
 }
 
 impl<W> TransactionManager<W> {
@@ -52,7 +56,8 @@ impl<W> TransactionManager<W> {
     pub(crate) fn begin(&mut self, waiter: W, timer: Option<Instant>) -> TransactionId {
         let id = self.issue();
         let timer = timer.map(|at| self.timers.add(at, id.counter()));
-        self.pending.insert(id.counter(), Pending { waiter, timer, sent: false });
+        self.pending
+            .insert(id.counter(), Pending { waiter, timer, sent: false, begun: false, ends_by: false });
         id
     }
 
@@ -94,6 +99,38 @@ impl<W> TransactionManager<W> {
         if let Some(pending) = self.pending.get_mut(&id.counter()) {
             pending.sent = true;
         }
+    }
+
+    /// The other side is at it. The first time that is said the call has no timer any more.
+    pub(crate) fn begun(&mut self, id: TransactionId) -> bool {
+        let Some(pending) = self.pending.get_mut(&id.counter()) else { return false };
+        let first = !std::mem::replace(&mut pending.begun, true);
+        if first && !pending.ends_by {
+            self.set_timer(id, None);
+        }
+        first
+    }
+
+    /// Whether the other side has said that it is at it.
+    pub(crate) fn has_begun(&self, id: TransactionId) -> bool {
+        self.get(id).is_some_and(|call| call.begun)
+    }
+
+    /// Gives a call a timer in the place of the one it has, which was given here, too.
+    pub(crate) fn set_timer(&mut self, id: TransactionId, timer: Option<Instant>) {
+        let Some(pending) = self.pending.get_mut(&id.counter()) else { return };
+        let timer = timer.map(|at| self.timers.add_apart(at, id.counter()));
+        if let Some(before) = std::mem::replace(&mut pending.timer, timer) {
+            self.timers.remove(before, id.counter(), |_| true);
+        }
+    }
+
+    /// Gives a call a timer for its answer, which it keeps when it begins. Says whether it is under way.
+    pub(crate) fn set_end(&mut self, id: TransactionId, timer: Option<Instant>) -> bool {
+        let Some(pending) = self.pending.get_mut(&id.counter()) else { return false };
+        pending.ends_by = timer.is_some();
+        self.set_timer(id, timer);
+        true
     }
 
     /// Takes out the first call whose timer is at or before `now`.

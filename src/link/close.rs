@@ -131,11 +131,23 @@ impl Link {
             token.fire().cancel();
         }
         let now = Instant::now();
+        let executed = Executed::Maybe;
+        let seen_there = match **reason {
+            CloseReason::Local => Arc::new(CloseReason::Peer),
+            CloseReason::Peer => Arc::new(CloseReason::Local),
+            _ => reason.clone(),
+        };
         for ended in remains.calls {
             let error = CallError::Closed { reason: reason.clone(), executed: ended.executed };
-            let family = self.give_up(&ended.waiter);
+            let seen = CallError::Closed { reason: seen_there.clone(), executed };
+            let family = self.give_up_for(&ended.waiter, &seen);
             self.complete_now(&ended.waiter, Err(error), now);
             family.cancel();
+        }
+        // Those of our own calls have ended with them.
+        let closed = CallError::Closed { reason: reason.clone(), executed };
+        for ends in remains.streams {
+            ends.end(&Err(closed.clone()), |wakeup| self.wake_up(wakeup));
         }
         discard(remains.unsent);
     }

@@ -210,7 +210,17 @@ impl Link {
     /// Tells a handler in this process that nobody waits for it any more. Its own calls come back, to be
     /// cancelled without a lock.
     pub(super) fn give_up(&self, slot: &Slot) -> Family {
-        if self.is_near() { slot.give_up() } else { Family::default() }
+        self.give_up_for(slot, &CallError::Cancelled)
+    }
+
+    /// The same, with what those are told who wait at the ends of its streams.
+    pub(super) fn give_up_for(&self, slot: &Slot, why: &CallError) -> Family {
+        if !self.is_near() {
+            return Family::default();
+        }
+        let family = slot.give_up();
+        self.end_far_streams(slot, why);
+        family
     }
 
     /// Hands over what is queued, unless another thread is at it; that one takes it along, so that
@@ -295,6 +305,7 @@ impl Link {
         if !caller.end_serving() {
             return;
         }
+        self.end_far_streams(caller, &CallError::Cancelled);
         // Whoever has the answer finds the call over; and a side that shuts down waits for the answer.
         let mut core = self.core.lock();
         core.near = core.near.saturating_sub(1);

@@ -35,7 +35,7 @@ pub(super) struct Harvest {
 }
 
 impl Harvest {
-    fn add(&mut self, errand: Errand) {
+    pub(super) fn add(&mut self, errand: Errand) {
         match &self.first {
             None => self.first = Some(errand),
             Some(_) => self.others.push(errand),
@@ -57,7 +57,7 @@ pub(super) enum Read {
     Over,
 }
 
-/// Whether a packet held nothing but calls and answers, and the link goes on as before. Whoever ends it from now on
+/// Whether a packet held nothing but calls, items and answers, and the link goes on as before. Whoever ends it from now on
 /// nudges whoever reads.
 struct Calm(bool);
 
@@ -76,6 +76,7 @@ impl Link {
         if core.sending {
             return;
         }
+        core.gathered = 0;
         let mut packet = std::mem::take(&mut core.spare);
         if core.state.next_packet(&mut packet) {
             return self.send(framed, core, packet);
@@ -101,6 +102,7 @@ impl Link {
     /// Sends a packet, and what may be sent after it.
     fn send<'a>(&'a self, framed: &Framed, mut core: MutexGuard<'a, Core>, mut packet: Packet) {
         core.sending = true;
+        core.gathered = 0;
         loop {
             drop(core);
             let sent = match &mut *framed.sender.lock() {
@@ -138,7 +140,10 @@ impl Link {
         // Whoever closed meanwhile has left it to this thread.
         if core.state.is_closed() {
             drop(core);
-            framed.hang_up();
+            return framed.hang_up();
+        }
+        if core.state.has_starved() {
+            self.feed_starved(core);
         }
     }
 
@@ -288,7 +293,10 @@ impl Link {
             self.wake_keeper();
         }
         for action in actions.drain(..) {
-            calm &= matches!(action, Action::Complete(..) | Action::Dispatch(..));
+            calm &= matches!(
+                action,
+                Action::Complete(..) | Action::Dispatch(..) | Action::Items(..) | Action::Room(..)
+            );
             self.act(action, now, harvest);
         }
         result.map(|()| Calm(calm))
@@ -302,8 +310,9 @@ impl Link {
                 harvest.wakers.extend(aftermath.waker);
             }
             Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
-            Action::Cancelled(token) => {
+            Action::Cancelled(token, ends) => {
                 let family = token.fire();
+                ends.end(&Err(CallError::Cancelled), |wakeup| self.wake_later(wakeup, harvest));
                 if !family.is_empty() {
                     // Not under the role: whoever waits for one of these calls may have a waker.
                     harvest.add(Errand {
@@ -313,6 +322,11 @@ impl Link {
                     });
                 }
             }
+            Action::Items(intake, batch) => self.take_items(&intake, batch, harvest),
+            Action::LateItems(n) => self.count_lost(n),
+            Action::ItemsEnded(intake) => self.wake_later(intake.end(Ok(())), harvest),
+            Action::Room(outlet) => self.wake_later(outlet.room(), harvest),
+            Action::Stopped(outlet) => self.wake_later(outlet.end(CallError::Cancelled), harvest),
             Action::LateReply => self.count_late_reply(),
             Action::PeerReady => self.note_ready(),
             Action::PeerGoingAway => drop(self.changed.notify_all()),
@@ -360,7 +374,9 @@ impl Link {
             return Aftermath::default();
         }
         self.count(&outcome);
+        let how = slot.streams().map(|_| outcome.as_ref().map(|_| ()).map_err(Clone::clone));
         let mut aftermath = slot.complete(outcome, now);
+        how.inspect(|how| self.end_streams(slot, how));
         if let Some(callback) = aftermath.callback.take() {
             self.run_callback(callback);
         }
@@ -393,7 +409,7 @@ impl Link {
 /// A call that is over time ends in one way, whichever side finds out first.
 fn in_own_words(error: CallError, slot: &Slot, now: Instant) -> CallError {
     match error {
-        CallError::Rejected(Rejection::Expired) if slot.deadline.is_some_and(|at| at <= now) => {
+        CallError::Rejected(Rejection::Expired) if slot.due().is_some_and(|at| at <= now) => {
             let after = now.saturating_duration_since(slot.started);
             CallError::TimedOut { path: slot.path.clone(), after, executed: Executed::No }
         }

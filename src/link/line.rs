@@ -33,7 +33,7 @@ impl Line {
 
     /// Takes a call out.
     pub(crate) fn withdraw(&mut self, id: TransactionId) -> Option<Start> {
-        let at = self.starts.iter().position(|start| start.kind == Kind::Call && start.id == id);
+        let at = self.starts.iter().position(|start| start.kind.is_call() && start.id == id);
         let start = at.and_then(|at| self.starts.remove(at))?;
         self.bytes -= start.size();
         Some(start)
@@ -42,7 +42,7 @@ impl Line {
     /// Takes all calls out.
     pub(crate) fn take_calls(&mut self) -> Vec<Start> {
         let starts = std::mem::take(&mut self.starts).into_iter();
-        let (calls, events): (Vec<_>, Vec<_>) = starts.partition(|start| start.kind == Kind::Call);
+        let (calls, events): (Vec<_>, Vec<_>) = starts.partition(|start| start.kind.is_call());
         self.starts = events.into();
         self.bytes = self.starts.iter().map(Start::size).sum();
         calls

@@ -37,6 +37,26 @@ impl Load {
         self.head.len() + self.tail.len() - self.at
     }
 
+    /// Adds bytes to what is in one buffer.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        debug_assert!(self.tail.is_empty());
+        self.head.extend_from_slice(bytes);
+    }
+
+    /// The buffer of a message of one frame.
+    pub(crate) fn into_buffer(self) -> Result<Vec<u8>, Load> {
+        if self.is_large() || !self.tail.is_empty() { Err(self) } else { Ok(self.head) }
+    }
+
+    /// The first bytes behind the room for the header.
+    pub(crate) fn first_mut(&mut self, n: usize) -> &mut [u8] {
+        let start = HEADER_LEN;
+        match self.head.len() {
+            0 => &mut self.tail[self.at + start..self.at + start + n],
+            _ => &mut self.head[start..start + n],
+        }
+    }
+
     /// Whether it takes more than one frame.
     pub(crate) fn is_large(&self) -> bool {
         self.len() > FRAME_LIMIT

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Slot, load::Load, outbox::Draft, token::CancelToken};
+use super::{Slot, load::Load, outbox::Draft, stream::Ends, token::CancelToken};
 use crate::{
     sync::Arc,
     wire::{FRAME_LIMIT, Kind, Path, Payload, TransactionId},
@@ -24,6 +24,8 @@ pub(crate) struct Incoming {
     pub(crate) cancel: CancelToken,
     /// Within one process: where the answer goes.
     pub(crate) caller: Option<Arc<Slot>>,
+    /// The ends of its streams, if it is one.
+    pub(crate) ends: Ends,
     /// Within one process: made in a handler that runs on the very thread that waits for it, so that nobody
     /// else can serve what that one waits for.
     pub(crate) here: bool,

@@ -20,12 +20,16 @@ mod line;
 mod load;
 mod message;
 mod outbox;
+mod outlets;
 mod pulse;
 mod receive;
 mod role;
 mod slot;
 mod start;
 mod state;
+mod stream;
+mod streaming;
+mod streams;
 mod survey;
 mod timers;
 mod token;
@@ -45,6 +49,8 @@ pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use message::Incoming;
 pub(crate) use slot::{Offer, Outcome, Remains, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
+pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
+pub(crate) use streaming::{Put, Tap};
 pub(crate) use survey::{CallSeen, ServedSeen};
 pub use token::CancelToken;
 pub(crate) use token::{Family, Stage};
@@ -149,6 +155,11 @@ struct Core {
     gathering: bool,
     /// When the last call was started that nobody blocks for.
     last_start: Option<Instant>,
+    /// When the last item was made, and how many wait since something was sent last.
+    last_item: Option<Instant>,
+    gathered: u32,
+    /// When the items that wait have to leave.
+    items_due: Option<Instant>,
     /// What was sent, whose buffer is kept to be used again.
     spare: Packet,
     /// When the keeper looks at the clock next, if it does.
@@ -253,6 +264,9 @@ impl Link {
             batching: false,
             gathering: false,
             last_start: None,
+            last_item: None,
+            gathered: 0,
+            items_due: None,
             spare: Packet::default(),
             armed: None,
         };
@@ -454,6 +468,7 @@ impl Link {
         let nudge = core.state.take_alarms(now);
         let overdue = core.state.overdue(now);
         let gone = core.take_mute(now);
+        core.items_due.take_if(|at| *at <= now);
         let silent = core.state.feel_pulse(now);
         let next = core.next_alarm();
         core.armed = next;
@@ -524,7 +539,8 @@ impl Core {
 
     /// When the keeper has to look at the clock.
     fn next_alarm(&self) -> Option<Instant> {
-        self.state.next_alarm().into_iter().chain(self.mute.as_ref().map(|(at, _)| *at)).min()
+        let mute = self.mute.as_ref().map(|(at, _)| *at);
+        [self.state.next_alarm(), mute, self.items_due].into_iter().flatten().min()
     }
 }
 

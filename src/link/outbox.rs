@@ -2,9 +2,9 @@
 //!
 //! *Control* goes first. Behind it are three lanes, and the first that has something goes: *answers*
 //! and *starts* (calls and events, in the order of their making) of one frame each, and *slow*: what
-//! has to be cut, a few messages at a time, which take turns. Every so often a lane further behind goes
-//! first, so that none waits forever. A start waits until the other side is ready, and a call until
-//! fewer than `in_flight` calls are unanswered. Everything but the few kinds in [`is_free`] keeps to the
+//! has to be cut, a few messages at a time, which take turns, and the items of streams. Every so often a
+//! lane further behind goes first, so that none waits forever. A start waits until the other side is ready,
+//! and a call until fewer than `in_flight` calls are unanswered. Everything but the few kinds in [`is_free`] keeps to the
 //! window.
 
 use std::collections::VecDeque;
@@ -13,8 +13,10 @@ use super::{
     line::Line,
     load::{Load, Packet},
     message::Start,
+    outlets::Outlets,
 };
 use crate::{
+    config::Config,
     transport::Window,
     wire::{Ack, FRAME_LIMIT, Flags, HEADER_LEN, Header, Kind, ProtocolError, TransactionId},
 };
@@ -50,9 +52,13 @@ pub(crate) struct Outbox {
     slow_answers: VecDeque<Draft>,
     /// Starts that have to be cut, and the events behind an event that has to be.
     slow_starts: Line,
-    /// What is being cut, and where it goes on: at most [`UNFINISHED`] answers and as many starts. While a
+    /// What is being cut, and where it goes on: at most [`UNFINISHED`] answers and as many others. While a
     /// packet is sent, it has the bytes of one of them.
     bulk: VecDeque<(Draft, usize)>,
+    /// The items of streams.
+    pub(super) outlets: Outlets,
+    /// What is being cut has had its turn.
+    items_first: bool,
     /// How many frames the lanes have given.
     turn: u32,
     /// The last words have gone.
@@ -83,11 +89,13 @@ enum Lane {
 enum Slow {
     Answer,
     Start,
+    /// The next items of a stream, or what is behind them.
+    Items,
     Rest,
 }
 
 impl Outbox {
-    pub(crate) fn new(window: Window, in_flight_limit: usize) -> Outbox {
+    pub(crate) fn new(window: Window, config: &Config) -> Outbox {
         // Through a window of nothing, nothing would ever go.
         let window = Window { frames: window.frames.max(1), large: window.large.max(1), ..window };
         Outbox {
@@ -97,11 +105,13 @@ impl Outbox {
             slow_answers: VecDeque::new(),
             slow_starts: Line::default(),
             bulk: VecDeque::new(),
+            outlets: Outlets::new(config),
+            items_first: false,
             turn: 0,
             ended: false,
             open: false,
             in_flight: 0,
-            in_flight_limit,
+            in_flight_limit: config.in_flight,
             window,
             sent: Ack::default(),
             acknowledged: Ack::default(),
@@ -138,12 +148,12 @@ impl Outbox {
 
     /// Drops what is left of a call that has left in part.
     pub(crate) fn cut_short(&mut self, id: TransactionId) {
-        self.bulk.retain(|(draft, _)| draft.kind != Kind::Call || draft.id != id.to_bits());
+        self.bulk.retain(|(draft, _)| !draft.kind.is_call() || draft.id != id.to_bits());
     }
 
     /// Takes back the calls that have not left, and drops the rest of those that have in part.
     pub(crate) fn withdraw_calls(&mut self) -> Vec<Start> {
-        self.bulk.retain(|(draft, _)| draft.kind != Kind::Call);
+        self.bulk.retain(|(draft, _)| !draft.kind.is_call());
         let mut calls = self.starts.take_calls();
         calls.append(&mut self.slow_starts.take_calls());
         calls
@@ -167,7 +177,7 @@ impl Outbox {
         if !may_go || draft.load.is_large() || !self.window_is_open() {
             return Err(draft);
         }
-        self.in_flight += usize::from(kind == Kind::Call);
+        self.in_flight += usize::from(kind.is_call());
         let len = draft.load.len();
         self.seal(packet.add(&mut draft, HEADER_LEN..len), kind, draft.id, Flags::default());
         Ok(())
@@ -187,12 +197,12 @@ impl Outbox {
     pub(crate) fn next_start(&mut self) -> Option<Start> {
         self.starts.front().filter(|start| self.may_leave(start.kind))?;
         let start = self.starts.pop()?;
-        self.in_flight += usize::from(start.kind == Kind::Call);
+        self.in_flight += usize::from(start.kind.is_call());
         Some(start)
     }
 
     fn may_leave(&self, kind: Kind) -> bool {
-        self.open && (kind != Kind::Call || self.in_flight < self.in_flight_limit)
+        self.open && (!kind.is_call() || self.in_flight < self.in_flight_limit)
     }
 
     /// Empties every line. Gives back what had not started to leave, and says how many events are lost.
@@ -203,6 +213,7 @@ impl Outbox {
         self.answers.clear();
         self.slow_answers.clear();
         self.bulk.clear();
+        self.outlets.clear();
         let lines = [std::mem::take(&mut self.starts), std::mem::take(&mut self.slow_starts)];
         (lines.into_iter().flat_map(Line::into_starts).collect(), events as u64)
     }
@@ -211,7 +222,8 @@ impl Outbox {
     pub(crate) fn is_drained(&self) -> bool {
         let answers = self.answers.is_empty() && self.slow_answers.is_empty();
         let starts = self.starts.is_empty() && self.slow_starts.is_empty();
-        self.control.is_empty() && answers && starts && self.bulk.is_empty()
+        let rest = self.bulk.is_empty() && self.outlets.is_drained();
+        self.control.is_empty() && answers && starts && rest
     }
 
     /// Whether something waits, and nothing of it may leave until the other side has read more.
@@ -287,12 +299,14 @@ impl Outbox {
             let (len, kind, id) = (draft.load.len(), draft.kind, draft.id);
             let to = len.min(from + FRAME_LIMIT - HEADER_LEN);
             let flags = Flags { more: to < len, continues: from > HEADER_LEN };
-            if kind == Kind::Call && !flags.continues {
+            if kind.is_call() && !flags.continues {
                 TransactionId::from_bits(id).into_iter().for_each(&mut started);
             }
             self.seal(packet.add(&mut draft, from..to), kind, id, flags);
             if flags.more {
                 self.bulk.push_back((draft, to));
+            } else if flags.continues && kind == Kind::StreamItem {
+                self.outlets.has_left(id).into_iter().for_each(|answer| self.push_answer(answer));
             }
         }
         if packet.is_empty() && self.owes_credit() && !self.ended {
@@ -327,8 +341,10 @@ impl Outbox {
         if !window_open {
             return None;
         }
-        let next = |lane: Lane| self.next_of(lane).map(|size| (lane, size));
-        let (lane, _) = self.lanes().into_iter().find_map(next).filter(|(_, size)| *size <= room)?;
+        let lanes = self.lanes().into_iter();
+        let mut next = lanes.filter_map(|lane| self.next_of(lane).map(|size| (lane, size)));
+        let (lane, _) = next.next().filter(|(_, size)| *size <= room)?;
+        drop(next);
         self.turn = self.turn.wrapping_add(1);
         self.take_of(lane)
     }
@@ -343,7 +359,7 @@ impl Outbox {
     }
 
     /// The size of the next frame of a lane, if it has one that may go.
-    fn next_of(&self, lane: Lane) -> Option<usize> {
+    fn next_of(&mut self, lane: Lane) -> Option<usize> {
         match lane {
             Lane::Answers => self.answers.front().map(|draft| draft.load.len()),
             Lane::Starts => {
@@ -352,6 +368,7 @@ impl Outbox {
             Lane::Slow => match self.next_slow()? {
                 Slow::Answer => Some(FRAME_LIMIT),
                 Slow::Start => self.slow_starts.front().map(Start::frame_size),
+                Slow::Items => Some(self.outlets.next_size().min(FRAME_LIMIT)),
                 Slow::Rest => {
                     let (draft, from) = self.bulk.front()?;
                     Some((draft.load.len() - from + HEADER_LEN).min(FRAME_LIMIT))
@@ -369,22 +386,41 @@ impl Outbox {
                 Slow::Answer => self.slow_answers.pop_front().map(whole),
                 Slow::Start => {
                     let start = self.slow_starts.pop()?;
-                    self.in_flight += usize::from(start.kind == Kind::Call);
+                    self.in_flight += usize::from(start.kind.is_call());
                     start.into_draft().map(whole)
                 }
-                Slow::Rest => self.bulk.pop_front(),
+                Slow::Items => {
+                    self.items_first = false;
+                    let (items, answer) = self.outlets.next()?;
+                    answer.into_iter().for_each(|answer| self.push_answer(answer));
+                    Some(whole(items))
+                }
+                Slow::Rest => {
+                    self.items_first = true;
+                    self.bulk.pop_front()
+                }
             },
         }
     }
 
-    fn next_slow(&self) -> Option<Slow> {
+    fn next_slow(&mut self) -> Option<Slow> {
         if !self.slow_answers.is_empty() && self.n_cut(true) < UNFINISHED {
             return Some(Slow::Answer);
         }
         if self.slow_starts.front().is_some_and(|start| self.may_begin(start)) {
             return Some(Slow::Start);
         }
+        // Of the two starts that may have left in part, one may be items.
+        let may_cut = !self.cuts_items() && self.n_cut(false) < UNFINISHED;
+        if (self.items_first || self.bulk.is_empty()) && self.outlets.turn(may_cut) {
+            return Some(Slow::Items);
+        }
         (!self.bulk.is_empty()).then_some(Slow::Rest)
+    }
+
+    /// Whether items of a stream have left in part.
+    fn cuts_items(&self) -> bool {
+        self.bulk.iter().any(|(draft, _)| draft.kind == Kind::StreamItem)
     }
 
     /// Whether the first of the slow starts may begin.
@@ -394,9 +430,10 @@ impl Outbox {
             // The events of the quick line are older: newer ones are lined up behind this one.
             !cut && self.starts.events() == 0
         };
-        self.may_leave(start.kind)
-            && self.n_cut(false) < UNFINISHED
-            && (start.kind != Kind::Event || in_order())
+        // Items that have to be cut have a turn, too.
+        let others =
+            self.n_cut(false) + usize::from(self.outlets.next_size() > FRAME_LIMIT && !self.cuts_items());
+        self.may_leave(start.kind) && others < UNFINISHED && (start.kind != Kind::Event || in_order())
     }
 
     /// Writes the header of a frame that goes now.

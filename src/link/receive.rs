@@ -7,12 +7,14 @@ use super::{
     message::Incoming,
     outbox::Draft,
     state::{Action, State},
+    stream::Ends,
     token::CancelToken,
 };
 use crate::{
     error::{CallError, CloseReason, Rejection},
     wire::{
-        Bye, CallHead, EventHead, FaultRecord, Header, Hello, Kind, Payload, ProtocolError, TransactionId,
+        Bye, CallHead, EventHead, FaultRecord, Header, Hello, Kind, OpenHead, Payload, ProtocolError,
+        TransactionId,
     },
 };
 
@@ -27,7 +29,7 @@ pub(super) fn frame<W: Clone>(
     if !state.greeted && header.kind != Kind::Hello {
         return Err(ProtocolError::BadHello("something else came before it"));
     }
-    if matches!(header.kind, Kind::Call | Kind::Event) && !header.flags.continues {
+    if matches!(header.kind, Kind::Call | Kind::Open | Kind::Event) && !header.flags.continues {
         check_start(state, header)?;
     }
     if matches!(header.kind, Kind::Reply | Kind::Fault) {
@@ -48,7 +50,12 @@ fn message<W: Clone>(
     match header.kind {
         Kind::Hello => hello(state, &body),
         Kind::Ready => ready(state, actions),
-        Kind::Call => call(state, header.id, body, now, actions),
+        Kind::Call => call(state, header.id, body, None, now, actions),
+        Kind::Open => {
+            let head = OpenHead::read(body.bytes())?;
+            let body = Body { start: body.start + OpenHead::LEN, ..body };
+            call(state, header.id, body, Some(head), now, actions)
+        }
         Kind::Event => event(state, body, actions),
         Kind::Reply => answer(state, header.id, actions, |_| {
             let Body { buffer, start } = body;
@@ -59,7 +66,10 @@ fn message<W: Clone>(
         }),
         Kind::Cancel => cancel(state, header.id, now, actions),
         Kind::Credit => Ok(()),
-        Kind::StreamItem | Kind::StreamEnd => Err(ProtocolError::OutOfPlace("a stream")),
+        Kind::StreamItem => state.handle_items(header.id, body, now, actions),
+        Kind::StreamEnd => state.handle_end(header.id, now, actions),
+        Kind::StreamQuota => state.handle_quota(header.id, &body, now, actions),
+        Kind::StreamStop => state.handle_stop(header.id, now, actions),
         Kind::Ping => ping(state, header.id, now),
         Kind::Pong => state.budget.pay("pongs", now),
         Kind::GoAway => go_away(state, now, actions),
@@ -96,13 +106,16 @@ fn go_away<W: Clone>(
 }
 
 /// Checks the id of a call or an event at its first frame.
-fn check_start<W>(state: &State<W>, header: &Header) -> Result<(), ProtocolError> {
+fn check_start<W>(state: &mut State<W>, header: &Header) -> Result<(), ProtocolError> {
     let id = TransactionId::from_bits(header.id).filter(|id| id.side() != state.side);
     let id = id.ok_or(ProtocolError::BadId(header.id))?;
     let open = |kind| state.inbox.is_open(kind, header.id);
-    if open(Kind::Call) || open(Kind::Event) || state.served.contains_key(&id) {
+    // The items of a call that is answered may not all have left.
+    let in_use = state.served.contains_key(&id) || state.outbox.outlets.contains(header.id);
+    if in_use || open(Kind::Call) || open(Kind::Open) || open(Kind::Event) {
         return Err(ProtocolError::DuplicateId(header.id));
     }
+    state.last_seen = state.last_seen.max(id.counter());
     Ok(())
 }
 
@@ -110,6 +123,7 @@ fn call<W: Clone>(
     state: &mut State<W>,
     bits: u64,
     body: Body,
+    opening: Option<OpenHead>,
     now: Instant,
     actions: &mut Vec<Action<W>>,
 ) -> Result<(), ProtocolError> {
@@ -124,6 +138,7 @@ fn call<W: Clone>(
         shape: head.shape,
         cancel: CancelToken::default(),
         caller: None,
+        ends: Ends::default(),
         here: false,
         payload: Payload::from_tail(Vec::new(), 0),
     };
@@ -137,7 +152,10 @@ fn call<W: Clone>(
         return if beyond { state.budget.pay("calls beyond the limit", now) } else { Ok(()) };
     }
     let start = body.start + len;
-    let incoming = Incoming { payload: Payload::from_tail(body.buffer, start), ..incoming };
+    let mut incoming = Incoming { payload: Payload::from_tail(body.buffer, start), ..incoming };
+    if let (Some(id), Some(head)) = (incoming.id, opening) {
+        incoming.ends = state.serve_stream(id, head, &incoming);
+    }
     let ancestor = state.serve(&incoming, now);
     actions.push(Action::Dispatch(incoming, ancestor));
     Ok(())
@@ -182,6 +200,7 @@ fn event<W>(state: &mut State<W>, body: Body, actions: &mut Vec<Action<W>>) -> R
         payload: Payload::from_tail(body.buffer, start),
         cancel: CancelToken::never(),
         caller: None,
+        ends: Ends::default(),
         here: false,
     };
     actions.push(Action::Dispatch(incoming, None));
@@ -220,9 +239,10 @@ fn cancel<W: Clone>(
     state.budget.pay("cancels", now)?;
     // Should the call be on its way still, no more of it comes.
     state.inbox.discard(Kind::Call, bits);
+    state.inbox.discard(Kind::Open, bits);
     let id = TransactionId::from_bits(bits).filter(|id| id.side() != state.side);
-    if let Some(token) = id.and_then(|id| state.handle_cancel(id)) {
-        actions.push(Action::Cancelled(token));
+    if let Some((token, ends)) = id.and_then(|id| state.handle_cancel(id)) {
+        actions.push(Action::Cancelled(token, ends));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::{fmt, task::Waker, time::Duration, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::stream::Streams;
 use super::token::{Child, Family, earlier, has_passed};
 use crate::{
     error::CallError,
@@ -38,6 +39,8 @@ pub(crate) struct Slot {
     given_up: AtomicBool,
     /// Its handler has answered. Set within one process only.
     answered: AtomicBool,
+    /// What belongs to it besides, if it is a stream.
+    pub(super) streams: Option<Box<Streams>>,
     /// Its handler runs on the thread that waits for it.
     served_here: AtomicBool,
     /// How far its handler is, as [`CancelToken`](super::CancelToken) writes it. Within one process only.
@@ -56,6 +59,8 @@ struct Inner {
     reading: bool,
     /// That thread is asked to take the reader role.
     promoted: bool,
+    /// That thread is asked to look at what it waits for, which is not the end.
+    roused: bool,
     /// The calls that the handler makes, where it is in this process.
     family: Family,
     extras: Option<Box<Extras>>,
@@ -70,6 +75,8 @@ struct Extras {
     ready: Option<(Sender<()>, Receiver<()>)>,
     semaphore: Option<Semaphore>,
     callback: Option<Callback>,
+    /// Where threads may wait for its items: they run errands, too.
+    seats: Vec<Arc<Slot>>,
 }
 
 impl Inner {
@@ -145,6 +152,8 @@ pub(crate) enum Woken {
     Done,
     Errand,
     Promoted,
+    /// There may be something else that the thread waits for.
+    Roused,
     Late,
 }
 
@@ -161,6 +170,7 @@ impl Slot {
             news: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             answered: AtomicBool::new(false),
+            streams: None,
             served_here: AtomicBool::new(false),
             served_by: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
@@ -169,6 +179,7 @@ impl Slot {
                 waiter: 0,
                 reading: false,
                 promoted: false,
+                roused: false,
                 family: Family::default(),
                 extras: None,
             }),
@@ -186,6 +197,14 @@ impl Slot {
             *self.catch.get_mut() = Catch::Watched;
             self.plain = true;
         }
+    }
+
+    /// Makes it the call of a stream.
+    pub(crate) fn set_streams(&mut self, streams: Streams) {
+        let ours = &streams.ours;
+        let seats = [ours.intake.as_ref().map(|it| &it.seat), ours.outlet.as_ref().map(|it| &it.seat)];
+        self.inner.get_mut().extras().seats = seats.into_iter().flatten().cloned().collect();
+        self.streams = Some(Box::new(streams));
     }
 
     /// Calls `callback` with the outcome, which then nobody else can take.
@@ -223,6 +242,7 @@ impl Slot {
         if let Some(extras) = &mut extras {
             // Those may still be asked for.
             inner.extras().errands = std::mem::take(&mut extras.errands);
+            inner.extras().seats = std::mem::take(&mut extras.seats);
             inner.extras().ready = extras.ready.clone();
         }
         drop(inner);
@@ -443,7 +463,7 @@ impl Slot {
     /// The blocked thread goes into the transport or comes out. `false` if there is no need to go in.
     pub(crate) fn set_reading(&self, reading: bool) -> bool {
         let mut inner = self.inner.lock();
-        let needless = !matches!(inner.stage, Stage::Pending) || inner.has_errand();
+        let needless = !matches!(inner.stage, Stage::Pending) || inner.has_errand() || inner.roused;
         inner.reading = reading && !needless;
         !needless
     }
@@ -457,6 +477,12 @@ impl Slot {
         if !matches!(inner.stage, Stage::Pending) {
             return Offer::Declined;
         }
+        if !inner.blocked
+            && let Some(extras) = &inner.extras
+            && let Some(seat) = extras.seats.iter().find(|seat| seat.inner.lock().blocked)
+        {
+            return seat.offer(errand);
+        }
         inner.extras().errands.push(errand);
         let blocked = inner.blocked;
         self.news.store(true, Ordering::Release);
@@ -466,6 +492,42 @@ impl Slot {
         }
         self.changed.notify_all();
         Offer::Taken
+    }
+
+    /// Takes over what was left for whoever comes to block for `call`.
+    pub(crate) fn take_over(&self, call: &Slot) {
+        let mut theirs = call.inner.lock();
+        if let Some(extras) = &mut theirs.extras {
+            let errands = std::mem::take(&mut extras.errands);
+            self.inner.lock().extras().errands.extend(errands);
+            self.news.store(true, Ordering::Release);
+        }
+    }
+
+    /// Asks the thread that blocks here to look at what it waits for. Says whether one does, and whether
+    /// it is inside the transport.
+    pub(crate) fn rouse(&self) -> (bool, bool) {
+        let mut inner = self.inner.lock();
+        inner.roused = true;
+        let (blocked, reading) = (inner.blocked, inner.reading);
+        self.news.store(true, Ordering::Release);
+        drop(inner);
+        if blocked {
+            self.changed.notify_all();
+        }
+        (blocked, reading)
+    }
+
+    /// Forgets that it was asked to. To be said before looking.
+    pub(crate) fn calm(&self) {
+        let mut inner = self.inner.lock();
+        inner.roused = false;
+        self.news.store(inner.has_errand(), Ordering::Release);
+    }
+
+    /// Whether there may be something for a thread that looks out and does not sleep yet.
+    pub(crate) fn has_news(&self) -> bool {
+        self.news.load(Ordering::Acquire)
     }
 
     /// What the blocked thread should run next.
@@ -497,6 +559,9 @@ impl Slot {
             }
             if std::mem::replace(&mut inner.promoted, false) {
                 return Woken::Promoted;
+            }
+            if inner.roused {
+                return Woken::Roused;
             }
             match limit {
                 Some(at) if self.changed.wait_until(&mut inner, at).timed_out() => {

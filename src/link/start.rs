@@ -13,14 +13,15 @@ use super::{
     load::{Load, Packet},
     message::{Cargo, Incoming},
     state::{Ended, Finish, Refusal},
+    stream::Ends,
     token::{CancelToken, Family},
 };
 use crate::{
     error::{CallError, Executed, Misuse, Rejection},
     sync::Arc,
     wire::{
-        CallHead, CodecError, EventHead, FRAME_LIMIT, Fault, HEADER_LEN, Kind, MAX_ENVELOPE, Path, Payload,
-        TransactionId,
+        CallHead, CodecError, EventHead, FRAME_LIMIT, Fault, HEADER_LEN, Kind, MAX_ENVELOPE, OpenHead, Path,
+        Payload, TransactionId,
     },
     workers::{discard, panics},
 };
@@ -72,7 +73,7 @@ impl Link {
                 }
                 Cargo::Moved(Box::new(incoming))
             }
-            Wiring::Framed(_) => self.pack_call(slot, plan.attempt, arguments)?,
+            Wiring::Framed(_) => self.pack_call(slot, slot.deadline, plan.attempt, None, arguments)?,
         };
         let watched = !plan.blocking || !self.wakes_at_deadlines();
         let timer = slot.deadline.filter(|_| watched);
@@ -110,7 +111,7 @@ impl Link {
     }
 
     /// Hangs a call on the one in whose handler it is made. `false` if that one has been given up.
-    fn is_adopted(&self, plan: &CallPlan, id: TransactionId) -> bool {
+    pub(super) fn is_adopted(&self, plan: &CallPlan, id: TransactionId) -> bool {
         plan.scope.as_ref().is_none_or(|scope| scope.adopt_call(self, id, &plan.slot))
     }
 
@@ -138,6 +139,7 @@ impl Link {
                 payload: Payload::moved(arguments),
                 cancel: CancelToken::never(),
                 caller: None,
+                ends: Ends::default(),
                 here: false,
             })),
             Wiring::Framed(_) => {
@@ -157,7 +159,7 @@ impl Link {
     }
 
     /// A call as the other end in this process takes it.
-    fn call_to_hand_over<A>(&self, plan: &CallPlan, arguments: A) -> Incoming
+    pub(super) fn call_to_hand_over<A>(&self, plan: &CallPlan, arguments: A) -> Incoming
     where
         A: Serialize + Send + 'static,
     {
@@ -172,20 +174,31 @@ impl Link {
             payload: Payload::moved(arguments),
             cancel: CancelToken::of(slot),
             caller: Some(slot.clone()),
+            ends: Ends::default(),
             here: ask(|current| Some(current.here && current.link == self.number())).unwrap_or_default(),
         }
     }
 
     /// Takes the arguments, since their dropping is user code: nothing has begun yet should it panic.
-    fn pack_call<A>(&self, slot: &Slot, attempt: u32, arguments: A) -> Result<Cargo, CallError>
+    pub(super) fn pack_call<A>(
+        &self,
+        slot: &Slot,
+        deadline: Option<Instant>,
+        attempt: u32,
+        opening: Option<OpenHead>,
+        arguments: A,
+    ) -> Result<Cargo, CallError>
     where
         A: Serialize + 'static,
     {
         let left = |at: Instant| at.saturating_duration_since(slot.started);
-        let remaining = slot.deadline.map(|at| micros_up(left(at)));
+        let remaining = deadline.map(|at| micros_up(left(at)));
         let (parent, shape, path) = (self.parent(), slot.shape, slot.path.as_bytes());
         let head = CallHead { parent, remaining, attempt, shape, path };
-        self.pack(&slot.path, arguments, |out| head.write(out))
+        self.pack(&slot.path, arguments, |out| {
+            opening.into_iter().for_each(|opening| opening.write(out));
+            head.write(out);
+        })
     }
 
     /// The call of the other side that this thread serves.
@@ -214,7 +227,12 @@ impl Link {
 
     /// `head` and a value behind it. Large raw bytes stay where they are; of every other value the bytes are
     /// written, and then it is dropped.
-    fn load<T>(&self, mut head: Vec<u8>, value: T, drop: impl FnOnce(T)) -> Result<Load, CodecError>
+    pub(super) fn load<T>(
+        &self,
+        mut head: Vec<u8>,
+        value: T,
+        drop: impl FnOnce(T),
+    ) -> Result<Load, CodecError>
     where
         T: Serialize + 'static,
     {
@@ -328,6 +346,7 @@ impl Link {
 
     fn answer(&self, id: TransactionId, kind: Kind, load: Load) {
         let mut core = self.core.lock();
+        let ends = core.state.last_of_stream(id);
         // More answers follow at once, and go with this one.
         let gathers = core.batching && core.state.n_answers() + 1 < BATCH;
         let mut packet = if gathers { None } else { core.idle_packet() };
@@ -335,6 +354,13 @@ impl Link {
             Finish::Awaited => core.state.answer(id, kind, load, packet.as_mut()),
             Finish::GivenUp => self.tally.answers_unsent.up(),
             Finish::Over => {}
+        }
+        if !ends.is_none() {
+            self.flush_with(core, packet);
+            // Whoever has kept one of them learns that it is over.
+            ends.end(&Err(CallError::Cancelled), |wakeup| self.wake_up(wakeup));
+            self.settled.notify_all();
+            return;
         }
         if !gathers {
             self.flush_with(core, packet);
@@ -359,7 +385,7 @@ impl super::Core {
     }
 
     /// What a caller is told about a refusal.
-    fn refused(&self, path: &Path, refusal: Refusal) -> CallError {
+    pub(super) fn refused(&self, path: &Path, refusal: Refusal) -> CallError {
         match refusal {
             Refusal::Closed => self.closed(Executed::No),
             Refusal::ShuttingDown if self.reason.is_some() => self.closed(Executed::No),

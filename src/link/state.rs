@@ -15,17 +15,20 @@ use super::{
     budget::Budget,
     calls::{Pending, TransactionManager},
     inbox::{Frame, Inbox},
-    load::{Load, Packet},
+    load::Packet,
     message::{Cargo, Incoming, Start},
     outbox::{Draft, Outbox},
     pulse::Pulse,
     receive,
+    stream::{Batch, Ends, Intake, Outlet},
+    streams::Inflow,
     survey::Served,
     token::CancelToken,
 };
 use crate::{
     config::Config,
     error::{CallError, CloseReason, Executed},
+    sync::Arc,
     transport::Window,
     wire::{Bye, Header, Hello, Kind, Payload, ProtocolError, RecentPaths, Side, Token, TransactionId},
 };
@@ -37,8 +40,18 @@ pub(crate) enum Action<W> {
     Complete(W, Result<Payload, CallError>),
     /// Find a handler. With a waiter, the call descends from a call of ours for which it waits.
     Dispatch(Incoming, Option<W>),
-    /// Tell a handler that nobody waits for it.
-    Cancelled(CancelToken),
+    /// Tell a handler that nobody waits for it, and those who wait at the ends of its streams.
+    Cancelled(CancelToken, Ends),
+    /// Items of a stream came.
+    Items(Arc<Intake>, Batch),
+    /// So many came that nobody takes.
+    LateItems(u64),
+    /// No more items come.
+    ItemsEnded(Arc<Intake>),
+    /// More items may go.
+    Room(Arc<Outlet>),
+    /// No more items are wanted.
+    Stopped(Arc<Outlet>),
     /// A reply came for a call that had ended.
     LateReply,
     /// The other side takes calls now.
@@ -103,6 +116,10 @@ pub(crate) struct State<W> {
     peer_going_away: bool,
     pub(super) calls: TransactionManager<W>,
     pub(super) served: FxHashMap<TransactionId, Served>,
+    /// The highest counter of a call or an event of the other side.
+    pub(super) last_seen: u64,
+    /// The streams of which items come here, by the bits of their calls.
+    pub(super) inflows: FxHashMap<u64, Inflow>,
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
     pub(super) budget: Budget,
@@ -156,7 +173,9 @@ impl<W: Clone> State<W> {
             peer_going_away: false,
             calls: TransactionManager::new(side),
             served: FxHashMap::default(),
-            outbox: Outbox::new(window, config.in_flight),
+            last_seen: 0,
+            inflows: FxHashMap::default(),
+            outbox: Outbox::new(window, config),
             inbox: Inbox::new(config.message_limit),
             budget: Budget::new(),
             pulse: Pulse::none(),
@@ -275,14 +294,11 @@ impl<W: Clone> State<W> {
 
     /// Takes the end of a call that the other side answered; `None` if it had ended before.
     pub(crate) fn handle_answer(&mut self, bits: u64) -> Result<Option<W>, ProtocolError> {
-        let Some((_, pending)) = self.calls.answered(bits)? else { return Ok(None) };
+        let Some((id, pending)) = self.calls.answered(bits)? else { return Ok(None) };
         self.outbox.call_ended();
+        // Whoever waits for the call tells those at the ends of its streams.
+        self.forget_stream(id);
         Ok(Some(pending.waiter))
-    }
-
-    /// Takes the cancel of a call that is being served.
-    pub(crate) fn handle_cancel(&mut self, id: TransactionId) -> Option<CancelToken> {
-        self.served.get(&id).map(|served| served.token.clone())
     }
 
     /// Ends the calls whose time is over, one at a time, each with what there is to say about it.
@@ -338,7 +354,7 @@ impl<W: Clone> State<W> {
         Ok(())
     }
 
-    fn admit(&self, unbounded: bool) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, unbounded: bool) -> Result<(), Refusal> {
         if self.closed {
             return Err(Refusal::Closed);
         }
@@ -353,7 +369,13 @@ impl<W: Clone> State<W> {
     }
 
     /// Says whether it is in the packet.
-    fn queue(&mut self, kind: Kind, id: TransactionId, cargo: Cargo, packet: Option<&mut Packet>) -> bool {
+    pub(super) fn queue(
+        &mut self,
+        kind: Kind,
+        id: TransactionId,
+        cargo: Cargo,
+        packet: Option<&mut Packet>,
+    ) -> bool {
         let cargo = match (cargo, packet) {
             (Cargo::Bytes(load), Some(packet)) => {
                 match self.outbox.pass(packet, Draft { kind, id: id.to_bits(), load }) {
@@ -362,7 +384,7 @@ impl<W: Clone> State<W> {
                 }
             }
             (Cargo::Moved(mut incoming), _) => {
-                incoming.id = Some(id).filter(|_| kind == Kind::Call);
+                incoming.id = Some(id).filter(|_| kind.is_call());
                 Cargo::Moved(incoming)
             }
             (cargo, None) => cargo,
@@ -378,6 +400,7 @@ impl<W: Clone> State<W> {
     }
 
     fn abandon(&mut self, id: TransactionId, pending: Pending<W>) -> Ended<W> {
+        self.forget_stream(id);
         if pending.sent {
             self.outbox.call_ended();
             // The cancel says that the rest of a call that has left in part does not come.
@@ -390,23 +413,13 @@ impl<W: Clone> State<W> {
 
     /// Ends the serving of a call, and says whether anybody still waits for its answer.
     pub(crate) fn finish_served(&mut self, id: TransactionId) -> Finish {
-        match self.served.remove(&id) {
+        let finish = match self.served.remove(&id) {
             Some(served) if served.token.is_cancelled() => Finish::GivenUp,
-            Some(_) if !self.closed => Finish::Awaited,
+            Some(_) if !self.closed => return Finish::Awaited,
             _ => Finish::Over,
-        }
-    }
-
-    /// Queues the answer to a call that was served, or has it leave as a call does.
-    pub(crate) fn answer(&mut self, id: TransactionId, kind: Kind, load: Load, packet: Option<&mut Packet>) {
-        let draft = Draft { kind, id: id.to_bits(), load };
-        let left = match packet {
-            Some(packet) => self.outbox.pass(packet, draft),
-            None => Err(draft),
         };
-        if let Err(draft) = left {
-            self.outbox.push_answer(draft);
-        }
+        self.forget_stream(id);
+        finish
     }
 
     /// Tells the other side, once, that calls may come.
@@ -444,7 +457,8 @@ impl<W: Clone> State<W> {
     fn remains(&mut self, unsent: Vec<Start>, unsent_events: u64) -> Remains<W> {
         let calls = self.drain_calls();
         let served = self.served.drain().map(|(_, served)| served.token).collect();
-        Remains { calls, served, unsent, unsent_events }
+        let streams = self.drain_streams();
+        Remains { calls, served, streams, unsent, unsent_events }
     }
 
     fn drain_calls(&mut self) -> Vec<Ended<W>> {
@@ -462,8 +476,10 @@ impl<W: Clone> State<W> {
             return None;
         }
         self.alarms.clear();
+        let streams = self.drain_streams();
         let (unsent, unsent_events) = self.outbox.clear();
-        Some(self.remains(unsent, unsent_events))
+        let remains = self.remains(unsent, unsent_events);
+        Some(Remains { streams, ..remains })
     }
 
     /// Writes what may be sent now into `packet`; `false` when there is nothing.
@@ -569,6 +585,7 @@ impl<W: Clone> State<W> {
 pub(crate) struct Remains<W> {
     pub(crate) calls: Vec<Ended<W>>,
     pub(crate) served: Vec<CancelToken>,
+    pub(crate) streams: Vec<Ends>,
     /// What had not left, to be dropped without a lock.
     pub(crate) unsent: Vec<Start>,
     pub(crate) unsent_events: u64,

@@ -31,6 +31,8 @@ pub(crate) struct CallSeen {
     pub(crate) sent: bool,
     /// The thread that blocks for it.
     pub(crate) thread: Option<String>,
+    /// It has items, and may take as long as it likes.
+    pub(crate) is_stream: bool,
 }
 
 /// A call of the other side.
@@ -95,6 +97,7 @@ fn seen(id: TransactionId, slot: &Arc<Slot>, sent: bool) -> CallSeen {
         since: slot.started,
         deadline: slot.deadline,
         sent,
-        thread: slot.waiter().and_then(thread_name),
+        thread: slot.waiter().or_else(|| slot.streams()?.waiter()).and_then(thread_name),
+        is_stream: slot.streams().is_some(),
     }
 }

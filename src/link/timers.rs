@@ -38,7 +38,13 @@ impl Timers {
         Timer::Listed
     }
 
-    /// Forgets the deadline of a call that has just ended.
+    /// Adds the deadline of a call that may get another one before it ends.
+    pub(super) fn add_apart(&mut self, at: Instant, counter: u64) -> Timer {
+        self.others.insert((at, counter));
+        Timer::Other(at)
+    }
+
+    /// Forgets the deadline of a call that has just ended, or one that was added apart.
     pub(super) fn remove(&mut self, timer: Timer, counter: u64, is_pending: impl Fn(u64) -> bool) {
         if let Timer::Other(at) = timer {
             self.others.remove(&(at, counter));

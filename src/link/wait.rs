@@ -31,15 +31,49 @@ impl Link {
     }
 
     fn block(&self, slot: &Arc<Slot>, limit: Option<Instant>) {
+        self.block_until(slot, limit, || slot.is_done());
+    }
+
+    fn block_until(&self, slot: &Arc<Slot>, limit: Option<Instant>, over: impl Fn() -> bool) {
         match &self.wiring {
             Wiring::Framed(framed) => {
-                let lined_up = self.wait_for_frames(framed, slot, limit);
+                let lined_up = self.wait_for_frames(framed, slot, limit, over);
                 if lined_up {
                     self.step_out(framed, slot);
                 }
             }
-            Wiring::Direct(_) => self.wait_for_peer(slot, limit),
+            Wiring::Direct(_) => self.wait_for_peer(slot, limit, over),
         }
+    }
+
+    /// Blocks at an end of a stream until `over` or until `limit` has passed, and says which. Whoever makes
+    /// it over rouses the seat. What descends from `call` is run meanwhile.
+    pub(crate) fn wait_at(
+        &self,
+        seat: &Arc<Slot>,
+        call: Option<&Arc<Slot>>,
+        limit: Option<Instant>,
+        over: impl Fn() -> bool,
+    ) -> bool {
+        seat.calm();
+        if over() {
+            return true;
+        }
+        match &self.wiring {
+            Wiring::Direct(_) => {
+                look_out(|| seat.has_news());
+            }
+            Wiring::Framed(_) => self.send_gathered(),
+        }
+        seat.block();
+        // What comes from here on is offered to this seat.
+        call.inspect(|call| seat.take_over(call));
+        self.block_until(seat, limit, || {
+            seat.calm();
+            over()
+        });
+        seat.unblock().into_iter().for_each(|errand| self.submit(errand));
+        over()
     }
 
     /// The same for a call that its caller makes and forgets: it looks out for the end before it sleeps.
@@ -59,22 +93,28 @@ impl Link {
         outcome
     }
 
-    fn wait_for_peer(&self, slot: &Slot, limit: Option<Instant>) {
-        loop {
+    fn wait_for_peer(&self, slot: &Slot, limit: Option<Instant>, over: impl Fn() -> bool) {
+        while !over() {
             match slot.park(limit) {
                 Woken::Done | Woken::Late => return,
                 Woken::Errand => run_errands(slot),
-                Woken::Promoted => {}
+                Woken::Promoted | Woken::Roused => {}
             }
         }
     }
 
     /// Says whether the thread has lined up for the role, and may still stand there.
-    fn wait_for_frames(&self, framed: &Framed, slot: &Arc<Slot>, limit: Option<Instant>) -> bool {
+    fn wait_for_frames(
+        &self,
+        framed: &Framed,
+        slot: &Arc<Slot>,
+        limit: Option<Instant>,
+        over: impl Fn() -> bool,
+    ) -> bool {
         let mut lined_up = false;
         // The deadline of a call that has just set out needs no look at the clock.
         let mut fresh = limit == slot.deadline;
-        while !slot.is_done() {
+        while !over() {
             if slot.has_errand() {
                 // Else the role could be handed to this slot while its thread waits for another call, in
                 // the errand; then that thread would sleep beside a role that nobody has.

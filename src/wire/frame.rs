@@ -39,7 +39,9 @@ pub(crate) enum Kind {
     Cancel = 7,
     /// Nothing but the acknowledgement in its header.
     Credit = 8,
+    /// One item of a stream, or several.
     StreamItem = 9,
+    /// No more items come from the sender.
     StreamEnd = 10,
     Ping = 11,
     Pong = 12,
@@ -47,14 +49,35 @@ pub(crate) enum Kind {
     GoAway = 13,
     /// The last frame.
     Bye = 14,
+    /// A call with items behind it, or behind its answer.
+    Open = 15,
+    /// How many more items of a stream may come.
+    StreamQuota = 16,
+    /// The sender takes no more items of a stream.
+    StreamStop = 17,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind::*;
         [
-            Hello, Ready, Call, Event, Reply, Fault, Cancel, Credit, StreamItem, StreamEnd, Ping, Pong,
-            GoAway, Bye,
+            Hello,
+            Ready,
+            Call,
+            Event,
+            Reply,
+            Fault,
+            Cancel,
+            Credit,
+            StreamItem,
+            StreamEnd,
+            Ping,
+            Pong,
+            GoAway,
+            Bye,
+            Open,
+            StreamQuota,
+            StreamStop,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -62,7 +85,12 @@ impl Kind {
 
     /// Whether a message of this kind may need more than one frame.
     pub(crate) fn may_be_cut(self) -> bool {
-        matches!(self, Kind::Call | Kind::Event | Kind::Reply | Kind::Fault | Kind::StreamItem)
+        matches!(self, Kind::Call | Kind::Open | Kind::Event | Kind::Reply | Kind::Fault | Kind::StreamItem)
+    }
+
+    /// Whether it is a call: something that is answered.
+    pub(crate) fn is_call(self) -> bool {
+        matches!(self, Kind::Call | Kind::Open)
     }
 }
 

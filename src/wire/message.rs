@@ -3,15 +3,18 @@
 //! ```text
 //! call   parent u64 (0: none) | remaining microseconds u64 (all ones: no deadline) | attempt u32 |
 //!        [0 u8 | shape u64] | path length u8 | path | arguments
+//! open   way u8 (1: the caller sends items, 2: it takes some, 3: both) | quota | call
 //! event  [0 u8 | shape u64] | path length u8 | path | arguments
 //! reply  the result
+//! items  one or more: length u32 | item
+//! quota  items u32 | bytes u32
 //! bye    code u16 (0: nothing was wrong)
 //! ```
 
 use super::{Path, ProtocolError, TransactionId};
 
-/// The most bytes before the user's: a call with the longest path.
-pub(crate) const MAX_ENVELOPE: usize = 8 + 8 + 4 + 9 + 1 + Path::MAX_LEN;
+/// The most bytes before the user's: a call with items and with the longest path.
+pub(crate) const MAX_ENVELOPE: usize = OpenHead::LEN + 8 + 8 + 4 + 9 + 1 + Path::MAX_LEN;
 
 /// What stands before the arguments of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,103 @@ impl<'a> CallHead<'a> {
         Ok((head, 20 + path_len))
     }
 }
+
+/// Items and bytes of a stream, counted from its start and modulo 2^32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Quota {
+    pub(crate) items: u32,
+    pub(crate) bytes: u32,
+}
+
+impl Quota {
+    /// The most that may be granted at once: less than half of what can be counted.
+    pub(crate) const MAX: u32 = 1 << 30;
+
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.items.to_le_bytes());
+        out.extend_from_slice(&self.bytes.to_le_bytes());
+    }
+
+    pub(crate) fn read(body: &[u8]) -> Result<Quota, ProtocolError> {
+        let (items, rest) = body.split_first_chunk().ok_or(CUT_OFF)?;
+        let (bytes, _) = rest.split_first_chunk().ok_or(CUT_OFF)?;
+        Ok(Quota { items: u32::from_le_bytes(*items), bytes: u32::from_le_bytes(*bytes) })
+    }
+
+    /// One more item of so many bytes.
+    pub(crate) fn with_item(self, bytes: usize) -> Quota {
+        Quota { items: self.items.wrapping_add(1), bytes: self.bytes.wrapping_add(bytes as u32) }
+    }
+
+    /// Whether one more item may go when `used` of this quota has gone. It may go over the bytes.
+    pub(crate) fn has_room(self, used: Quota) -> bool {
+        let left = |of: u32, used: u32| of.wrapping_sub(used).cast_signed() > 0;
+        left(self.items, used.items) && left(self.bytes, used.bytes)
+    }
+
+    /// Whether this can be what is granted after `before`.
+    pub(crate) fn follows(self, before: Quota) -> bool {
+        let grows = |now: u32, before: u32| now.wrapping_sub(before) <= Quota::MAX;
+        grows(self.items, before.items) && grows(self.bytes, before.bytes)
+    }
+
+    /// This and so much more.
+    pub(crate) fn plus(self, more: Quota) -> Quota {
+        let Quota { items, bytes } = more;
+        Quota { items: self.items.wrapping_add(items), bytes: self.bytes.wrapping_add(bytes) }
+    }
+
+    /// How much more this is than `before`.
+    pub(crate) fn since(self, before: Quota) -> Quota {
+        let Quota { items, bytes } = before;
+        Quota { items: self.items.wrapping_sub(items), bytes: self.bytes.wrapping_sub(bytes) }
+    }
+}
+
+/// What stands before the head of a call with items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenHead {
+    /// The caller sends items.
+    pub(crate) sends: bool,
+    /// How many items may come to the caller at first; `None` if it takes none.
+    pub(crate) takes: Option<Quota>,
+}
+
+impl OpenHead {
+    /// How long it is.
+    pub(crate) const LEN: usize = 1 + 4 + 4;
+
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.sends) | u8::from(self.takes.is_some()) << 1);
+        self.takes.unwrap_or_default().write(out);
+    }
+
+    /// Reads what stands before the head of the call.
+    pub(crate) fn read(body: &[u8]) -> Result<OpenHead, ProtocolError> {
+        let (way, rest) = body.split_first().ok_or(CUT_OFF)?;
+        let quota = Quota::read(rest)?;
+        if !(1..=3).contains(way) {
+            return Err(ProtocolError::BadEnvelope("a stream that goes no way"));
+        }
+        if !quota.follows(Quota::default()) {
+            return Err(ProtocolError::BadEnvelope("a quota beyond all bounds"));
+        }
+        Ok(OpenHead { sends: way & 1 != 0, takes: (way & 2 != 0).then_some(quota) })
+    }
+}
+
+/// Where the first of these items is.
+pub(crate) fn first_item(items: &[u8]) -> Result<std::ops::Range<usize>, ProtocolError> {
+    let (len, rest) = items.split_first_chunk().ok_or(CUT_OFF)?;
+    let len = u32::from_le_bytes(*len) as usize;
+    if len > rest.len() {
+        return Err(CUT_OFF);
+    }
+    Ok(ITEM_HEAD..ITEM_HEAD + len)
+}
+
+/// What stands before an item: its length.
+pub(crate) const ITEM_HEAD: usize = 4;
 
 /// What stands before the arguments of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

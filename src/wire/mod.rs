@@ -23,7 +23,7 @@ pub use frame::FRAME_LIMIT;
 pub(crate) use frame::{Ack, Flags, HEADER_LEN, Header, Kind, Taken, take_frame, whole_frames};
 pub(crate) use hello::{Hello, Token};
 pub use id::{Side, TransactionId};
-pub(crate) use message::{Bye, CallHead, EventHead, MAX_ENVELOPE};
+pub(crate) use message::{Bye, CallHead, EventHead, ITEM_HEAD, MAX_ENVELOPE, OpenHead, Quota, first_item};
 pub use path::{Path, PathError};
 pub(crate) use path::{RecentPaths, parents};
 pub use payload::Payload;

@@ -136,6 +136,17 @@ impl Payload {
         }
     }
 
+    /// The value of these bytes.
+    pub(crate) fn value_of<T: DeserializeOwned + 'static>(
+        bytes: &[u8],
+        codec: Codec,
+    ) -> Result<T, CodecError> {
+        if TypeId::of::<T>() == TypeId::of::<Payload>() {
+            return Ok(downcast(Payload::from_bytes(bytes.to_vec())));
+        }
+        codec.decode(bytes)
+    }
+
     fn take(&mut self) -> Payload {
         std::mem::replace(self, Payload::from_bytes(Vec::new()))
     }

@@ -4,6 +4,7 @@
 mod raw;
 mod scribble;
 mod stage;
+mod streams;
 mod table;
 
 use std::{
@@ -19,6 +20,10 @@ use nape::{Answers, Api, CallError, CloseReason, Config, Context, Fault, FaultKi
 
 use raw::*;
 use stage::{Bystander, Place, Stage, Wire, echo};
+use streams::{
+    a_stream_by_hand, d_55_items_for_a_caller, d_55_items_without_end_of_what_is_over,
+    p_15_a_peer_that_grants_everything_and_reads_nothing, streams as d_55_frames_of_streams,
+};
 use table::{Case, Expected};
 
 /// Makes a test of each function for each side and each wire.
@@ -59,6 +64,11 @@ towards_every_end! {
     d_49_a_second_start_of_an_answer,
     d_50_starts_without_an_end,
     d_67_an_end_anywhere,
+    a_stream_by_hand,
+    d_55_frames_of_streams,
+    d_55_items_for_a_caller,
+    d_55_items_without_end_of_what_is_over,
+    p_15_a_peer_that_grants_everything_and_reads_nothing,
     ids_may_be_used_again,
     an_acknowledgement_that_goes_back,
 }

@@ -9,6 +9,7 @@ mod life;
 mod pulse;
 mod remains;
 mod start;
+mod streams;
 mod supervised;
 mod victim;
 

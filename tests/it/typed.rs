@@ -3,6 +3,7 @@
 mod hygiene;
 mod later;
 mod listing;
+mod streams;
 mod topics;
 
 use std::{

@@ -22,7 +22,7 @@ fn reply(counter: u64, size: usize) -> Draft {
 }
 
 fn outbox(window: Window) -> Outbox {
-    let mut outbox = Outbox::new(window, 1000);
+    let mut outbox = Outbox::new(window, &Config::new().in_flight(1000));
     outbox.open();
     outbox
 }
@@ -79,7 +79,7 @@ proptest! {
         ],
         seed in any::<u64>(),
     ) {
-        let (mut outbox, mut reader) = (outbox(window), Reader(Outbox::new(window, 1)));
+        let (mut outbox, mut reader) = (outbox(window), Reader(Outbox::new(window, &Config::new().in_flight(1))));
         for (at, size) in sizes.iter().enumerate() {
             match (seed >> (at % 60)) & 3 {
                 0 => outbox.push_start(start(Kind::Event, at as u64 + 1, *size)),
@@ -155,7 +155,7 @@ fn few_messages_are_cut_at_once() {
 
 #[test]
 fn a_call_at_its_limit_holds_back_starts_and_nothing_else() {
-    let mut outbox = Outbox::new(Window::default(), 1);
+    let mut outbox = Outbox::new(Window::default(), &Config::new().in_flight(1));
     outbox.open();
     for counter in 1..=2 {
         outbox.push_start(start(Kind::Call, counter, 10));

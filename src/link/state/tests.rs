@@ -3,6 +3,7 @@
 mod hostile;
 mod model;
 mod pair;
+mod streams;
 
 use std::time::Duration;
 
@@ -208,7 +209,7 @@ fn the_cancel_of_a_call_that_is_served_fires_its_token_and_owes_no_answer() {
     pair.take_actions(NECK);
     pair.ends[HEAD].state.cancel_call(id).unwrap();
     pair.settle();
-    let [Action::Cancelled(token)] = &pair.take_actions(NECK)[..] else { panic!("no cancel came") };
+    let [Action::Cancelled(token, _)] = &pair.take_actions(NECK)[..] else { panic!("no cancel came") };
     assert!(token.fire().is_empty());
     assert_eq!(pair.ends[NECK].state.n_served(), 1, "it is served until its handler returns");
     assert_eq!(pair.ends[NECK].state.finish_served(id), Finish::GivenUp);

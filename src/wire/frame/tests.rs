@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 17] = [
     Kind::Hello,
     Kind::Ready,
     Kind::Call,
@@ -19,6 +19,9 @@ const KINDS: [Kind; 14] = [
     Kind::Pong,
     Kind::GoAway,
     Kind::Bye,
+    Kind::Open,
+    Kind::StreamQuota,
+    Kind::StreamStop,
 ];
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -96,12 +99,12 @@ fn the_header_is_that_of_the_wire_format() {
 }
 
 #[test]
-fn kinds_have_the_numbers_from_1_to_14() {
+fn kinds_have_the_numbers_from_1_to_17() {
     for (at, kind) in (1u8..).zip(KINDS) {
         assert_eq!(kind as u8, at);
         assert_eq!(Kind::from_byte(at), Some(kind));
     }
-    assert_eq!((Kind::from_byte(0), Kind::from_byte(15)), (None, None));
+    assert_eq!((Kind::from_byte(0), Kind::from_byte(18)), (None, None));
 }
 
 #[test]
@@ -116,7 +119,7 @@ fn d_12_an_unknown_kind_is_refused() {
 #[test]
 fn d_13_an_unknown_kind_that_may_be_skipped_is_skipped() {
     let mut frame = golden();
-    (frame[4], frame[5]) = (15, OPTIONAL);
+    (frame[4], frame[5]) = (77, OPTIONAL);
     assert_eq!(take_frame(&frame), Ok(Taken::Skipped(frame.len())));
 }
 
@@ -188,7 +191,7 @@ fn d_48_what_may_not_be_cut_is_refused_in_parts() {
         for flags in [MORE, CONTINUES, MORE | CONTINUES] {
             let mut frame = golden();
             (frame[4], frame[5]) = (kind as u8, flags);
-            let expected = [Kind::Call, Kind::Event, Kind::Reply, Kind::Fault, Kind::StreamItem];
+            let expected = [Kind::Call, Kind::Open, Kind::Event, Kind::Reply, Kind::Fault, Kind::StreamItem];
             match take_frame(&frame) {
                 Ok(_) => assert!(expected.contains(&kind)),
                 Err(error) => {

@@ -319,7 +319,7 @@ impl Raw {
         while !packet.is_empty() {
             let (frame, rest) = packet.split_at(word(packet, 0) as usize + 4);
             let (kind, flags) = (frame[4], frame[5]);
-            assert!((1..=14).contains(&kind) && flags < 4 && frame[6..8] == [0, 0], "{:02x?}", &frame[..24]);
+            assert!((1..=17).contains(&kind) && flags < 4 && frame[6..8] == [0, 0], "{:02x?}", &frame[..24]);
             self.acknowledged = (word(frame, 16), word(frame, 20));
             if !is_free(kind) {
                 self.read.0 += 1;

@@ -112,8 +112,6 @@ pub(crate) fn headers(side: Side) -> Vec<Case> {
         case("d_22_one_and_a_byte", [good(1), vec![0]].concat(), Broken(9)),
         case("a_part_of_a_ping", frame(PING, MORE, 0, &[]), Broken(16)),
         case("the_rest_of_a_cancel", frame(CANCEL, CONTINUES, id, &[]), Broken(16)),
-        case("a_stream_item", frame(9, 0, id, b"x"), Broken(19)),
-        case("a_stream_end", frame(10, 0, id, &[]), Broken(19)),
         case("a_second_ready", frame(READY, 0, 0, &[]), Broken(19)),
         case("bytes_behind_a_ping", frame(PING, 0, 5, b"more"), Answered(PONG, 5, vec![])),
         case("a_pong_out_of_nowhere", frame(PONG, 0, 5, &[]), Lives),

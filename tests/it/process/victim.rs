@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use nape::{Api, Context, Fault, Neck, Responder, Wire};
+use nape::{Api, Context, Fault, Incoming, Neck, Responder, Wire};
 use rustix::{
     io::{FdFlags, fcntl_setfd},
     process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open},
@@ -153,6 +153,23 @@ fn api() -> Api {
         .handle("print", |_: &Context, n: usize| {
             (0..n).for_each(|line| println!("printed {line}"));
             Ok::<_, Fault>(())
+        })
+        .unwrap()
+        .stream("make", |cx: &Context, n: u32| {
+            let host = cx.api("host");
+            Ok::<_, Fault>((0..=n).map(move |item| {
+                if item == n {
+                    // Sent behind the items, or in front of them in one packet.
+                    host.action("made", ()).call::<()>()?;
+                    park();
+                }
+                Ok::<_, Fault>(item)
+            }))
+        })
+        .unwrap()
+        .upload("take-none", |cx: &Context, (): (), _items: Incoming<u32>| -> Result<(), Fault> {
+            cx.api("host").action("made", ()).call::<()>()?;
+            park();
         })
         .unwrap()
         .handle("survive", |cx: &Context, crashes: u32| {

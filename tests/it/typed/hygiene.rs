@@ -34,6 +34,23 @@ mod bare {
         fn event(&self, arguments: u8);
         #[nested]
         fn child(&self) -> impl Child;
+        #[stream]
+        fn stream(
+            &self,
+            this: u8,
+        ) -> ::std::result::Result<
+            impl ::std::iter::Iterator<Item = ::std::result::Result<u8, super::renamed::Fault>>
+            + ::std::marker::Send
+            + use<Self>,
+            super::renamed::Fault,
+        >;
+        fn duplex(
+            &self,
+            serving: u8,
+            cx: super::renamed::Incoming<u8>,
+            this: super::renamed::Outgoing<u8>,
+        ) -> u8;
+        fn upload(&self, items: super::renamed::Incoming<u8>);
     }
 
     #[super::renamed::api(crate = "super::renamed")]
@@ -54,6 +71,11 @@ mod unused {
         /// An event.
         #[event]
         fn event(&self);
+        /// A stream.
+        #[stream]
+        fn stream(&self) -> impl Iterator<Item = Result<u8, nape::Fault>> + Send + use<Self>;
+        /// An upload.
+        fn upload(&self, items: nape::Incoming<u8>);
     }
 
     /// The same, as others would see it.
@@ -84,6 +106,22 @@ impl bare::Bare for Mine {
     fn child(&self) -> impl bare::Child {
         Mine
     }
+
+    fn stream(
+        &self,
+        this: u8,
+    ) -> Result<impl Iterator<Item = Result<u8, nape::Fault>> + Send + use<>, nape::Fault> {
+        Ok((0..this).map(Ok))
+    }
+
+    fn duplex(&self, serving: u8, cx: nape::Incoming<u8>, mut this: nape::Outgoing<u8>) -> u8 {
+        this.send(serving).unwrap();
+        cx.count() as u8
+    }
+
+    fn upload(&self, items: nape::Incoming<u8>) {
+        assert_eq!(items.count(), 1);
+    }
 }
 
 impl bare::Child for Mine {
@@ -101,5 +139,13 @@ fn no_prelude_and_another_name_of_the_library() {
         assert_eq!((bare.result().call().unwrap(), bare.child().r#type().call().unwrap()), (1, 2));
         assert_eq!(bare.later(6).call().unwrap(), 6);
         bare.event(1).fire().unwrap();
+        assert_eq!(bare.stream(3).open().unwrap().count(), 3);
+        let mut both = bare.duplex(7).open().unwrap();
+        assert_eq!(both.next().unwrap().unwrap(), 7);
+        both.send(1).unwrap();
+        assert_eq!(both.finish().unwrap(), 1);
+        let mut up = bare.upload().open().unwrap();
+        up.send(1).unwrap();
+        up.finish().unwrap();
     });
 }

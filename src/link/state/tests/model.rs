@@ -195,7 +195,7 @@ impl Model {
                     None => self.events_come[1 - at].push(number),
                 }
             }
-            Action::Cancelled(token) => assert!(token.fire().is_empty()),
+            Action::Cancelled(token, _) => assert!(token.fire().is_empty()),
             Action::LateReply | Action::PeerReady | Action::PeerGoingAway => {}
             other => panic!("{other:?} out of nothing"),
         }

@@ -157,7 +157,7 @@ impl Watcher {
     fn leaves(&mut self, packet: &[u8]) {
         assert!((1..=FRAME_LIMIT).contains(&packet.len()), "a packet of {} bytes", packet.len());
         for (header, len) in frames(packet) {
-            let starts = matches!(header.kind, Kind::Call | Kind::Event);
+            let starts = header.kind.is_call() || header.kind == Kind::Event;
             assert!(self.may_start || !starts, "{header:?} leaves before the other side is ready");
             if !is_free(header.kind) {
                 let under_way = [0, 1].map(|i| self.sent[i] - self.acknowledged[i]);
@@ -167,7 +167,7 @@ impl Watcher {
                 self.sent[0] += 1;
                 self.sent[1] += len as u64;
             }
-            if header.kind == Kind::Call && !header.flags.continues {
+            if header.kind.is_call() && !header.flags.continues {
                 assert!(self.flying.insert(header.id), "{header:?} leaves twice");
                 assert!(self.flying.len() <= self.in_flight, "{} are in flight", self.flying.len());
             }

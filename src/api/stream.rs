@@ -1,0 +1,451 @@
+//! The two halves of a stream, as those hold them who send its items and who take them.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::action::check_may_block;
+use crate::{
+    error::{CallError, Executed},
+    link::{Batch, Intake, Link, Put, Slot, Started, Tap, ask},
+    sync::Arc,
+    wire::{Path, Quota, TransactionId},
+};
+
+/// The items that come over a stream, in their order: an iterator that blocks, and a
+/// [`Stream`](futures_core::Stream) for any executor.
+///
+/// Each is an item or the error that ended the stream, behind which nothing comes; a stream that ended
+/// without one ends the iterator. What came before an error comes before it here, too.
+///
+/// Who makes the items pauses when [`Config::stream_items`](crate::Config::stream_items) of them have not
+/// been taken. Dropping it tells the other side that no more are wanted: what [`Action::open`] gave cancels
+/// its call, and everything else stops this direction alone.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nape::{Api, Context, Fault, Head, Next};
+///
+/// let (head, neck) = Head::in_process()?;
+/// let api = Api::new("math").stream("naturals", |_: &Context, (): ()| {
+///     Ok::<_, Fault>((0u64..).map(Ok::<_, Fault>))
+/// })?;
+/// let _neck = neck.serve(api)?.start();
+///
+/// let mut naturals = head.api("math").action("naturals", ()).open::<u64>()?;
+/// assert_eq!(naturals.next().transpose()?, Some(0));
+/// match naturals.next_timeout(Duration::from_secs(5))? {
+///     Next::Item(n) => assert_eq!(n, 1),
+///     Next::NotYet => println!("none came in time"),
+///     Next::End => println!("there are no more"),
+/// }
+/// drop(naturals); // the other side makes no more of them
+/// # Ok::<(), nape::Error>(())
+/// ```
+///
+/// [`Action::open`]: crate::Action::open
+#[must_use = "dropping it tells the other side that no items are wanted"]
+pub struct Incoming<T> {
+    link: Arc<Link>,
+    id: TransactionId,
+    path: Path,
+    intake: Arc<Intake>,
+    /// Here as soon as anything was asked for, and not handed out yet.
+    batches: VecDeque<Batch>,
+    /// What was handed out, and what of it the other side knows.
+    taken: Quota,
+    told: Quota,
+    is_over: bool,
+    /// The call, at the side that made it.
+    call: Option<Arc<Slot>>,
+    /// Nothing is left of the call without it.
+    is_all: bool,
+    items: PhantomData<fn() -> T>,
+}
+
+/// What is there of a stream at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Next<T> {
+    /// An item.
+    Item(T),
+    /// None has come yet.
+    NotYet,
+    /// None will come any more.
+    End,
+}
+
+impl<T> Incoming<T> {
+    /// `call`: at the side that made it; `is_all`: nothing else belongs to it.
+    pub(super) fn new(
+        started: Started,
+        path: Path,
+        intake: Arc<Intake>,
+        call: Option<Arc<Slot>>,
+        is_all: bool,
+    ) -> Incoming<T> {
+        Incoming {
+            link: started.link,
+            id: started.id,
+            path,
+            intake,
+            batches: VecDeque::new(),
+            taken: Quota::default(),
+            told: Quota::default(),
+            is_over: false,
+            call,
+            is_all,
+            items: PhantomData,
+        }
+    }
+
+    /// What was called.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name of the call on its link.
+    pub fn transaction(&self) -> TransactionId {
+        self.id
+    }
+
+    /// Tells the other side that it is not taken from any more. Idempotent.
+    fn stop(&mut self) {
+        self.is_over = true;
+        self.batches.clear();
+        // What ends the items need not be the end of the call.
+        if self.is_all && self.call.as_ref().is_some_and(|call| !call.is_done()) {
+            self.link.cancel(self.id);
+        }
+        self.link.close_intake(self.id, &self.intake);
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Incoming<T> {
+    /// The next item if one has come. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// What ended the stream, once.
+    pub fn try_next(&mut self) -> Result<Next<T>, CallError> {
+        match self.look() {
+            Next::NotYet => {
+                self.link.send_gathered();
+                Ok(self.look())
+            }
+            next => Ok(next),
+        }
+        .and_then(flatten)
+    }
+
+    /// The next item, for which it waits at most `limit`.
+    ///
+    /// Blocks the calling thread. The wait ends with an item, the end of the stream, the limit, or the
+    /// closing of the link, whichever comes first. Meanwhile the thread serves the calls that descend from
+    /// this one.
+    ///
+    /// # Errors
+    ///
+    /// What ended the stream, once. In a handler [`CallError::TimedOut`] when the handler's own time is
+    /// over.
+    pub fn next_timeout(&mut self, limit: Duration) -> Result<Next<T>, CallError> {
+        self.wait(Instant::now().checked_add(limit))
+    }
+
+    fn wait(&mut self, limit: Option<Instant>) -> Result<Next<T>, CallError> {
+        check_may_block()?;
+        let own = ask(|current| current.deadline);
+        loop {
+            match self.look() {
+                Next::NotYet => {}
+                next => return flatten(next),
+            }
+            let (intake, call) = (&self.intake, self.call.as_ref());
+            let until = limit.into_iter().chain(own).min();
+            if self.link.wait_at(&intake.seat, call, until, || intake.has_news()) {
+                continue;
+            }
+            if own.is_none_or(|own| limit.is_some_and(|limit| limit < own)) {
+                return Ok(Next::NotYet);
+            }
+            self.stop();
+            return Err(out_of_time(&self.path));
+        }
+    }
+
+    /// What is here: an item, or the error that ends it.
+    fn look(&mut self) -> Next<Result<T, CallError>> {
+        loop {
+            if self.is_over {
+                return Next::End;
+            }
+            while let Some(batch) = self.batches.front_mut() {
+                match batch.next::<T>(self.link.codec()) {
+                    Some((item, quota)) => return Next::Item(self.hand_out(item, quota)),
+                    None => drop(self.batches.pop_front()),
+                }
+            }
+            self.intake.take(&mut self.batches);
+            if !self.batches.is_empty() {
+                continue;
+            }
+            match self.intake.over() {
+                Some(how) => {
+                    self.is_over = true;
+                    return how.map_or_else(|error| Next::Item(Err(error)), |()| Next::End);
+                }
+                None if self.intake.has_news() => {}
+                None => return Next::NotYet,
+            }
+        }
+    }
+
+    fn hand_out(&mut self, item: Result<T, crate::wire::CodecError>, quota: Quota) -> Result<T, CallError> {
+        self.link.tally().items_taken.up();
+        self.taken = self.taken.plus(quota);
+        let (untold, half) = (self.taken.since(self.told), self.link.half_stream_window());
+        if untold.items >= half.items || untold.bytes >= half.bytes {
+            self.told = self.taken;
+            self.link.took_items(self.id, &self.intake, self.taken, untold);
+        }
+        item.map_err(|error| {
+            self.stop();
+            CallError::Decode(format!("expected {}: {error}", std::any::type_name::<T>()).into())
+        })
+    }
+}
+
+fn flatten<T>(next: Next<Result<T, CallError>>) -> Result<Next<T>, CallError> {
+    Ok(match next {
+        Next::Item(item) => Next::Item(item?),
+        Next::NotYet => Next::NotYet,
+        Next::End => Next::End,
+    })
+}
+
+/// The time of the handler that waits is over.
+fn out_of_time(path: &Path) -> CallError {
+    CallError::TimedOut { path: path.clone(), after: Duration::ZERO, executed: Executed::Maybe }
+}
+
+impl<T: DeserializeOwned + 'static> Iterator for Incoming<T> {
+    type Item = Result<T, CallError>;
+
+    /// The next item; blocks until there is one, or the stream is over.
+    fn next(&mut self) -> Option<Result<T, CallError>> {
+        match self.wait(None) {
+            Ok(Next::Item(item)) => Some(Ok(item)),
+            Ok(Next::End | Next::NotYet) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+impl<T: DeserializeOwned + 'static> std::iter::FusedIterator for Incoming<T> {}
+
+impl<T: DeserializeOwned + 'static> futures_core::Stream for Incoming<T> {
+    type Item = Result<T, CallError>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<T, CallError>>> {
+        loop {
+            match self.look() {
+                Next::Item(item) => return Poll::Ready(Some(item)),
+                Next::End => return Poll::Ready(None),
+                Next::NotYet if self.intake.set_waker(cx.waker()) => {
+                    self.link.send_gathered();
+                    return Poll::Pending;
+                }
+                Next::NotYet => {}
+            }
+        }
+    }
+}
+
+impl<T> Drop for Incoming<T> {
+    fn drop(&mut self) {
+        if !self.is_over || self.is_all {
+            self.stop();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Incoming<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("path", &self.path)
+            .field("transaction", &self.id)
+            .field("over", &self.is_over)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the items of a stream are put in, one after the other.
+///
+/// Dropping it, as [`Outgoing::end`] does, tells the other side that no more come, while what comes the
+/// other way goes on. A thread that drops it because it panics ends the whole stream as cancelled instead,
+/// at the side that called: what was sent so far must not look complete. (At the side that serves, the
+/// panic itself is the answer.)
+///
+/// ```
+/// use std::thread;
+///
+/// use nape::{Api, Context, Fault, Head, Incoming, Outgoing};
+///
+/// let (head, neck) = Head::in_process()?;
+/// let doubles = |_: &Context, (): (), items: Incoming<u64>, mut out: Outgoing<u64>| {
+///     for item in items {
+///         out.send(2 * item?)?;
+///     }
+///     Ok::<_, Fault>(())
+/// };
+/// let _neck = neck.serve(Api::new("math").duplex("double", doubles)?)?.start();
+///
+/// let double = head.api("math").action("double", ()).duplex::<u64, u64, ()>()?;
+/// let (mut out, items, answer) = double.split();
+/// thread::scope(|scope| {
+///     scope.spawn(move || (1..=3).try_for_each(|n| out.send(n)));
+///     assert_eq!(items.collect::<Result<Vec<_>, _>>()?, [2, 4, 6]);
+///     answer.wait()
+/// })?;
+/// # Ok::<(), nape::Error>(())
+/// ```
+#[must_use = "dropping it tells the other side that no items come"]
+pub struct Outgoing<T> {
+    tap: Tap,
+    /// The call, at the side that made it.
+    call: Option<Arc<Slot>>,
+    ended: bool,
+    items: PhantomData<fn(T)>,
+}
+
+/// Why an item was not sent.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TrySendError<T> {
+    /// There is no room for it now.
+    #[error("the other side has not taken what was sent before")]
+    Full(T),
+    /// It will never go. As for [`Outgoing::send`].
+    #[error(transparent)]
+    Over(CallError),
+}
+
+impl<T> Outgoing<T> {
+    pub(super) fn new(tap: Tap, call: Option<Arc<Slot>>) -> Outgoing<T> {
+        Outgoing { tap, call, ended: false, items: PhantomData }
+    }
+
+    /// What was called.
+    pub fn path(&self) -> &Path {
+        self.tap.path()
+    }
+
+    /// The name of the call on its link.
+    pub fn transaction(&self) -> TransactionId {
+        self.tap.id
+    }
+
+    /// Tells the other side that no more items come. Does not block.
+    pub fn end(mut self) {
+        self.end_now();
+    }
+
+    pub(super) fn end_now(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.tap.end();
+        }
+    }
+}
+
+impl<T: Serialize + Send + 'static> Outgoing<T> {
+    /// Sends an item, or queues it.
+    ///
+    /// Blocks the calling thread while the other side has not taken what was sent before. The wait ends
+    /// with room, the end of the stream, or the closing of the link, whichever comes first. Meanwhile the
+    /// thread serves the calls that descend from this one.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Cancelled`] when nobody takes items any more: the other side has dropped its half, or
+    /// has answered; [`CallError::Closed`]; an item that does not encode or is too large, of which the
+    /// stream itself takes no notice. In a handler [`CallError::TimedOut`] when the handler's own time is
+    /// over.
+    pub fn send(&mut self, item: T) -> Result<(), CallError> {
+        let mut item = match self.tap.put(item) {
+            Put::Done => return Ok(()),
+            Put::Failed(error) => return Err(error),
+            Put::Full(item) => item,
+        };
+        check_may_block()?;
+        let own = ask(|current| current.deadline);
+        loop {
+            if !self.tap.wait(self.call.as_ref(), own) {
+                return Err(out_of_time(self.tap.path()));
+            }
+            item = match self.tap.put(item) {
+                Put::Done => return Ok(()),
+                Put::Failed(error) => return Err(error),
+                Put::Full(item) => item,
+            };
+        }
+    }
+
+    /// Sends an item, or queues it, if there is room. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError::Full`] gives the item back; else as for [`Outgoing::send`].
+    pub fn try_send(&mut self, item: T) -> Result<(), TrySendError<T>> {
+        match self.tap.put(item) {
+            Put::Done => Ok(()),
+            Put::Full(item) => Err(TrySendError::Full(item)),
+            Put::Failed(error) => Err(TrySendError::Over(error)),
+        }
+    }
+
+    /// Waits until an item may be sent without a wait, or never again: a future for any executor.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Outgoing::send`].
+    pub async fn ready(&mut self) -> Result<(), CallError> {
+        std::future::poll_fn(|cx| {
+            loop {
+                match self.tap.has_room() {
+                    Ok(true) => return Poll::Ready(Ok(())),
+                    Err(error) => return Poll::Ready(Err(error)),
+                    Ok(false) if self.tap.outlet.set_waker(cx.waker()) => return Poll::Pending,
+                    Ok(false) => {}
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl<T> Drop for Outgoing<T> {
+    fn drop(&mut self) {
+        if !self.ended && self.call.is_some() && std::thread::panicking() {
+            self.tap.link.cancel(self.tap.id);
+        }
+        self.end_now();
+    }
+}
+
+impl<T> fmt::Debug for Outgoing<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("path", self.path())
+            .field("transaction", &self.transaction())
+            .finish_non_exhaustive()
+    }
+}

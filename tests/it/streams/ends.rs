@@ -1,0 +1,358 @@
+//! How streams end before their time: at either end, at any moment, and with the link.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nape::{Api, CallError, CloseReason, Context, Executed, Fault, Head, Incoming, Neck, Outgoing};
+
+use crate::support::Kind;
+
+on_every_link! {
+    ac_83_dropping_who_takes_ends_who_makes,
+    ac_83_dropping_who_sends_ends_who_takes,
+    ac_83_dropping_both_halves,
+    ac_83_a_disconnect_ends_both_with_an_error,
+    ac_83_a_disconnect_ends_who_waits,
+    the_timeout_is_that_of_the_beginning,
+    the_timeout_is_that_of_the_answer_too,
+    a_handler_waits_no_longer_than_its_own_time,
+    shutting_down_waits_for_streams,
+    a_permit_is_released_when_a_stream_ends,
+    a_thread_that_panics_ends_nothing_well,
+    ac_10_a_cancel_travels_down_to_streams,
+    an_inline_api_serves_streams_on_workers,
+}
+
+/// Is counted as long as it is there.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Counted {
+        count.fetch_add(1, Ordering::SeqCst);
+        Counted(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Waits until something holds, which it must soon.
+fn soon(holds: impl Fn() -> bool) {
+    let end = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < end, "it does not come to hold");
+        thread::yield_now();
+    }
+}
+
+/// A time within which whoever waits must be free.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Numbers without an end, or with one, and how many such streams there are.
+fn numbers(namespace: &str) -> (Api, Arc<AtomicUsize>) {
+    let count = Arc::default();
+    let api = Api::new(namespace).stream("numbers", {
+        let count = Arc::clone(&count);
+        move |_: &Context, to: u64| {
+            let counted = Counted::new(&count);
+            Ok::<_, Fault>((0..to).map(move |n| {
+                let _ = &counted;
+                Ok::<_, Fault>(n)
+            }))
+        }
+    });
+    (api.unwrap(), count)
+}
+
+fn ac_83_dropping_who_takes_ends_who_makes(kind: Kind) {
+    let (api, there) = numbers("s");
+    let (head, neck) = kind.serving(api);
+    let open = |to: u64| head.api("s").action("numbers", to).open::<u64>().unwrap();
+    for round in 0..25 {
+        // Before the first, in the middle, after the last, and while it ends.
+        drop(open(u64::MAX));
+        assert_eq!(head.under_way().0, 0, "it is over at once for the side that called");
+        let mut items = open(u64::MAX);
+        assert!(items.by_ref().take(round * 10).all(|item| item.is_ok()));
+        drop(items);
+        assert_eq!(head.under_way().0, 0);
+        let mut items = open(3);
+        assert_eq!(items.by_ref().take(3).count(), 3);
+        drop(items);
+        let mut items = open(1);
+        items.next();
+        assert!(items.next().is_none());
+        drop(items);
+        soon(|| there.load(Ordering::SeqCst) == 0);
+    }
+    assert!(head.counters().cancels >= 50);
+    soon(|| neck.under_way().1 == 0);
+}
+
+/// Serves an upload and a stream both ways, and tells how each has ended.
+fn listeners() -> (Api, mpsc::Receiver<(usize, Option<CallError>)>) {
+    let (tell, told) = mpsc::channel();
+    let listen = {
+        let tell = std::sync::Mutex::new(tell.clone());
+        move |_: &Context, (): (), items: Incoming<u32>| {
+            let (mut n, mut error) = (0, None);
+            for item in items {
+                match item {
+                    Ok(_) => n += 1,
+                    Err(why) => error = Some(why),
+                }
+            }
+            tell.lock().unwrap().send((n, error)).unwrap();
+            Ok::<_, Fault>(n)
+        }
+    };
+    let tell = std::sync::Mutex::new(tell);
+    let talk = move |_: &Context, (): (), items: Incoming<u32>, mut out: Outgoing<u32>| {
+        let error = (0..).find_map(|n| out.send(n).err());
+        let n = items.filter(Result::is_ok).count();
+        tell.lock().unwrap().send((n, error)).unwrap();
+        Ok::<_, Fault>(n)
+    };
+    (Api::new("s").upload("listen", listen).unwrap().duplex("talk", talk).unwrap(), told)
+}
+
+fn ac_83_dropping_who_sends_ends_who_takes(kind: Kind) {
+    let (api, told) = listeners();
+    let (head, _neck) = kind.serving(api);
+    for n in [1u32, 50, 64] {
+        let mut items = head.api("s").action("listen", ()).upload::<u32, usize>().unwrap();
+        for n in 0..n {
+            items.send(n).unwrap();
+        }
+        drop(items);
+        let (came, error) = told.recv_timeout(SOON).unwrap();
+        assert!(came <= n as usize);
+        assert!(matches!(error, Some(CallError::Cancelled)), "{error:?}");
+    }
+}
+
+fn ac_83_dropping_both_halves(kind: Kind) {
+    let (api, told) = listeners();
+    let (head, _neck) = kind.serving(api);
+    let mut talk = head.api("s").action("talk", ()).duplex::<u32, u32, usize>().unwrap();
+    assert_eq!(talk.next().unwrap().unwrap(), 0);
+    let (out, items, answer) = talk.split();
+    drop(out);
+    drop(items);
+    let (n, error) = told.recv_timeout(SOON).unwrap();
+    assert!(n == 0 && matches!(error, Some(CallError::Cancelled)), "{error:?}");
+    assert_eq!(answer.wait().unwrap(), 0);
+
+    let mut talk = head.api("s").action("talk", ()).duplex::<u32, u32, usize>().unwrap();
+    talk.next().unwrap().unwrap();
+    drop(talk);
+    let (_, error) = told.recv_timeout(SOON).unwrap();
+    assert!(matches!(error, Some(CallError::Cancelled)), "{error:?}");
+}
+
+fn ac_83_a_disconnect_ends_both_with_an_error(kind: Kind) {
+    for at_head in [true, false] {
+        let (api, told) = listeners();
+        let (numbers, there) = numbers("n");
+        let (head, neck) = kind.serving(api);
+        neck.attach(numbers).unwrap();
+        let mut items = head.api("n").action("numbers", u64::MAX).open::<u64>().unwrap();
+        assert_eq!(items.next().unwrap().unwrap(), 0);
+        let mut upload = head.api("s").action("listen", ()).upload::<u32, usize>().unwrap();
+        upload.send(1).unwrap();
+        let mut talk = head.api("s").action("talk", ()).duplex::<u32, u32, usize>().unwrap();
+        assert_eq!(talk.next().unwrap().unwrap(), 0);
+        let reason = |error: Option<CallError>| match error {
+            Some(CallError::Closed { reason, executed: Executed::Maybe }) => reason,
+            other => panic!("{other:?}"),
+        };
+        if at_head {
+            head.close();
+        } else {
+            neck.close();
+        }
+        let (ours, theirs) = if at_head { ("Local", "Peer") } else { ("Peer", "Local") };
+        let is = |expected: &str, reason: &CloseReason| assert_eq!(format!("{reason:?}"), expected);
+        is(ours, &reason(items.find_map(Result::err)));
+        is(ours, &reason((0..).find_map(|n| upload.send(n).err())));
+        is(ours, &reason(talk.find_map(Result::err)));
+        is(ours, &reason(talk.finish().err()));
+        for _ in 0..2 {
+            let (_, error) = told.recv_timeout(SOON).unwrap();
+            is(theirs, &reason(error));
+        }
+        soon(|| there.load(Ordering::SeqCst) == 0);
+    }
+}
+
+fn ac_83_a_disconnect_ends_who_waits(kind: Kind) {
+    let (begun, has_begun) = mpsc::channel();
+    let begun = std::sync::Mutex::new(begun);
+    let silent = move |_: &Context, (): (), mut items: Incoming<u32>, out: Outgoing<u32>| {
+        begun.lock().unwrap().send(()).unwrap();
+        let end = items.next();
+        drop(out);
+        Ok::<_, Fault>(end.is_some_and(|item| item.is_err()))
+    };
+    let (head, neck) = kind.serving(Api::new("s").duplex("silent", silent).unwrap());
+    let (_out, mut items, answer) =
+        head.api("s").action("silent", ()).duplex::<u32, u32, bool>().unwrap().split();
+    has_begun.recv_timeout(SOON).unwrap();
+    let waiter = thread::spawn(move || items.next());
+    let answer = thread::spawn(move || answer.wait());
+    neck.close();
+    let error = waiter.join().unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, CallError::Closed { .. }), "{error}");
+    assert!(answer.join().unwrap().is_err());
+}
+
+fn the_timeout_is_that_of_the_beginning(kind: Kind) {
+    let (go, may_go) = mpsc::channel::<()>();
+    let may_go = std::sync::Mutex::new(may_go);
+    let slow = move |cx: &Context, wait: bool| {
+        assert_eq!((cx.deadline(), cx.is_cancelled()), (None, false));
+        if wait {
+            may_go.lock().unwrap().recv().unwrap();
+        }
+        let cx = cx.clone();
+        Ok::<_, Fault>((0..5).map(move |n| {
+            thread::sleep(Duration::from_millis(30));
+            assert!(!cx.is_cancelled());
+            Ok::<_, Fault>(n)
+        }))
+    };
+    let (head, _neck) = kind.serving(Api::new("s").workers(1).stream("slow", slow).unwrap());
+    let limit = Duration::from_millis(100);
+    let api = head.api("s").timeout(limit);
+    assert_eq!(api.action("slow", false).open::<i32>().unwrap().filter(Result::is_ok).count(), 5);
+    let started = Instant::now();
+    let mut items = api.action("slow", true).open::<i32>().unwrap();
+    let error = items.next().unwrap().unwrap_err();
+    let CallError::TimedOut { executed: Executed::Maybe, .. } = error else { panic!("{error}") };
+    assert!(started.elapsed() >= limit);
+    go.send(()).unwrap();
+    let error = api.action("slow", true).timeout(Duration::ZERO).open::<i32>().unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { executed: Executed::No, .. }), "{error}");
+}
+
+fn the_timeout_is_that_of_the_answer_too(kind: Kind) {
+    let (go, may_go) = mpsc::channel::<()>();
+    let may_go = std::sync::Mutex::new(may_go);
+    let late = move |_: &Context, (): (), items: Incoming<u32>| {
+        let n = items.count();
+        may_go.lock().unwrap().recv().unwrap();
+        Ok::<_, Fault>(n)
+    };
+    let (head, _neck) = kind.serving(Api::new("s").upload("late", late).unwrap());
+    let limit = Duration::from_millis(50);
+    let mut items = head.api("s").action("late", ()).timeout(limit).upload::<u32, usize>().unwrap();
+    items.send(1).unwrap();
+    // It has begun: its own time does not count any more.
+    thread::sleep(2 * limit);
+    items.send(1).unwrap();
+    let started = Instant::now();
+    let error = items.finish().unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { .. }), "{error}");
+    assert!(started.elapsed() >= limit);
+    go.send(()).unwrap();
+}
+
+fn a_handler_waits_no_longer_than_its_own_time(kind: Kind) {
+    let never = |_: &Context, (): (), mut items: Incoming<u32>, _out: Outgoing<u32>| {
+        let _ = items.next();
+        Ok::<_, Fault>(())
+    };
+    let there = Api::new("there").duplex("never", never).unwrap();
+    let here = Api::new("here").handle("wait", |cx: &Context, (): ()| {
+        let mut never = cx.api("there").action("never", ()).duplex::<u32, u32, ()>()?;
+        let error = never.next().unwrap().unwrap_err();
+        assert!(matches!(error, CallError::TimedOut { .. }), "{error}");
+        Ok::<_, Fault>(())
+    });
+    let (head, neck) = kind.ends_with(Head::builder().serve(here.unwrap()), Neck::builder());
+    let neck = neck.serve(there).unwrap().start();
+    let error = neck.api("here").action("wait", ()).timeout(Duration::from_millis(100)).call::<()>();
+    // Both sides find out at the same time.
+    assert!(matches!(error, Ok(()) | Err(CallError::TimedOut { .. })), "{error:?}");
+    soon(|| head.under_way() == (0, 0));
+}
+
+fn shutting_down_waits_for_streams(kind: Kind) {
+    let (api, _) = numbers("s");
+    let (head, _neck) = kind.serving(api);
+    let items = head.api("s").action("numbers", 10_000u64).open::<u64>().unwrap();
+    let taker = thread::spawn(move || items.filter(Result::is_ok).count());
+    assert!(head.shut_down(SOON));
+    assert_eq!(taker.join().unwrap(), 10_000);
+}
+
+fn a_permit_is_released_when_a_stream_ends(kind: Kind) {
+    let (api, _) = numbers("s");
+    let (head, _neck) = kind.serving(api);
+    let done = nape::Semaphore::new(0);
+    let items = head.api("s").action("numbers", 10u64).releasing(&done).open::<u64>().unwrap();
+    assert_eq!(items.count(), 10);
+    done.acquire();
+    drop(head.api("s").action("numbers", u64::MAX).releasing(&done).open::<u64>().unwrap());
+    done.acquire();
+}
+
+fn a_thread_that_panics_ends_nothing_well(kind: Kind) {
+    let (api, told) = listeners();
+    let (head, _neck) = kind.serving(api);
+    let mut items = head.api("s").action("listen", ()).upload::<u32, usize>().unwrap();
+    items.send(1).unwrap();
+    let thread = thread::spawn(move || {
+        let _items = items;
+        panic!("a test");
+    });
+    thread.join().unwrap_err();
+    let (_, error) = told.recv_timeout(SOON).unwrap();
+    assert!(matches!(error, Some(CallError::Cancelled)), "{error:?}");
+}
+
+fn ac_10_a_cancel_travels_down_to_streams(kind: Kind) {
+    let (numbers, there) = numbers("n");
+    let (told, tell) = mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let relay = Api::new("relay").handle("all", move |cx: &Context, (): ()| {
+        let mut items = cx.api("n").action("numbers", u64::MAX).open::<u64>()?;
+        assert_eq!(items.next().unwrap()?, 0);
+        told.lock().unwrap().send(None).unwrap();
+        let error = items.find_map(Result::err);
+        told.lock().unwrap().send(error).unwrap();
+        Ok::<_, Fault>(())
+    });
+    let (head, neck) = kind.ends_with(Head::builder().serve(numbers), Neck::builder());
+    let _neck = neck.serve(relay.unwrap()).unwrap().start();
+    let call = head.api("relay").action("all", ()).start::<()>().unwrap();
+    assert!(tell.recv_timeout(SOON).unwrap().is_none());
+    drop(call);
+    let error = tell.recv_timeout(SOON).unwrap();
+    assert!(matches!(error, Some(CallError::Cancelled)), "{error:?}");
+    soon(|| there.load(Ordering::SeqCst) == 0);
+}
+
+fn an_inline_api_serves_streams_on_workers(kind: Kind) {
+    let sum =
+        |_: &Context, (): (), items: Incoming<u64>| Ok::<_, Fault>(items.map(Result::unwrap).sum::<u64>());
+    let count = |_: &Context, n: u64| Ok::<_, Fault>((0..n).map(Ok::<_, Fault>));
+    let api = Api::new("s").inline().upload("sum", sum).unwrap().stream("count", count).unwrap();
+    let (head, _neck) = kind.serving(api);
+    let items = head.api("s").action("count", 1000u64).open::<u64>().unwrap();
+    let mut total = head.api("s").action("sum", ()).upload::<u64, u64>().unwrap();
+    for item in items {
+        total.send(item.unwrap()).unwrap();
+    }
+    assert_eq!(total.finish().unwrap(), 499_500);
+}
