@@ -127,23 +127,25 @@ impl Link {
 
     /// There is nothing to send now.
     fn have_sent<'a>(&'a self, framed: &Framed, mut core: MutexGuard<'a, Core>) {
+        let mut wake = false;
         // Whoever closes waits for this.
         if core.state.is_drained() || core.reason.is_some() {
             self.settled.notify_all();
         } else if core.state.is_newly_stuck() {
             let due = core.state.get_stuck(Instant::now());
-            if due.is_some_and(|at| self.arm(&mut core, at)) {
-                drop(core);
-                return self.wake_keeper();
-            }
+            wake = due.is_some_and(|at| self.arm(&mut core, at));
         }
         // Whoever closed meanwhile has left it to this thread.
         if core.state.is_closed() {
             drop(core);
-            return framed.hang_up();
-        }
-        if core.state.has_starved() {
+            framed.hang_up();
+        } else if core.state.has_starved() {
             self.feed_starved(core);
+        } else {
+            drop(core);
+        }
+        if wake {
+            self.wake_keeper();
         }
     }
 
