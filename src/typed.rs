@@ -177,11 +177,12 @@ where
 }
 
 macro_rules! opens {
-    ($(#[$doc:meta])* $name:ident<$($item:ident),*>, $verb:ident -> $opened:ty, [$($bound:tt)*]) => {
+    ($(#[$doc:meta])* $name:ident<$($item:ident),*>, $verb:ident -> $opened:ty, $shape:ident, [$($bound:tt)*]) => {
         $(#[$doc])*
         #[must_use = "an action does nothing until one of its verbs sends it"]
         pub struct $name<A, $($item),*> {
             action: Action<A>,
+            method: &'static private::Method,
             items: PhantomData<fn($($item),*)>,
         }
 
@@ -199,7 +200,7 @@ macro_rules! opens {
             }
         }
 
-        impl<A: Serialize + Send + 'static, $($item),*> $name<A, $($item),*>
+        impl<A: Serialize + DeserializeOwned + Send + 'static, $($item),*> $name<A, $($item),*>
         where
             $($bound)*
         {
@@ -209,7 +210,8 @@ macro_rules! opens {
             ///
             /// What shows at once.
             pub fn open(self) -> Result<$opened, CallError> {
-                self.action.$verb()
+                let shape = self.method.shaped(Shape::$shape::<A, $($item),*>);
+                self.action.shaped(shape).$verb()
             }
         }
 
@@ -223,19 +225,19 @@ macro_rules! opens {
 
 opens! {
     /// A call to a method of a trait that gives items `T` one after the other.
-    TypedStream<T>, open -> Incoming<T>, [T: DeserializeOwned + 'static]
+    TypedStream<T>, open -> Incoming<T>, of_stream, [T: DeserializeOwned + 'static]
 }
 
 opens! {
     /// A call to a method of a trait that takes items `T` one after the other, and gives an `R`.
-    TypedUpload<T, R>, upload -> Upload<T, R>,
-    [T: Serialize + Send + 'static, R: DeserializeOwned + 'static]
+    TypedUpload<T, R>, upload -> Upload<T, R>, of_upload,
+    [T: Serialize + DeserializeOwned + Send + 'static, R: DeserializeOwned + 'static]
 }
 
 opens! {
     /// A call to a method of a trait that takes items `U`, gives items `T`, and an `R` in the end.
-    TypedDuplex<U, T, R>, duplex -> Duplex<U, T, R>,
-    [U: Serialize + Send + 'static, T: DeserializeOwned + 'static, R: DeserializeOwned + 'static]
+    TypedDuplex<U, T, R>, duplex -> Duplex<U, T, R>, of_duplex,
+    [U: Serialize + DeserializeOwned + Send + 'static, T: DeserializeOwned + 'static, R: DeserializeOwned + 'static]
 }
 
 impl<A: fmt::Debug, T> fmt::Debug for TypedAction<A, T> {
@@ -339,7 +341,12 @@ pub mod private {
 
         /// For a method that takes an `A` and gives a `T`; each of them is for one method alone.
         pub(super) fn shape<A: DeserializeOwned, T: DeserializeOwned>(&'static self) -> &'static Shape {
-            self.0.get_or_init(Shape::of_method::<A, T>)
+            self.shaped(Shape::of_method::<A, T>)
+        }
+
+        /// The same for a method with streams.
+        pub(super) fn shaped(&'static self, shape: fn() -> Shape) -> &'static Shape {
+            self.0.get_or_init(shape)
         }
     }
 
@@ -364,18 +371,33 @@ pub mod private {
     }
 
     /// Begins a stream of what the other side makes.
-    pub fn stream<A, T>(api: &ApiHandle, path: &str, arguments: A) -> TypedStream<A, T> {
-        TypedStream { action: api.action(path, arguments), items: PhantomData }
+    pub fn stream<A, T>(
+        api: &ApiHandle,
+        path: &str,
+        arguments: A,
+        method: &'static Method,
+    ) -> TypedStream<A, T> {
+        TypedStream { action: api.action(path, arguments), method, items: PhantomData }
     }
 
     /// Begins a stream of what this side makes.
-    pub fn upload<A, T, R>(api: &ApiHandle, path: &str, arguments: A) -> TypedUpload<A, T, R> {
-        TypedUpload { action: api.action(path, arguments), items: PhantomData }
+    pub fn upload<A, T, R>(
+        api: &ApiHandle,
+        path: &str,
+        arguments: A,
+        method: &'static Method,
+    ) -> TypedUpload<A, T, R> {
+        TypedUpload { action: api.action(path, arguments), method, items: PhantomData }
     }
 
     /// Begins a stream both ways.
-    pub fn duplex<A, U, T, R>(api: &ApiHandle, path: &str, arguments: A) -> TypedDuplex<A, U, T, R> {
-        TypedDuplex { action: api.action(path, arguments), items: PhantomData }
+    pub fn duplex<A, U, T, R>(
+        api: &ApiHandle,
+        path: &str,
+        arguments: A,
+        method: &'static Method,
+    ) -> TypedDuplex<A, U, T, R> {
+        TypedDuplex { action: api.action(path, arguments), method, items: PhantomData }
     }
 
     /// A place in an API where the methods of a trait go.
@@ -415,7 +437,8 @@ pub mod private {
             X: HandlerError,
             F: Fn(&Context, A) -> Result<I, E> + Send + Sync + 'static,
         {
-            self.serve(about, Handler::stream(function));
+            let shape = Some(Arc::new(Shape::of_stream::<A, T>()));
+            self.serve(about, Handler { shape, ..Handler::stream(function) });
         }
 
         /// Serves a method that takes items.
@@ -427,7 +450,8 @@ pub mod private {
             E: HandlerError,
             F: Fn(&Context, A, Incoming<T>) -> Result<R, E> + Send + Sync + 'static,
         {
-            self.serve(about, Handler::upload(function));
+            let shape = Some(Arc::new(Shape::of_upload::<A, T, R>()));
+            self.serve(about, Handler { shape, ..Handler::upload(function) });
         }
 
         /// Serves a method that takes items and sends some.
@@ -440,7 +464,8 @@ pub mod private {
             E: HandlerError,
             F: Fn(&Context, A, Incoming<T>, Outgoing<U>) -> Result<R, E> + Send + Sync + 'static,
         {
-            self.serve(about, Handler::duplex(function));
+            let shape = Some(Arc::new(Shape::of_duplex::<A, T, U, R>()));
+            self.serve(about, Handler { shape, ..Handler::duplex(function) });
         }
 
         /// Serves a method that answers later.

@@ -307,18 +307,12 @@ impl Code<'_> {
                 };
             }
         };
-        // Those of streams are not compared.
-        let compared = matches!(method.verb, Verb::Call { .. } | Verb::Event { .. } | Verb::Deferred { .. });
-        let shape = compared.then(
-            || quote!(static METHOD: #library::__private::Method = #library::__private::Method::new();),
-        );
-        let with_shape = compared.then(|| quote!(, &METHOD));
         quote! {
             #(#shared)*
             #[doc = #doc]
             #vis fn #name(&self, #(#taken),*) -> #result {
-                #shape
-                #library::__private::#begin(&self.api, #path, #sent #with_shape)#timeout
+                static METHOD: #library::__private::Method = #library::__private::Method::new();
+                #library::__private::#begin(&self.api, #path, #sent, &METHOD)#timeout
             }
         }
     }

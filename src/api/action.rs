@@ -31,7 +31,7 @@ pub struct Action<A> {
     timeout: Timeout,
     semaphore: Option<Semaphore>,
     /// What the caller takes the method for.
-    shape: Option<&'static Shape>,
+    pub(super) shape: Option<&'static Shape>,
     retry_safe: bool,
 }
 

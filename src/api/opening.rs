@@ -12,6 +12,7 @@ use crate::{
     config::Timeout,
     error::CallError,
     link::{Slot, Started, Tap},
+    shape::Shape,
     sync::Arc,
     wire::{Path, TransactionId},
 };
@@ -41,8 +42,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
     /// What shows at once: a closed link, a full send queue, arguments that do not encode, no time.
     /// Whatever else keeps the stream from beginning comes in the place of the first item.
     pub fn open<T: DeserializeOwned + 'static>(self) -> Result<Incoming<T>, CallError> {
+        let shape = self.shape;
         let (started, slot) = self.set_out_streaming(false, true)?;
-        Ok(incoming(&started, &slot, true))
+        Ok(incoming(&started, &slot, true, shape))
     }
 
     /// Opens a stream of items that the other side takes, and answers when it has. Does not block.
@@ -75,10 +77,10 @@ impl<A: Serialize + Send + 'static> Action<A> {
         T: Serialize + Send + 'static,
         R: DeserializeOwned + 'static,
     {
-        let timeout = self.timeout_now();
+        let (timeout, shape) = (self.timeout_now(), self.shape);
         let (started, slot) = self.set_out_streaming(true, false)?;
         let out = outgoing(&started, &slot);
-        Ok(Upload { answer: AsyncResult::new(started, slot, true, None), out, timeout })
+        Ok(Upload { answer: AsyncResult::new(started, slot, true, shape), out, timeout })
     }
 
     /// Opens a stream both ways: items `U` go, items `T` come, and in the end an answer `R`. Does not
@@ -117,17 +119,22 @@ impl<A: Serialize + Send + 'static> Action<A> {
         T: DeserializeOwned + 'static,
         R: DeserializeOwned + 'static,
     {
-        let timeout = self.timeout_now();
+        let (timeout, shape) = (self.timeout_now(), self.shape);
         let (started, slot) = self.set_out_streaming(true, true)?;
-        let (out, items) = (outgoing(&started, &slot), incoming(&started, &slot, false));
-        Ok(Duplex { answer: AsyncResult::new(started, slot, true, None), out, items, timeout })
+        let (out, items) = (outgoing(&started, &slot), incoming(&started, &slot, false, shape));
+        Ok(Duplex { answer: AsyncResult::new(started, slot, true, shape), out, items, timeout })
     }
 }
 
-fn incoming<T>(started: &Started, slot: &Arc<Slot>, is_all: bool) -> Incoming<T> {
+fn incoming<T>(
+    started: &Started,
+    slot: &Arc<Slot>,
+    is_all: bool,
+    shape: Option<&'static Shape>,
+) -> Incoming<T> {
     let intake = slot.streams().and_then(|streams| streams.ours.intake.clone());
     let intake = intake.expect("the call was made with one");
-    Incoming::new(started.clone(), slot.path.clone(), intake, Some(slot.clone()), is_all)
+    Incoming::new(started.clone(), slot.path.clone(), intake, Some(slot.clone()), is_all).known_as(shape)
 }
 
 fn outgoing<T>(started: &Started, slot: &Arc<Slot>) -> Outgoing<T> {

@@ -11,10 +11,11 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::action::check_may_block;
+use super::action::{check_may_block, name_ours};
 use crate::{
     error::{CallError, Executed},
     link::{Batch, Intake, Link, Put, Slot, Started, Tap, ask},
+    shape::Shape,
     sync::Arc,
     wire::{Path, Quota, TransactionId},
 };
@@ -68,6 +69,8 @@ pub struct Incoming<T> {
     call: Option<Arc<Slot>>,
     /// Nothing is left of the call without it.
     is_all: bool,
+    /// What the side that called knows the method as.
+    shape: Option<&'static Shape>,
     items: PhantomData<fn() -> T>,
 }
 
@@ -102,8 +105,15 @@ impl<T> Incoming<T> {
             is_over: false,
             call,
             is_all,
+            shape: None,
             items: PhantomData,
         }
+    }
+
+    /// Has a refusal over the shapes of the method name ours.
+    pub(super) fn known_as(mut self, shape: Option<&'static Shape>) -> Incoming<T> {
+        self.shape = shape;
+        self
     }
 
     /// What was called.
@@ -199,7 +209,8 @@ impl<T: DeserializeOwned + 'static> Incoming<T> {
             match self.intake.over() {
                 Some(how) => {
                     self.is_over = true;
-                    return how.map_or_else(|error| Next::Item(Err(error)), |()| Next::End);
+                    let failed = |error| Next::Item(Err(name_ours(error, self.shape)));
+                    return how.map_or_else(failed, |()| Next::End);
                 }
                 None if self.intake.has_news() => {}
                 None => return Next::NotYet,

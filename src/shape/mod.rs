@@ -30,9 +30,38 @@ impl Shape {
 
     /// The shape of a method that takes an `A` and gives a `T`.
     pub(crate) fn of_method<A: DeserializeOwned, T: DeserializeOwned>() -> Shape {
-        let (arguments, result) = (trace::<A>(), trace::<T>());
-        let canonical = format!("{} -> {}", text::canonical(&arguments), text::canonical(&result));
-        Shape::new(&canonical, format!("{} -> {}", text::readable(&arguments), text::readable(&result)))
+        Shape::of_parts(&[("", trace::<A>()), (" -> ", trace::<T>())])
+    }
+
+    /// The shape of a method that takes an `A` and gives a stream of `T`.
+    pub(crate) fn of_stream<A: DeserializeOwned, T: DeserializeOwned>() -> Shape {
+        Shape::of_parts(&[("", trace::<A>()), (" -> stream of ", trace::<T>())])
+    }
+
+    /// The shape of a method that takes an `A` and a stream of `T`, and gives an `R`.
+    pub(crate) fn of_upload<A: DeserializeOwned, T: DeserializeOwned, R: DeserializeOwned>() -> Shape {
+        Shape::of_parts(&[("", trace::<A>()), (", stream of ", trace::<T>()), (" -> ", trace::<R>())])
+    }
+
+    /// The shape of a method that takes an `A` and a stream of `U`, and gives a stream of `T` and an `R`.
+    pub(crate) fn of_duplex<A, U, T, R>() -> Shape
+    where
+        A: DeserializeOwned,
+        U: DeserializeOwned,
+        T: DeserializeOwned,
+        R: DeserializeOwned,
+    {
+        let (arguments, go, come) = (trace::<A>(), trace::<U>(), trace::<T>());
+        let streams = [(", stream of ", go), (" -> stream of ", come), (" and ", trace::<R>())];
+        Shape::of_parts(&[("", arguments)].into_iter().chain(streams).collect::<Vec<_>>())
+    }
+
+    /// Each with the words before it.
+    fn of_parts(parts: &[(&str, Node)]) -> Shape {
+        let join = |write: fn(&Node) -> String| -> String {
+            parts.iter().map(|(before, node)| format!("{before}{}", write(node))).collect()
+        };
+        Shape::new(&join(text::canonical), join(text::readable))
     }
 
     fn new(canonical: &str, text: String) -> Shape {

@@ -8,6 +8,8 @@ use std::sync::{
 use crossbeam_channel::{Sender, unbounded};
 use nape::{Api, CallError, Context, Fault, Head, Neck, Payload, Rejection, Report, Semaphore};
 
+mod streams;
+
 use crate::{
     support::Kind,
     tools::{LONG, only},
