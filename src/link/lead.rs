@@ -56,6 +56,9 @@ impl Link {
             self.call_ticker();
         }
         let shift = Shift::elsewhere();
+        // A caller that has its answer is likely to call again. What else comes is credit for what this side
+        // sends, by a thread that may need this very core.
+        reader.receiver.expect_soon(false);
         loop {
             let mut harvest = Harvest::default();
             match self.read(&mut reader, None, &mut harvest) {
@@ -69,6 +72,7 @@ impl Link {
             let first = harvest.first.take();
             let stay = first.is_none() && harvest.wakers.is_empty() && !harvest.woke_caller;
             if stay {
+                reader.receiver.expect_soon(false);
                 continue;
             }
             let quick = first.iter().chain(&harvest.others).all(|errand| !errand.slow);
@@ -87,6 +91,7 @@ impl Link {
                 Some(again) => reader = again,
                 None => return,
             }
+            reader.receiver.expect_soon(true);
         }
     }
 

@@ -151,6 +151,7 @@ impl Link {
         alarm.inspect(|at| self.set_alarm(*at, slot));
         let mut harvest = Harvest::default();
         let mut inline = Vec::new();
+        reader.receiver.expect_soon(true);
         while slot.set_reading(true) {
             let read = self.read(&mut reader, limit, &mut harvest);
             if !matches!(read, Read::Packet) || !harvest.wakers.is_empty() {

@@ -136,6 +136,10 @@ impl FrameReceiver for IpcReceiver {
         }
     }
 
+    fn expect_soon(&mut self, soon: bool) {
+        self.spin.expect_soon(soon);
+    }
+
     fn try_receive(&mut self) -> io::Result<Option<Received>> {
         loop {
             match self.packets.try_recv() {

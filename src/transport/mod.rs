@@ -116,6 +116,10 @@ pub trait FrameReceiver: Send {
     ///
     /// As for `receive`.
     fn try_receive(&mut self) -> io::Result<Option<Received>>;
+
+    /// Whether the next packet is likely to come soon: then it may pay to look out for it for a moment before
+    /// going to sleep. A hint, from time to time; by default nothing is made of it.
+    fn expect_soon(&mut self, _soon: bool) {}
 }
 
 /// Wakes the receiving half of a transport from any thread.

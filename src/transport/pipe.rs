@@ -243,6 +243,10 @@ impl FrameReceiver for PipeReceiver {
         }
     }
 
+    fn expect_soon(&mut self, soon: bool) {
+        self.spin.expect_soon(soon);
+    }
+
     fn try_receive(&mut self) -> io::Result<Option<Received>> {
         loop {
             let before = self.buffer.len();

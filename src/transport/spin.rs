@@ -14,6 +14,8 @@ use std::{
 /// What a receiver has learned about waiting.
 #[derive(Debug, Default)]
 pub(super) struct Spin {
+    /// A packet is likely to come soon.
+    soon: bool,
     /// When the last packet came.
     last: Option<Instant>,
     /// How many waits go to sleep at once.
@@ -29,7 +31,7 @@ impl Spin {
         &mut self,
         mut look: impl FnMut() -> io::Result<Option<T>>,
     ) -> io::Result<Option<T>> {
-        let Some(last) = self.last else { return Ok(None) };
+        let Some(last) = self.last.filter(|_| self.soon) else { return Ok(None) };
         if self.skip > 0 {
             self.skip -= 1;
             return Ok(None);
@@ -63,6 +65,11 @@ impl Spin {
         self.skip = self.skipped;
     }
 
+    /// Whether it is worth a try at all.
+    pub(super) fn expect_soon(&mut self, soon: bool) {
+        self.soon = soon;
+    }
+
     /// A packet came after a sleep.
     pub(super) fn came(&mut self) {
         self.last = Some(Instant::now());
@@ -93,6 +100,10 @@ mod tests {
         n_looks
     }
 
+    fn expectant() -> Spin {
+        Spin { soon: true, ..Spin::default() }
+    }
+
     /// How many of so many waits looked at all. None finds anything.
     fn n_tried(spin: &mut Spin, n_waits: usize) -> usize {
         (0..n_waits).filter(|_| wait(spin, None) > 0).count()
@@ -100,12 +111,20 @@ mod tests {
 
     #[test]
     fn nobody_looks_before_anything_came() {
-        assert_eq!(wait(&mut Spin::default(), Some(1)), 0);
+        assert_eq!(wait(&mut expectant(), Some(1)), 0);
+    }
+
+    #[test]
+    fn nobody_looks_for_what_need_not_come_soon() {
+        let mut spin = expectant();
+        spin.came();
+        spin.expect_soon(false);
+        assert_eq!(wait(&mut spin, Some(1)), 0);
     }
 
     #[test]
     fn after_a_packet_it_looks_until_there_is_one() {
-        let mut spin = Spin::default();
+        let mut spin = expectant();
         spin.came();
         // A machine that is busy may put this thread aside in any of them.
         assert!((0..100).any(|_| wait(&mut spin, Some(3)) == 3));
@@ -113,7 +132,7 @@ mod tests {
 
     #[test]
     fn after_a_silence_it_does_not_look() {
-        let mut spin = Spin::default();
+        let mut spin = expectant();
         spin.came();
         std::thread::sleep(RECENT + RECENT);
         assert_eq!(wait(&mut spin, Some(1)), 0);
@@ -121,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_is_in_vain_is_tried_less_and_less() {
-        let mut spin = Spin::default();
+        let mut spin = expectant();
         spin.came();
         // 1, 2, 4 ... waits in between.
         assert!(n_tried(&mut spin, 1024) <= 11);
@@ -131,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_had_to_take_the_core_is_not_looked_out_for() {
-        let mut spin = Spin::default();
+        let mut spin = expectant();
         spin.came();
         let mut looks = 0;
         let put_aside = || {

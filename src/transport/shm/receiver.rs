@@ -29,6 +29,8 @@ pub(super) struct ShmReceiver<L: Lane> {
     /// What was seen once stays, whatever the peer writes there later.
     ended: bool,
     patience: Patience,
+    /// Whether it is worth spinning at all.
+    soon: bool,
     alarms: FalseAlarms,
     /// About so many bytes of small packets are handed out together.
     joined: usize,
@@ -49,6 +51,7 @@ impl<L: Lane> ShmReceiver<L> {
             nudged: false,
             ended: false,
             patience: Patience::new(),
+            soon: true,
             alarms: FalseAlarms::default(),
             joined: JOINED,
         }
@@ -128,7 +131,7 @@ impl<L: Lane> ShmReceiver<L> {
     fn wait(&mut self, deadline: Option<Instant>) -> io::Result<Received> {
         let control = self.ring.lane.control();
         let theirs = control.producer.core.load(Ordering::Relaxed);
-        let spin = self.patience.spin(sleep::current_core(), theirs);
+        let spin = if self.soon { self.patience.spin(sleep::current_core(), theirs) } else { Duration::ZERO };
         // The usual case while calls follow each other, and one that does not even take a look at the clock.
         if !spin.is_zero()
             && patience::spin_once(|| self.has_news())
@@ -183,6 +186,10 @@ impl<L: Lane + Send> FrameReceiver for ShmReceiver<L> {
 
     fn try_receive(&mut self) -> io::Result<Option<Received>> {
         self.look()
+    }
+
+    fn expect_soon(&mut self, soon: bool) {
+        self.soon = soon;
     }
 }
 
