@@ -110,6 +110,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
     /// Whatever a call can end in; [`Misuse::WouldDeadlock`] from a state listener or an error hook.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         match self.to {
+            // An action of another kind is not even moved.
+            To::Away { .. } => self.call_away(),
             To::Here(shortcut) if self.semaphore.is_none() => {
                 match shortcut.call(self.arguments, self.timeout) {
                     Ok(end) => end,
@@ -122,6 +124,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         }
     }
 
+    #[inline]
     fn call_away<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         check_may_block().inspect_err(|_| self.release())?;
         let shape = self.shape;
