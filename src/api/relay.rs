@@ -209,6 +209,8 @@ impl Relay {
         let attempt = state.attempt.take();
         drop(state);
         let aftermath = self.outer.complete(outcome, Instant::now());
+        // Whoever waits for an attempt looks for the end under the lock, and sleeps by the time that it is free.
+        drop(self.state.lock());
         self.changed.notify_all();
         if let Some((started, _)) = attempt {
             started.link.cancel(started.id);

@@ -32,6 +32,8 @@ impl Idle for StandBy {
             match post {
                 Post::Lead(reader) => link.lead(framed, reader),
                 Post::Tick => return Some(TICK),
+                // Whoever left something to the ticker may have seen this one just before it gave that up.
+                Post::Nothing if !framed.batch.lock().is_empty() => link.help_out(framed),
                 Post::Nothing => return None,
             }
             again = false;
@@ -154,7 +156,7 @@ impl Link {
 }
 
 impl Framed {
-    fn next_of_batch(&self) -> Option<crate::workers::Job> {
+    pub(super) fn next_of_batch(&self) -> Option<crate::workers::Job> {
         self.batch.lock().pop_front()
     }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     sync::Arc,
-    workers::{look_out, run_elsewhere},
+    workers::{Job, look_out, run_elsewhere},
 };
 
 impl Link {
@@ -144,6 +144,28 @@ impl Link {
         }
     }
 
+    /// Runs inline handlers that came while this thread read for `slot`. They may call back and wait, and
+    /// what they wait for may be stuck behind whatever is left to this thread: so the rest of them can be taken
+    /// by others, and what descends from the call goes elsewhere meanwhile.
+    fn run_inline(&self, framed: &Framed, slot: &Slot, first: Job, others: Vec<Job>) {
+        let several = !others.is_empty();
+        framed.batch.lock().extend(others);
+        if several && !framed.role.is_ticking() {
+            self.call_ticker();
+        }
+        slot.unblock().into_iter().for_each(|errand| self.submit(errand));
+        run_elsewhere(first);
+        if several {
+            while let Some(job) = framed.next_of_batch() {
+                match slot.is_done() {
+                    true => self.submit(job),
+                    false => run_elsewhere(job),
+                }
+            }
+        }
+        slot.block();
+    }
+
     /// Reads until the call has ended, an errand has come, or `limit` has passed.
     fn read_for(&self, framed: &Framed, slot: &Slot, mut reader: Reader, limit: Option<Instant>) {
         // The call's own deadline has a timer already.
@@ -182,7 +204,10 @@ impl Link {
             self.call_ticker();
         }
         self.finish(harvest);
-        inline.into_iter().for_each(run_elsewhere);
+        let mut inline = inline.into_iter();
+        if let Some(first) = inline.next() {
+            self.run_inline(framed, slot, first, inline.collect());
+        }
     }
 
     /// Has whoever reads woken at `at`.

@@ -19,6 +19,8 @@ on_every_link! {
     ac_10_a_cancel_travels_through_an_inline_handler,
     events_that_answer_each_other_for_ever_need_no_stack,
     many_handlers_that_call_back_at_once_need_no_stack,
+    ac_64_an_inline_handler_may_wait_for_one_that_came_with_it,
+    ac_64_an_inline_handler_may_wait_for_what_the_caller_is_to_serve,
 }
 
 fn ac_64_inline_handlers_call_back_to_any_depth(kind: Kind) {
@@ -157,5 +159,60 @@ fn many_handlers_that_call_back_at_once_need_no_stack(kind: Kind) {
             assert_eq!(call.join().unwrap().unwrap(), n as u64 + 2);
         }
     });
+    nothing_is_under_way(&head, &neck);
+}
+
+/// Both come in one packet, to a thread that waits for its own call.
+fn ac_64_an_inline_handler_may_wait_for_one_that_came_with_it(kind: Kind) {
+    if !kind.encodes() {
+        // There it is the thread that makes both calls that runs them.
+        return;
+    }
+    let (free, freed) = unbounded();
+    let wait = move |_: &Context, ()| Ok::<_, Fault>(freed.recv()?);
+    let both = |cx: &Context, ()| {
+        let first = cx.api("inline").action("first", ()).start::<()>()?;
+        let second = cx.api("inline").action("second", ()).start::<()>()?;
+        first.wait()?;
+        Ok::<_, Fault>(second.wait()?)
+    };
+    let gate = Api::new("gate").handle("wait", wait).unwrap().handle("both", both).unwrap();
+    let (head, neck) = kind.serving(gate.workers(2));
+    let first = |cx: &Context, ()| Ok::<_, Fault>(cx.api("gate").action("wait", ()).call::<()>()?);
+    let second = move |_: &Context, ()| Ok::<_, Fault>(free.send(())?);
+    let inline = Api::new("inline").inline().handle("first", first).unwrap();
+    head.attach(inline.handle("second", second).unwrap()).unwrap();
+    for _ in 0..10 * AGAIN {
+        head.api("gate").action("both", ()).call::<()>().unwrap();
+    }
+    nothing_is_under_way(&head, &neck);
+}
+
+/// What the thread has on its stack waits for what would be left to that thread.
+fn ac_64_an_inline_handler_may_wait_for_what_the_caller_is_to_serve(kind: Kind) {
+    if !kind.encodes() {
+        return;
+    }
+    let (free, freed) = unbounded();
+    let (arrive, arrived) = unbounded();
+    let wait = move |_: &Context, ()| {
+        arrive.send(())?;
+        Ok::<_, Fault>(freed.recv()?)
+    };
+    let both = move |cx: &Context, ()| {
+        let first = cx.api("inline").action("first", ()).start::<()>()?;
+        arrived.recv()?;
+        cx.api("free").action("", ()).call::<()>()?;
+        Ok::<_, Fault>(first.wait()?)
+    };
+    let gate = Api::new("gate").handle("wait", wait).unwrap().handle("both", both).unwrap();
+    let (head, neck) = kind.serving(gate.workers(2));
+    let first = |cx: &Context, ()| Ok::<_, Fault>(cx.api("gate").action("wait", ()).call::<()>()?);
+    head.attach(Api::new("inline").inline().handle("first", first).unwrap()).unwrap();
+    let freeing = move |_: &Context, ()| Ok::<_, Fault>(free.send(())?);
+    head.attach(Api::new("free").handle("", freeing).unwrap()).unwrap();
+    for _ in 0..AGAIN {
+        head.api("gate").action("both", ()).call::<()>().unwrap();
+    }
     nothing_is_under_way(&head, &neck);
 }
