@@ -78,6 +78,10 @@ impl Role {
     pub(crate) fn take_or_line_up(&self, slot: &Arc<Slot>) -> Option<Reader> {
         let mut state = self.0.lock();
         let reader = state.take();
+        if reader.is_some() && !state.waiting.is_empty() {
+            // Else whoever gives the role up could ask this very thread to take it, and leave others asleep.
+            state.waiting.retain(|other| !Arc::ptr_eq(other, slot));
+        }
         if reader.is_none() && !state.waiting.iter().any(|other| Arc::ptr_eq(other, slot)) {
             state.waiting.push_back(slot.clone());
         }
