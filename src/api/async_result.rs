@@ -141,7 +141,8 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
     /// leaves the call alone.
     ///
     /// Blocks the calling thread. The wait ends with the reply, the limit, the call's own deadline, or
-    /// the closing of the link, whichever comes first; a reply that is already here always wins.
+    /// the closing of the link, whichever comes first; a reply that is already here always wins. Calls of the
+    /// other side that descend from this one run on this thread meanwhile, and each of them to its end.
     ///
     /// # Errors
     ///

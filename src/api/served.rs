@@ -108,7 +108,8 @@ impl Api {
     }
 
     /// Lets the handlers run on whatever thread brings a call or an event, at once: without workers, queue or
-    /// order. For handlers that are short and wait for nothing. It is off by default.
+    /// order. For handlers that are short; one that blocks for a call of its own works, and holds up whoever brought
+    /// it. It is off by default.
     ///
     /// Between the two ends of one process that is the caller's own thread: the handler has run when `call`,
     /// `start`, `then` or `fire` returns, and a call by a path that was called before costs little more than to
