@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -36,15 +36,23 @@ fn the_reader_leaves((ours, theirs): (Transport, Transport)) {
     let broken = Arc::new(AtomicBool::new(false));
     let inner = Arc::new(Mutex::new(ours.sender));
     let sender = Box::new(Breaking { inner: inner.clone(), broken: broken.clone() });
-    let api = Api::new("a").handle("event", |_: &Context, _: u64| Ok::<_, Fault>(())).unwrap();
+    let taken = Arc::new(AtomicU64::new(0));
+    let count = taken.clone();
+    let event = move |_: &Context, _: u64| {
+        count.fetch_add(1, Ordering::Release);
+        Ok::<_, Fault>(())
+    };
+    let api = Api::new("a").handle("event", event).unwrap();
     let head = Head::builder().serve(api).over(Transport { sender, ..ours }).unwrap();
     let neck = Neck::builder().over(theirs).unwrap().start();
     eventually(|| head.state() == LinkState::Open && neck.state() == LinkState::Open);
     broken.store(true, Ordering::Release);
+    // One at a time, so that nothing comes behind the one whose credit cannot be sent.
     for n in 0..500u64 {
-        if neck.api("a").action("event", n).fire().is_err() {
+        if neck.api("a").action("event", n).fire().is_err() || head.state() == LinkState::Closed {
             break;
         }
+        eventually(|| taken.load(Ordering::Acquire) > n || head.state() == LinkState::Closed);
     }
     eventually(|| head.state() == LinkState::Closed);
     // The thread that read is gone, although the other side still holds its end open.
