@@ -158,7 +158,15 @@ impl Shared {
             Err(error) => return log::warn!("no link to one who has connected: {error}"),
         };
         let entry = Entry { peer: peer.clone(), link: link.clone(), leaving: false };
-        self.table.lock().peers.insert(id, entry);
+        let mut table = self.table.lock();
+        table.peers.insert(id, entry);
+        let late = table.stage > Stage::Open;
+        drop(table);
+        if late {
+            // Whoever ends the listener has looked around already, and has not seen this one.
+            self.see_off(id, at_once);
+            return;
+        }
         let Some(hook) = self.arrival.clone() else {
             link.say_ready();
             return self.tell_of(id);
@@ -209,10 +217,7 @@ impl Shared {
     pub(super) fn see_off_the_gone(self: &Arc<Shared>) {
         let gone = std::mem::take(&mut *self.over.lock());
         for id in gone {
-            self.see_off(id, |link| {
-                link.close();
-                true
-            });
+            self.see_off(id, at_once);
         }
     }
 
@@ -291,10 +296,7 @@ impl Shared {
             .map(|(id, _)| {
                 self.see_off(id, move |link| match limit {
                     Some(_) => link.shut_down(deadline),
-                    None => {
-                        link.close();
-                        true
-                    }
+                    None => at_once(link),
                 })
             })
             .collect();
@@ -327,6 +329,12 @@ impl Shared {
         }
         true
     }
+}
+
+/// Ends a link without waiting for what is under way.
+fn at_once(link: &Link) -> bool {
+    link.close();
+    true
 }
 
 fn is_here(peer: &Peer) -> bool {
