@@ -186,6 +186,12 @@
 //! side that is there and does nothing, and [`Endpoint::hang_report`] tells who waits for what.
 //! [`guide::supervision`] tells all of it.
 //!
+//! # Programs that run already
+//!
+//! [`Head::listen`] waits for others to connect, and [`Neck::connect`] does; or [`Neck::listen`] and
+//! [`Head::connect`]. A [`Listener`] has many [`Peer`]s at a time. [`guide::sockets`] tells where they meet, who
+//! gets in, and what strangers can do.
+//!
 //! # Threads
 //!
 //! A link starts threads as they are needed and ends them two seconds after. An idle link has none or

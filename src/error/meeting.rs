@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt, net::IpAddr, path::PathBuf};
 
-use super::CloseReason;
+use super::{CloseReason, Error, StartError};
 use crate::wire::ProtocolError;
 
 /// Why a text or a path is no [`Address`](crate::Address).
@@ -39,6 +39,12 @@ pub enum AddressError {
 impl From<Infallible> for AddressError {
     fn from(never: Infallible) -> AddressError {
         match never {}
+    }
+}
+
+impl From<AddressError> for Error {
+    fn from(error: AddressError) -> Error {
+        StartError::from(error).into()
     }
 }
 

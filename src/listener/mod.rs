@@ -191,7 +191,7 @@ impl ListenerBuilder {
     ///   may remove files from the directory (`PermissionDenied`), or what else the operating system says.
     /// - When two of the APIs claim the same path, or a thread or a descriptor cannot be made.
     pub fn listen(self, address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Listener> {
-        let address = address.try_into().map_err(Into::into).map_err(crate::error::StartError::from)?;
+        let address = address.try_into().map_err(Into::into)?;
         // What is wrong with the APIs is said now, and not to the first peer.
         let trial = Endpoint::new(self.side, self.config.clone());
         for api in &self.apis {

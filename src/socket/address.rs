@@ -1,7 +1,6 @@
 //! Where programs meet.
 
 use std::{
-    convert::Infallible,
     ffi::OsStr,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -143,11 +142,9 @@ impl TryFrom<&String> for Address {
     }
 }
 
-impl TryFrom<&Address> for Address {
-    type Error = Infallible;
-
-    fn try_from(address: &Address) -> Result<Address, Infallible> {
-        Ok(address.clone())
+impl From<&Address> for Address {
+    fn from(address: &Address) -> Address {
+        address.clone()
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn listen_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
 /// The next connection. Does not wait.
 pub(crate) fn accept(listening: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(above_standard(retry_on_intr(|| accept_with(listening, flags))?)?)
+    above_standard(retry_on_intr(|| accept_with(listening, flags))?)
 }
 
 /// Connects. Where so many stand in line that there is no room, it tries again until `deadline`.
@@ -98,7 +98,7 @@ pub(crate) fn knock_at(path: &Path) -> io::Result<Standing> {
 
 fn unix_socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(above_standard(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)?)
+    above_standard(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
 }
 
 /// Keeps all others who ask for it out of this directory until the result is dropped, or the process ends.

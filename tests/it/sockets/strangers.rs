@@ -147,3 +147,32 @@ fn p_36_who_has_no_token_is_shown_none(place: Where) {
     let shown = |half: &str| told.windows(16).any(|window| window == secret(half));
     assert!(shown(&token.reveal()[32..]) && !shown(&token.reveal()[..32]));
 }
+
+/// In a process of its own, which runs out of descriptors.
+#[test]
+fn p_20_without_descriptors_those_who_connect_wait() {
+    const ALONE: &str = "NAPE_TEST_MEET_FEW";
+    if std::env::var_os(ALONE).is_none() {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["sockets::strangers::p_20_without_descriptors_those_who_connect_wait", "--exact"]);
+        let output = command.env(ALONE, "1").stdin(std::process::Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    crate::support::watched(|| {
+        let few = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
+        let place = Where::unix();
+        let listener = listener(&place, 100 * LONG);
+        let honest = place.visit(&listener);
+        let path = place.address.path().unwrap();
+        let strangers: Vec<_> = std::iter::from_fn(|| UnixStream::connect(path).ok()).collect();
+        assert!(strangers.len() > 10, "{}", strangers.len());
+        assert_eq!(call(&honest, "head", 1).unwrap(), 1);
+        drop(strangers);
+        assert_eq!(call(&honest, "head", 2).unwrap(), 2);
+        drop(honest);
+        still_serves(&place, &listener);
+    });
+}
