@@ -102,12 +102,12 @@ fn open_unix(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
     let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
     check_directory(directory)?;
     // Of two who find a stale file, the second would else remove what the first has put in its place.
-    let _lock = os::lock_directory(directory, LOCK_LIMIT).map_err(|error| match error.kind() {
-        ErrorKind::TimedOut => {
-            let why = format!("another process holds a lock on the directory {}", directory.display());
-            io::Error::new(ErrorKind::TimedOut, why)
-        }
-        _ => error,
+    let _lock = os::lock_directory(directory, LOCK_LIMIT).map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::TimedOut => "another process holds a lock on it".to_owned(),
+            _ => error.to_string(),
+        };
+        about_directory(error.kind(), directory, &why)
     })?;
     make_way(path)?;
     let socket = os::listen_unix(path, mode)?;
@@ -118,9 +118,7 @@ fn open_unix(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
 /// In a directory where everybody may remove the files of others, anybody could put a socket of their own in
 /// the place of this one.
 fn check_directory(directory: &Path) -> io::Result<()> {
-    let named = |error: io::Error| {
-        io::Error::new(error.kind(), format!("the directory {}: {error}", directory.display()))
-    };
+    let named = |error: io::Error| about_directory(error.kind(), directory, &error.to_string());
     let mode = fs::metadata(directory).map_err(named)?.permissions().mode();
     if mode & WRITABLE_BY_ALL != 0 && mode & STICKY == 0 {
         let why = format!(
@@ -132,6 +130,10 @@ fn check_directory(directory: &Path) -> io::Result<()> {
         return Err(io::Error::new(ErrorKind::PermissionDenied, why));
     }
     Ok(())
+}
+
+fn about_directory(kind: ErrorKind, directory: &Path, why: &str) -> io::Error {
+    io::Error::new(kind, format!("the directory {}: {why}", directory.display()))
 }
 
 /// Removes a socket that nobody answers at. Anything else stays.

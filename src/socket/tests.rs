@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
+    os::fd::AsFd,
     os::unix::{
         fs::{PermissionsExt, symlink},
         net::{UnixListener, UnixStream},
@@ -161,16 +162,16 @@ fn row_42_what_is_no_socket_stays() {
 
 #[test]
 fn row_42_of_many_who_find_a_stale_socket_one_gets_it() {
-    for _ in 0..20 {
+    for _ in 0..300 {
         let directory = Directory::new();
         drop(UnixListener::bind(directory.socket()).unwrap());
-        let barrier = Barrier::new(8);
+        let barrier = Barrier::new(4);
         let opened: Vec<_> = thread::scope(|scope| {
             let start = || {
                 barrier.wait();
                 directory.open()
             };
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         let (won, lost): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
@@ -287,6 +288,37 @@ fn a_greeting_is_heard_byte_by_byte_and_nothing_behind_it() {
     let mut transport = caller.into_transport().unwrap();
     let received = transport.receiver.receive(None).unwrap();
     assert_eq!(received, crate::transport::Received::Packet(frame));
+}
+
+#[test]
+fn d_57_descriptors_that_come_along_are_closed() {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let (_directory, visitor, mut caller) = visit();
+    let (read, write) = crate::os::pipe().unwrap();
+    let frame = greeting(Side::Neck, Default::default());
+    let given = [write.as_fd()];
+    // One with the greeting, and one with what the link reads.
+    let mut transport = None;
+    for bytes in [&frame, &frame] {
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut along = SendAncillaryBuffer::new(&mut space);
+        assert!(along.push(SendAncillaryMessage::ScmRights(&given)));
+        let sent = sendmsg(&visitor, &[std::io::IoSlice::new(bytes)], &mut along, SendFlags::empty());
+        assert_eq!(sent.unwrap(), bytes.len());
+        if transport.is_none() {
+            assert!(matches!(caller.listen(Side::Neck, &Default::default()), Heard::Greeting));
+            transport = Some(std::mem::replace(&mut caller, visit().2).into_transport().unwrap());
+        }
+    }
+    let mut received = 0;
+    while received < 2 * frame.len() {
+        match transport.as_mut().unwrap().receiver.receive(None).unwrap() {
+            crate::transport::Received::Packet(packet) => received += packet.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(write);
+    assert!(crate::os::has_hung_up(read.as_fd()), "somebody here holds the other end of this pipe");
 }
 
 #[test]

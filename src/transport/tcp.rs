@@ -1,10 +1,4 @@
 //! Frames over TCP on the loopback: a stream of sockets as a pipe, between programs that meet.
-//!
-//! It keeps the contract but for two things, on which a link does not depend:
-//!
-//! - What was sent is not always there when the send returns: TCP hands it over when it likes, mostly before.
-//! - Nobody is told of an end that only stops receiving. Who sends to it finds out when the other half goes as
-//!   well, and waits for room until then, for as long as its patience lasts.
 
 use std::{
     io,
@@ -16,6 +10,12 @@ use super::{Transport, pipe::PipeEnd};
 use crate::os;
 
 /// Both ends of a connection over TCP on the loopback, within this process.
+///
+/// It keeps the [contract](super) but for two things, on which a link does not depend:
+///
+/// - What was sent is not always there when the send returns: TCP hands it over when it likes, mostly before.
+/// - Nobody is told of an end that only stops receiving. Who sends to it finds out when the other half goes as
+///   well, and waits for room until then, for as long as its patience lasts.
 ///
 /// # Errors
 ///
