@@ -265,7 +265,8 @@ impl Listener {
     }
 
     /// How many have connected and were not taken as peers so far: those who are no peers of nape, have the
-    /// wrong token, are not [allowed](crate::Allow), do not greet in time, or were too many.
+    /// wrong token, are not [allowed](crate::Allow), do not greet in time, were too many, or for whom there was no
+    /// descriptor or thread.
     pub fn n_turned_away(&self) -> u64 {
         self.shared.n_turned_away()
     }

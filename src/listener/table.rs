@@ -155,7 +155,10 @@ impl Shared {
         drop(table);
         let (peer, link) = match self.join(id, caller) {
             Ok(made) => made,
-            Err(error) => return log::warn!("no link to one who has connected: {error}"),
+            Err(error) => {
+                self.count_turned_away();
+                return log::warn!("no link to one who has connected: {error}");
+            }
         };
         let entry = Entry { peer: peer.clone(), link: link.clone(), leaving: false };
         let mut table = self.table.lock();
