@@ -248,7 +248,7 @@ mod workers;
 
 pub use api::{
     Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Duplex, Endpoint,
-    Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Listed, Listening, Missed, Next, Outgoing,
+    Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, Leave, Listed, Listening, Missed, Next, Outgoing,
     Progress, Published, QueueDepth, Report, Responder, RunningHandler, Subscription, Topic, TrySendError,
     Upload, WaitingCaller, WhenFull,
 };

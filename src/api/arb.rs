@@ -93,6 +93,7 @@ impl ApiArb {
             bound: api.bound,
             when_full: api.when_full,
             inline: api.inline,
+            layers: api.layers,
         });
         let mut taps = Vec::new();
         for (path, topic) in &api.topics {
@@ -342,7 +343,7 @@ impl Attached {
         let retired = before.retire();
         drop(routes);
         drop(retired);
-        Ok(before.handler.clone())
+        Ok(before.without_layers())
     }
 
     /// Puts another function in the place of a catch-all, or adds one.

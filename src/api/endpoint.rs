@@ -9,6 +9,7 @@ use super::{
     Api, ApiArb, ApiHandle, Attached, Context, Handler, QueueDepth, Report, WhenFull,
     arb::{Route, choose},
     hooks::Hooks,
+    layer::Layers,
     served::Scope,
     succession::Succession,
     task::{Pool, Target},
@@ -101,6 +102,7 @@ impl Endpoint {
                 bound: REST_QUEUE,
                 when_full: WhenFull::Refuse,
                 inline: false,
+                layers: Layers::default(),
             }),
             undecided: Lane::new(1),
             subscriptions: AtomicU64::new(0),
@@ -356,7 +358,18 @@ impl Inner {
     }
 
     /// Refuses what was sent to a method of other shapes, before anything of it is decoded.
-    fn refuse_shape(&self, link: &Link, incoming: &Incoming, shape: &Shape) -> Option<Errand> {
+    fn refuse_shape(
+        self: &Arc<Inner>,
+        link: &Arc<Link>,
+        incoming: Incoming,
+        handler: &Handler,
+        shape: &Shape,
+        ancestor: Option<&Arc<Slot>>,
+    ) -> Option<Errand> {
+        if handler.serve.hides(&incoming.path, link.is_near()) {
+            let why = Rejection::NoHandler { path: incoming.path.clone() };
+            return self.unhandled(link, incoming, why, ancestor);
+        }
         let (path, own) = (incoming.path.clone(), shape.text.as_str().into());
         match incoming.id {
             // The caller adds what it has.
@@ -439,7 +452,7 @@ impl Dispatch for Inner {
         match self.arb.route(&incoming.path) {
             Route::Target(target) => match target.handler.disagrees(incoming.shape) {
                 None => target.admit(incoming, link, inner, ancestor),
-                Some(shape) => inner.refuse_shape(link, &incoming, shape),
+                Some(shape) => inner.refuse_shape(link, incoming, &target.handler, shape, ancestor),
             },
             Route::Tap(tap) => tap.take(link, &inner, incoming),
             Route::Choice(choice) => {

@@ -6,6 +6,7 @@ use super::{
     Context, Handler, QueueDepth, Report,
     endpoint::Inner,
     handler::Served,
+    layer::Layers,
     producer::{Outside, Produce},
     served::WhenFull,
     shortcut::Shortcut,
@@ -27,6 +28,8 @@ pub(crate) struct Pool {
     pub(crate) when_full: WhenFull,
     /// Handlers run on whatever thread brings a call.
     pub(crate) inline: bool,
+    /// What stands around each handler.
+    pub(crate) layers: Layers,
 }
 
 /// Where a path leads. Callers count references to it, while workers read it.
@@ -99,6 +102,7 @@ impl Pool {
 impl Target {
     pub(crate) fn new(handler: Handler, pool: &Arc<Pool>) -> Arc<Target> {
         let pace = Pace(AtomicU64::new(SLOW.as_nanos() as u64 * 2));
+        let handler = handler.behind(&pool.layers);
         Arc::new(Target { handler, pool: pool.clone(), pace, shortcuts: Mutex::default() })
     }
 
@@ -108,6 +112,11 @@ impl Target {
         // Those of links that are gone.
         shortcuts.retain(|shortcut| shortcut.strong_count() > 0);
         shortcuts.push(Arc::downgrade(shortcut));
+    }
+
+    /// The handler as it was when it came here.
+    pub(super) fn without_layers(&self) -> Handler {
+        if self.pool.layers.is_empty() { self.handler.clone() } else { self.handler.bare() }
     }
 
     /// The handler goes: no call takes a short way here any more. What comes back is to be dropped without a
@@ -337,7 +346,7 @@ impl Body {
                 self.producer = Some(producer);
                 return self.produce(shift, in_lane);
             }
-            (Served::Done | Served::Answer(_) | Served::Stream(_), _) => {}
+            (Served::Done | Served::Later | Served::Answer(_) | Served::Stream(_), _) => {}
         }
         Ran::Over(self)
     }
@@ -412,9 +421,10 @@ impl Body {
     /// Answers a call without running it; an event is dropped and reported.
     fn refuse(&self, why: Rejection) {
         let context = &self.context;
+        let error = self.target.handler.or_unknown(context, why.into());
         match context.transaction {
-            Some(id) => context.link().fail(id, context.cancel_token(), why.into()),
-            None => context.home().drop_event(context.link(), context.path(), CallError::Rejected(why)),
+            Some(id) => context.link().fail(id, context.cancel_token(), error),
+            None => context.home().drop_event(context.link(), context.path(), error),
         }
     }
 }

@@ -155,11 +155,16 @@ impl Payload {
     ///
     /// A value whose `Serialize` fails gives no bytes.
     pub fn bytes(&self) -> Cow<'_, [u8]> {
+        self.bytes_in(Codec::default())
+    }
+
+    /// The same in a codec of choice.
+    pub(crate) fn bytes_in(&self, codec: Codec) -> Cow<'_, [u8]> {
         match &self.0 {
             Inner::Bytes { buffer, start } => Cow::Borrowed(&buffer[*start..]),
             Inner::Moved(value) => {
                 let mut bytes = Vec::new();
-                let encoded = (**value).encode(Codec::default(), &mut bytes);
+                let encoded = (**value).encode(codec, &mut bytes);
                 Cow::Owned(if encoded.is_ok() { bytes } else { Vec::new() })
             }
         }
