@@ -226,6 +226,7 @@ pub mod guide;
 // The model checker stands in for the memory that processes share: it has none for them.
 #[cfg(not(all(loom, test)))]
 mod head;
+pub mod layers;
 mod link;
 #[cfg(not(all(loom, test)))]
 mod listener;
@@ -248,9 +249,9 @@ mod workers;
 
 pub use api::{
     Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Duplex, Endpoint,
-    Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, Leave, Listed, Listening, Missed, Next, Outgoing,
-    Progress, Published, QueueDepth, Report, Responder, RunningHandler, Subscription, Topic, TrySendError,
-    Upload, WaitingCaller, WhenFull,
+    Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, Leave, Listed, Listening,
+    Missed, Next, Outgoing, Progress, Published, QueueDepth, Report, Responder, RunningHandler, Subscription,
+    Topic, TrySendError, Upload, WaitingCaller, WhenFull,
 };
 pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;

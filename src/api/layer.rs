@@ -12,6 +12,7 @@ use std::{
 use super::Context;
 use crate::{
     error::CallError,
+    link::Observer,
     sync::Arc,
     wire::{Codec, Fault, FaultKind, Path, Payload},
     workers::{forget_panic, panic_text},
@@ -156,7 +157,8 @@ impl Leave {
     }
 
     /// Calls `see` with how the call ends, exactly once, and lets it change that: its value as it travels, or the
-    /// error. What is written into the end of an event or of a call that opens a stream changes nothing.
+    /// error. What is written into the end of an event changes nothing for who has fired it, and no more does what the
+    /// side that calls writes into that of a stream.
     ///
     /// It runs on the thread that ends the call: of the handler's side that which answers, of the caller's side
     /// the caller itself if it blocks, polls or cancels, else a thread of the link. It must not block.
@@ -231,6 +233,12 @@ impl Leaves {
                 *outcome = Err(error);
             }
         }
+    }
+}
+
+impl Observer for Leaves {
+    fn see(self: Box<Leaves>, end: Result<(), CallError>) {
+        self.run(&mut end.map(|()| Payload::from_bytes(Vec::new())));
     }
 }
 

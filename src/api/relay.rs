@@ -5,7 +5,10 @@ use std::{
     time::Instant,
 };
 
-use super::endpoint::Inner;
+use backon::ExponentialBackoff;
+use serde::Serialize;
+
+use super::{Retry, around::Rest, endpoint::Inner, layer::Leaves};
 use crate::{
     error::{CallError, CloseReason, Executed},
     link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
@@ -19,18 +22,45 @@ use crate::{
 pub(crate) struct Relay {
     endpoint: Arc<Inner>,
     pub(crate) outer: Arc<Slot>,
-    arguments: Vec<u8>,
+    arguments: Kept,
     /// A thread blocks for the call from the start.
     blocking: bool,
     /// The call in whose handler it is made ends its attempts, too.
     scope: Option<CancelToken>,
+    /// What the layers have left, until they have seen the end.
+    leaves: Mutex<Option<Leaves>>,
+    is_layered: bool,
+    retry: Option<Retry>,
     state: Mutex<State>,
     /// Another attempt is under way, or the call has ended.
     changed: Condvar,
 }
 
+/// The arguments of a call until it has left.
+pub(crate) enum Kept {
+    /// For as many attempts as it takes.
+    Bytes(Vec<u8>),
+    /// For the one attempt that there is.
+    Once(Mutex<Option<Payload>>),
+}
+
+impl Kept {
+    pub(super) fn once<A: Serialize + Send + 'static>(arguments: A) -> Kept {
+        Kept::Once(Mutex::new(Some(Payload::moved(arguments))))
+    }
+
+    fn give(&self) -> Option<Payload> {
+        match self {
+            Kept::Bytes(bytes) => Some(Payload::from_bytes(bytes.clone())),
+            Kept::Once(payload) => payload.lock().take(),
+        }
+    }
+}
+
 struct State {
     tries: Tries,
+    /// The pauses before attempts that are made because the one before failed.
+    pauses: Option<ExponentialBackoff>,
     attempt: Option<(Started, Arc<Slot>)>,
     last: Option<TransactionId>,
     over: bool,
@@ -43,8 +73,12 @@ pub(crate) struct Tries {
     began: Instant,
     retry_safe: bool,
     poison_after: u32,
+    /// Another link comes in the place of one that ends.
+    renews: bool,
     /// How many attempts may have run.
     ran: u32,
+    /// How many were refused, and made again.
+    refused: u32,
     /// In how many crashes in a row it was under way.
     crashes: u32,
 }
@@ -57,7 +91,7 @@ enum Verdict {
 
 impl Tries {
     pub(crate) fn new(path: Path, began: Instant, retry_safe: bool, poison_after: u32) -> Tries {
-        Tries { path, began, retry_safe, poison_after, ran: 0, crashes: 0 }
+        Tries { path, began, retry_safe, poison_after, renews: true, ran: 0, refused: 0, crashes: 0 }
     }
 
     fn judge(&mut self, outcome: Outcome) -> Verdict {
@@ -72,7 +106,7 @@ impl Tries {
         let ran = executed == Executed::Maybe;
         self.ran += u32::from(ran);
         // What has not left this side can go again whatever it is. Our own close is no crash.
-        let may = (self.retry_safe || !ran) && !matches!(*reason, CloseReason::Local);
+        let may = self.renews && (self.retry_safe || !ran) && !matches!(*reason, CloseReason::Local);
         if !may {
             return Verdict::End(Err(self.closed(reason)));
         }
@@ -93,6 +127,11 @@ impl Tries {
         CallError::TimedOut { path, after, executed: self.executed(executed) }
     }
 
+    /// How many came before this one.
+    fn attempt(&self) -> u32 {
+        self.ran + self.refused
+    }
+
     fn executed(&self, last: Executed) -> Executed {
         if self.ran > 0 { Executed::Maybe } else { last }
     }
@@ -102,19 +141,27 @@ impl Relay {
     pub(crate) fn new(
         endpoint: &Arc<Inner>,
         outer: Arc<Slot>,
-        arguments: Vec<u8>,
+        arguments: Kept,
         blocking: bool,
         retry_safe: bool,
+        rest: Rest,
     ) -> Arc<Relay> {
         let poison_after = endpoint.succession.get().map_or(u32::MAX, |succession| succession.poison_after);
+        let renews = endpoint.is_supervised();
         let tries = Tries::new(outer.path.clone(), outer.started, retry_safe, poison_after);
-        let state = Mutex::new(State { tries, attempt: None, last: None, over: false });
+        let tries = Tries { renews, ..tries };
+        let Rest { leaves, retry } = rest;
+        let pauses = retry.as_ref().map(Retry::begin);
+        let state = Mutex::new(State { tries, pauses, attempt: None, last: None, over: false });
         Arc::new(Relay {
             endpoint: endpoint.clone(),
             outer,
             arguments,
             blocking,
             scope: scope(),
+            is_layered: leaves.is_some(),
+            leaves: Mutex::new(leaves),
+            retry,
             state,
             changed: Condvar::new(),
         })
@@ -150,11 +197,15 @@ impl Relay {
         let mut slot = Slot::new(self.outer.path.clone(), Instant::now(), self.outer.deadline);
         slot.shape = self.outer.shape;
         let slot = Arc::new(slot);
-        slot.set_waker(&Waker::from(self.clone()));
-        let attempt = self.state.lock().tries.ran;
+        // The thread that blocks for it sees its end itself, and shows it to the layers.
+        if !(self.blocking && self.is_layered) {
+            slot.set_waker(&Waker::from(self.clone()));
+        }
+        let attempt = self.state.lock().tries.attempt();
+        let Some(arguments) = self.arguments.give() else { return Err(CallError::NoAnswer) };
         let plan =
             CallPlan { slot: slot.clone(), attempt, blocking: self.blocking, scope: self.scope.clone() };
-        match link.start(&plan, Payload::from_bytes(self.arguments.clone())) {
+        match link.start(&plan, arguments) {
             Ok(started) => {
                 self.file(started, slot);
                 Ok(true)
@@ -191,23 +242,86 @@ impl Relay {
         let verdict = state.tries.judge(outcome);
         drop(state);
         match verdict {
-            Verdict::End(outcome) => self.finish(outcome),
-            Verdict::Again => {
-                if let Err(error) = self.endpoint.send_with_the_next(self) {
-                    self.finish(Err(error));
-                }
-            }
+            Verdict::End(outcome) => self.finish_or_pause(outcome),
+            Verdict::Again => self.again(),
         }
     }
 
+    /// Sends the call, now or with the next link.
+    pub(super) fn begin(self: &Arc<Relay>) -> Result<(), CallError> {
+        let error = match self.send() {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if self.pause_after(&error) { Ok(()) } else { Err(error) }
+    }
+
+    fn send(self: &Arc<Relay>) -> Result<(), CallError> {
+        if self.endpoint.is_supervised() {
+            return self.endpoint.send_with_the_next(self);
+        }
+        let link = self.endpoint.link()?;
+        // No other link comes, so that it is never to be sent with that.
+        self.launch(&link).map(|_| ())
+    }
+
+    /// Makes another attempt, unless the call has ended.
+    pub(super) fn again(self: &Arc<Relay>) {
+        if !self.is_over()
+            && let Err(error) = self.send()
+        {
+            self.finish_or_pause(Err(error));
+        }
+    }
+
+    /// Whether the call has ended, or is about to.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.lock().over
+    }
+
+    fn finish_or_pause(self: &Arc<Relay>, outcome: Outcome) {
+        let pauses = outcome.as_ref().is_err_and(|error| self.pause_after(error));
+        if !pauses {
+            self.finish(outcome);
+        }
+    }
+
+    /// Has the call made again in a while, if that is worth it after this end of an attempt.
+    fn pause_after(self: &Arc<Relay>, error: &CallError) -> bool {
+        let Some(retry) = &self.retry else { return false };
+        let mut worth = false;
+        contain(|| worth = retry.is_worth(error));
+        if !worth {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let Some(pause) = state.pauses.as_mut().and_then(Iterator::next) else { return false };
+        let Some(at) = Instant::now().checked_add(pause) else { return false };
+        if state.over || self.deadline().is_some_and(|deadline| deadline <= at) {
+            return false;
+        }
+        match error {
+            CallError::Rejected(_) => state.tries.refused += 1,
+            _ => state.tries.ran += 1,
+        }
+        drop(state);
+        self.endpoint.pause(at, self)
+    }
+
+    /// What the layers have left, once.
+    pub(super) fn take_leaves(&self) -> Option<Leaves> {
+        self.leaves.lock().take()
+    }
+
     /// Ends the call, unless it has ended.
-    pub(crate) fn finish(&self, outcome: Outcome) {
+    pub(crate) fn finish(&self, mut outcome: Outcome) {
         let mut state = self.state.lock();
         if std::mem::replace(&mut state.over, true) {
             return;
         }
         let attempt = state.attempt.take();
         drop(state);
+        self.take_leaves().into_iter().for_each(|leaves| leaves.run(&mut outcome));
         let aftermath = self.outer.complete(outcome, Instant::now());
         // Whoever waits for an attempt looks for the end under the lock, and sleeps by the time that it is free.
         drop(self.state.lock());
@@ -294,6 +408,10 @@ impl Relay {
 /// An attempt has ended. Called by whoever ended it, without the reader role.
 impl Wake for Relay {
     fn wake(self: Arc<Relay>) {
+        // What layers do may not hold up whoever reads.
+        if let (true, Some(link)) = (self.is_layered, self.endpoint.last_link()) {
+            return link.run_callback(Box::new(move || self.advance()));
+        }
         self.advance();
     }
 }

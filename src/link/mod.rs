@@ -47,7 +47,7 @@ pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer,
 pub(crate) use direct::Neighbour;
 pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use message::Incoming;
-pub(crate) use slot::{Offer, Outcome, Remains, Slot};
+pub(crate) use slot::{Observer, Offer, Outcome, Remains, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
 pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
 pub(crate) use streaming::{Put, Tap};

@@ -20,6 +20,11 @@ pub(crate) type Outcome = Result<Payload, CallError>;
 /// What is called with it.
 pub(crate) type Callback = Box<dyn FnOnce(Outcome) + Send>;
 
+/// Sees how a call ends, and takes nothing.
+pub(crate) trait Observer: Send {
+    fn see(self: Box<Self>, end: Result<(), CallError>);
+}
+
 /// One call's end. It is filled once; the outcome is taken once.
 pub(crate) struct Slot {
     pub(crate) path: Path,
@@ -75,6 +80,7 @@ struct Extras {
     ready: Option<(Sender<()>, Receiver<()>)>,
     semaphore: Option<Semaphore>,
     callback: Option<Callback>,
+    observer: Option<Box<dyn Observer>>,
     /// Where threads may wait for its items: they run errands, too.
     seats: Vec<Arc<Slot>>,
 }
@@ -212,6 +218,16 @@ impl Slot {
         self.inner.get_mut().extras().callback = Some(callback);
     }
 
+    /// Has the end of a call without a callback seen, on a thread for callbacks.
+    pub(crate) fn set_observer(&mut self, observer: Box<dyn Observer>) {
+        self.inner.get_mut().extras().observer = Some(observer);
+    }
+
+    /// The call has not set out.
+    pub(crate) fn take_observer(&self) -> Option<Box<dyn Observer>> {
+        self.inner.lock().extras.as_mut().and_then(|extras| extras.observer.take())
+    }
+
     /// Releases a permit when the call has ended.
     pub(crate) fn set_semaphore(&mut self, semaphore: Semaphore) {
         self.inner.get_mut().extras().semaphore = Some(semaphore);
@@ -240,6 +256,10 @@ impl Slot {
         self.done.store(true, Ordering::Release);
         self.news.store(true, Ordering::Release);
         if let Some(extras) = &mut extras {
+            if let (Some(observer), Stage::Done(outcome, _)) = (extras.observer.take(), &inner.stage) {
+                let end = outcome.as_ref().map(|_| ()).map_err(CallError::clone);
+                aftermath.callback = Some(Box::new(move || observer.see(end)));
+            }
             // Those may still be asked for.
             inner.extras().errands = std::mem::take(&mut extras.errands);
             inner.extras().seats = std::mem::take(&mut extras.seats);

@@ -23,6 +23,7 @@ mod goodbye;
 mod hangs;
 mod hostile;
 mod inline;
+mod layers;
 mod life;
 mod names;
 mod nothing_left;
