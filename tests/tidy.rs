@@ -26,6 +26,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("typed", "wire error config sync semaphore shape api"),
     // Aside: it makes transports, and only the two ends depend on it.
     ("process", "wire error config sync os transport"),
+    // For tests and fuzzers alone.
+    ("fuzz", "wire error transport link"),
     ("guide", ""),
     ("neck", "wire error config sync os transport workers link api typed process"),
     ("head", "wire error config sync os transport workers link api typed process neck"),

@@ -12,6 +12,8 @@ mod close;
 mod current;
 mod direct;
 mod flow;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod gate;
 mod inbox;
 mod keeper;
@@ -45,6 +47,8 @@ use std::{
 
 pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
 pub(crate) use direct::Neighbour;
+#[cfg(any(test, fuzzing))]
+pub(crate) use fuzz::session as fuzz_session;
 pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use message::Incoming;
 pub(crate) use slot::{Offer, Outcome, Remains, Slot};

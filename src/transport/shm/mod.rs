@@ -62,6 +62,8 @@
 //! machine put its cores changed more than that. On one core they are good to a few percent.
 
 mod bell;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+mod fuzz;
 mod lane;
 mod patience;
 mod receiver;
@@ -76,6 +78,9 @@ mod mapping;
 
 #[cfg(not(all(loom, test)))]
 pub use ends::{DeathNotice, ShmEnds, ShmParts, shm_pair};
+
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(crate) use fuzz::ring as fuzz_ring;
 
 #[cfg(all(loom, test))]
 mod loom;
