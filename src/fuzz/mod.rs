@@ -4,7 +4,7 @@
 
 mod decode;
 mod frames;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use decode::decode;

@@ -20,6 +20,8 @@ mod keeper;
 mod lead;
 mod line;
 mod load;
+#[cfg(all(loom, test))]
+mod loom;
 mod message;
 mod outbox;
 mod outlets;
