@@ -5,8 +5,10 @@ use std::{fs, panic, path::Path};
 use super::*;
 
 /// The targets, and the inputs of each: a line of hexadecimal digits for each of them.
-const TARGETS: &[(&str, fn(&[u8]))] =
+const TARGETS: &[(&str, Target)] =
     &[("frames", frames), ("decode", decode), ("session", session), ("ring", ring)];
+
+type Target = fn(&[u8]);
 
 /// The inputs of a target with the numbers of their lines.
 fn corpus(target: &str) -> Vec<(usize, Vec<u8>)> {
@@ -22,7 +24,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 /// Runs a target, and says which input it was if it fails.
-fn run(target: fn(&[u8]), input: &[u8], name: impl FnOnce() -> String) {
+fn run(target: Target, input: &[u8], name: impl FnOnce() -> String) {
     if panic::catch_unwind(|| target(input)).is_err() {
         panic!("{}: {}", name(), input.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     }
