@@ -33,7 +33,7 @@ pub(crate) mod modelled {
     };
 
     #[cfg(all(loom, test))]
-    pub(crate) use super::over_loom::{Condvar, Mutex};
+    pub(crate) use crate::sync::over_loom::{Condvar, Mutex};
     #[cfg(all(loom, test))]
     pub(crate) use loom::{
         lazy_static, model,
