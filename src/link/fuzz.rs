@@ -78,7 +78,7 @@ impl Play {
         let greet_by = Some(now + config.start_timeout);
         let mut play = Play {
             side,
-            state: State::new(side, &config, window, Token::default(), greet_by),
+            state: State::new(side, &config, window, Token::default().into(), greet_by),
             now,
             packet: Packet::default(),
             actions: Vec::new(),
