@@ -24,3 +24,6 @@ pub mod sockets {}
 
 #[doc = include_str!("guide/supervision.md")]
 pub mod supervision {}
+
+#[doc = include_str!("guide/checks.md")]
+pub mod checks {}

@@ -222,6 +222,9 @@ mod api;
 mod config;
 mod counters;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod guide;
 // The model checker stands in for the memory that processes share: it has none for them.
 #[cfg(not(all(loom, test)))]

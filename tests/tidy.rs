@@ -28,6 +28,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("process", "wire error config sync os transport"),
     // The same for programs that run already.
     ("socket", "wire error config sync os transport"),
+    // For tests and fuzzers alone.
+    ("fuzz", "wire error transport link"),
     ("guide", ""),
     ("neck", "wire error config sync os transport workers link api typed process socket"),
     ("head", "wire error config sync os transport workers link api typed process socket neck"),

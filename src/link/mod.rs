@@ -12,12 +12,16 @@ mod close;
 mod current;
 mod direct;
 mod flow;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod gate;
 mod inbox;
 mod keeper;
 mod lead;
 mod line;
 mod load;
+#[cfg(all(loom, test))]
+mod loom;
 mod message;
 mod outbox;
 mod outlets;
@@ -45,6 +49,8 @@ use std::{
 
 pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
 pub(crate) use direct::Neighbour;
+#[cfg(any(test, fuzzing))]
+pub(crate) use fuzz::session as fuzz_session;
 pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use message::Incoming;
 pub(crate) use slot::{Offer, Outcome, Remains, Slot};

@@ -146,6 +146,13 @@ impl Outbox {
         self.starts.withdraw(id).or_else(|| self.slow_starts.withdraw(id))
     }
 
+    /// Whether an answer to this call that has to be cut waits, or has left in part. There must be no second one:
+    /// by their ids they could not be told apart.
+    pub(crate) fn is_cutting_answer(&self, id: u64) -> bool {
+        let cut = self.bulk.iter().map(|(draft, _)| draft);
+        cut.chain(&self.slow_answers).any(|draft| draft.id == id && is_answer(draft.kind))
+    }
+
     /// Drops what is left of a call that has left in part.
     pub(crate) fn cut_short(&mut self, id: TransactionId) {
         self.bulk.retain(|(draft, _)| !draft.kind.is_call() || draft.id != id.to_bits());

@@ -113,8 +113,9 @@ fn check_start<W>(state: &mut State<W>, header: &Header) -> Result<(), ProtocolE
     let id = TransactionId::from_bits(header.id).filter(|id| id.side() != state.side);
     let id = id.ok_or(ProtocolError::BadId(header.id))?;
     let open = |kind| state.inbox.is_open(kind, header.id);
-    // The items of a call that is answered may not all have left.
-    let in_use = state.served.contains_key(&id) || state.outbox.outlets.contains(header.id);
+    // Of a call that is answered, neither the items nor the answer may have left altogether.
+    let leaving = state.outbox.outlets.contains(header.id) || state.outbox.is_cutting_answer(header.id);
+    let in_use = state.served.contains_key(&id) || leaving;
     if in_use || open(Kind::Call) || open(Kind::Open) || open(Kind::Event) {
         return Err(ProtocolError::DuplicateId(header.id));
     }

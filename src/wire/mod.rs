@@ -7,6 +7,8 @@ mod bounded;
 mod bytes;
 mod codec;
 mod fault;
+#[cfg(any(test, fuzzing))]
+mod feed;
 mod frame;
 mod hello;
 mod id;
@@ -19,6 +21,8 @@ pub use bytes::Bytes;
 pub(crate) use codec::{Codec, CodecError};
 pub use fault::{Fault, FaultKind};
 pub(crate) use fault::{FaultCode, FaultRecord, cut};
+#[cfg(any(test, fuzzing))]
+pub(crate) use feed::Feed;
 pub use frame::FRAME_LIMIT;
 pub(crate) use frame::{Ack, Flags, HEADER_LEN, Header, Kind, Taken, take_frame, whole_frames};
 pub(crate) use hello::{Hello, Token, Tokens};
