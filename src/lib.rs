@@ -195,6 +195,8 @@
 //!
 //! # Features
 //!
+//! - `json`, on by default: [links that speak JSON](Config::codec). It costs one crate to build, and code for
+//!   each type that travels; nothing at run time where it is not asked for.
 //! - `macros`, on by default: the attribute `api` for traits. It costs one crate to build, and nothing at
 //!   run time.
 //!
@@ -266,7 +268,7 @@ pub use typed::{
     TypedAction, TypedDuplex, TypedEvent, TypedIgnoringErrors, TypedStream, TypedTopic, TypedUpload,
 };
 pub use wire::{
-    Bytes, FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId,
+    Bytes, Codec, FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId,
 };
 
 // The program in there runs with the other examples of the documentation.

@@ -21,7 +21,7 @@ use crate::{
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
     shape::Shape,
     sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak},
-    wire::{Fault, Path, Payload, Side},
+    wire::{Codec, Fault, Path, Payload, Side},
     workers::{Admission, Job, Lane, discard, forget_panic, run_elsewhere},
 };
 
@@ -203,6 +203,11 @@ impl Endpoint {
         };
         // Not under the lock, which is taken under that of a link that ends.
         link.stage()
+    }
+
+    /// What the link speaks; [`Codec::Binary`] before the other side has greeted, and without a link.
+    pub fn codec(&self) -> Codec {
+        self.0.link().map_or(Codec::Binary, |link| link.codec())
     }
 
     /// Why the link is over; `None` while it is not.

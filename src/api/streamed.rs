@@ -200,7 +200,7 @@ where
                 context.link().accept_stream(id, &context.ends);
                 Served::Stream(Box::new(Production { items, tap }))
             }
-            Err(error) => Served::Failed(error.into_fault().into()),
+            Err(error) => Served::Failed(error.into_fault_in(context.link().codec()).into()),
         }
     }
 
@@ -242,7 +242,7 @@ where
             Ok(value) => {
                 context.link().pack_answer(context.path(), value).map_or_else(Served::Failed, Served::Answer)
             }
-            Err(error) => Served::Failed(error.into_fault().into()),
+            Err(error) => Served::Failed(error.into_fault_in(context.link().codec()).into()),
         }
     }
 

@@ -306,6 +306,7 @@ impl Link {
 
     fn act(&self, action: Action<Arc<Slot>>, now: Instant, harvest: &mut Harvest) {
         match action {
+            Action::Greeted(codec) => self.speak(codec),
             Action::Complete(slot, outcome) => {
                 let aftermath = self.complete(&slot, outcome, now);
                 harvest.woke_caller |= aftermath.woke_caller;

@@ -23,6 +23,8 @@ mod goodbye;
 mod hangs;
 mod hostile;
 mod inline;
+#[cfg(feature = "json")]
+mod json;
 mod life;
 mod names;
 mod nothing_left;
