@@ -19,5 +19,8 @@ pub mod topics {}
 #[doc = include_str!("guide/typed.md")]
 pub mod typed {}
 
+#[doc = include_str!("guide/inspection.md")]
+pub mod inspection {}
+
 #[doc = include_str!("guide/supervision.md")]
 pub mod supervision {}

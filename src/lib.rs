@@ -222,6 +222,7 @@ pub mod guide;
 // The model checker stands in for the memory that processes share: it has none for them.
 #[cfg(not(all(loom, test)))]
 mod head;
+pub mod inspect;
 mod link;
 #[cfg(not(all(loom, test)))]
 mod neck;
@@ -252,6 +253,7 @@ pub use error::{
 };
 #[cfg(not(all(loom, test)))]
 pub use head::{Head, HeadBuilder};
+pub use inspect::{Inspection, Inspector};
 pub use link::{CancelToken, LinkState};
 #[cfg(feature = "macros")]
 pub use nape_macros::api;

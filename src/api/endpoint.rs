@@ -77,7 +77,41 @@ pub(super) enum Connection {
     Over(Arc<CloseReason>),
 }
 
+/// A side that may be gone.
+#[derive(Debug)]
+pub(crate) struct WeakEndpoint(Weak<Inner>);
+
+impl WeakEndpoint {
+    pub(crate) fn upgrade(&self) -> Option<Endpoint> {
+        self.0.upgrade().map(Endpoint)
+    }
+}
+
+/// The workers of an API at a moment.
+pub(crate) struct PoolSeen {
+    pub(crate) depth: QueueDepth,
+    pub(crate) workers: usize,
+    pub(crate) queue: usize,
+    pub(crate) is_inline: bool,
+}
+
 impl Endpoint {
+    pub(crate) fn downgrade(&self) -> WeakEndpoint {
+        WeakEndpoint(Arc::downgrade(&self.0))
+    }
+
+    /// The workers for what no API takes, and then those of each API.
+    pub(crate) fn pools(&self) -> Vec<PoolSeen> {
+        let pools = std::iter::once(self.0.rest.clone()).chain(self.0.arb.pools());
+        let seen = |pool: Arc<Pool>| PoolSeen {
+            depth: pool.depth(),
+            workers: pool.lane.limit(),
+            queue: pool.bound,
+            is_inline: pool.inline,
+        };
+        pools.map(seen).collect()
+    }
+
     pub(crate) fn new(side: Side, config: Config) -> Endpoint {
         Endpoint(Arc::new_cyclic(|weak| Inner {
             weak: weak.clone(),
@@ -98,6 +132,7 @@ impl Endpoint {
                 bound: REST_QUEUE,
                 when_full: WhenFull::Refuse,
                 inline: false,
+                measuring: Mutex::default(),
             }),
             undecided: Lane::new(1),
             subscriptions: AtomicU64::new(0),

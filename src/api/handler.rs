@@ -83,6 +83,11 @@ pub(crate) trait Serve: Send + Sync {
         false
     }
 
+    /// What it stands for, if it only counts.
+    fn inner(&self) -> Option<Arc<dyn Serve>> {
+        None
+    }
+
     /// Serves a call whose types fit: takes the arguments out of an `Option`, and puts the result into one.
     fn serve_here(
         &self,

@@ -30,6 +30,11 @@ impl Way {
     const TAKES: Way = Way { takes: true, makes: false };
     const BOTH: Way = Way { takes: true, makes: true };
 
+    /// Whether it takes items, and whether it makes some.
+    pub(crate) fn ends(self) -> (bool, bool) {
+        (self.takes, self.makes)
+    }
+
     /// Refuses a call with items that go another way, before anything of it is run.
     pub(super) fn check(self, context: &Context) -> Result<(), CallError> {
         let asked = Way { takes: context.ends.intake.is_some(), makes: context.ends.outlet.is_some() };

@@ -23,6 +23,7 @@ mod goodbye;
 mod hangs;
 mod hostile;
 mod inline;
+mod inspect;
 #[cfg(feature = "json")]
 mod json;
 mod life;
