@@ -186,6 +186,11 @@
 //! side that is there and does nothing, and [`Endpoint::hang_report`] tells who waits for what.
 //! [`guide::supervision`] tells all of it.
 //!
+//! # Looking inside
+//!
+//! A program that serves an [`Inspection`] tells the other side what it serves, what is under way, and how long its
+//! handlers take; [`Inspector`] asks it. [`guide::inspection`] tells more.
+//!
 //! # Threads
 //!
 //! A link starts threads as they are needed and ends them two seconds after. An idle link has none or

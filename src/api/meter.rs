@@ -282,7 +282,7 @@ fn longest_in(bucket: usize) -> u64 {
     let (doubling, step) = (bucket as u64 / STEPS, bucket as u64 % STEPS);
     match doubling {
         0 => step,
-        doubling => (STEPS + step + 1 << (doubling - 1)) - 1,
+        doubling => ((STEPS + step + 1) << (doubling - 1)) - 1,
     }
 }
 

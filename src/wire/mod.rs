@@ -8,6 +8,8 @@ mod bytes;
 mod codec;
 mod fault;
 mod frame;
+#[cfg(test)]
+mod golden;
 mod hello;
 mod id;
 mod message;

@@ -78,6 +78,11 @@ impl Kind {
         format!("{self:?}") == "Json"
     }
 
+    /// Itself, for a test of what is otherwise there: `json.rs` shows how.
+    pub fn unless_json(self) -> Option<Kind> {
+        (!self.is_json()).then_some(self)
+    }
+
     /// Whether bytes travel.
     pub fn encodes(self) -> bool {
         !matches!(self, Kind::Channel)
