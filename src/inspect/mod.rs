@@ -33,7 +33,7 @@ use tail::Tailing;
 /// Cheap to clone; every clone is the same one.
 ///
 /// While it is served or watches, the handlers of those links are counted and timed: that costs each call two looks
-/// at the clock and a few counters, some 50 to 100 ns. A link without it pays nothing. Its own calls are answered by
+/// at the clock and a few counters. A link without it pays nothing. Its own calls are answered by
 /// whoever reads for the link, so that they do not wait behind a pool that is busy.
 ///
 /// ```
