@@ -259,7 +259,7 @@ fn sees(head: &Head, tail: &mut impl Iterator<Item = Result<TailedEvent, CallErr
 }
 
 fn log() -> Api {
-    Api::new("log").workers(1).otherwise(|_, raw| Ok(raw)).unwrap()
+    Api::new("log").workers(1).queue(10_000, nape::WhenFull::Refuse).otherwise(|_, raw| Ok(raw)).unwrap()
 }
 
 fn events_are_seen_as_they_come(kind: Kind) {
@@ -324,8 +324,13 @@ fn a_tail_ends_with_whoever_wanted_it(kind: Kind) {
         let pools = inspector.pools().call().unwrap();
         pools.iter().find(|pool| pool.namespace == "nape").unwrap().running
     };
-    let mut tails: Vec<_> = (0..8).map(|_| inspector.tail("log").open().unwrap()).collect();
-    until("all are at work", || running() >= 8);
+    let open = |_| {
+        let mut tail = inspector.tail("log").open().unwrap();
+        sees(&head, &mut tail);
+        tail
+    };
+    let mut tails: Vec<_> = (0..8).map(open).collect();
+    assert!(running() >= 8);
     let one_more = inspector.tail("log").open().unwrap().next();
     let Some(Err(CallError::Fault(fault))) = one_more else { panic!("{one_more:?}") };
     assert_eq!(fault.message(), "8 tails are open over this link");
