@@ -258,7 +258,7 @@ impl Inspection {
         let place = tails.clone();
         // The handler has one, too.
         if Arc::strong_count(tails) > TAILS + 1 {
-            return Err(Fault::new(format!("{TAILS} tails are open over this link")));
+            return Err(Fault::new(format!("{TAILS} tails are open already")));
         }
         let meters = |(link, endpoint): Link| Some((link, endpoint.arb().meters()?));
         let links = self.links(cx).into_iter().filter_map(meters).collect();

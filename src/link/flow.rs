@@ -306,7 +306,10 @@ impl Link {
 
     fn act(&self, action: Action<Arc<Slot>>, now: Instant, harvest: &mut Harvest) {
         match action {
-            Action::Greeted(codec) => self.speak(codec),
+            Action::Greeted(codec) => {
+                self.speak(codec);
+                self.changed.notify_all();
+            }
             Action::Complete(slot, outcome) => {
                 let aftermath = self.complete(&slot, outcome, now);
                 harvest.woke_caller |= aftermath.woke_caller;

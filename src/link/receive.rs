@@ -26,7 +26,8 @@ pub(super) fn frame<W: Clone>(
     now: Instant,
     actions: &mut Vec<Action<W>>,
 ) -> Result<(), ProtocolError> {
-    if !state.greeted && header.kind != Kind::Hello {
+    // Who is turned away at the door is told so without a greeting.
+    if !state.greeted && !matches!(header.kind, Kind::Hello | Kind::Bye) {
         return Err(ProtocolError::BadHello("something else came before it"));
     }
     if matches!(header.kind, Kind::Call | Kind::Open | Kind::Event) && !header.flags.continues {
@@ -86,7 +87,7 @@ fn hello<W: Clone>(
     if std::mem::replace(&mut state.greeted, true) {
         return Err(ProtocolError::UnexpectedHello);
     }
-    let theirs = Hello::read(body.bytes(), state.side.other(), &state.token)?;
+    let theirs = Hello::read(body.bytes(), state.side.other(), &state.tokens.theirs)?;
     let codec = state.codecs.agree(&theirs)?;
     state.agree_on(codec);
     actions.push(Action::Greeted(codec));
@@ -271,8 +272,9 @@ fn bye<W: Clone>(
     actions: &mut Vec<Action<W>>,
 ) -> Result<(), ProtocolError> {
     let reason = match Bye::read(body.bytes())?.code {
+        0 if !state.greeted => return Err(ProtocolError::BadHello("something else came before it")),
         0 => CloseReason::Peer,
-        code => CloseReason::Accused { code },
+        code => CloseReason::told_by(code),
     };
     state.handle_bye();
     actions.push(Action::Close(reason));

@@ -31,7 +31,7 @@ use crate::{
     sync::Arc,
     transport::Window,
     wire::{
-        Bye, Choice, Codec, Header, Hello, Kind, Payload, ProtocolError, RecentPaths, Side, Token,
+        Bye, Choice, Codec, Header, Hello, Kind, Payload, ProtocolError, RecentPaths, Side, Tokens,
         TransactionId,
     },
 };
@@ -99,7 +99,7 @@ pub(crate) struct Ended<W> {
 #[derive(Debug)]
 pub(crate) struct State<W> {
     pub(super) side: Side,
-    pub(super) token: Token,
+    pub(super) tokens: Tokens,
     pub(super) served_limit: usize,
     send_queue: usize,
     send_queue_bytes: usize,
@@ -143,29 +143,29 @@ impl<W: Clone> State<W> {
         side: Side,
         config: &Config,
         window: Window,
-        token: Token,
+        tokens: Tokens,
         greet_by: Option<Instant>,
     ) -> State<W> {
-        let mut state = State::bare(side, config, window, token);
+        let mut state = State::bare(side, config, window, tokens);
         state.greet_by = greet_by;
         state.pulse = Pulse::new(config);
-        let hello = Hello::ours(side, token).choosing(config.codecs);
+        let hello = Hello::ours(side, tokens.ours).choosing(config.codecs);
         state.outbox.push_control(Draft::with(Kind::Hello, 0, |body| hello.write(body)));
         state
     }
 
     /// A side whose other side is in this process and needs no greeting.
     pub(crate) fn greeted(side: Side, config: &Config) -> State<W> {
-        let mut state = State::bare(side, config, Window::default(), Token::default());
+        let mut state = State::bare(side, config, Window::default(), Tokens::default());
         state.greeted = true;
         state.codec = Some(Codec::Binary);
         state
     }
 
-    fn bare(side: Side, config: &Config, window: Window, token: Token) -> State<W> {
+    fn bare(side: Side, config: &Config, window: Window, tokens: Tokens) -> State<W> {
         State {
             side,
-            token,
+            tokens,
             served_limit: config.served_calls,
             send_queue: config.send_queue,
             send_queue_bytes: config.send_queue_bytes,

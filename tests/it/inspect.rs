@@ -333,7 +333,7 @@ fn a_tail_ends_with_whoever_wanted_it(kind: Kind) {
     assert!(running() >= 8);
     let one_more = inspector.tail("log").open().unwrap().next();
     let Some(Err(CallError::Fault(fault))) = one_more else { panic!("{one_more:?}") };
-    assert_eq!(fault.message(), "8 tails are open over this link");
+    assert_eq!(fault.message(), "8 tails are open already");
     // The others are seen to all the same.
     tails.iter_mut().for_each(|tail| sees(&head, tail));
     drop(tails);
