@@ -2,7 +2,7 @@
 
 pub(crate) use std::sync::{
     Arc, OnceLock, Weak,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
 };
 
 /// A value with cache lines of its own: what some threads write does not slow down those that read what

@@ -3,8 +3,8 @@
 use crate::{
     error::CallError,
     wire::{
-        Bye, CallHead, EventHead, FRAME_LIMIT, FaultRecord, HEADER_LEN, Header, Hello, Kind, OpenHead, Path,
-        Quota, Side, Taken, Token, first_item, take_frame, whole_frames,
+        Bye, CallHead, Codec, EventHead, FRAME_LIMIT, FaultRecord, HEADER_LEN, Header, Hello, Kind, OpenHead,
+        Path, Quota, Side, Taken, Token, first_item, take_frame, whole_frames,
     },
 };
 
@@ -117,14 +117,15 @@ fn items(mut body: &[u8]) {
 }
 
 fn fault(body: &[u8]) {
+    let codec = Codec::default();
     let Ok(record) = FaultRecord::read(body) else { return };
-    let error = CallError::from_record(record);
+    let error = CallError::from_record(record, codec);
     // Whatever a peer says can be shown, and passed on to somebody else.
     let shown = format!("{error} {error:?}");
     let mut again = Vec::new();
-    error.to_record().write(&mut again);
+    error.to_record(codec).write(&mut again);
     let Ok(record) = FaultRecord::read(&again) else { panic!("{shown} is written otherwise") };
     let mut third = Vec::new();
-    CallError::from_record(record).to_record().write(&mut third);
+    CallError::from_record(record, codec).to_record(codec).write(&mut third);
     assert!(again == third, "{shown} changes on its way");
 }

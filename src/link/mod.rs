@@ -66,7 +66,7 @@ use crate::{
     counters::Tally,
     error::CloseReason,
     os::Attendant,
-    sync::{Apart, Arc, AtomicBool, Condvar, Mutex, Ordering, Weak},
+    sync::{Apart, Arc, AtomicBool, AtomicU8, Condvar, Mutex, Ordering, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Tokens},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
@@ -122,6 +122,8 @@ pub(crate) struct Errand {
 pub(crate) struct Link {
     weak: Weak<Link>,
     side: Side,
+    /// The number of the codec, 0 until it is known.
+    codec: AtomicU8,
     config: Config,
     core: Apart<Mutex<Core>>,
     /// The stage changed, or the other side's.
@@ -258,6 +260,7 @@ impl Link {
         wiring: Wiring,
         attendant: Option<Box<dyn Attendant>>,
     ) -> Arc<Link> {
+        let codec = AtomicU8::new(state.codec().map_or(0, Codec::number));
         let core = Core {
             state,
             stage: LinkState::Starting,
@@ -283,6 +286,7 @@ impl Link {
             Link {
                 weak: weak.clone(),
                 side: parts.side,
+                codec,
                 core: Apart(Mutex::new(core)),
                 changed: Condvar::new(),
                 settled: Condvar::new(),
@@ -312,8 +316,21 @@ impl Link {
         self.side
     }
 
+    /// What the link speaks, for whoever comes after the greeting.
+    #[inline]
     pub(crate) fn codec(&self) -> Codec {
-        Codec::default()
+        self.agreed().unwrap_or_default()
+    }
+
+    /// What the link speaks, if that is known.
+    #[inline]
+    pub(crate) fn agreed(&self) -> Option<Codec> {
+        // Nothing is published by it: who does not see it yet writes both, and the machine chooses.
+        Codec::from_number(self.codec.load(Ordering::Relaxed))
+    }
+
+    fn speak(&self, codec: Codec) {
+        self.codec.store(codec.number(), Ordering::Relaxed);
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::Config,
     transport::Window,
-    wire::{Ack, FRAME_LIMIT, Flags, HEADER_LEN, Header, Kind, ProtocolError, TransactionId},
+    wire::{Ack, Codec, FRAME_LIMIT, Flags, HEADER_LEN, Header, Kind, ProtocolError, TransactionId},
 };
 
 /// A message on its way out.
@@ -134,6 +134,12 @@ impl Outbox {
         let follows = start.kind == Kind::Event && self.slow_events() > 0;
         let line = if follows || start.is_large() { &mut self.slow_starts } else { &mut self.starts };
         line.push(start);
+    }
+
+    /// What waits in both codecs takes this one.
+    pub(crate) fn settle(&mut self, codec: Codec) {
+        self.starts.settle(codec);
+        self.slow_starts.settle(codec);
     }
 
     /// The other side is ready: starts may leave.

@@ -23,6 +23,9 @@ mod goodbye;
 mod hangs;
 mod hostile;
 mod inline;
+mod inspect;
+#[cfg(feature = "json")]
+mod json;
 mod life;
 mod names;
 mod nothing_left;

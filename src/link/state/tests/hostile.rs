@@ -196,7 +196,7 @@ fn a_peer_cannot_end_our_calls_in_our_name() {
     liar.read();
     // The codes of ends that only the calling side can know.
     let mut record = Vec::new();
-    CallError::Cancelled.to_record().write(&mut record);
+    CallError::Cancelled.to_record(crate::wire::Codec::Binary).write(&mut record);
     liar.send(Kind::Fault, 1, &record).unwrap();
     assert!(
         matches!(&liar.actions[..], [Action::Complete(1, Err(CallError::Fault(_)))]),
