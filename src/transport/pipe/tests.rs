@@ -139,7 +139,7 @@ fn d_16_the_most_and_nothing_of_it_is_waited_for_and_the_rest_is_not_made_up() {
 fn d_66_a_frame_that_never_gets_whole_is_an_error() {
     let (theirs, ours) = PipeEnd::pair().unwrap();
     let mut peer = UnixStream::from(OwnedFd::from(theirs));
-    let mut ours = PipeReceiver::new(Arc::new(ours.0), Arc::new(Wakeup::new().unwrap()));
+    let mut ours = PipeReceiver::new(Half::Socket(Arc::new(ours.0)), Arc::new(Wakeup::new().unwrap()));
     peer.write_all(&frame(24, 1)).unwrap();
     peer.write_all(&frame(24, 2)[..7]).unwrap();
     assert_eq!(ours.receive(None).unwrap(), Received::Packet(frame(24, 1)));
@@ -204,7 +204,7 @@ fn p_38_descriptors_that_come_along_are_closed() {
 fn p_17_whoever_does_not_read_and_says_so_holds_no_sender_for_ever() {
     let (_peer, ours) = PipeEnd::pair().unwrap();
     let patience = Duration::from_millis(100);
-    let mut sender = PipeSender { socket: Arc::new(ours.0), patience };
+    let mut sender = PipeSender { to: Half::Socket(Arc::new(ours.0)), patience };
     let (mut begin, mut end) = (Instant::now(), Ok(()));
     while end.is_ok() {
         begin = Instant::now();
