@@ -226,7 +226,7 @@ impl Fault {
     /// The error of a call that the handler made itself and passed on.
     pub fn call_error(&self) -> Option<CallError> {
         match self.kind {
-            FaultKind::Call => FaultRecord::read(&self.value).ok().map(CallError::from_record),
+            FaultKind::Call => FaultRecord::read(&self.value.bytes).ok().map(CallError::from_record),
             _ => None,
         }
     }
@@ -240,7 +240,7 @@ impl Fault {
             FaultKind::Other(code) => code,
         };
         let texts = [&*self.message, &*self.type_name].into_iter().chain(self.chain()).map(str::to_owned);
-        FaultRecord { code, numbers: [0, 0], texts: texts.collect(), value: self.value.to_vec() }
+        FaultRecord { code, numbers: [0, 0], texts: texts.collect(), value: self.value.bytes.clone() }
     }
 
     fn from_record(kind: FaultKind, record: FaultRecord) -> Fault {
@@ -251,7 +251,7 @@ impl Fault {
             message: message.into(),
             type_name: type_name.into(),
             chain: texts.map(String::into_boxed_str).collect(),
-            value: record.value.into(),
+            value: Arc::new(record.value.into()),
         }
     }
 }
@@ -268,7 +268,7 @@ impl<E: std::error::Error + 'static> From<E> for Fault {
         if let Some(call_error) = call_error {
             let mut value = Vec::new();
             call_error.to_record().write(&mut value);
-            fault.value = value.into();
+            fault.value = Arc::new(value.into());
         }
         let sources = std::iter::successors(any.source(), |error| error.source());
         fault.chain = sources.take(MAX_SOURCES).map(|source| cut(source.to_string()).into()).collect();

@@ -55,6 +55,16 @@ pub(crate) enum Cargo {
     Moved(Box<Incoming>),
 }
 
+impl Cargo {
+    /// The memory that its bytes take.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Cargo::Bytes(load) => load.held(),
+            Cargo::Moved(incoming) => incoming.payload.held(),
+        }
+    }
+}
+
 impl Start {
     /// The bytes that it holds.
     pub(crate) fn size(&self) -> usize {
@@ -62,6 +72,11 @@ impl Start {
             Cargo::Bytes(load) => load.len(),
             Cargo::Moved(incoming) => incoming.payload.held(),
         }
+    }
+
+    /// The memory that its bytes take.
+    pub(crate) fn held(&self) -> usize {
+        self.cargo.held()
     }
 
     /// Whether it takes more than one frame.

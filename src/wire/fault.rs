@@ -11,7 +11,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, ProtocolError};
+use super::{Codec, Hold, ProtocolError};
 
 /// A failure that came from a handler: an error that it returned, or a panic.
 ///
@@ -24,7 +24,14 @@ pub struct Fault {
     pub(crate) message: Arc<str>,
     pub(crate) type_name: Arc<str>,
     pub(crate) chain: Arc<[Box<str>]>,
-    pub(crate) value: Arc<[u8]>,
+    pub(crate) value: Arc<Value>,
+}
+
+/// The bytes of an error that is a value, and what a fault takes of the room for what came over its link.
+#[derive(Default)]
+pub(crate) struct Value {
+    pub(crate) bytes: Vec<u8>,
+    hold: Option<Hold>,
 }
 
 /// What a [`Fault`] is made of.
@@ -56,7 +63,7 @@ impl Fault {
             message: cut(message).into(),
             type_name: cut_at(type_name, MAX_TEXT).into(),
             chain: chain.into(),
-            value: Arc::new([]),
+            value: Arc::default(),
         }
     }
 
@@ -67,7 +74,7 @@ impl Fault {
         let mut fault = Fault::of(FaultKind::Typed, error.to_string(), std::any::type_name::<E>());
         let mut value = Vec::new();
         match Codec::default().encode(error, &mut value) {
-            Ok(()) => fault.value = value.into(),
+            Ok(()) => fault.value = Arc::new(value.into()),
             Err(_) => fault.kind = FaultKind::Error,
         }
         fault
@@ -79,7 +86,7 @@ impl Fault {
     /// the type that the handler declares.
     pub fn typed<E: DeserializeOwned>(&self) -> Option<E> {
         match self.kind {
-            FaultKind::Typed => Codec::default().decode(&self.value).ok(),
+            FaultKind::Typed => Codec::default().decode(&self.value.bytes).ok(),
             _ => None,
         }
     }
@@ -104,6 +111,30 @@ impl Fault {
         self.chain.iter().map(|text| &**text)
     }
 }
+
+impl Fault {
+    /// What it takes of the room for what came over its link, for as long as anybody has it.
+    pub(crate) fn held_by(mut self, hold: Option<Hold>) -> Fault {
+        if let Some(value) = Arc::get_mut(&mut self.value) {
+            value.hold = hold;
+        }
+        self
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Value {
+        Value { bytes, hold: None }
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Value) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Value {}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
