@@ -33,7 +33,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             message_bytes: 16 << 20,
-            received_bytes: 32 << 20,
+            received_bytes: 34 << 20,
             in_flight: 1024,
             send_queue: 1024,
             send_queue_bytes: 16 << 20,
@@ -61,7 +61,8 @@ impl Limits {
         self
     }
 
-    /// How many bytes may be here that came and that nobody has taken: 32 MiB by default, and at least one message.
+    /// How many bytes may be here that came and that nobody has taken: 34 MiB by default, for two messages
+    /// of the largest size and more; at least for one.
     ///
     /// It counts messages of which a part has come, calls and events that wait for a worker, answers whose result
     /// was not asked for, the items of streams and subscriptions, and errors that are values; each with 1 KiB for

@@ -556,8 +556,8 @@ fn is_answer(kind: Kind) -> bool {
     matches!(kind, Kind::Reply | Kind::Fault)
 }
 
-/// How many answers, and how many starts, may have left in part. A receiver allows for four messages of
-/// the largest size at once, and ends the link of a sender that begins more of them.
+/// How many answers, and how many starts, may have left in part: few, since a receiver makes room for each from its
+/// first part on.
 const UNFINISHED: usize = 2;
 /// In so many frames each lane is first once at least.
 const ROUND: u32 = 16;

@@ -136,7 +136,10 @@ impl<W: Clone> State<W> {
         now: Instant,
         actions: &mut Vec<Action<W>>,
     ) -> Result<(), ProtocolError> {
-        if self.check_items(bits, "an item")?
+        let is_there = self.check_items(bits, "an item")?;
+        // Before it has begun, a stop would be kept back.
+        self.begun(bits);
+        if is_there
             && let Some(id) = TransactionId::from_bits(bits)
             && let Some(inflow) = self.inflows.get(&bits).filter(|inflow| !inflow.stopped)
         {

@@ -1,7 +1,9 @@
 //! Bytes that no correct peer sends, to a Head and to a Neck. Each ends the link with the number of the
 //! rule that it breaks, or does no harm; nothing panics, nothing hangs, and no other link notices.
 
+#[allow(dead_code, reason = "the floods need more of it")]
 mod raw;
+mod room;
 mod scribble;
 mod stage;
 mod streams;
@@ -19,6 +21,12 @@ use std::{
 use nape::{Answers, Api, CallError, CloseReason, Config, Context, Fault, FaultKind, ProtocolError};
 
 use raw::*;
+use room::{
+    p_15_a_call_for_which_there_is_no_room_is_refused,
+    p_15_an_answer_for_which_there_is_no_room_ends_its_call,
+    p_15_an_event_for_which_there_is_no_room_is_dropped_and_reported,
+    p_15_items_for_which_there_is_no_room_end_their_stream, p_15_the_rest_of_a_refused_call_is_forgotten,
+};
 use stage::{Bystander, Place, Stage, Wire, echo};
 use streams::{
     a_stream_by_hand, d_55_items_for_a_caller, d_55_items_without_end_of_what_is_over,
@@ -69,6 +77,11 @@ towards_every_end! {
     d_55_items_for_a_caller,
     d_55_items_without_end_of_what_is_over,
     p_15_a_peer_that_grants_everything_and_reads_nothing,
+    p_15_a_call_for_which_there_is_no_room_is_refused,
+    p_15_the_rest_of_a_refused_call_is_forgotten,
+    p_15_an_event_for_which_there_is_no_room_is_dropped_and_reported,
+    p_15_an_answer_for_which_there_is_no_room_ends_its_call,
+    p_15_items_for_which_there_is_no_room_end_their_stream,
     ids_may_be_used_again,
     an_acknowledgement_that_goes_back,
 }

@@ -24,6 +24,7 @@ mod hangs;
 mod hostile;
 mod inline;
 mod life;
+mod limits;
 mod names;
 mod nothing_left;
 mod numbers;
