@@ -161,7 +161,7 @@ impl Flood {
     }
 
     /// Everything that was held, against what may be. At least so much has to come of the flood.
-    fn is_within(self, name: &str, least: usize) {
+    fn ends_within(self, name: &str, least: usize) {
         // What was sent last is still on its way.
         thread::sleep(Duration::from_millis(50));
         let held = PEAK.load(Relaxed).saturating_sub(self.before);
@@ -467,7 +467,7 @@ fn flood_over(make: fn() -> (Transport, Transport)) {
     for (name, run) in CASES {
         let mut flood = Flood::new(make, small());
         let least = run(&mut flood);
-        flood.is_within(name, least);
+        flood.ends_within(name, least);
     }
 }
 
@@ -507,7 +507,7 @@ fn p_15_a_link_with_the_usual_limits_holds_less_than_64_mib() {
             let mut flood = Flood::new(memory_pair, Limits::new());
             let least = run(&mut flood);
             assert!(flood.limits.total_bytes() < 64 * MIB);
-            flood.is_within(name, 5 * least);
+            flood.ends_within(name, 5 * least);
         }
     }
     watched(flood);

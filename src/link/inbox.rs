@@ -5,6 +5,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use crate::{
+    os::make_exact_room_for,
     sync::Arc,
     wire::{FRAME_LIMIT, HEADER_LEN, Header, Hold, Kind, Ledger, ProtocolError},
 };
@@ -113,7 +114,8 @@ impl Inbox {
         let expected = if self.unfinished.is_empty() { self.last } else { 0 };
         let expected = expected.min(self.ledger.room() / 2);
         let hold = self.ledger.hold(expected + ENTRY);
-        let bytes = Vec::with_capacity(if hold.is_some() { expected } else { 0 });
+        let mut bytes = Vec::new();
+        make_exact_room_for(&mut bytes, if hold.is_some() { expected } else { 0 });
         self.unfinished.insert(key, Parts { bytes, hold, len: 0, last_came: now });
         Ok(())
     }
@@ -205,7 +207,8 @@ impl Parts {
                 self.hold = None;
                 return false;
             };
-            self.bytes.reserve_exact(capacity - self.bytes.len());
+            let additional = capacity - self.bytes.len();
+            make_exact_room_for(&mut self.bytes, additional);
         }
         self.bytes.extend_from_slice(part);
         true
