@@ -181,13 +181,16 @@ fn settled() -> usize {
         thread::sleep(Duration::from_millis(100));
         BASE.store(LIVE.load(Relaxed), Relaxed);
     }
-    let began = Instant::now();
-    while LIVE.load(Relaxed) > BASE.load(Relaxed) + KEPT {
-        let kept = LIVE.load(Relaxed) - BASE.load(Relaxed);
+    let (began, mut before) = (Instant::now(), usize::MAX);
+    loop {
+        thread::sleep(Duration::from_millis(20));
+        let now = LIVE.load(Relaxed);
+        let kept = now.saturating_sub(BASE.load(Relaxed));
+        if kept <= KEPT && std::mem::replace(&mut before, now) == now {
+            return now;
+        }
         assert!(began.elapsed() < LONG, "{kept} bytes of the last link are kept");
-        thread::sleep(Duration::from_millis(1));
     }
-    LIVE.load(Relaxed)
 }
 
 /// How much the process may keep of a link for the next one.
