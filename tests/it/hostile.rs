@@ -58,6 +58,7 @@ towards_every_end! {
     hellos, headers, messages, parts, limits,
     d_01_somebody_who_says_nothing,
     d_02_somebody_who_hangs_up,
+    d_10_a_hello_that_drips,
     d_16_a_message_that_does_not_go_on,
     d_20_pings_without_end,
     d_21_unknown_frames_without_end,
@@ -163,6 +164,29 @@ fn d_02_somebody_who_hangs_up(place: Place) {
         Wire::Memory | Wire::Pipe | Wire::Shm => assert_eq!(error, ProtocolError::ClosedBeforeHello),
         // This one does not see the end: it is silence.
         Wire::Ipc => assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}"),
+    }
+    stage.leave();
+}
+
+/// The time is that of the whole greeting, and not that between two bytes. Where each is a packet, it is no frame.
+fn d_10_a_hello_that_drips(place: Place) {
+    let begin = Instant::now();
+    let mut stage = Stage::silent(place, hasty(), echo());
+    let hello = stage.raw.side.hello().frame();
+    for byte in hello.chunks(1) {
+        if stage.subject.close_reason().is_some() || !stage.raw.send_as_is(byte) {
+            break;
+        }
+        // Slower than it may be, and quicker than the time of the whole.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let error = stage.broken();
+    match place.0 {
+        Wire::Pipe => {
+            assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}");
+            assert!(begin.elapsed() >= Duration::from_millis(100), "{:?}", begin.elapsed());
+        }
+        _ => assert!(matches!(error, ProtocolError::NotAPeer { .. }), "{error:?}"),
     }
     stage.leave();
 }
