@@ -9,7 +9,7 @@ use std::{
 
 use nape::{
     Api, Head, HeadBuilder, Neck, NeckBuilder,
-    transport::{ipc_pair, pipe_pair, shm_pair},
+    transport::{ipc_pair, pipe_pair, shm_pair, tcp_pair},
 };
 
 /// How long anything may take before it counts as a hang.
@@ -26,6 +26,8 @@ pub enum Kind {
     Ipc,
     /// Over a pair of sockets.
     Pipe,
+    /// Over TCP on the loopback.
+    Tcp,
     /// Over shared memory.
     Shm,
 }
@@ -47,6 +49,10 @@ impl Kind {
             }
             Kind::Pipe => {
                 let (ours, theirs) = pipe_pair().unwrap();
+                (head.over(ours).unwrap(), neck.over(theirs).unwrap())
+            }
+            Kind::Tcp => {
+                let (ours, theirs) = tcp_pair().unwrap();
                 (head.over(ours).unwrap(), neck.over(theirs).unwrap())
             }
             Kind::Shm => {
@@ -76,6 +82,7 @@ macro_rules! on_every_link {
         mod shm { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Shm)) })* }
         mod ipc { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Ipc)) })* }
         mod pipe { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Pipe)) })* }
+        mod tcp { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Tcp)) })* }
     };
 }
 
