@@ -9,6 +9,9 @@ pub mod wire {}
 #[doc = include_str!("guide/streams.md")]
 pub mod streams {}
 
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}
+
 #[doc = include_str!("guide/performance.md")]
 pub mod performance {}
 

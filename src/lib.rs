@@ -263,7 +263,7 @@ pub use api::{
     Progress, Published, QueueDepth, Report, Responder, RunningHandler, Subscription, Topic, TrySendError,
     Upload, WaitingCaller, WhenFull,
 };
-pub use config::{Answers, Config, Timeout};
+pub use config::{Answers, Config, Limits, Timeout};
 pub use counters::Counters;
 pub use error::{
     AddressError, ApiError, CallError, CloseReason, Crash, Death, Error, Executed, Exit, GivenUp, Misuse,

@@ -283,7 +283,7 @@ impl Link {
 
     fn accept(&self, incoming: Incoming, caller: &Link) -> Option<Errand> {
         let mut core = self.core.lock();
-        let refusal = core.refusal(&incoming, self.config.served_calls);
+        let refusal = core.refusal(&incoming, self.config.limits.served_calls);
         let ancestor = if refusal.is_none() { core.serve(&incoming) } else { None };
         drop(core);
         if let Some(error) = refusal {

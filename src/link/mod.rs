@@ -28,6 +28,7 @@ mod outlets;
 mod pulse;
 mod receive;
 mod role;
+mod room;
 mod slot;
 mod start;
 mod state;
@@ -64,7 +65,7 @@ pub(crate) use token::{Family, Stage};
 use crate::{
     config::Config,
     counters::Tally,
-    error::CloseReason,
+    error::{CloseReason, Rejection},
     os::Attendant,
     sync::{Apart, Arc, AtomicBool, AtomicU8, Condvar, Mutex, Ordering, Weak},
     transport::{FrameSender, Nudge, Transport},
@@ -104,6 +105,9 @@ pub(crate) trait Dispatch: Any + Send + Sync {
 
     /// Takes note of a panic in a callback.
     fn callback_panicked(&self, link: &Arc<Link>, text: String);
+
+    /// Takes note of an event that came and for which there was no room.
+    fn event_lost(&self, link: &Arc<Link>, why: Rejection);
 
     /// Takes note of a reply to a call that had ended.
     fn late_reply(&self, link: &Arc<Link>);
@@ -155,6 +159,8 @@ struct Core {
     near: usize,
     /// How many answers to such calls are being handed over.
     answering: usize,
+    /// How many threads wait for room for an answer.
+    awaiting_room: usize,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
     /// A thread runs a batch of handlers, and sends their answers together when they are done.
@@ -269,6 +275,7 @@ impl Link {
             mute: None,
             near: 0,
             answering: 0,
+            awaiting_room: 0,
             sending: false,
             batching: false,
             gathering: false,
@@ -293,7 +300,7 @@ impl Link {
                 wiring,
                 crew,
                 keeper: Keeper::new(attendant),
-                callbacks: Lane::new(parts.config.callback_workers),
+                callbacks: Lane::new(parts.config.limits.callback_workers),
                 listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,
@@ -400,11 +407,6 @@ impl Link {
     /// Runs a listener after those before it.
     pub(crate) fn run_listener(&self, listener: Job) {
         self.run_in_order(Place::Listener, listener);
-    }
-
-    /// Runs the error hook after the listeners before it.
-    pub(crate) fn run_error_hook(&self, hook: Job) {
-        self.run_in_order(Place::ErrorHook, hook);
     }
 
     /// Calls a waker on the calling thread. It is user code: one that panics must not end a thread that

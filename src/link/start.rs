@@ -12,6 +12,7 @@ use super::{
     inbox::fault_limit,
     load::{Load, Packet},
     message::{Cargo, Either, Incoming},
+    room::refusal_of_answer,
     state::{Ended, Finish, Refusal},
     stream::Ends,
     token::{CancelToken, Family},
@@ -221,7 +222,7 @@ impl Link {
         let load = self
             .load(buffer, arguments, drop)
             .map_err(|error| Misuse::Encode { path: path.clone(), detail: error.text().into() })?;
-        let (size, limit) = (load.len() - HEADER_LEN, self.config.message_limit);
+        let (size, limit) = (load.len() - HEADER_LEN, self.config.limits.message_bytes);
         if size > limit {
             return Err(Rejection::TooLarge { size: size as u64, limit: limit as u64 }.into());
         }
@@ -245,7 +246,7 @@ impl Link {
         let binary = self
             .load(head, arguments, drop)
             .map_err(|error| Misuse::Encode { path: path.clone(), detail: error.text().into() })?;
-        let (size, limit) = (binary.len().max(json.len()) - HEADER_LEN, self.config.message_limit);
+        let (size, limit) = (binary.len().max(json.len()) - HEADER_LEN, self.config.limits.message_bytes);
         if size > limit {
             return Err(Rejection::TooLarge { size: size as u64, limit: limit as u64 }.into());
         }
@@ -268,7 +269,9 @@ impl Link {
             Err(value) => {
                 let written = Payload::write(&value, self.codec(), &mut head);
                 drop(value);
-                written.map(|()| head.into())
+                let mut load = Load::from(head);
+                load.trim();
+                written.map(|()| load)
             }
         }
     }
@@ -335,7 +338,7 @@ impl Link {
         let load = self
             .load(buffer, value, count_panic)
             .map_err(|error| Fault::new(format!("the result of {path} does not encode: {error}")))?;
-        let (size, limit) = (load.len() - HEADER_LEN, self.config.message_limit);
+        let (size, limit) = (load.len() - HEADER_LEN, self.config.limits.message_bytes);
         if size > limit {
             let text = format!("the result of {path} has {size} bytes, over the limit of {limit}");
             return Err(Fault::new(text).into());
@@ -363,7 +366,7 @@ impl Link {
         let mut buffer = vec![0; HEADER_LEN];
         let codec = self.codec();
         error.to_record(codec).write(&mut buffer);
-        let (size, limit) = (buffer.len() - HEADER_LEN, fault_limit(self.config.message_limit));
+        let (size, limit) = (buffer.len() - HEADER_LEN, fault_limit(self.config.limits.message_bytes));
         if size > limit {
             let text = format!("the error has {size} bytes, over the limit of {limit}");
             buffer.truncate(HEADER_LEN);
@@ -374,6 +377,10 @@ impl Link {
 
     fn answer(&self, id: TransactionId, kind: Kind, load: Load) {
         let mut core = self.core.lock();
+        let (kind, load) = match self.await_room(&mut core, id, &load) {
+            true => (kind, load),
+            false => refusal_of_answer(),
+        };
         let ends = core.state.last_of_stream(id);
         // More answers follow at once, and go with this one.
         let gathers = core.batching && core.state.n_answers() + 1 < BATCH;

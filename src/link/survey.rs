@@ -50,6 +50,8 @@ pub(crate) struct Served {
     pub(crate) token: CancelToken,
     pub(crate) path: Path,
     pub(crate) since: Instant,
+    /// When its caller gives it up.
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Link {
@@ -77,7 +79,8 @@ impl Link {
         let sent = core.state.calls.iter().filter(|(_, _, sent)| *sent);
         sent.map(|(id, slot, _)| {
             let token = CancelToken::of(slot);
-            Served { token, path: slot.path.clone(), since: slot.started }.seen(id)
+            let (path, since, deadline) = (slot.path.clone(), slot.started, slot.deadline);
+            Served { token, path, since, deadline }.seen(id)
         })
         .collect()
     }

@@ -27,6 +27,7 @@ mod inspect;
 #[cfg(feature = "json")]
 mod json;
 mod life;
+mod limits;
 mod names;
 mod nothing_left;
 mod numbers;
