@@ -11,6 +11,8 @@ pub mod streams {}
 
 #[doc = include_str!("guide/layers.md")]
 pub mod layers {}
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}
 
 #[doc = include_str!("guide/performance.md")]
 pub mod performance {}
@@ -22,8 +24,14 @@ pub mod topics {}
 #[doc = include_str!("guide/typed.md")]
 pub mod typed {}
 
+#[doc = include_str!("guide/inspection.md")]
+pub mod inspection {}
+
 #[doc = include_str!("guide/sockets.md")]
 pub mod sockets {}
 
 #[doc = include_str!("guide/supervision.md")]
 pub mod supervision {}
+
+#[doc = include_str!("guide/checks.md")]
+pub mod checks {}

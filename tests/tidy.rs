@@ -10,11 +10,11 @@ use std::{fs, path::Path};
 /// From the bottom up: a module sees only what stands above it in this list. A new module is a new
 /// row, and a new word in a row is a new edge between layers: a decision of its own.
 const LAYERS: &[(&str, &str)] = &[
-    ("wire", ""),
+    ("sync", ""),
+    ("wire", "sync"),
     // The leaves, which everybody but `wire` may use.
     ("error", "wire"),
     ("config", "wire error"),
-    ("sync", ""),
     ("counters", "sync"),
     ("semaphore", "sync"),
     ("shape", ""),
@@ -25,10 +25,13 @@ const LAYERS: &[(&str, &str)] = &[
     ("api", "wire error config sync counters semaphore shape os transport workers link"),
     ("layers", "wire error sync api"),
     ("typed", "wire error config sync semaphore shape api"),
+    ("inspect", "wire counters sync link api typed"),
     // Aside: it makes transports, and only the two ends depend on it.
     ("process", "wire error config sync os transport"),
     // The same for programs that run already.
     ("socket", "wire error config sync os transport"),
+    // For tests and fuzzers alone.
+    ("fuzz", "wire error transport link"),
     ("guide", ""),
     ("neck", "wire error config sync os transport workers link api typed process socket"),
     ("head", "wire error config sync os transport workers link api typed process socket neck"),
@@ -48,6 +51,7 @@ const UNSAFE: &[&str] = &[
     // A global allocator that counts cannot be written without.
     "benches/calls/allocations.rs",
     "tests/allocations.rs",
+    "tests/floods.rs",
     // That it is refused has to be shown.
     "tests/ui/qualifiers.rs",
     // Nor can a ring that two processes share.

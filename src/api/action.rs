@@ -12,7 +12,7 @@ use super::{
     around::{Rest, WayAround, left},
     endpoint::Inner,
     layer::{CallKind, Leaves},
-    relay::{Kept, Relay},
+    relay::{Encoded, Kept, Relay, Spoken},
     shortcut::Shortcut,
 };
 use crate::{
@@ -161,7 +161,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     pub fn start<T: DeserializeOwned + 'static>(self) -> Result<AsyncResult<T>, CallError> {
         let (cancels, shape) = (self.semaphore.is_none(), self.shape);
         if self.needs_relay() {
-            return Ok(AsyncResult::relayed(self.relay(false, |_| ())?, cancels, shape));
+            return Ok(AsyncResult::relayed(self.relay(false, |_, _| ())?, cancels, shape));
         }
         let (started, plan) = self.set_out(false, |_, _| ())?;
         Ok(AsyncResult::new(started, plan.slot, cancels, shape))
@@ -178,17 +178,19 @@ impl<A: Serialize + Send + 'static> Action<A> {
         T: DeserializeOwned + 'static,
         F: FnOnce(Result<T, CallError>) + Send + 'static,
     {
+        self.check_callbacks()?;
         let shape = self.shape;
-        let with_callback = |slot: &mut Slot, codec: Codec| {
-            let decode = move |payload| into_value_contained(payload, codec);
+        let with_callback = |slot: &mut Slot, spoken: Spoke| {
+            let decode = move |payload| into_value_contained(payload, spoken.codec());
             slot.set_callback(Box::new(move |outcome| {
                 callback(outcome.map_err(|error| name_ours(error, shape)).and_then(decode))
             }));
         };
         if self.needs_relay() {
-            return self.relay(false, |slot| with_callback(slot, Codec::default())).map(|_| ());
+            let relay = self.relay(false, |slot, spoken| with_callback(slot, Spoke::Relay(spoken.clone())));
+            return relay.map(|_| ());
         }
-        self.set_out(false, |slot, link| with_callback(slot, link.codec())).map(|_| ())
+        self.set_out(false, |slot, link| with_callback(slot, Spoke::over(link))).map(|_| ())
     }
 
     /// Sends an event: no transaction, no answer, and at the other side the same handler as for a call.
@@ -227,7 +229,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     fn set_out(
         self,
         blocking: bool,
-        fit_out: impl FnOnce(&mut Slot, &Link),
+        fit_out: impl FnOnce(&mut Slot, &Arc<Link>),
     ) -> Result<(Started, CallPlan), CallError> {
         let (mut slot, link) = self.prepare().inspect_err(|_| self.release())?;
         fit_out(&mut slot, &link);
@@ -238,6 +240,17 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let semaphore = self.semaphore;
         let started = link.start(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
         Ok((started, plan))
+    }
+
+    /// Refuses a callback when too many wait to be run.
+    fn check_callbacks(&self) -> Result<(), CallError> {
+        let link = self.to.endpoint().link();
+        if !link.is_ok_and(|link| link.has_callbacks_enough()) {
+            return Ok(());
+        }
+        self.release();
+        let path = self.checked_path()?;
+        Err(Rejection::Busy { path, detail: "too many callbacks wait to be run".into() }.into())
     }
 
     /// Opens a stream.
@@ -269,10 +282,10 @@ impl<A: Serialize + Send + 'static> Action<A> {
         };
         // Its time is that until it has begun.
         let begin_by = slot.deadline.take();
-        let near = link.is_near().then(|| link.config().stream_items as usize);
+        let near = link.is_near().then(|| link.config().limits.stream_items as usize);
         slot.set_streams(Streams { begin_by, ..Streams::new(&slot.path, sends, takes, near) });
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
-        leaves.into_iter().for_each(|leaves| slot.set_observer(Box::new(leaves)));
+        leaves.into_iter().for_each(|leaves| *slot.observer() = Some(Box::new(leaves)));
         let slot = Arc::new(slot);
         let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: false, scope: scope() };
         let semaphore = self.semaphore;
@@ -289,10 +302,10 @@ impl<A: Serialize + Send + 'static> Action<A> {
     #[cold]
     fn call_over_links<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         let shape = self.shape;
-        let relay = self.relay(true, |_| ())?;
+        let relay = self.relay(true, |_, _| ())?;
         relay.wait(relay.deadline());
         let outcome = relay.outer.take().unwrap_or(Err(CallError::Cancelled));
-        decode(Codec::default(), outcome.map_err(|error| name_ours(error, shape)))
+        decode(relay.spoken.codec(), outcome.map_err(|error| name_ours(error, shape)))
     }
 
     /// Whether the call may outlive the link that it finds, or finds none yet; or whether layers see its end.
@@ -307,7 +320,11 @@ impl<A: Serialize + Send + 'static> Action<A> {
 
     /// Sends the call, now or with the next link.
     #[cold]
-    fn relay(self, blocking: bool, fit_out: impl FnOnce(&mut Slot)) -> Result<Arc<Relay>, CallError> {
+    fn relay(
+        self,
+        blocking: bool,
+        fit_out: impl FnOnce(&mut Slot, &Arc<Spoken>),
+    ) -> Result<Arc<Relay>, CallError> {
         if matches!(self.to, To::Around(_)) {
             let (action, rest) = self.pass(CallKind::Call)?;
             return action.relay_with(blocking, rest, fit_out);
@@ -319,11 +336,12 @@ impl<A: Serialize + Send + 'static> Action<A> {
         self,
         blocking: bool,
         rest: Rest,
-        fit_out: impl FnOnce(&mut Slot),
+        fit_out: impl FnOnce(&mut Slot, &Arc<Spoken>),
     ) -> Result<Arc<Relay>, CallError> {
         let semaphore = self.semaphore.clone();
         let (endpoint, retry_safe) = (self.to.endpoint().clone(), self.retry_safe);
-        let made = self.outer_slot(fit_out).and_then(|slot| {
+        let spoken = Arc::<Spoken>::default();
+        let made = self.outer_slot(|slot| fit_out(slot, &spoken)).and_then(|slot| {
             let again = endpoint.is_supervised() || rest.retry.is_some();
             Ok((slot, if again { Kept::Bytes(self.encode()?) } else { Kept::once(self.arguments) }))
         });
@@ -334,7 +352,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
                 return left(rest.leaves, error);
             }
         };
-        let relay = Relay::new(&endpoint, Arc::new(slot), kept, blocking, retry_safe, rest);
+        let relay = Relay::new(&endpoint, Arc::new(slot), kept, spoken, blocking, retry_safe, rest);
         relay.begin().or_else(|error| {
             release(&semaphore);
             left(relay.take_leaves(), error)
@@ -359,13 +377,19 @@ impl<A: Serialize + Send + 'static> Action<A> {
         self.deadline(path, Instant::now())
     }
 
-    fn encode(&self) -> Result<Vec<u8>, CallError> {
-        let mut bytes = Vec::new();
-        Payload::write(&self.arguments, Codec::default(), &mut bytes).map_err(|error| {
+    fn encode(&self) -> Result<Encoded, CallError> {
+        let encode = |codec| {
+            let mut bytes = Vec::new();
+            Payload::write(&self.arguments, codec, &mut bytes).map(|()| bytes)
+        };
+        let binary = encode(Codec::Binary).map_err(|error| {
             let (path, detail) = (self.checked_path().unwrap_or_else(|_| Path::root()), error.text().into());
             Misuse::Encode { path, detail }
         })?;
-        Ok(bytes)
+        // The program that is started again asks for the same as before.
+        let agreed = self.to.endpoint().last_link().and_then(|link| link.agreed());
+        let json = if agreed == Some(Codec::Binary) { None } else { encode(Codec::Json).ok() };
+        Ok(Encoded { binary, json })
     }
 
     pub(super) fn release(&self) {
@@ -402,6 +426,28 @@ impl<A: Serialize + Send + 'static> Action<A> {
             return Err(CallError::Cancelled);
         }
         Ok(deadline)
+    }
+}
+
+/// What a result will be encoded with, for whoever decodes it later.
+enum Spoke {
+    Known(Codec),
+    /// The other side has not greeted yet.
+    Link(Arc<Link>),
+    Relay(Arc<Spoken>),
+}
+
+impl Spoke {
+    fn over(link: &Arc<Link>) -> Spoke {
+        link.agreed().map_or_else(|| Spoke::Link(link.clone()), Spoke::Known)
+    }
+
+    fn codec(&self) -> Codec {
+        match self {
+            Spoke::Known(codec) => *codec,
+            Spoke::Link(link) => link.codec(),
+            Spoke::Relay(spoken) => spoken.codec(),
+        }
     }
 }
 

@@ -10,12 +10,40 @@ use serde::Serialize;
 
 use super::{Retry, around::Rest, endpoint::Inner, layer::Leaves};
 use crate::{
-    error::{CallError, CloseReason, Executed},
+    error::{CallError, CloseReason, Executed, Misuse},
     link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
-    sync::{Arc, Condvar, Mutex},
-    wire::{Path, Payload, TransactionId},
+    sync::{Arc, AtomicU8, Condvar, Mutex, Ordering},
+    wire::{Codec, Path, Payload, TransactionId},
     workers::{contain, run_elsewhere},
 };
+
+/// The arguments of a call for the links that it may take.
+pub(crate) struct Encoded {
+    pub(crate) binary: Vec<u8>,
+    /// `None` unless the program may ask for it.
+    pub(crate) json: Option<Vec<u8>>,
+}
+
+impl Encoded {
+    /// For a link that speaks this, or one of both; `None` if they were not encoded for it.
+    fn speaking(&self, agreed: Option<Codec>) -> Option<Payload> {
+        match (agreed, &self.json) {
+            (Some(Codec::Json), json) => json.clone().map(Payload::from_bytes),
+            (None, Some(json)) => Some(Payload::either(self.binary.clone(), json.clone())),
+            _ => Some(Payload::from_bytes(self.binary.clone())),
+        }
+    }
+}
+
+/// The codec of the link that a call has taken last: its result is in that one.
+#[derive(Debug, Default)]
+pub(crate) struct Spoken(AtomicU8);
+
+impl Spoken {
+    pub(crate) fn codec(&self) -> Codec {
+        Codec::from_number(self.0.load(Ordering::Acquire)).unwrap_or_default()
+    }
+}
 
 /// One call over the links that it takes. Each attempt has a slot of its own, and `outer` is filled with the
 /// end of the last.
@@ -23,6 +51,7 @@ pub(crate) struct Relay {
     endpoint: Arc<Inner>,
     pub(crate) outer: Arc<Slot>,
     arguments: Kept,
+    pub(crate) spoken: Arc<Spoken>,
     /// A thread blocks for the call from the start.
     blocking: bool,
     /// The call in whose handler it is made ends its attempts, too.
@@ -39,7 +68,7 @@ pub(crate) struct Relay {
 /// The arguments of a call until it has left.
 pub(crate) enum Kept {
     /// For as many attempts as it takes.
-    Bytes(Vec<u8>),
+    Bytes(Encoded),
     /// For the one attempt that there is.
     Once(Mutex<Option<Payload>>),
 }
@@ -47,13 +76,6 @@ pub(crate) enum Kept {
 impl Kept {
     pub(super) fn once<A: Serialize + Send + 'static>(arguments: A) -> Kept {
         Kept::Once(Mutex::new(Some(Payload::moved(arguments))))
-    }
-
-    fn give(&self) -> Option<Payload> {
-        match self {
-            Kept::Bytes(bytes) => Some(Payload::from_bytes(bytes.clone())),
-            Kept::Once(payload) => payload.lock().take(),
-        }
     }
 }
 
@@ -142,6 +164,7 @@ impl Relay {
         endpoint: &Arc<Inner>,
         outer: Arc<Slot>,
         arguments: Kept,
+        spoken: Arc<Spoken>,
         blocking: bool,
         retry_safe: bool,
         rest: Rest,
@@ -157,6 +180,7 @@ impl Relay {
             endpoint: endpoint.clone(),
             outer,
             arguments,
+            spoken,
             blocking,
             scope: scope(),
             is_layered: leaves.is_some(),
@@ -202,9 +226,16 @@ impl Relay {
             slot.set_waker(&Waker::from(self.clone()));
         }
         let attempt = self.state.lock().tries.attempt();
-        let Some(arguments) = self.arguments.give() else { return Err(CallError::NoAnswer) };
         let plan =
             CallPlan { slot: slot.clone(), attempt, blocking: self.blocking, scope: self.scope.clone() };
+        let codec = link.codec();
+        let arguments = match &self.arguments {
+            Kept::Once(payload) => payload.lock().take(),
+            Kept::Bytes(bytes) => bytes.speaking(link.agreed()),
+        };
+        let Some(arguments) = arguments else { return Err(self.not_encoded()) };
+        // SYNC: spoken. Pairs with the load of whoever decodes the result, which comes after this.
+        self.spoken.0.store(codec.number(), Ordering::Release);
         match link.start(&plan, arguments) {
             Ok(started) => {
                 self.file(started, slot);
@@ -215,6 +246,11 @@ impl Relay {
                 Verdict::End(end) => end.map(|_| true),
             },
         }
+    }
+
+    fn not_encoded(&self) -> CallError {
+        let detail = "the program asks for another codec than the one before it".into();
+        Misuse::Encode { path: self.outer.path.clone(), detail }.into()
     }
 
     fn file(self: &Arc<Relay>, started: Started, slot: Arc<Slot>) {
@@ -234,7 +270,10 @@ impl Relay {
     /// Looks whether the attempt has ended, and does what follows from that.
     pub(crate) fn advance(self: &Arc<Relay>) {
         let ended = self.state.lock().attempt.take_if(|(_, slot)| slot.is_done());
-        let Some(outcome) = ended.and_then(|(_, slot)| slot.take()) else { return };
+        let Some((started, slot)) = ended else { return };
+        // Before the other side had greeted it was not known.
+        self.spoken.0.store(started.link.codec().number(), Ordering::Release);
+        let Some(outcome) = slot.take() else { return };
         let mut state = self.state.lock();
         if state.over {
             return;

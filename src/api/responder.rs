@@ -35,7 +35,8 @@ impl<T: Serialize + Send + 'static> Responder<T> {
     /// Answers with a failure. Does not block.
     pub fn fail<E: HandlerError>(mut self, error: E) {
         if let Some(context) = self.context.take() {
-            end(&context, Err(error.into_fault().into()));
+            let fault = error.into_fault_in(context.link().codec());
+            end(&context, Err(fault.into()));
         }
     }
 

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::{
     Context, Handler, QueueDepth, Report,
+    arb::Measuring,
     endpoint::Inner,
     handler::Served,
     layer::Layers,
+    meter::unwrapped,
     producer::{Outside, Produce},
     served::WhenFull,
     shortcut::Shortcut,
@@ -30,6 +32,8 @@ pub(crate) struct Pool {
     pub(crate) inline: bool,
     /// What stands around each handler.
     pub(crate) layers: Layers,
+    /// Of an API while which is served, all others are counted.
+    pub(crate) measuring: Mutex<Option<Measuring>>,
 }
 
 /// Where a path leads. Callers count references to it, while workers read it.
@@ -102,7 +106,6 @@ impl Pool {
 impl Target {
     pub(crate) fn new(handler: Handler, pool: &Arc<Pool>) -> Arc<Target> {
         let pace = Pace(AtomicU64::new(SLOW.as_nanos() as u64 * 2));
-        let handler = handler.behind(&pool.layers);
         Arc::new(Target { handler, pool: pool.clone(), pace, shortcuts: Mutex::default() })
     }
 
@@ -116,7 +119,8 @@ impl Target {
 
     /// The handler as it was when it came here.
     pub(super) fn without_layers(&self) -> Handler {
-        if self.pool.layers.is_empty() { self.handler.clone() } else { self.handler.bare() }
+        let handler = unwrapped(self.handler.clone());
+        if self.pool.layers.is_empty() { handler } else { handler.bare() }
     }
 
     /// The handler goes: no call takes a short way here any more. What comes back is to be dropped without a
@@ -298,7 +302,7 @@ impl Body {
         let bound = match pool.when_full {
             WhenFull::Refuse => pool.bound,
             // Whatever waits counts against the limit of calls that are served at once.
-            WhenFull::Wait => self.context.link().config().served_calls.max(pool.bound),
+            WhenFull::Wait => self.context.link().config().limits.served_calls.max(pool.bound),
         };
         let task = match self.take_ancestor() {
             None => Task::Plain(self),

@@ -277,13 +277,13 @@ impl Link {
     fn accept_start(&self, start: Start, caller: &Link) -> Option<Errand> {
         match start.cargo {
             Cargo::Moved(incoming) => self.accept(*incoming, caller),
-            Cargo::Bytes(_) => None,
+            Cargo::Bytes(_) | Cargo::Either(_) => None,
         }
     }
 
     fn accept(&self, incoming: Incoming, caller: &Link) -> Option<Errand> {
         let mut core = self.core.lock();
-        let refusal = core.refusal(&incoming, self.config.served_calls);
+        let refusal = core.refusal(&incoming, self.config.limits.served_calls);
         let ancestor = if refusal.is_none() { core.serve(&incoming) } else { None };
         drop(core);
         if let Some(error) = refusal {

@@ -8,11 +8,12 @@ use std::{
 
 use super::{
     Core, Errand, Framed, Link, Slot, Wiring,
+    aftermath::Aftermath,
     direct::Inline,
     inbox::Frame,
     load::Packet,
     role::Reader,
-    slot::{Aftermath, Outcome},
+    slot::Outcome,
     state::{Action, State},
 };
 use crate::{
@@ -115,7 +116,11 @@ impl Link {
             }
             packet.sent();
             core = self.core.lock();
-            if !core.state.next_packet(&mut packet) {
+            let more = core.state.next_packet(&mut packet);
+            if core.awaiting_room > 0 {
+                self.settled.notify_all();
+            }
+            if !more {
                 break;
             }
         }
@@ -306,6 +311,10 @@ impl Link {
 
     fn act(&self, action: Action<Arc<Slot>>, now: Instant, harvest: &mut Harvest) {
         match action {
+            Action::Greeted(codec) => {
+                self.speak(codec);
+                self.changed.notify_all();
+            }
             Action::Complete(slot, outcome) => {
                 let aftermath = self.complete(&slot, outcome, now);
                 harvest.woke_caller |= aftermath.woke_caller;
@@ -314,6 +323,7 @@ impl Link {
             Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
             Action::Cancelled(token, ends) => {
                 let family = token.fire();
+                self.wake_answers();
                 ends.end(&Err(CallError::Cancelled), |wakeup| self.wake_later(wakeup, harvest));
                 if !family.is_empty() {
                     // Not under the role: whoever waits for one of these calls may have a waker.
@@ -327,13 +337,20 @@ impl Link {
             Action::Items(intake, batch) => self.take_items(&intake, batch, harvest),
             Action::LateItems(n) => self.count_lost(n),
             Action::ItemsEnded(intake) => self.wake_later(intake.end(Ok(())), harvest),
+            Action::ItemsLost(intake, why) => self.wake_later(intake.end(Err(why)), harvest),
+            Action::EventLost(why) => self.lose_event(why),
             Action::Room(outlet) => self.wake_later(outlet.room(), harvest),
             Action::Stopped(outlet) => self.wake_later(outlet.end(CallError::Cancelled), harvest),
             Action::LateReply => self.count_late_reply(),
-            Action::PeerGreeted => drop(self.changed.notify_all()),
             Action::PeerReady => self.note_ready(),
             Action::PeerGoingAway => drop(self.changed.notify_all()),
             Action::Close(reason) => self.lose(reason),
+        }
+    }
+
+    fn lose_event(&self, why: Rejection) {
+        if let Some(link) = self.strong() {
+            self.dispatch.event_lost(&link, why);
         }
     }
 

@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::message::Start;
-use crate::wire::{Kind, TransactionId};
+use super::{
+    load::Load,
+    message::{Cargo, Start},
+};
+use crate::wire::{Codec, Kind, TransactionId};
 
 /// A queue that knows how many bytes and how many events it holds.
 #[derive(Debug, Default)]
@@ -15,9 +18,18 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn push(&mut self, start: Start) {
-        self.bytes += start.size();
+        self.bytes += start.held();
         self.events += usize::from(start.kind == Kind::Event);
         self.starts.push_back(start);
+    }
+
+    /// What waits in both codecs takes this one.
+    pub(crate) fn settle(&mut self, codec: Codec) {
+        for start in &mut self.starts {
+            let cargo = std::mem::replace(&mut start.cargo, Cargo::Bytes(Load::default()));
+            start.cargo = cargo.settle(Some(codec));
+        }
+        self.bytes = self.starts.iter().map(Start::size).sum();
     }
 
     pub(crate) fn front(&self) -> Option<&Start> {
@@ -26,7 +38,7 @@ impl Line {
 
     pub(crate) fn pop(&mut self) -> Option<Start> {
         let start = self.starts.pop_front()?;
-        self.bytes -= start.size();
+        self.bytes -= start.held();
         self.events -= usize::from(start.kind == Kind::Event);
         Some(start)
     }
@@ -35,7 +47,7 @@ impl Line {
     pub(crate) fn withdraw(&mut self, id: TransactionId) -> Option<Start> {
         let at = self.starts.iter().position(|start| start.kind.is_call() && start.id == id);
         let start = at.and_then(|at| self.starts.remove(at))?;
-        self.bytes -= start.size();
+        self.bytes -= start.held();
         Some(start)
     }
 
@@ -44,7 +56,7 @@ impl Line {
         let starts = std::mem::take(&mut self.starts).into_iter();
         let (calls, events): (Vec<_>, Vec<_>) = starts.partition(|start| start.kind.is_call());
         self.starts = events.into();
-        self.bytes = self.starts.iter().map(Start::size).sum();
+        self.bytes = self.starts.iter().map(Start::held).sum();
         calls
     }
 

@@ -6,24 +6,30 @@
 //! [`state::State`] is the link as a pure machine. Around it stand the threads: the [`role`] of the
 //! reader, the crew that takes it while nobody blocks, and the [`keeper`] of the clock.
 
+mod aftermath;
 mod budget;
 mod calls;
 mod close;
 mod current;
 mod direct;
 mod flow;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod gate;
 mod inbox;
 mod keeper;
 mod lead;
 mod line;
 mod load;
+#[cfg(all(loom, test))]
+mod loom;
 mod message;
 mod outbox;
 mod outlets;
 mod pulse;
 mod receive;
 mod role;
+mod room;
 mod slot;
 mod start;
 mod state;
@@ -43,11 +49,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use aftermath::{Observer, Remains};
 pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
 pub(crate) use direct::Neighbour;
+#[cfg(any(test, fuzzing))]
+pub(crate) use fuzz::session as fuzz_session;
 pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use message::Incoming;
-pub(crate) use slot::{Observer, Offer, Outcome, Remains, Slot};
+pub(crate) use slot::{Offer, Outcome, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
 pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
 pub(crate) use streaming::{Put, Tap};
@@ -58,9 +67,9 @@ pub(crate) use token::{Family, Stage};
 use crate::{
     config::Config,
     counters::Tally,
-    error::CloseReason,
+    error::{CloseReason, Rejection},
     os::Attendant,
-    sync::{Apart, Arc, AtomicBool, Condvar, Mutex, Ordering, Weak},
+    sync::{Apart, Arc, AtomicBool, AtomicU8, Condvar, Mutex, Ordering, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Tokens},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
@@ -99,6 +108,9 @@ pub(crate) trait Dispatch: Any + Send + Sync {
     /// Takes note of a panic in a callback.
     fn callback_panicked(&self, link: &Arc<Link>, text: String);
 
+    /// Takes note of an event that came and for which there was no room.
+    fn event_lost(&self, link: &Arc<Link>, why: Rejection);
+
     /// Takes note of a reply to a call that had ended.
     fn late_reply(&self, link: &Arc<Link>);
 }
@@ -116,6 +128,8 @@ pub(crate) struct Errand {
 pub(crate) struct Link {
     weak: Weak<Link>,
     side: Side,
+    /// The number of the codec, 0 until it is known.
+    codec: AtomicU8,
     config: Config,
     core: Apart<Mutex<Core>>,
     /// The stage changed, or the other side's.
@@ -147,6 +161,8 @@ struct Core {
     near: usize,
     /// How many answers to such calls are being handed over.
     answering: usize,
+    /// How many threads wait for room for an answer.
+    awaiting_room: usize,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
     /// A thread runs a batch of handlers, and sends their answers together when they are done.
@@ -252,6 +268,7 @@ impl Link {
         wiring: Wiring,
         attendant: Option<Box<dyn Attendant>>,
     ) -> Arc<Link> {
+        let codec = AtomicU8::new(state.codec().map_or(0, Codec::number));
         let core = Core {
             state,
             stage: LinkState::Starting,
@@ -260,6 +277,7 @@ impl Link {
             mute: None,
             near: 0,
             answering: 0,
+            awaiting_room: 0,
             sending: false,
             batching: false,
             gathering: false,
@@ -277,13 +295,14 @@ impl Link {
             Link {
                 weak: weak.clone(),
                 side: parts.side,
+                codec,
                 core: Apart(Mutex::new(core)),
                 changed: Condvar::new(),
                 settled: Condvar::new(),
                 wiring,
                 crew,
                 keeper: Keeper::new(attendant),
-                callbacks: Lane::new(parts.config.callback_workers),
+                callbacks: Lane::new(parts.config.limits.callback_workers),
                 listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,
@@ -306,8 +325,21 @@ impl Link {
         self.side
     }
 
+    /// What the link speaks, for whoever comes after the greeting.
+    #[inline]
     pub(crate) fn codec(&self) -> Codec {
-        Codec::default()
+        self.agreed().unwrap_or_default()
+    }
+
+    /// What the link speaks, if that is known.
+    #[inline]
+    pub(crate) fn agreed(&self) -> Option<Codec> {
+        // Nothing is published by it: who does not see it yet writes both, and the machine chooses.
+        Codec::from_number(self.codec.load(Ordering::Relaxed))
+    }
+
+    fn speak(&self, codec: Codec) {
+        self.codec.store(codec.number(), Ordering::Relaxed);
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -377,11 +409,6 @@ impl Link {
     /// Runs a listener after those before it.
     pub(crate) fn run_listener(&self, listener: Job) {
         self.run_in_order(Place::Listener, listener);
-    }
-
-    /// Runs the error hook after the listeners before it.
-    pub(crate) fn run_error_hook(&self, hook: Job) {
-        self.run_in_order(Place::ErrorHook, hook);
     }
 
     /// Calls a waker on the calling thread. It is user code: one that panics must not end a thread that

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    inbox::{Body, Frame},
+    inbox::{Body, Frame, Joined},
     message::Incoming,
     outbox::Draft,
     state::{Action, State},
@@ -11,10 +11,11 @@ use super::{
     token::CancelToken,
 };
 use crate::{
+    config::MAX_UNREAD,
     error::{CallError, CloseReason, Rejection},
     wire::{
-        Bye, CallHead, EventHead, FaultRecord, Header, Hello, Kind, OpenHead, Payload, ProtocolError,
-        TransactionId,
+        Bye, CallHead, Codec, EventHead, Fault, FaultRecord, Header, Hello, Hold, Kind, OpenHead, Path,
+        Payload, ProtocolError, TransactionId,
     },
 };
 
@@ -37,8 +38,11 @@ pub(super) fn frame<W: Clone>(
         // At the first part already: nothing is kept for a call that was never made.
         state.calls.answerable(header.id)?;
     }
-    let Some(body) = state.inbox.take(header, frame, now)? else { return Ok(()) };
-    message(state, header, body, now, actions)
+    match state.inbox.take(header, frame, now)? {
+        Joined::Nothing => Ok(()),
+        Joined::Whole(body) => message(state, header, body, now, actions),
+        Joined::Refused(seen) => no_room(state, header, &seen, now, actions),
+    }
 }
 
 fn message<W: Clone>(
@@ -59,11 +63,12 @@ fn message<W: Clone>(
         }
         Kind::Event => event(state, body, actions),
         Kind::Reply => answer(state, header.id, actions, |_| {
-            let Body { buffer, start } = body;
-            Ok(Ok(Payload::from_tail(buffer, start)))
+            let Body { buffer, start, hold } = body;
+            Ok(Ok(Payload::held_by(buffer, start, hold)))
         }),
-        Kind::Fault => answer(state, header.id, actions, |_| {
-            FaultRecord::read(body.bytes()).map(|record| Err(received(record)))
+        Kind::Fault => answer(state, header.id, actions, |state| {
+            let codec = state.codec.unwrap_or_default();
+            FaultRecord::read(body.bytes()).map(|record| Err(received(record, codec, body.hold)))
         }),
         Kind::Cancel => cancel(state, header.id, now, actions),
         Kind::Credit => Ok(()),
@@ -78,12 +83,51 @@ fn message<W: Clone>(
     }
 }
 
-fn hello<W>(state: &mut State<W>, body: &Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
+/// What becomes of a message for which there is no room. What has been seen of it may end anywhere.
+fn no_room<W: Clone>(
+    state: &mut State<W>,
+    header: &Header,
+    seen: &Body,
+    now: Instant,
+    actions: &mut Vec<Action<W>>,
+) -> Result<(), ProtocolError> {
+    let detail = state.inbox.ledger().is_full();
+    let seen = match header.kind {
+        Kind::Open => seen.bytes().get(OpenHead::LEN..).unwrap_or_default(),
+        _ => seen.bytes(),
+    };
+    let path = match header.kind {
+        Kind::Call | Kind::Open => CallHead::read(seen).ok().map(|(head, _)| head.path),
+        Kind::Event => EventHead::read(seen).ok().map(|(head, _)| head.path),
+        _ => None,
+    };
+    let path = path.and_then(|path| state.recent_paths.path(path).ok()).unwrap_or_else(Path::root);
+    let too_much = Rejection::Busy { path, detail: detail.clone().into() };
+    match header.kind {
+        Kind::Call | Kind::Open => refuse(state, header.id, too_much)?,
+        Kind::Event => actions.push(Action::EventLost(too_much)),
+        Kind::Reply | Kind::Fault => {
+            let text = format!("its answer came, and there was no room for it: {detail}");
+            return answer(state, header.id, actions, |_| Ok(Err(Fault::new(text).into())));
+        }
+        Kind::StreamItem => return state.lose_items(header.id, too_much, now, actions),
+        _ => {}
+    }
+    state.budget.pay("messages beyond the room for them", now)
+}
+
+fn hello<W: Clone>(
+    state: &mut State<W>,
+    body: &Body,
+    actions: &mut Vec<Action<W>>,
+) -> Result<(), ProtocolError> {
     if std::mem::replace(&mut state.greeted, true) {
         return Err(ProtocolError::UnexpectedHello);
     }
-    Hello::read(body.bytes(), state.side.other(), &state.tokens.theirs)?;
-    actions.push(Action::PeerGreeted);
+    let theirs = Hello::read(body.bytes(), state.side.other(), &state.tokens.theirs)?;
+    let codec = state.codecs.agree(&theirs)?;
+    state.agree_on(codec);
+    actions.push(Action::Greeted(codec));
     Ok(())
 }
 
@@ -113,8 +157,9 @@ fn check_start<W>(state: &mut State<W>, header: &Header) -> Result<(), ProtocolE
     let id = TransactionId::from_bits(header.id).filter(|id| id.side() != state.side);
     let id = id.ok_or(ProtocolError::BadId(header.id))?;
     let open = |kind| state.inbox.is_open(kind, header.id);
-    // The items of a call that is answered may not all have left.
-    let in_use = state.served.contains_key(&id) || state.outbox.outlets.contains(header.id);
+    // Of a call that is answered, neither the items nor the answer may have left altogether.
+    let leaving = state.outbox.outlets.contains(header.id) || state.outbox.is_cutting_answer(header.id);
+    let in_use = state.served.contains_key(&id) || leaving;
     if in_use || open(Kind::Call) || open(Kind::Open) || open(Kind::Event) {
         return Err(ProtocolError::DuplicateId(header.id));
     }
@@ -155,7 +200,8 @@ fn call<W: Clone>(
         return if beyond { state.budget.pay("calls beyond the limit", now) } else { Ok(()) };
     }
     let start = body.start + len;
-    let mut incoming = Incoming { payload: Payload::from_tail(body.buffer, start), ..incoming };
+    let payload = Payload::held_by(body.buffer, start, body.hold);
+    let mut incoming = Incoming { payload, ..incoming };
     if let (Some(id), Some(head)) = (incoming.id, opening) {
         incoming.ends = state.serve_stream(id, head, &incoming);
     }
@@ -184,7 +230,7 @@ fn refuse<W>(state: &mut State<W>, bits: u64, why: Rejection) -> Result<(), Prot
     if state.outbox.n_answers() >= state.served_limit.saturating_mul(MAX_UNREAD) {
         return Err(ProtocolError::Flood("calls whose answers are not read"));
     }
-    let record = CallError::Rejected(why).to_record();
+    let record = CallError::Rejected(why).to_record(state.codec.unwrap_or_default());
     state.outbox.push_answer(Draft::with(Kind::Fault, bits, |body| record.write(body)));
     Ok(())
 }
@@ -200,7 +246,7 @@ fn event<W>(state: &mut State<W>, body: Body, actions: &mut Vec<Action<W>>) -> R
         deadline: None,
         attempt: 0,
         shape: head.shape,
-        payload: Payload::from_tail(body.buffer, start),
+        payload: Payload::held_by(body.buffer, start, body.hold),
         cancel: CancelToken::never(),
         caller: None,
         ends: Ends::default(),
@@ -225,9 +271,10 @@ fn answer<W: Clone>(
 }
 
 /// A failure as a peer may report it: only what can come from its side of the link.
-fn received(record: FaultRecord) -> CallError {
-    match CallError::from_record(record) {
-        end @ (CallError::Rejected(_) | CallError::Fault(_) | CallError::NoAnswer) => end,
+fn received(record: FaultRecord, codec: Codec, hold: Option<Hold>) -> CallError {
+    match CallError::from_record(record, codec) {
+        CallError::Fault(fault) => CallError::Fault(fault.held_by(hold)),
+        end @ (CallError::Rejected(_) | CallError::NoAnswer) => end,
         // A peer cannot tell us that our own deadline passed or that our link is closed.
         other => CallError::Fault(other.into()),
     }
@@ -276,5 +323,3 @@ fn bye<W: Clone>(
 
 /// How many answers to pings may wait for a peer that does not read them.
 const MAX_PONGS: usize = 64;
-/// How many refusals may wait for such a peer, in calls that may be served at once.
-const MAX_UNREAD: usize = 10;

@@ -4,14 +4,18 @@ use std::{fmt, task::Waker, time::Duration, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::aftermath::{Aftermath, Observer, Remains};
 use super::stream::Streams;
 use super::token::{Child, Family, earlier, has_passed};
 use crate::{
     error::CallError,
     os::thread_id,
     semaphore::Semaphore,
-    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering},
-    wire::{Path, Payload, TransactionId},
+    sync::{
+        Arc, AtomicUsize,
+        modelled::{AtomicBool, Condvar, Mutex, Ordering},
+    },
+    wire::{Path, Payload},
     workers::{Job, look_out},
 };
 
@@ -19,11 +23,6 @@ use crate::{
 pub(crate) type Outcome = Result<Payload, CallError>;
 /// What is called with it.
 pub(crate) type Callback = Box<dyn FnOnce(Outcome) + Send>;
-
-/// Sees how a call ends, and takes nothing.
-pub(crate) trait Observer: Send {
-    fn see(self: Box<Self>, end: Result<(), CallError>);
-}
 
 /// One call's end. It is filled once; the outcome is taken once.
 pub(crate) struct Slot {
@@ -124,23 +123,6 @@ enum Stage {
     Taken(Instant),
 }
 
-/// What was set aside for a call that was served, and goes back to where it came from.
-pub(crate) trait Remains: Send {
-    /// Ends the serving, and says of which call.
-    fn settle(self: Box<Self>) -> Option<TransactionId>;
-}
-
-/// What is left to do after a slot was filled, once the reader role is given up.
-#[derive(Default)]
-pub(crate) struct Aftermath {
-    pub(crate) waker: Option<Waker>,
-    pub(crate) callback: Option<Job>,
-    /// A thread that blocked for the call was woken.
-    pub(crate) woke_caller: bool,
-    /// That thread is inside the transport.
-    pub(crate) nudge: bool,
-}
-
 /// What became of an errand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
@@ -218,14 +200,9 @@ impl Slot {
         self.inner.get_mut().extras().callback = Some(callback);
     }
 
-    /// Has the end of a call without a callback seen, on a thread for callbacks.
-    pub(crate) fn set_observer(&mut self, observer: Box<dyn Observer>) {
-        self.inner.get_mut().extras().observer = Some(observer);
-    }
-
-    /// The call has not set out.
-    pub(crate) fn take_observer(&self) -> Option<Box<dyn Observer>> {
-        self.inner.lock().extras.as_mut().and_then(|extras| extras.observer.take())
+    /// Whoever sees the end on a thread for callbacks, if the call has none.
+    pub(crate) fn observer(&mut self) -> &mut Option<Box<dyn Observer>> {
+        &mut self.inner.get_mut().extras().observer
     }
 
     /// Releases a permit when the call has ended.
@@ -234,6 +211,11 @@ impl Slot {
         // The short way knows of no permits.
         self.plain = false;
         *self.catch.get_mut() = Catch::Away;
+    }
+
+    /// The call has not set out.
+    pub(crate) fn take_observer(&self) -> Option<Box<dyn Observer>> {
+        self.inner.lock().extras.as_mut()?.observer.take()
     }
 
     /// Fills the slot, unless it is filled already.

@@ -27,15 +27,20 @@ use super::{
 };
 use crate::{
     config::Config,
-    error::{CallError, CloseReason, Executed},
+    error::{CallError, CloseReason, Executed, Rejection},
     sync::Arc,
     transport::Window,
-    wire::{Bye, Header, Hello, Kind, Payload, ProtocolError, RecentPaths, Side, Tokens, TransactionId},
+    wire::{
+        Bye, Choice, Codec, Header, Hello, Kind, Ledger, Payload, ProtocolError, RecentPaths, Side, Tokens,
+        TransactionId,
+    },
 };
 
 /// What has to be done outside of the machine, in this order.
 #[derive(Debug)]
 pub(crate) enum Action<W> {
+    /// The other side has greeted, and this is what the link speaks.
+    Greeted(Codec),
     /// Hand a call its end.
     Complete(W, Result<Payload, CallError>),
     /// Find a handler. With a waiter, the call descends from a call of ours for which it waits.
@@ -48,14 +53,16 @@ pub(crate) enum Action<W> {
     LateItems(u64),
     /// No more items come.
     ItemsEnded(Arc<Intake>),
+    /// There was no room for items, so that none come any more.
+    ItemsLost(Arc<Intake>, CallError),
+    /// There was no room for an event.
+    EventLost(Rejection),
     /// More items may go.
     Room(Arc<Outlet>),
     /// No more items are wanted.
     Stopped(Arc<Outlet>),
     /// A reply came for a call that had ended.
     LateReply,
-    /// The other side has greeted, as it should.
-    PeerGreeted,
     /// The other side takes calls now.
     PeerReady,
     /// The other side takes no calls any more.
@@ -99,8 +106,10 @@ pub(crate) struct State<W> {
     pub(super) tokens: Tokens,
     pub(super) served_limit: usize,
     send_queue: usize,
-    send_queue_bytes: usize,
     pub(super) greeted: bool,
+    pub(super) codecs: Choice,
+    /// The codec of the link, once it is known.
+    pub(super) codec: Option<Codec>,
     /// When the other side must have greeted.
     greet_by: Option<Instant>,
     stall_timeout: Duration,
@@ -143,7 +152,7 @@ impl<W: Clone> State<W> {
         let mut state = State::bare(side, config, window, tokens);
         state.greet_by = greet_by;
         state.pulse = Pulse::new(config);
-        let hello = Hello::ours(side, tokens.ours);
+        let hello = Hello::ours(side, tokens.ours).choosing(config.codecs);
         state.outbox.push_control(Draft::with(Kind::Hello, 0, |body| hello.write(body)));
         state
     }
@@ -152,6 +161,7 @@ impl<W: Clone> State<W> {
     pub(crate) fn greeted(side: Side, config: &Config) -> State<W> {
         let mut state = State::bare(side, config, Window::default(), Tokens::default());
         state.greeted = true;
+        state.codec = Some(Codec::Binary);
         state
     }
 
@@ -159,10 +169,11 @@ impl<W: Clone> State<W> {
         State {
             side,
             tokens,
-            served_limit: config.served_calls,
-            send_queue: config.send_queue,
-            send_queue_bytes: config.send_queue_bytes,
+            served_limit: config.limits.served_calls,
+            send_queue: config.limits.send_queue,
             greeted: false,
+            codecs: config.codecs,
+            codec: config.codecs.settled(),
             greet_by: None,
             stall_timeout: config.stall_timeout,
             suspect: None,
@@ -178,7 +189,7 @@ impl<W: Clone> State<W> {
             last_seen: 0,
             inflows: FxHashMap::default(),
             outbox: Outbox::new(window, config),
-            inbox: Inbox::new(config.message_limit),
+            inbox: Inbox::new(config.limits.message_bytes, Ledger::new(config.limits.room())),
             budget: Budget::new(),
             pulse: Pulse::none(),
             recent_paths: RecentPaths::default(),
@@ -227,7 +238,8 @@ impl<W: Clone> State<W> {
     pub(crate) fn serve(&mut self, incoming: &Incoming, now: Instant) -> Option<W> {
         if let Some(id) = incoming.id {
             let (token, path) = (incoming.cancel.clone(), incoming.path.clone());
-            self.served.insert(id, Served { token, path, since: now });
+            let deadline = incoming.deadline.filter(|_| incoming.ends.is_none());
+            self.served.insert(id, Served { token, path, since: now, deadline });
         }
         incoming.parent.and_then(|parent| self.waiter_of(parent))
     }
@@ -289,6 +301,17 @@ impl<W: Clone> State<W> {
         self.greeted
     }
 
+    /// The codec of the link, once it is known.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        self.codec
+    }
+
+    /// Both sides have agreed on a codec. What waits in both takes the one.
+    pub(super) fn agree_on(&mut self, codec: Codec) {
+        self.codec = Some(codec);
+        self.outbox.settle(codec);
+    }
+
     /// Why the link is over when the other end of the connection is gone.
     pub(crate) fn vanished(&self) -> CloseReason {
         if self.greeted { CloseReason::Gone } else { CloseReason::Protocol(ProtocolError::ClosedBeforeHello) }
@@ -321,7 +344,7 @@ impl<W: Clone> State<W> {
         unbounded: bool,
         packet: Option<&mut Packet>,
     ) -> Result<TransactionId, Refusal> {
-        self.admit(unbounded)?;
+        self.admit(unbounded, cargo.held())?;
         let id = self.calls.begin(waiter, timer);
         if self.queue(Kind::Call, id, cargo, packet) {
             self.calls.mark_sent(id);
@@ -332,7 +355,7 @@ impl<W: Clone> State<W> {
     /// Files a call that leaves at this moment, if nothing is in its way. For the other end in this
     /// process.
     pub(crate) fn begin_at_once(&mut self, waiter: &W) -> Option<TransactionId> {
-        let free = self.admit(false).is_ok() && self.outbox.call_may_pass();
+        let free = self.admit(false, 0).is_ok() && self.outbox.call_may_pass();
         free.then(|| {
             self.outbox.call_passed();
             let id = self.calls.begin(waiter.clone(), None);
@@ -350,21 +373,21 @@ impl<W: Clone> State<W> {
 
     /// Queues an event, or has it leave as a call does.
     pub(crate) fn begin_event(&mut self, cargo: Cargo, packet: Option<&mut Packet>) -> Result<(), Refusal> {
-        self.admit(false)?;
+        self.admit(false, cargo.held())?;
         let id = self.calls.issue();
         self.queue(Kind::Event, id, cargo, packet);
         Ok(())
     }
 
-    pub(super) fn admit(&self, unbounded: bool) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, unbounded: bool, bytes: usize) -> Result<(), Refusal> {
         if self.closed {
             return Err(Refusal::Closed);
         }
         if self.going_away || self.peer_going_away {
             return Err(Refusal::ShuttingDown);
         }
-        let (messages, bytes) = self.outbox.waiting();
-        if !unbounded && (messages >= self.send_queue || bytes >= self.send_queue_bytes) {
+        let (messages, _) = self.outbox.waiting();
+        if !unbounded && (messages >= self.send_queue || !self.outbox.has_room(bytes)) {
             return Err(Refusal::Full(messages));
         }
         Ok(())
@@ -378,7 +401,7 @@ impl<W: Clone> State<W> {
         cargo: Cargo,
         packet: Option<&mut Packet>,
     ) -> bool {
-        let cargo = match (cargo, packet) {
+        let cargo = match (cargo.settle(self.codec), packet) {
             (Cargo::Bytes(load), Some(packet)) => {
                 match self.outbox.pass(packet, Draft { kind, id: id.to_bits(), load }) {
                     Ok(()) => return true,
@@ -389,7 +412,7 @@ impl<W: Clone> State<W> {
                 incoming.id = Some(id).filter(|_| kind.is_call());
                 Cargo::Moved(incoming)
             }
-            (cargo, None) => cargo,
+            (cargo, _) => cargo,
         };
         self.outbox.push_start(Start { kind, id, cargo });
         false
@@ -549,36 +572,6 @@ impl<W: Clone> State<W> {
     /// Whether the other side takes calls.
     pub(crate) fn peer_is_ready(&self) -> bool {
         self.peer_ready
-    }
-
-    /// Whether no call is under way in either direction and nothing waits.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.calls.len() == 0 && self.served.is_empty() && self.outbox.is_drained()
-    }
-
-    /// Whether nothing waits to be sent.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.outbox.is_drained()
-    }
-
-    /// How many calls and events wait to be sent.
-    pub(crate) fn n_waiting(&self) -> usize {
-        self.outbox.waiting().0
-    }
-
-    /// How many answers wait to be sent.
-    pub(crate) fn n_answers(&self) -> usize {
-        self.outbox.n_answers()
-    }
-
-    /// How many calls of ours have not ended.
-    pub(crate) fn n_calls(&self) -> usize {
-        self.calls.len()
-    }
-
-    /// How many calls of the other side are being served.
-    pub(crate) fn n_served(&self) -> usize {
-        self.served.len()
     }
 }
 

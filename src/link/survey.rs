@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{CancelToken, Link, LinkState, Slot, token::Stage};
+use super::{CancelToken, Link, LinkState, Slot, state::State, token::Stage};
 use crate::{
     os::thread_name,
     sync::Arc,
@@ -50,6 +50,8 @@ pub(crate) struct Served {
     pub(crate) token: CancelToken,
     pub(crate) path: Path,
     pub(crate) since: Instant,
+    /// When its caller gives it up.
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Link {
@@ -77,9 +79,42 @@ impl Link {
         let sent = core.state.calls.iter().filter(|(_, _, sent)| *sent);
         sent.map(|(id, slot, _)| {
             let token = CancelToken::of(slot);
-            Served { token, path: slot.path.clone(), since: slot.started }.seen(id)
+            let (path, since, deadline) = (slot.path.clone(), slot.started, slot.deadline);
+            Served { token, path, since, deadline }.seen(id)
         })
         .collect()
+    }
+}
+
+impl<W: Clone> State<W> {
+    /// Whether no call is under way in either direction and nothing waits.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.calls.len() == 0 && self.served.is_empty() && self.outbox.is_drained()
+    }
+
+    /// Whether nothing waits to be sent.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.outbox.is_drained()
+    }
+
+    /// How many calls and events wait to be sent.
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.outbox.waiting().0
+    }
+
+    /// How many answers wait to be sent.
+    pub(crate) fn n_answers(&self) -> usize {
+        self.outbox.n_answers()
+    }
+
+    /// How many calls of ours have not ended.
+    pub(crate) fn n_calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// How many calls of the other side are being served.
+    pub(crate) fn n_served(&self) -> usize {
+        self.served.len()
     }
 }
 

@@ -85,9 +85,19 @@ impl<T> Lane<T> {
         self.state.lock().closed
     }
 
+    /// How many things wait, or are about to.
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Whether anything waits, or has just come to.
     pub(crate) fn is_waited_for(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many things may be under way.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
     }
 
     /// How many things are under way, and how many wait.

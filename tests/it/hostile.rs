@@ -1,7 +1,9 @@
 //! Bytes that no correct peer sends, to a Head and to a Neck. Each ends the link with the number of the
 //! rule that it breaks, or does no harm; nothing panics, nothing hangs, and no other link notices.
 
+#[allow(dead_code, reason = "the floods need more of it")]
 mod raw;
+mod room;
 mod scribble;
 mod stage;
 mod streams;
@@ -19,6 +21,12 @@ use std::{
 use nape::{Answers, Api, CallError, CloseReason, Config, Context, Fault, FaultKind, ProtocolError};
 
 use raw::*;
+use room::{
+    p_15_a_call_for_which_there_is_no_room_is_refused,
+    p_15_an_answer_for_which_there_is_no_room_ends_its_call,
+    p_15_an_event_for_which_there_is_no_room_is_dropped_and_reported,
+    p_15_items_for_which_there_is_no_room_end_their_stream, p_15_the_rest_of_a_refused_call_is_forgotten,
+};
 use stage::{Bystander, Place, Stage, Wire, echo};
 use streams::{
     a_stream_by_hand, d_55_items_for_a_caller, d_55_items_without_end_of_what_is_over,
@@ -50,6 +58,7 @@ towards_every_end! {
     hellos, headers, messages, parts, limits,
     d_01_somebody_who_says_nothing,
     d_02_somebody_who_hangs_up,
+    d_10_a_hello_that_drips,
     d_16_a_message_that_does_not_go_on,
     d_20_pings_without_end,
     d_21_unknown_frames_without_end,
@@ -69,6 +78,11 @@ towards_every_end! {
     d_55_items_for_a_caller,
     d_55_items_without_end_of_what_is_over,
     p_15_a_peer_that_grants_everything_and_reads_nothing,
+    p_15_a_call_for_which_there_is_no_room_is_refused,
+    p_15_the_rest_of_a_refused_call_is_forgotten,
+    p_15_an_event_for_which_there_is_no_room_is_dropped_and_reported,
+    p_15_an_answer_for_which_there_is_no_room_ends_its_call,
+    p_15_items_for_which_there_is_no_room_end_their_stream,
     ids_may_be_used_again,
     an_acknowledgement_that_goes_back,
 }
@@ -150,6 +164,29 @@ fn d_02_somebody_who_hangs_up(place: Place) {
         Wire::Memory | Wire::Pipe | Wire::Shm => assert_eq!(error, ProtocolError::ClosedBeforeHello),
         // This one does not see the end: it is silence.
         Wire::Ipc => assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}"),
+    }
+    stage.leave();
+}
+
+/// The time is that of the whole greeting, and not that between two bytes. Where each is a packet, it is no frame.
+fn d_10_a_hello_that_drips(place: Place) {
+    let begin = Instant::now();
+    let mut stage = Stage::silent(place, hasty(), echo());
+    let hello = stage.raw.side.hello().frame();
+    for byte in hello.chunks(1) {
+        if stage.subject.close_reason().is_some() || !stage.raw.send_as_is(byte) {
+            break;
+        }
+        // Slower than it may be, and quicker than the time of the whole.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let error = stage.broken();
+    match place.0 {
+        Wire::Pipe => {
+            assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}");
+            assert!(begin.elapsed() >= Duration::from_millis(100), "{:?}", begin.elapsed());
+        }
+        _ => assert!(matches!(error, ProtocolError::NotAPeer { .. }), "{error:?}"),
     }
     stage.leave();
 }
@@ -479,4 +516,42 @@ fn d_68_every_flip_towards_a_head() {
 fn d_68_every_flip_towards_a_neck() {
     crate::support::watched(|| d_68_every_flip((Wire::Memory, Side::Neck)));
     crate::support::watched(|| d_68_every_flip((Wire::Pipe, Side::Neck)));
+}
+
+/// Good sessions of which a few bytes are others, and now and then with noise behind them. A round that fails
+/// names its seed; `NAPE_ROUNDS` says how many there are.
+fn p_33_changed_sessions(place: Place) {
+    let rounds = std::env::var("NAPE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
+    let start = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
+    let good = session(place.1.other()).concat();
+    for seed in start..start + rounds {
+        let mut state = seed;
+        let mut random = || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            state >> 33
+        };
+        let mut packet = good.clone();
+        for _ in 0..=random() % 5 {
+            let at = random() as usize % packet.len();
+            packet[at] = random() as u8;
+        }
+        if random() % 4 == 0 {
+            packet.extend((0..random() % 200).map(|byte| (byte * 7) as u8));
+        }
+        let mut stage = Stage::silent(place, Config::new(), echo());
+        stage.raw.send_as_is(&packet);
+        stage.raw.hang_up();
+        let reason = stage.end();
+        assert!(!matches!(reason, CloseReason::Broken(_) | CloseReason::Local), "seed {seed}: {reason:?}");
+        stage.leave();
+    }
+}
+
+#[test]
+fn p_33_changed_sessions_towards_both_sides() {
+    for wire in [Wire::Memory, Wire::Pipe, Wire::Shm] {
+        for side in [Side::Head, Side::Neck] {
+            crate::support::watched(move || p_33_changed_sessions((wire, side)));
+        }
+    }
 }

@@ -23,8 +23,12 @@ mod goodbye;
 mod hangs;
 mod hostile;
 mod inline;
+mod inspect;
+#[cfg(feature = "json")]
+mod json;
 mod layers;
 mod life;
+mod limits;
 mod names;
 mod nothing_left;
 mod numbers;

@@ -8,6 +8,7 @@ mod inherited;
 mod life;
 mod pulse;
 mod remains;
+mod standard;
 mod start;
 mod streams;
 mod supervised;

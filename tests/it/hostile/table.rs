@@ -72,7 +72,7 @@ pub(crate) fn hellos(side: Side) -> Vec<Case> {
         case("a_hello_without_a_library", short(32), Broken(3)),
         case("a_hello_that_names_too_much", names_too_much, Broken(3)),
         case("a_hello_with_reserved_bits", with(|hello| hello.zero = 1), Broken(10)),
-        case("a_hello_with_another_codec", with(|hello| hello.codec = 2), Broken(3)),
+        case("a_hello_with_another_codec", with(|hello| hello.codec = 3), Broken(3)),
         case(
             "a_hello_from_the_future",
             [with(|hello| (hello.versions, hello.features) = ((1, 9), u32::MAX)), ready.clone()].concat(),
@@ -171,7 +171,7 @@ pub(crate) fn messages(side: Side) -> Vec<Case> {
             answered(side.id(9)),
         ),
         case("d_28_an_unknown_path", calling(id, &call("echo.nothing", b"\0")), faulted(1)),
-        case("d_28_an_unknown_event", topic(b"echo.nothing"), Lives),
+        case("d_56_an_event_that_nobody_takes", topic(b"echo.nothing"), Lives),
         case("d_29_an_empty_path", calling(id, &[&echo[..20], &[0; 10]].concat()), Broken(12)),
         case("d_29_a_shape_that_is_cut_off", path(b""), Broken(11)),
         case("d_28_an_unknown_path_with_a_shape", calling(id, &shaped(&echo[..20], b"echo.no")), faulted(1)),

@@ -16,7 +16,7 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{inherited, life, pulse, remains};
+use super::{inherited, life, pulse, remains, standard};
 
 /// This binary again, as a child that does what the verb says.
 pub(crate) fn command(verb: &str) -> Command {
@@ -82,6 +82,7 @@ fn entry() {
             park();
         }
         Ok(verb) if verb.starts_with("raw-") => inherited::play(verb),
+        Ok("over-standard") => standard::serve(),
         Ok("middle") => life::middle(),
         Ok("rounds") => remains::rounds(),
         Ok("pulse") => pulse::beat(),
@@ -123,7 +124,7 @@ fn greet() {
     serve(neck);
 }
 
-fn api() -> Api {
+pub(crate) fn api() -> Api {
     let waiting = Mutex::new(Vec::new());
     let some = Arc::new(Mutex::new(Vec::new()));
     Api::new("victim")
