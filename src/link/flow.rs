@@ -408,10 +408,11 @@ impl Link {
     }
 }
 
-/// A call that is over time ends in one way, whichever side finds out first.
+/// A call that is over time ends in one way, whichever side finds out first: the other side knows no deadline but
+/// that of the call, and its word is taken even if our own clock is a moment behind.
 fn in_own_words(error: CallError, slot: &Slot, now: Instant) -> CallError {
     match error {
-        CallError::Rejected(Rejection::Expired) if slot.due().is_some_and(|at| at <= now) => {
+        CallError::Rejected(Rejection::Expired) if slot.due().is_some() => {
             let after = now.saturating_duration_since(slot.started);
             CallError::TimedOut { path: slot.path.clone(), after, executed: Executed::No }
         }
@@ -448,3 +449,26 @@ pub(super) fn take_frames<W: Clone>(
 
 /// How large a buffer is kept for the next packet.
 const SPARE: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wire::Path;
+
+    /// Red when the other side's word counts only once our own clock agrees.
+    #[test]
+    fn p_04_a_call_that_the_other_side_finds_over_time_has_timed_out() {
+        let now = Instant::now();
+        let ends = |deadline| {
+            let slot = Slot::new(Path::new("a.b").unwrap(), now, deadline);
+            in_own_words(Rejection::Expired.into(), &slot, now)
+        };
+        for deadline in [now, now + Duration::from_micros(1)] {
+            let end = ends(Some(deadline));
+            assert!(matches!(end, CallError::TimedOut { executed: Executed::No, .. }), "{end:?}");
+        }
+        assert!(matches!(ends(None), CallError::Rejected(Rejection::Expired)), "nothing was over");
+    }
+}
