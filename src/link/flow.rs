@@ -160,6 +160,12 @@ impl Link {
     /// Reads one packet and does what it says, but for what must wait until the role is given up.
     pub(super) fn read(&self, reader: &mut Reader, limit: Option<Instant>, harvest: &mut Harvest) -> Read {
         let look = AssertUnwindSafe(|| {
+            // What this thread sent between taking the role and this look may have failed: nobody else nudges it.
+            if self.has_to_look_around()
+                && let Read::Over = self.after_packet(reader, harvest)
+            {
+                return Read::Over;
+            }
             let limit = limit.into_iter().chain(reader.patience).min();
             match reader.receiver.receive(limit) {
                 Ok(Received::End) if self.keeper.has_attendant() => self.await_death(reader, limit, harvest),
