@@ -21,6 +21,7 @@ mod events;
 mod farewell;
 mod goodbye;
 mod hangs;
+mod history;
 mod hostile;
 mod inline;
 mod life;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{Api, CallError, Config, Context, Fault, Head, LinkState, Neck, Payload, Rejection};
+use nape::{Api, CallError, Config, Context, Fault, Head, LinkState, Neck, Payload};
 
 use crate::{
     support::Kind,

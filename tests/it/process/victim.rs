@@ -17,6 +17,7 @@ use rustix::{
 };
 
 use super::{inherited, life, pulse, remains};
+use crate::history;
 
 /// This binary again, as a child that does what the verb says.
 pub(crate) fn command(verb: &str) -> Command {
@@ -84,6 +85,7 @@ fn entry() {
         Ok(verb) if verb.starts_with("raw-") => inherited::play(verb),
         Ok("middle") => life::middle(),
         Ok("rounds") => remains::rounds(),
+        Ok("history") => history::serve_in_a_child(),
         Ok("pulse") => pulse::beat(),
         Ok(verb) => panic!("no such verb: {verb}"),
     }
