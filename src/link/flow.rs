@@ -106,12 +106,12 @@ impl Link {
         loop {
             drop(core);
             let sent = match &mut *framed.sender.lock() {
-                Some(sender) => sender.send(packet.bytes()),
-                None => Ok(()),
+                Some(sender) => catch_unwind(AssertUnwindSafe(|| sender.send(packet.bytes()))),
+                None => Ok(Ok(())),
             };
-            if let Err(error) = sent {
+            if !matches!(sent, Ok(Ok(()))) {
                 // `sending` stays set: what waits is never sent, and ends as what was not.
-                return self.cannot_send(framed, error);
+                return self.cannot_send(framed, sent);
             }
             packet.sent();
             core = self.core.lock();
@@ -259,7 +259,7 @@ impl Link {
                 Err(violation) => return self.break_off(violation),
             },
             Ok(Received::Nudge | Received::Deadline) => return self.look_up(reader, harvest),
-            Ok(Received::End) => self.core.lock().state.vanished(),
+            Ok(Received::End) => self.core.lock().why_at_the_end(),
             Err(error) => CloseReason::Io(Arc::new(error)),
         };
         self.lose(end);

@@ -528,6 +528,11 @@ impl Core {
         Some(if matches!(reason, CloseReason::Gone) { self.state.vanished() } else { reason })
     }
 
+    /// Why the link ends when the other side has closed its end.
+    fn why_at_the_end(&mut self) -> CloseReason {
+        self.dying.take().unwrap_or_else(|| self.state.vanished())
+    }
+
     fn n_served(&self) -> usize {
         self.state.n_served() + self.near
     }

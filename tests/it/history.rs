@@ -149,8 +149,8 @@ fn round(stage: Stage, nemesis: Nemesis, chance: &mut Chance) -> Result<Told, St
     let child = head.child_id().map(Watch::of);
     thread::scope(|scope| {
         for _ in 0..CALLERS {
-            let history = head.api("history");
-            let caller = Caller { history, log: log.clone(), numbers: &numbers, over: &over };
+            let (history, endpoint) = (head.api("history"), endpoint.clone());
+            let caller = Caller { history, endpoint, log: log.clone(), numbers: &numbers, over: &over };
             let chance = Chance::of(chance.below(u64::MAX));
             scope.spawn(move || caller.run(chance));
         }

@@ -31,6 +31,7 @@ mod numbers;
 mod payloads;
 mod pressure;
 mod process;
+mod promises;
 mod raw_end;
 mod results;
 mod shape;

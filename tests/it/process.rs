@@ -6,11 +6,14 @@ mod beside;
 mod death;
 mod inherited;
 mod life;
+mod neighbours;
 mod pulse;
 mod remains;
 mod start;
+mod states;
 mod streams;
 mod supervised;
+mod sweep;
 pub mod victim;
 
 use std::{

@@ -69,7 +69,7 @@ proptest! {
 }
 
 #[test]
-fn the_hello_is_that_of_the_wire_format() {
+fn p_37_the_hello_is_that_of_the_wire_format() {
     let library = env!("CARGO_PKG_VERSION");
     let mut expected = b"NAPE\x01\x01\0\0\x01\0\x01\0\0\0\0\0".to_vec();
     expected.extend(1..=16);
@@ -111,7 +111,7 @@ fn d_6_another_version_is_refused_whatever_else_it_holds() {
 }
 
 #[test]
-fn versions_that_overlap_are_accepted() {
+fn p_37_versions_that_overlap_are_accepted() {
     let hello = read(&body(|body| body[8..12].copy_from_slice(&[0, 0, 9, 0]))).unwrap();
     assert_eq!(hello.versions, (0, 9));
 }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use nape::{Action, ApiHandle, AsyncResult, Bytes, CallError, Misuse, Timeout};
+use nape::{Action, ApiHandle, AsyncResult, Bytes, CallError, Endpoint, LinkState, Misuse, Timeout};
 
 use super::{
     chance::Chance,
@@ -79,6 +79,7 @@ const STYLES: [Style; 9] = [
 
 pub struct Caller<'a> {
     pub history: ApiHandle,
+    pub endpoint: Endpoint,
     pub log: Log,
     pub numbers: &'a AtomicU64,
     pub over: &'a AtomicBool,
@@ -93,6 +94,10 @@ impl Caller<'_> {
             if last {
                 return;
             }
+            if self.endpoint.state() == LinkState::Closed {
+                // What is said of these is soon told.
+                thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 
@@ -101,7 +106,10 @@ impl Caller<'_> {
         let method = chance.one_of(&METHODS);
         let style = chance.one_of(&STYLES);
         let times = [0, 1, 1000, 5000, 20_000, 60_000].map(Duration::from_micros);
-        let timeout = match chance.below(8) {
+        // Whoever blocks for what never comes makes no other calls.
+        let blocks =
+            method == Method::Never && !matches!(style, Style::Then | Style::CancelAndWait | Style::Drop);
+        let timeout = match chance.below(if blocks { 64 } else { 8 }) {
             0 => Timeout::Never,
             1 => Timeout::After(Duration::from_secs(40)),
             _ => Timeout::After(chance.one_of(&times)),

@@ -64,7 +64,7 @@ fn ac_73_pending_calls_fail_soon_after_the_kernel_tells_of_the_death(wire: Wire)
 }
 
 /// The time to the last outcome: from when the kernel told, and from the kill.
-fn kill_with_64_pending(wire: Wire) -> (Duration, Duration) {
+pub(super) fn kill_with_64_pending(wire: Wire) -> (Duration, Duration) {
     let head = head(wire);
     let victim = Watch::child_of(&head);
     let times = [Timeout::Never, Timeout::After(HANG), Timeout::After(HANG * 60)];

@@ -209,4 +209,4 @@ pub(super) fn middle() {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-const HOW: &str = "NAPE_TEST_MIDDLE";
+pub(super) const HOW: &str = "NAPE_TEST_MIDDLE";

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use nape::{Api, Context, Fault, Incoming, Neck, Responder, Wire};
+use nape::{Api, Context, Fault, Incoming, Neck, Payload, Responder, Wire};
 use rustix::{
     io::{FdFlags, fcntl_setfd},
     process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open},
@@ -187,6 +187,25 @@ fn api() -> Api {
         .unwrap()
         .handle("ask", |cx: &Context, path: String| -> Result<String, Fault> {
             Ok(cx.api(&path).action("", ()).call()?)
+        })
+        .unwrap()
+        .handle("bytes", |_: &Context, n: usize| Ok::<_, Fault>(Payload::from_bytes(vec![7; n])))
+        .unwrap()
+        .handle("hoard", |_: &Context, mib: usize| {
+            // Never given back, and touched everywhere.
+            std::mem::forget(vec![1u8; mib << 20]);
+            Ok::<_, Fault>(())
+        })
+        .unwrap()
+        .handle("take", |_: &Context, _: Payload| Ok::<_, Fault>(()))
+        .unwrap()
+        .handle("flood", |cx: &Context, _: ()| {
+            let noise = cx.api("noise");
+            // For as long as the other side takes it.
+            while !cx.is_cancelled() {
+                let _ = noise.action("event", 1u64).fire();
+            }
+            Ok::<_, Fault>(())
         })
         .unwrap()
         .handle("pid", |_: &Context, _: ()| Ok::<_, Fault>(process::id()))

@@ -1,0 +1,78 @@
+//! Timeouts, whatever state the link to a child is in.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use nape::{ApiHandle, CallError, Config, Head, Payload, Restarts, Timeout, Wire};
+use rustix::process::Signal;
+
+use super::{Watch, echo, five_times, victim};
+use crate::history::{Chance, seed};
+
+on_every_wire_to_a_child! {
+    p_04_timeouts_hold_in_every_state_of_the_link,
+    p_04_a_call_under_a_supervisor_that_is_over_time_has_timed_out,
+}
+
+/// What the link is about when the call is made.
+const STATES: [(&str, fn(&Head)); 5] = [
+    ("at rest", |_| ()),
+    ("the child is stopped", |head| Watch::child_of(head).send(Signal::STOP)),
+    ("a large argument is on its way to a child that is stopped", |head| {
+        Watch::child_of(head).send(Signal::STOP);
+        let take = head.api("victim").action("take", Payload::from_bytes(vec![1; 15 << 20]));
+        take.timeout(Timeout::Never).then(|_: Result<(), CallError>| ()).unwrap();
+    }),
+    ("the child stops in the middle of a large answer", |head| {
+        let bytes = head.api("victim").action("bytes", 15usize << 20).timeout(Timeout::Never);
+        bytes.then(|_: Result<Payload, CallError>| ()).unwrap();
+        thread::sleep(Duration::from_millis(5));
+        Watch::child_of(head).send(Signal::STOP);
+    }),
+    ("the send queue is full", |head| {
+        Watch::child_of(head).send(Signal::STOP);
+        let fire = || head.api("victim").action("take", Payload::from_bytes(vec![1; 1000])).fire();
+        while fire().is_ok() {}
+    }),
+];
+
+/// Red when whoever waits does not look at the clock, and when the keeper does not.
+fn p_04_timeouts_hold_in_every_state_of_the_link(wire: Wire) {
+    for (state, bring_about) in STATES {
+        let config = Config::new().grace(Duration::from_millis(50)).write_stall(Timeout::Never);
+        let head = Head::builder().wire(wire).config(config).spawn(victim::command("serve")).unwrap();
+        echo(&head);
+        bring_about(&head);
+        for limit in [0, 1, 50, 200].map(Duration::from_millis) {
+            let began = Instant::now();
+            let error = head.api("victim").action("wait", ()).timeout(limit).call::<()>().unwrap_err();
+            let took = began.elapsed();
+            assert!(matches!(error, CallError::TimedOut { .. }), "{state}: {error:?}");
+            assert!(took >= limit && took < limit + five_times(50), "{state}: {took:?} for {limit:?}");
+        }
+    }
+}
+
+/// Its own deadline was what was over, whoever of the two sides saw that first. Red when the other side's refusal
+/// is passed on as it is.
+fn p_04_a_call_under_a_supervisor_that_is_over_time_has_timed_out(wire: Wire) {
+    let builder = Head::builder().wire(wire).supervise(Restarts::on_crash());
+    let supervisor = builder.spawn(victim::command("serve")).unwrap();
+    let victim = supervisor.api("victim");
+    let mut chance = Chance::of(seed());
+    for _ in 0..300 {
+        let limit = Duration::from_micros(1 + chance.below(4000));
+        for error in calls(&victim, limit) {
+            assert!(matches!(error, CallError::TimedOut { .. }), "{error:?} with {limit:?}");
+        }
+    }
+}
+
+fn calls(victim: &ApiHandle, limit: Duration) -> Vec<CallError> {
+    let safe = |path| victim.action(path, 7u64).timeout(limit).retry_safe();
+    let waits = victim.action("wait", ()).timeout(limit).retry_safe().start::<()>();
+    let echo = safe("echo").call::<u64>();
+    waits.map_or_else(Some, |call| call.wait().err()).into_iter().chain(echo.err()).collect()
+}
