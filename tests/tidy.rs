@@ -32,6 +32,9 @@ const LAYERS: &[(&str, &str)] = &[
     ("supervisor", "wire error config sync os workers link api process head"),
 ];
 
+/// Single uses that go past their layer: `wire` asks for room in memory, which says nothing about what it means.
+const EXCEPTIONS: &[(&str, &str)] = &[("wire", "use crate::os::make_room_for;")];
+
 /// Where `unsafe` may stand: the start of a path.
 const UNSAFE: &[&str] = &[
     "src/os/",
@@ -102,7 +105,13 @@ fn layers(files: &[File]) -> Vec<String> {
             wrong.push(format!("{}: `{layer}` is no layer yet: give it a row in LAYERS", file.path));
             continue;
         };
-        let code = file.code();
+        let allowed = |line: &str| EXCEPTIONS.contains(&(layer, line));
+        let code = file
+            .code()
+            .lines()
+            .map(|line| if allowed(line) { "" } else { line })
+            .collect::<Vec<_>>()
+            .join("\n");
         for (line, name) in crate_paths(&code) {
             let at = format!("{}:{line}", file.path);
             let known = LAYERS.iter().any(|(layer, _)| *layer == name);

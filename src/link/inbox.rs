@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use crate::wire::{FRAME_LIMIT, HEADER_LEN, Header, Kind, ProtocolError};
+use crate::{
+    os::make_room_for,
+    wire::{FRAME_LIMIT, HEADER_LEN, Header, Kind, ProtocolError},
+};
 
 /// The messages of which a part has come.
 #[derive(Debug)]
@@ -62,10 +65,13 @@ impl Inbox {
         // Growing step by step would copy it once more. A message is expected to be as long as the one before
         // it, but only one at a time: a peer gets room for what it has once sent, and not on its word.
         let expected = if self.unfinished.is_empty() { self.last } else { 0 };
-        let fresh = || Parts { bytes: Vec::with_capacity(expected), last_came: now };
+        let fresh = || Parts { bytes: Vec::new(), last_came: now };
         let parts = self.unfinished.entry(key).or_insert_with(fresh);
         if body.is_empty() {
             return Err(ProtocolError::Flood("empty frames"));
+        }
+        if body.len() > parts.bytes.capacity() - parts.bytes.len() {
+            make_room_for(&mut parts.bytes, expected.max(body.len()));
         }
         parts.bytes.extend_from_slice(body);
         parts.last_came = now;

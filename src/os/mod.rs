@@ -10,6 +10,8 @@ mod futex;
 mod linux;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(target_os = "linux")]
+mod room;
 
 #[cfg(target_os = "linux")]
 use linux as imp;
@@ -30,3 +32,5 @@ pub(crate) use imp::{
 };
 #[cfg(target_os = "linux")]
 pub(crate) use memory::{Mapping, check_sealed, sealed_memory};
+#[cfg(target_os = "linux")]
+pub(crate) use room::make_room_for;

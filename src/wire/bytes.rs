@@ -10,6 +10,8 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
+use crate::os::make_room_for;
+
 /// A byte buffer as an argument, as a result, or as a part of them, which is copied as one block.
 ///
 /// A `Vec<u8>` is a list like any other to serde: it is encoded and decoded element by element, which for a
@@ -124,7 +126,10 @@ impl<'de> Visitor<'de> for Block {
     }
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-        Ok(bytes.to_vec())
+        let mut block = Vec::new();
+        make_room_for(&mut block, bytes.len());
+        block.extend_from_slice(bytes);
+        Ok(block)
     }
 
     fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {

@@ -11,6 +11,7 @@ use bincode::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::bounded::Bounds;
+use crate::os::make_room_for;
 
 /// How values become bytes on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -105,6 +106,9 @@ struct Appender<'a>(&'a mut Vec<u8>);
 
 impl Writer for Appender<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), BincodeEncodeError> {
+        if bytes.len() > self.0.capacity() - self.0.len() {
+            make_room_for(self.0, bytes.len());
+        }
         self.0.extend_from_slice(bytes);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Bytes to values and back: ids, paths, frames, messages, faults and the codec.
 //!
-//! Everything here is pure. It knows no clock, no thread, no file and no connection, and it never
+//! Everything here is pure, but for the kind of memory that large values get. It knows no clock, no thread, no file and no connection, and it never
 //! panics on what a peer sends: what does not parse is a [`ProtocolError`].
 
 mod bounded;

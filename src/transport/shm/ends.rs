@@ -7,10 +7,10 @@ use std::{
 
 use super::{
     bell::OwnBell,
+    copy::WORD,
     lane::Lane,
     mapping::{self, LANE, MappedLane},
     receiver::ShmReceiver,
-    ring::WORD,
     sender::ShmSender,
 };
 use crate::{

@@ -30,10 +30,11 @@
 //!
 //! Nothing. The size, the seals and the label are checked before the first use. Each end keeps its own
 //! index to itself; the other's is loaded once, and has to lie between what was seen before and what is
-//! possible. Words are copied out one by one, each loaded once, and only the copy is read. What is
+//! possible. Words are copied out, each byte read once, and only the copy is looked at. What is
 //! impossible is an error, [`InvalidData`](std::io::ErrorKind::InvalidData), with which the link closes.
-//! The memory is read and written as atomics only, so that a peer that writes at the same time makes the
-//! values wrong and nothing else.
+//! The memory is read and written as atomics, and a block of a kilobyte and more by one instruction where the
+//! processor has it (`copy.rs`), so that a peer that writes at the same time makes the values wrong and nothing
+//! else.
 //!
 //! # Waiting
 //!
@@ -62,6 +63,7 @@
 //! machine put its cores changed more than that. On one core they are good to a few percent.
 
 mod bell;
+mod copy;
 mod lane;
 mod patience;
 mod receiver;

@@ -5,7 +5,10 @@
 //! one; what it reads of the other's index is loaded once and has to lie between what was there before
 //! and what is possible. Knows no packets, no waiting and no wake-ups.
 
-use super::lane::{Lane, RingCorrupt};
+use super::{
+    copy::{WORD, load, store},
+    lane::{Lane, RingCorrupt},
+};
 use crate::sync::modelled::{AtomicU64, Ordering};
 
 /// The end that writes. There must be one for a lane.
@@ -162,33 +165,3 @@ fn at(words: &[AtomicU64], index: u64) -> (&[AtomicU64], &[AtomicU64]) {
     let (before, behind) = words.split_at(place);
     (behind, before)
 }
-
-/// Copies bytes into words one by one: the other end may be writing there too, and a word that two
-/// threads write is one or the other.
-fn store(words: &[AtomicU64], bytes: &[u8]) {
-    let (whole, rest) = bytes.as_chunks::<WORD>();
-    for (word, bytes) in words.iter().zip(whole) {
-        word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
-    }
-    if !rest.is_empty() {
-        let mut last = [0; WORD];
-        last[..rest.len()].copy_from_slice(rest);
-        words[whole.len()].store(u64::from_ne_bytes(last), Ordering::Relaxed);
-    }
-}
-
-/// Copies words into bytes one by one; each is loaded once.
-fn load(words: &[AtomicU64], bytes: &mut [u8]) {
-    let (whole, rest) = bytes.as_chunks_mut::<WORD>();
-    let n_whole = whole.len();
-    for (word, bytes) in words.iter().zip(whole) {
-        *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-    }
-    if !rest.is_empty() {
-        let last = words[n_whole].load(Ordering::Relaxed).to_ne_bytes();
-        rest.copy_from_slice(&last[..rest.len()]);
-    }
-}
-
-/// The bytes of a word.
-pub(super) const WORD: usize = size_of::<u64>();

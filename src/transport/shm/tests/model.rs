@@ -8,8 +8,9 @@ use super::lane;
 use crate::transport::{
     Received,
     shm::{
+        copy::WORD,
         lane::HeapLane,
-        ring::{Consumer, Producer, WORD},
+        ring::{Consumer, Producer},
     },
 };
 
