@@ -14,6 +14,7 @@ use crate::history::{Chance, seed};
 on_every_wire_to_a_child! {
     p_04_timeouts_hold_in_every_state_of_the_link,
     p_04_a_call_under_a_supervisor_that_is_over_time_has_timed_out,
+    p_20_a_child_that_gets_no_more_descriptors_goes_on,
 }
 
 /// What the link is about when the call is made.
@@ -75,4 +76,18 @@ fn calls(victim: &ApiHandle, limit: Duration) -> Vec<CallError> {
     let waits = victim.action("wait", ()).timeout(limit).retry_safe().start::<()>();
     let echo = safe("echo").call::<u64>();
     waits.map_or_else(Some, |call| call.wait().err()).into_iter().chain(echo.err()).collect()
+}
+
+/// As one does that gives up its rights after it has started. Red when a descriptor is made for a message.
+fn p_20_a_child_that_gets_no_more_descriptors_goes_on(wire: Wire) {
+    let head = super::head(wire);
+    let victim = head.api("victim");
+    victim.action("take-no-more-files", ()).call::<()>().unwrap();
+    (0..10).for_each(|_| echo(&head));
+    let large = victim.action("bytes", 3usize << 20).call::<Payload>().unwrap();
+    assert_eq!(large.into_bytes().len(), 3 << 20);
+    victim.action("take", Payload::from_bytes(vec![1; 3 << 20])).call::<()>().unwrap();
+    let started = |n: u64| victim.action("echo", n).start::<u64>().unwrap();
+    let calls: Vec<_> = (0..200).map(started).collect();
+    assert!(calls.into_iter().enumerate().all(|(n, call)| call.wait().unwrap() == n as u64));
 }

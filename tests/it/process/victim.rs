@@ -12,7 +12,10 @@ use std::{
 use nape::{Api, Context, Fault, Incoming, Neck, Payload, Responder, Wire};
 use rustix::{
     io::{FdFlags, fcntl_setfd},
-    process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open},
+    process::{
+        PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, pidfd_getfd,
+        pidfd_open, setrlimit,
+    },
     thread::gettid,
 };
 
@@ -194,6 +197,16 @@ fn api() -> Api {
         .handle("hoard", |_: &Context, mib: usize| {
             // Never given back, and touched everywhere.
             std::mem::forget(vec![1u8; mib << 20]);
+            Ok::<_, Fault>(())
+        })
+        .unwrap()
+        .handle("take-no-more-files", |_: &Context, _: ()| {
+            // Fewer than a wait may watch would be an error of the wait.
+            let few = Rlimit { current: Some(24), ..getrlimit(Resource::Nofile) };
+            setrlimit(Resource::Nofile, few)?;
+            while let Ok(file) = fs::File::open("/dev/null") {
+                std::mem::forget(file);
+            }
             Ok::<_, Fault>(())
         })
         .unwrap()
