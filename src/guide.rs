@@ -21,3 +21,6 @@ pub mod typed {}
 
 #[doc = include_str!("guide/supervision.md")]
 pub mod supervision {}
+
+#[doc = include_str!("guide/safety.md")]
+pub mod safety {}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Core, Errand, Framed, Link, Slot, Wiring,
+    Completing, Core, Errand, Framed, Link, Slot, Wiring,
     direct::Inline,
     inbox::Frame,
     load::Packet,
@@ -294,6 +294,7 @@ impl Link {
         core.state.hear(now);
         let result = take_frames(&mut core.state, packet, now, actions);
         let mut calm = core.dying.is_none() && !core.state.is_closed();
+        let _completing = self.completing();
         let due = core.state.awaits_rest().into_iter().chain(core.state.pulse_due()).min();
         let wake = due.is_some_and(|at| self.arm(&mut core, at));
         self.flush(core);
@@ -393,7 +394,20 @@ impl Link {
 
     /// The same for a thread that has no role to give up.
     pub(super) fn complete_now(&self, slot: &Slot, outcome: Outcome, now: Instant) {
+        self.complete_taken(None, slot, outcome, now);
+    }
+
+    /// The same for a call that was taken off the table apart from all others.
+    pub(super) fn complete_taken(
+        &self,
+        taken: Option<Completing<'_>>,
+        slot: &Slot,
+        outcome: Outcome,
+        now: Instant,
+    ) {
         let aftermath = self.complete(slot, outcome, now);
+        // Before the waker, which may drop the link.
+        drop(taken);
         if aftermath.nudge {
             self.nudge();
         }

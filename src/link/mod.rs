@@ -60,7 +60,7 @@ use crate::{
     counters::Tally,
     error::CloseReason,
     os::Attendant,
-    sync::{Apart, Arc, AtomicBool, Condvar, Mutex, Ordering, Weak},
+    sync::{Apart, Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Token},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
@@ -131,6 +131,18 @@ pub(crate) struct Link {
     listeners: Arc<Lane<Job>>,
     dispatch: Arc<dyn Dispatch>,
     tally: Arc<Tally>,
+    /// How many threads have taken calls off the table and have not handed over their ends yet.
+    completing: AtomicUsize,
+}
+
+/// One of them. Made under the lock, while the calls are taken off.
+struct Completing<'a>(&'a AtomicUsize);
+
+impl Drop for Completing<'_> {
+    fn drop(&mut self) {
+        // SYNC: completing. Pairs with the load in `join`: whoever sees it go finds the callbacks with the crew.
+        self.0.fetch_sub(1, Ordering::Release);
+    }
 }
 
 /// What the lock of a link protects.
@@ -287,6 +299,7 @@ impl Link {
                 listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,
+                completing: AtomicUsize::new(0),
                 config: parts.config,
             }
         })
@@ -453,6 +466,12 @@ impl Link {
             }
         }
         true
+    }
+
+    /// Called under the lock by whoever takes calls off the table, and kept until their ends are handed over.
+    fn completing(&self) -> Completing<'_> {
+        self.completing.fetch_add(1, Ordering::Relaxed);
+        Completing(&self.completing)
     }
 
     // The clock.

@@ -51,6 +51,7 @@ fn ends(kind: Kind, limit: usize) -> (Head, Neck) {
     (head, neck.serve(api()).unwrap().start())
 }
 
+/// Red when the rest of large messages goes first.
 fn ac_85_large_values_in_a_struct_hold_up_no_small_call(kind: Kind) {
     let (head, neck) = ends(kind, 80 * MIB);
     let bulk = head.api("bulk").timeout(LONG);

@@ -1,8 +1,8 @@
 //! Histories: threads call in every way, handlers of every kind answer, something goes wrong in the middle,
 //! and a checker looks at all that was written down.
 //!
-//! A round lasts some milliseconds. A test goes on for two seconds with fresh rounds, or for as many rounds as
-//! `NAPE_ROUNDS` says; `NAPE_SEED` makes the rounds of a seed again that a failure has printed.
+//! A round lasts some milliseconds. A test goes on for two seconds with fresh rounds, or for as many
+//! rounds as `NAPE_ROUNDS` says; `NAPE_SEED` makes the rounds of a seed again that a failure has printed.
 
 mod book;
 mod callers;
@@ -74,8 +74,7 @@ struct Stage {
     file: Option<PathBuf>,
 }
 
-/// Red when an entry of `TransactionManager` outlives its answer, and red when a call that has left ends as one
-/// that has not.
+/// Red when a link that ends forgets one of its calls, and when one that has left ends as one that has not.
 fn p_01_of_a_link(kind: Kind) {
     let harms = [Nemesis::Nothing, Nemesis::SlowReader, Nemesis::DropHead, Nemesis::DropNeck];
     for_a_while(&format!("{kind:?}"), |chance| {

@@ -49,7 +49,7 @@ fn p_05_late_answers_reach_nobody_and_cost_nothing(kind: Kind) {
     assert!(head.hang_report().callers.is_empty(), "{}", head.hang_report());
 }
 
-/// Red when a cancel gives the place of its handler to the next call.
+/// Red when the places of an API are not counted.
 fn p_06_a_flood_of_cancels_runs_no_more_handlers_than_workers(kind: Kind) {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let seen = most.clone();
@@ -73,7 +73,8 @@ fn p_06_a_flood_of_cancels_runs_no_more_handlers_than_workers(kind: Kind) {
     nothing_is_under_way(&head, &neck);
 }
 
-/// All that this side can run stands still, and it goes on calling. Red when answers go through the queue of an API.
+/// All that this side can run stands still, and it goes on calling. Red when a leader runs a handler without
+/// giving the role up.
 fn p_10_answers_need_no_worker(kind: Kind) {
     let gate = Gate::default();
     let stuck = gate.clone();

@@ -139,6 +139,7 @@ fn only_the_child_itself_is_a_neck_and_only_once(wire: Wire) {
     assert!(grandchild.contains("meant for another process"), "{grandchild}");
 }
 
+/// Red when what is open here is not marked to be closed.
 fn p_28_a_child_inherits_what_it_is_given_and_nothing_else(wire: Wire) {
     let _watchdog = Watchdog::new();
     // Left open for children by somebody careless.
@@ -184,6 +185,7 @@ fn start_three(wire: Wire) -> Vec<Launch> {
     (0..3).map(|_| start(wire, role("descriptors"))).collect()
 }
 
+/// Red when the status of a process that somebody else has reaped is made up.
 #[test]
 fn p_27_where_children_are_ignored_their_end_is_seen_all_the_same() {
     let _watchdog = Watchdog::new();
@@ -227,6 +229,7 @@ pub(super) fn with_somebody_who_reaps() {
     thief.join().unwrap();
 }
 
+/// Red when stderr is not read.
 #[test]
 fn p_29_a_flood_on_stderr_holds_nobody_up() {
     let _watchdog = Watchdog::new();

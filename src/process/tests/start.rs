@@ -62,6 +62,7 @@ fn stderr_can_be_left_as_it_was() {
     assert_eq!((death(&error).exit, &*death(&error).stderr), (Exit::Code(7), ""));
 }
 
+/// Red when the wait has no end.
 #[test]
 fn p_22_a_child_that_never_comes_costs_the_time_limit() {
     let _watchdog = Watchdog::new();

@@ -100,6 +100,7 @@ fn d_5_our_own_hello_echoed_is_not_a_neck() {
     assert_eq!(refused(|body| body[4] = 2), NOT_A_NECK);
 }
 
+/// Red when versions are not compared.
 #[test]
 fn d_6_another_version_is_refused_whatever_else_it_holds() {
     let expected = ProtocolError::VersionMismatch { ours: (1, 1), theirs: (9, 9) };
@@ -122,6 +123,7 @@ fn d_7_versions_upside_down_are_refused() {
     assert_eq!(refused(upside_down), ProtocolError::BadHello("its versions are upside down"));
 }
 
+/// Red when tokens are not compared.
 #[test]
 fn d_8_a_wrong_token_is_refused() {
     for at in 16..32 {

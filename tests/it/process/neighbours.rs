@@ -21,7 +21,6 @@ fn child(wire: Wire) -> Head {
     Head::builder().wire(wire).config(config).spawn(victim::command("serve")).unwrap()
 }
 
-/// Red when the send lock of one link is that of all.
 fn p_17_nobody_is_held_up_by_a_neighbour_that_is_stuck(wire: Wire) {
     beside(wire, "stuck", |head| {
         Watch::child_of(head).send(Signal::STOP);

@@ -20,7 +20,7 @@ on_every_wire_to_a_child! {
 }
 
 /// In a process of its own, where no other test starts threads or children meanwhile.
-/// Red when the keeper of a link is not joined, or the socket of the other end is kept.
+/// Red when the keeper of a link is not joined.
 fn p_23_nothing_is_left_of_links_to_children(wire: Wire) {
     let directory = PrivateDirectory::new(wire);
     let output = victim::command_over(wire, "rounds").env("TMPDIR", &directory.0).output().unwrap();
@@ -73,7 +73,7 @@ pub(super) fn rounds() {
     println!("{n_rounds} rounds without a trace, {}", growth(&resident));
 }
 
-/// How much memory grew: from what the second tenth of the rounds had at most to what the last tenth had at least.
+/// How much memory grew: from the most in the second tenth of the rounds to the least in the last.
 fn growth(resident: &[u64]) -> String {
     let tenth = resident.len().div_ceil(10);
     let (early, late) = (resident.chunks(tenth).nth(1), resident.chunks(tenth).last());

@@ -39,7 +39,7 @@ const STATES: [(&str, fn(&Head)); 5] = [
     }),
 ];
 
-/// Red when whoever waits does not look at the clock, and when the keeper does not.
+/// Red when nobody ends a call whose time is over.
 fn p_04_timeouts_hold_in_every_state_of_the_link(wire: Wire) {
     for (state, bring_about) in STATES {
         let config = Config::new().grace(Duration::from_millis(50)).write_stall(Timeout::Never);
@@ -56,8 +56,8 @@ fn p_04_timeouts_hold_in_every_state_of_the_link(wire: Wire) {
     }
 }
 
-/// Its own deadline was what was over, whoever of the two sides saw that first. Red when the other side's refusal
-/// is passed on as it is.
+/// Its own deadline was what was over, whoever of the two sides saw that first. Red when the other side's
+/// refusal is passed on as it is.
 fn p_04_a_call_under_a_supervisor_that_is_over_time_has_timed_out(wire: Wire) {
     let builder = Head::builder().wire(wire).supervise(Restarts::on_crash());
     let supervisor = builder.spawn(victim::command("serve")).unwrap();
@@ -78,7 +78,7 @@ fn calls(victim: &ApiHandle, limit: Duration) -> Vec<CallError> {
     waits.map_or_else(Some, |call| call.wait().err()).into_iter().chain(echo.err()).collect()
 }
 
-/// As one does that gives up its rights after it has started. Red when a descriptor is made for a message.
+/// As one does that gives up its rights after it has started.
 fn p_20_a_child_that_gets_no_more_descriptors_goes_on(wire: Wire) {
     let head = super::head(wire);
     let victim = head.api("victim");

@@ -105,7 +105,7 @@ fn ends_with_a_reason((ours, theirs): (Transport, Transport), half: Half, how: F
     assert!(began.elapsed() < Duration::from_secs(10), "{what}: {:?}", began.elapsed());
 }
 
-/// Red when the panic of a sender is not caught, or that of a receiver.
+/// Red when the panic of a sender is not caught.
 #[test]
 fn p_19_a_transport_that_panics_or_fails_ends_the_link_and_nothing_else() {
     for pair in [memory_pair, || ipc_pair().unwrap(), || pipe_pair().unwrap(), || shm_pair().unwrap()] {

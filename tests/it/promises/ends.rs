@@ -39,7 +39,6 @@ fn in_time(began: Instant) {
     assert!(took < 2 * GRACE + Duration::from_secs(2), "{took:?}");
 }
 
-/// Red when whoever joins the threads of a link waits for itself.
 fn p_24_a_head_may_be_dropped_in_a_callback(kind: Kind) {
     let (head, neck) = ends(kind);
     let waits = head.api("a").action("never", ()).timeout(Timeout::Never).start::<()>().unwrap();
@@ -102,7 +101,7 @@ fn p_24_many_may_close_at_once(kind: Kind) {
     }
 }
 
-/// Red when the threads of a link are not joined, and when the calls of a link that is dropped do not end.
+/// Red when the threads of a link are not joined.
 fn p_25_dropping_wakes_whoever_waits_and_no_callback_comes_later(kind: Kind) {
     for _ in 0..20 {
         let (head, neck) = ends(kind);
