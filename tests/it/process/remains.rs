@@ -61,7 +61,7 @@ pub(super) fn rounds() {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let any = (seed >> 16) as usize % FAULTS.len();
         // In a long run a fault comes in every fifth round.
-        let fault = if wanted.is_some() && (seed >> 8) % 5 > 0 { 0 } else { any };
+        let fault = if wanted.is_some() && !(seed >> 8).is_multiple_of(5) { 0 } else { any };
         FAULTS[fault](wire);
         resident.push(resident_kib());
         let after = Snapshot::settled(&before);

@@ -17,8 +17,11 @@ on_every_wire_to_a_child! {
     p_20_a_child_that_gets_no_more_descriptors_goes_on,
 }
 
+/// What it is called, and what brings it about.
+type State = (&'static str, fn(&Head));
+
 /// What the link is about when the call is made.
-const STATES: [(&str, fn(&Head)); 5] = [
+const STATES: [State; 5] = [
     ("at rest", |_| ()),
     ("the child is stopped", |head| Watch::child_of(head).send(Signal::STOP)),
     ("a large argument is on its way to a child that is stopped", |head| {
