@@ -19,6 +19,9 @@ pub mod topics {}
 #[doc = include_str!("guide/typed.md")]
 pub mod typed {}
 
+#[doc = include_str!("guide/sockets.md")]
+pub mod sockets {}
+
 #[doc = include_str!("guide/supervision.md")]
 pub mod supervision {}
 

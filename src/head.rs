@@ -15,16 +15,17 @@ pub(crate) use spawned::Spawned;
 use crate::{
     api::{Api, Endpoint},
     config::Config,
-    error::{Error, Result, StartError},
+    error::{AddressError, Error, Result, StartError},
     link::Link,
     neck::{Neck, NeckBuilder},
     process::{LaunchOptions, OutputLine, Program, Stderr, Wire},
+    socket::{self, Address, Allow, Terms},
     sync::Arc,
     transport::{Transport, memory_pair},
     wire::{Side, Token},
 };
 
-/// The end of a link that spawned the other, or made it in the same process.
+/// The end of a link that spawned the other, made it in the same process, or [met](Head::connect) it.
 ///
 /// It owns the link, and the child if there is one; everything else that it hands out is a reference,
 /// and its calls end with [`CallError::Closed`](crate::CallError::Closed) once it is gone. Everything an
@@ -50,6 +51,7 @@ pub struct HeadBuilder {
     inherits_stderr: bool,
     pub(crate) on_output: Option<OnOutput>,
     wire: Wire,
+    terms: Terms,
 }
 
 impl Head {
@@ -89,6 +91,25 @@ impl Head {
     /// None today; a thread or a descriptor may be needed some day.
     pub fn in_process() -> Result<(Head, Neck)> {
         Head::builder().in_process()
+    }
+
+    /// Connects to a program that runs already and [listens](crate::Neck::listen), and blocks until it is
+    /// ready.
+    ///
+    /// ```no_run
+    /// use nape::Head;
+    ///
+    /// let head = Head::connect("unix:/run/user/1000/thumbs.sock")?;
+    /// let n: usize = head.api("thumbs").action("count", ()).call()?;
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Connect`] when nobody listens there; [`StartError::NotMet`] when whoever listens there does
+    /// not fit, or takes no more peers; all of it within the [start timeout](Config::start_timeout).
+    pub fn connect(address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Head> {
+        Head::builder().connect(address)
     }
 
     /// A Head with other limits, or one that serves.
@@ -196,6 +217,41 @@ impl HeadBuilder {
         self
     }
 
+    /// Which processes may be at the other end of a Unix socket, where this side connects or listens: those of
+    /// the same user, unless told otherwise.
+    pub fn allow(mut self, allow: Allow) -> HeadBuilder {
+        self.terms.allow = allow;
+        self
+    }
+
+    /// What both sides must know, where this side connects or listens. Over TCP it is required; who listens
+    /// without one makes its own.
+    pub fn token(mut self, token: socket::Token) -> HeadBuilder {
+        self.terms.token = Some(token);
+        self
+    }
+
+    /// See [`Head::connect`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Head::connect`]; also when two of the APIs claim the same path.
+    pub fn connect(self, address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Head> {
+        let terms = self.terms.clone();
+        let endpoint = self.endpoint()?;
+        let limit = endpoint.0.config.start_timeout;
+        let deadline = Instant::now().checked_add(limit);
+        let (address, dialed) = socket::connect(address, &terms, deadline)?;
+        let link = Link::over(endpoint.link_parts(), dialed.transport, dialed.tokens, None, Some(limit))
+            .map_err(setup("link"))?;
+        let head = Head::new(endpoint, link);
+        if head.link.wait_peer_ready(deadline) {
+            return Ok(head);
+        }
+        let state = "it is there, and was not ready in time: does it run or start its Neck?";
+        Err(socket::failed(&address, head.link.close_reason(), state).into())
+    }
+
     /// See [`Head::spawn`].
     ///
     /// # Errors
@@ -270,6 +326,11 @@ impl HeadBuilder {
         let link = Link::over(endpoint.link_parts(), transport, Token::default(), None, greet_within)
             .map_err(setup("link"))?;
         Ok(Head::new(endpoint, link))
+    }
+
+    /// What a listener is made of.
+    pub(crate) fn into_parts(self) -> (Config, Vec<Api>, Terms) {
+        (self.config, self.apis, self.terms)
     }
 
     pub(crate) fn endpoint(self) -> Result<Endpoint> {

@@ -186,6 +186,12 @@
 //! side that is there and does nothing, and [`Endpoint::hang_report`] tells who waits for what.
 //! [`guide::supervision`] tells all of it.
 //!
+//! # Programs that run already
+//!
+//! [`Head::listen`] waits for others to connect, and [`Neck::connect`] does; or [`Neck::listen`] and
+//! [`Head::connect`]. A [`Listener`] has many [`Peer`]s at a time. [`guide::sockets`] tells where they meet, who
+//! gets in, and what strangers can do.
+//!
 //! # Threads
 //!
 //! A link starts threads as they are needed and ends them two seconds after. An idle link has none or
@@ -225,12 +231,16 @@ pub mod guide;
 mod head;
 mod link;
 #[cfg(not(all(loom, test)))]
+mod listener;
+#[cfg(not(all(loom, test)))]
 mod neck;
 mod os;
 #[cfg(not(all(loom, test)))]
 mod process;
 mod semaphore;
 mod shape;
+#[cfg(not(all(loom, test)))]
+mod socket;
 #[cfg(not(all(loom, test)))]
 mod supervisor;
 mod sync;
@@ -248,12 +258,14 @@ pub use api::{
 pub use config::{Answers, Config, Timeout};
 pub use counters::Counters;
 pub use error::{
-    ApiError, CallError, CloseReason, Crash, Death, Error, Executed, Exit, GivenUp, Misuse, Rejection,
-    Result, Silence, StartError,
+    AddressError, ApiError, CallError, CloseReason, Crash, Death, Error, Executed, Exit, GivenUp, Misuse,
+    Rejection, Result, Silence, StartError, TurnedAway,
 };
 #[cfg(not(all(loom, test)))]
 pub use head::{Head, HeadBuilder};
 pub use link::{CancelToken, LinkState};
+#[cfg(not(all(loom, test)))]
+pub use listener::{Listener, ListenerBuilder, Peer};
 #[cfg(feature = "macros")]
 pub use nape_macros::api;
 #[cfg(not(all(loom, test)))]
@@ -261,6 +273,8 @@ pub use neck::{Neck, NeckBuilder};
 #[cfg(not(all(loom, test)))]
 pub use process::{OutputLine, OutputStream, Wire};
 pub use semaphore::Semaphore;
+#[cfg(not(all(loom, test)))]
+pub use socket::{Address, Allow, BadToken, Credentials, Token};
 #[cfg(not(all(loom, test)))]
 pub use supervisor::{Restarts, Supervisor, SupervisorBuilder, Transition};
 #[doc(hidden)]

@@ -9,16 +9,18 @@ use std::{
 use crate::{
     api::{Api, Endpoint},
     config::Config,
-    error::{ApiError, CloseReason, Error, Result, StartError},
+    error::{AddressError, ApiError, CloseReason, Error, Result, StartError},
     link::Link,
     os::{self, Attendant},
     process::{self, Bootstrap, HeadWatch},
+    socket::{self, Address, Allow, Terms},
     sync::{Arc, Weak},
     transport::Transport,
     wire::{Side, Token},
 };
 
-/// The end of a link that a [`Head`](crate::Head) spawned, or made in the same process.
+/// The end of a link that a [`Head`](crate::Head) spawned, made in the same process, or that
+/// [met](Neck::connect) one.
 ///
 /// It is not ready before [`run`](Neck::run) or [`start`](Neck::start): calls that come before wait,
 /// within their timeouts, so that none finds half of the APIs. Everything an [`Endpoint`] can do, it
@@ -34,6 +36,7 @@ pub struct Neck {
 pub struct NeckBuilder {
     config: Config,
     apis: Vec<Api>,
+    terms: Terms,
 }
 
 impl Neck {
@@ -56,6 +59,27 @@ impl Neck {
     /// [`StartError::NotSpawned`] when no Head started this process, or when this was called before.
     pub fn from_env() -> Result<Neck> {
         Neck::builder().from_env()
+    }
+
+    /// Connects to a program that runs already and [listens](crate::Head::listen). Blocks until that has
+    /// greeted.
+    ///
+    /// This process does not end with that one: [`Neck::run`] returns then.
+    ///
+    /// ```no_run
+    /// use nape::Neck;
+    ///
+    /// let neck = Neck::connect("unix:/run/user/1000/thumbs.sock")?.start();
+    /// let n: usize = neck.api("thumbs").action("count", ()).call()?;
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Connect`] when nobody listens there; [`StartError::NotMet`] when whoever listens there does
+    /// not fit, or takes no more peers; all of it within the [start timeout](Config::start_timeout).
+    pub fn connect(address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Neck> {
+        Neck::builder().connect(address)
     }
 
     /// A Neck with other limits than the defaults.
@@ -142,6 +166,41 @@ impl NeckBuilder {
         self
     }
 
+    /// Which processes may be at the other end of a Unix socket, where this side connects or listens: those of
+    /// the same user, unless told otherwise.
+    pub fn allow(mut self, allow: Allow) -> NeckBuilder {
+        self.terms.allow = allow;
+        self
+    }
+
+    /// What both sides must know, where this side connects or listens. Over TCP it is required; who listens
+    /// without one makes its own.
+    pub fn token(mut self, token: socket::Token) -> NeckBuilder {
+        self.terms.token = Some(token);
+        self
+    }
+
+    /// See [`Neck::connect`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Neck::connect`]; also when two of the APIs claim the same path.
+    pub fn connect(self, address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Neck> {
+        let terms = self.terms.clone();
+        let endpoint = self.endpoint()?;
+        let limit = endpoint.0.config.start_timeout;
+        let deadline = Instant::now().checked_add(limit);
+        let (address, dialed) = socket::connect(address, &terms, deadline)?;
+        let link = Link::over(endpoint.link_parts(), dialed.transport, dialed.tokens, None, Some(limit))
+            .map_err(setup("link"))?;
+        let neck = Neck::new(endpoint, link);
+        if neck.link.wait_greeted(deadline) {
+            return Ok(neck);
+        }
+        let state = "it is there, and did not greet in time";
+        Err(socket::failed(&address, neck.link.close_reason(), state).into())
+    }
+
     /// See [`Neck::from_env`].
     ///
     /// # Errors
@@ -174,6 +233,11 @@ impl NeckBuilder {
         let link = Link::over(endpoint.link_parts(), transport, Token::default(), None, greet_within)
             .map_err(setup("link"))?;
         Ok(Neck::new(endpoint, link))
+    }
+
+    /// What a listener is made of.
+    pub(crate) fn into_parts(self) -> (Config, Vec<Api>, Terms) {
+        (self.config, self.apis, self.terms)
     }
 
     pub(crate) fn endpoint(self) -> Result<Endpoint> {

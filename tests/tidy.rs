@@ -26,9 +26,12 @@ const LAYERS: &[(&str, &str)] = &[
     ("typed", "wire error config sync semaphore shape api"),
     // Aside: it makes transports, and only the two ends depend on it.
     ("process", "wire error config sync os transport"),
+    // The same for programs that run already.
+    ("socket", "wire error config sync os transport"),
     ("guide", ""),
-    ("neck", "wire error config sync os transport workers link api typed process"),
-    ("head", "wire error config sync os transport workers link api typed process neck"),
+    ("neck", "wire error config sync os transport workers link api typed process socket"),
+    ("head", "wire error config sync os transport workers link api typed process socket neck"),
+    ("listener", "wire error config sync os transport workers link api socket neck head"),
     ("supervisor", "wire error config sync os workers link api process head"),
 ];
 

@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     pub(super) connection: RwLock<Connection>,
     /// How many links there have been behind the handles.
     generation: AtomicU64,
+    /// Who wants to hear that the link is over, at once.
+    at_the_end: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// There if a link that ends is replaced.
     pub(super) succession: OnceLock<Arc<Succession>>,
     /// The last link, once no other one comes.
@@ -89,6 +91,7 @@ impl Endpoint {
             tally: Arc::default(),
             connection: RwLock::new(Connection::None),
             generation: AtomicU64::new(0),
+            at_the_end: OnceLock::new(),
             succession: OnceLock::new(),
             remembered: Mutex::default(),
             listeners: Arc::new(Lane::new(1)),
@@ -125,6 +128,11 @@ impl Endpoint {
             Some(succession) => self.0.succeed(succession, link),
             None => *self.0.connection.write() = Connection::Link(link.clone()),
         }
+    }
+
+    /// Has `notice` called when the link is over. It is called under the lock of the link, and must not block.
+    pub(crate) fn at_the_end(&self, notice: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.at_the_end.set(Box::new(notice));
     }
 
     /// Another link is about to be made.
@@ -454,6 +462,9 @@ impl Dispatch for Inner {
             self.end_taps(link);
         }
         succession.inspect(|succession| succession.bell.ring());
+        if state == LinkState::Closed {
+            self.at_the_end.get().inspect(|notice| notice());
+        }
     }
 
     fn callback_panicked(&self, link: &Arc<Link>, text: String) {

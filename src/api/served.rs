@@ -53,7 +53,7 @@ pub enum WhenFull {
 }
 
 /// What a handler is registered for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) path: Path,
     pub(crate) scope: Scope,
@@ -91,6 +91,20 @@ impl Api {
             inline: false,
             entries: Vec::new(),
             topics: Vec::new(),
+        }
+    }
+
+    /// The same once more, with workers and a queue of its own: the handlers are the same.
+    pub(crate) fn again(&self) -> Api {
+        Api {
+            namespace: self.namespace.clone(),
+            bad: self.bad.clone(),
+            workers: self.workers,
+            bound: self.bound,
+            when_full: self.when_full,
+            inline: self.inline,
+            entries: self.entries.clone(),
+            topics: self.topics.clone(),
         }
     }
 

@@ -3,9 +3,12 @@
 //! Knows no transport, thread or lock: only what went wrong, in a form that can be cloned, because
 //! one dead link fails many callers.
 
+mod meeting;
 mod record;
 
 use std::{fmt, io, sync::Arc, time::Duration};
+
+pub use meeting::{AddressError, TurnedAway};
 
 use crate::wire::{Fault, Path, PathError, ProtocolError};
 
@@ -220,11 +223,14 @@ pub enum CloseReason {
     #[error("protocol error: {0}")]
     Protocol(ProtocolError),
     /// The other side closed because this side broke the protocol, in its opinion.
-    #[error("the other side reports a protocol error (code {code})")]
+    #[error("the other side reports a protocol error (code {code}{})", meeting::in_words(*code))]
     Accused {
         /// The number of the error on the wire.
         code: u16,
     },
+    /// Whoever was met over a socket takes no link from this side.
+    #[error("turned away: {0}")]
+    TurnedAway(TurnedAway),
     /// A thread of this library failed.
     #[error("internal failure: {0}")]
     Broken(Arc<str>),
@@ -399,6 +405,38 @@ pub enum StartError {
     /// This process was not started by a Head.
     #[error("this process was not started by a Head: {0}")]
     NotSpawned(Arc<str>),
+    /// An address that nobody can have.
+    #[error("bad address: {0}")]
+    Address(#[from] AddressError),
+    /// Nobody can be waited for at this address.
+    #[error("cannot listen at {address}")]
+    Listen {
+        /// The address.
+        address: Arc<str>,
+        /// What the operating system said, or which rule is broken. `AddrInUse` says that a program listens
+        /// there already.
+        #[source]
+        error: Arc<io::Error>,
+    },
+    /// Nobody was reached at this address.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// The address.
+        address: Arc<str>,
+        /// What the operating system said, or which rule is broken.
+        #[source]
+        error: Arc<io::Error>,
+    },
+    /// Whoever listens at this address was reached, and no link came of it.
+    #[error("no link to {address}")]
+    NotMet {
+        /// The address.
+        address: Arc<str>,
+        /// Why: often that it [turned this side away](CloseReason::TurnedAway), or that one of the two broke the
+        /// protocol in the opinion of the other.
+        #[source]
+        reason: Arc<CloseReason>,
+    },
     /// Something of our own could not be made: a channel, a thread, a descriptor.
     #[error("cannot make the {what}")]
     Setup {

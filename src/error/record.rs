@@ -153,6 +153,7 @@ impl CloseReason {
                 (8 | what.to_number() << 8, String::new(), micros(*after).to_le_bytes().to_vec())
             }
             CloseReason::GaveUp(why) => (9, why.to_string(), vec![]),
+            CloseReason::TurnedAway(why) => (10 | u64::from(why.code()) << 8, String::new(), vec![]),
         };
         let mut record = record(FaultCode::Closed, [number, executed.to_number()], [text.as_str()]);
         record.value = details;
@@ -171,6 +172,7 @@ impl CloseReason {
                 what: Silence::from_number(record.numbers[0] >> 8),
                 after: Duration::from_micros(number_at(&record.value, 0)),
             },
+            10 => CloseReason::told_by(u16::try_from(record.numbers[0] >> 8).unwrap_or(u16::MAX)),
             9 => CloseReason::GaveUp(Arc::new(GivenUp { crashes: Vec::new(), summary: record.text(0) })),
             _ => CloseReason::Broken(record.text(0)),
         }

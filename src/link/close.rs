@@ -29,6 +29,14 @@ impl Link {
         self.stage()
     }
 
+    /// Blocks until the other side has greeted or the link is over, at most until `deadline`. Says whether it
+    /// has.
+    pub(crate) fn wait_greeted(&self, deadline: Option<Instant>) -> bool {
+        self.wait_for(&self.changed, deadline, |core| core.state.is_greeted() || core.state.is_closed());
+        let core = self.core.lock();
+        core.state.is_greeted() && !core.state.is_closed()
+    }
+
     /// Blocks until the other side is ready or the link is over, at most until `deadline`.
     pub(crate) fn wait_peer_ready(&self, deadline: Option<Instant>) -> bool {
         self.wait_for(&self.changed, deadline, |core| core.state.peer_is_ready() || core.state.is_closed());
@@ -41,12 +49,17 @@ impl Link {
         self.wait_for(&self.changed, deadline, |core| core.stage == LinkState::Closed)
     }
 
-    /// Takes no new calls, waits for those under way, at most until `deadline`, then closes.
-    pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> bool {
+    /// Takes no new calls, and says so. Does not block. Idempotent.
+    pub(crate) fn go_away(&self) {
         self.shut_gates();
         let mut core = self.core.lock();
         core.state.go_away();
         self.flush(core);
+    }
+
+    /// Takes no new calls, waits for those under way, at most until `deadline`, then closes.
+    pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> bool {
+        self.go_away();
         let quiet = self.wait_for(&self.settled, deadline, |core| {
             (core.is_quiet() && self.inside() == (0, 0)) || core.state.is_closed()
         });

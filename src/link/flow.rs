@@ -337,6 +337,7 @@ impl Link {
             Action::Room(outlet) => self.wake_later(outlet.room(), harvest),
             Action::Stopped(outlet) => self.wake_later(outlet.end(CallError::Cancelled), harvest),
             Action::LateReply => self.count_late_reply(),
+            Action::PeerGreeted => drop(self.changed.notify_all()),
             Action::PeerReady => self.note_ready(),
             Action::PeerGoingAway => drop(self.changed.notify_all()),
             Action::Close(reason) => self.lose(reason),

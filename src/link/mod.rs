@@ -62,7 +62,7 @@ use crate::{
     os::Attendant,
     sync::{Apart, Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak},
     transport::{FrameSender, Nudge, Transport},
-    wire::{Codec, Side, Token},
+    wire::{Codec, Side, Tokens},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
 use direct::Direct;
@@ -218,12 +218,12 @@ impl Link {
     pub(crate) fn over(
         parts: LinkParts,
         transport: Transport,
-        token: Token,
+        tokens: impl Into<Tokens>,
         attendant: Option<Box<dyn Attendant>>,
         greet_within: Option<Duration>,
     ) -> io::Result<Arc<Link>> {
         let greet_by = greet_within.and_then(|limit| Instant::now().checked_add(limit));
-        let state = State::new(parts.side, &parts.config, transport.window, token, greet_by);
+        let state = State::new(parts.side, &parts.config, transport.window, tokens.into(), greet_by);
         let mut transport = transport;
         parts.config.write_stall.limit().into_iter().for_each(|at| transport.sender.be_patient_for(at));
         // Whoever reads watches the clock for it, where a transport can do that.

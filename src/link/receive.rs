@@ -26,7 +26,8 @@ pub(super) fn frame<W: Clone>(
     now: Instant,
     actions: &mut Vec<Action<W>>,
 ) -> Result<(), ProtocolError> {
-    if !state.greeted && header.kind != Kind::Hello {
+    // Who is turned away at the door is told so without a greeting.
+    if !state.greeted && !matches!(header.kind, Kind::Hello | Kind::Bye) {
         return Err(ProtocolError::BadHello("something else came before it"));
     }
     if matches!(header.kind, Kind::Call | Kind::Open | Kind::Event) && !header.flags.continues {
@@ -48,7 +49,7 @@ fn message<W: Clone>(
     actions: &mut Vec<Action<W>>,
 ) -> Result<(), ProtocolError> {
     match header.kind {
-        Kind::Hello => hello(state, &body),
+        Kind::Hello => hello(state, &body, actions),
         Kind::Ready => ready(state, actions),
         Kind::Call => call(state, header.id, body, None, now, actions),
         Kind::Open => {
@@ -77,11 +78,13 @@ fn message<W: Clone>(
     }
 }
 
-fn hello<W>(state: &mut State<W>, body: &Body) -> Result<(), ProtocolError> {
+fn hello<W>(state: &mut State<W>, body: &Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
     if std::mem::replace(&mut state.greeted, true) {
         return Err(ProtocolError::UnexpectedHello);
     }
-    Hello::read(body.bytes(), state.side.other(), &state.token).map(|_| ())
+    Hello::read(body.bytes(), state.side.other(), &state.tokens.theirs)?;
+    actions.push(Action::PeerGreeted);
+    Ok(())
 }
 
 fn ready<W: Clone>(state: &mut State<W>, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
@@ -262,8 +265,9 @@ fn bye<W: Clone>(
     actions: &mut Vec<Action<W>>,
 ) -> Result<(), ProtocolError> {
     let reason = match Bye::read(body.bytes())?.code {
+        0 if !state.greeted => return Err(ProtocolError::BadHello("something else came before it")),
         0 => CloseReason::Peer,
-        code => CloseReason::Accused { code },
+        code => CloseReason::told_by(code),
     };
     state.handle_bye();
     actions.push(Action::Close(reason));

@@ -30,7 +30,7 @@ use crate::{
     error::{CallError, CloseReason, Executed},
     sync::Arc,
     transport::Window,
-    wire::{Bye, Header, Hello, Kind, Payload, ProtocolError, RecentPaths, Side, Token, TransactionId},
+    wire::{Bye, Header, Hello, Kind, Payload, ProtocolError, RecentPaths, Side, Tokens, TransactionId},
 };
 
 /// What has to be done outside of the machine, in this order.
@@ -54,6 +54,8 @@ pub(crate) enum Action<W> {
     Stopped(Arc<Outlet>),
     /// A reply came for a call that had ended.
     LateReply,
+    /// The other side has greeted, as it should.
+    PeerGreeted,
     /// The other side takes calls now.
     PeerReady,
     /// The other side takes no calls any more.
@@ -94,7 +96,7 @@ pub(crate) struct Ended<W> {
 #[derive(Debug)]
 pub(crate) struct State<W> {
     pub(super) side: Side,
-    pub(super) token: Token,
+    pub(super) tokens: Tokens,
     pub(super) served_limit: usize,
     send_queue: usize,
     send_queue_bytes: usize,
@@ -135,28 +137,28 @@ impl<W: Clone> State<W> {
         side: Side,
         config: &Config,
         window: Window,
-        token: Token,
+        tokens: Tokens,
         greet_by: Option<Instant>,
     ) -> State<W> {
-        let mut state = State::bare(side, config, window, token);
+        let mut state = State::bare(side, config, window, tokens);
         state.greet_by = greet_by;
         state.pulse = Pulse::new(config);
-        let hello = Hello::ours(side, token);
+        let hello = Hello::ours(side, tokens.ours);
         state.outbox.push_control(Draft::with(Kind::Hello, 0, |body| hello.write(body)));
         state
     }
 
     /// A side whose other side is in this process and needs no greeting.
     pub(crate) fn greeted(side: Side, config: &Config) -> State<W> {
-        let mut state = State::bare(side, config, Window::default(), Token::default());
+        let mut state = State::bare(side, config, Window::default(), Tokens::default());
         state.greeted = true;
         state
     }
 
-    fn bare(side: Side, config: &Config, window: Window, token: Token) -> State<W> {
+    fn bare(side: Side, config: &Config, window: Window, tokens: Tokens) -> State<W> {
         State {
             side,
-            token,
+            tokens,
             served_limit: config.served_calls,
             send_queue: config.send_queue,
             send_queue_bytes: config.send_queue_bytes,

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+mod meet;
 mod socket;
 mod thread;
 
@@ -35,6 +36,10 @@ use rustix::{
 
 use crate::error::Exit;
 
+pub(crate) use meet::{
+    Standing, accept, connect_unix, knock_at, listen_unix, lock_directory, peer_ids, send_at_once, user_id,
+    wait_for_any,
+};
 pub(crate) use socket::{make_room, receive_some, send_some, stop_receiving, stop_sending, stream_pair};
 pub(crate) use thread::{thread_id, thread_name};
 

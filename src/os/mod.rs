@@ -25,10 +25,11 @@ pub(crate) use futex::{Unchanged, current_core, sleep_on, wake};
 #[cfg(test)]
 pub(crate) use imp::ignore_children;
 pub(crate) use imp::{
-    FileId, HandDown, Wakeup, can_take, exit_now, exit_of, has_hung_up, identity, is_readable, kill_process,
-    knock, make_room, open_process, parent_id, pipe, random_token, read_some, receive_some, send_some,
+    FileId, HandDown, Standing, Wakeup, accept, can_take, connect_unix, exit_now, exit_of, has_hung_up,
+    identity, is_readable, kill_process, knock, knock_at, listen_unix, lock_directory, make_room,
+    open_process, parent_id, peer_ids, pipe, random_token, read_some, receive_some, send_at_once, send_some,
     set_nonblocking, stop_receiving, stop_sending, stream_pair, take_inherited, thread_id, thread_name,
-    wait_readable, wait_readable_until, wait_writable_until, write_some,
+    user_id, wait_for_any, wait_readable, wait_readable_until, wait_writable_until, write_some,
 };
 #[cfg(target_os = "linux")]
 pub(crate) use memory::{Mapping, check_sealed, sealed_memory};

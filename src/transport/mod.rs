@@ -8,6 +8,7 @@
 //!
 //! - [`pipe_pair`]: a pair of stream sockets, between processes. A hostile peer hurts its own connection
 //!   and nothing else.
+//! - [`tcp_pair`]: the same over TCP on the loopback, for programs that meet there.
 //! - [`ipc_pair`]: ipc-channel, between processes. For trusted peers only.
 //! - [`memory_pair`]: within a process, where bytes are wanted.
 //!
@@ -38,6 +39,7 @@
 //! | [`memory_pair`] | threads | hostile | itself | itself |
 //! | [`ipc_pair`] | processes or threads | trusted only: ipc-channel believes its lengths | by nudges | no |
 //! | [`pipe_pair`] | processes or threads | hostile | itself | itself |
+//! | [`tcp_pair`] | processes or threads | hostile | itself | itself |
 //! | [`shm_pair`] | processes or threads | hostile | itself | itself, but for a process that is killed |
 //!
 //! [`contract::check`] tries all of it on any transport.
@@ -48,6 +50,7 @@ mod memory;
 mod pipe;
 mod shm;
 mod spin;
+mod tcp;
 
 use std::{
     fmt, io,
@@ -62,6 +65,8 @@ pub(crate) use pipe::PipeEnd;
 pub use pipe::pipe_pair;
 #[cfg(not(all(loom, test)))]
 pub use shm::shm_pair;
+pub(crate) use tcp::tcp_end;
+pub use tcp::tcp_pair;
 // For who starts processes by other means than ours: the benches.
 #[cfg(not(all(loom, test)))]
 #[doc(hidden)]
@@ -81,7 +86,7 @@ pub struct Transport {
     pub wakes_at_deadlines: bool,
     /// Whether the receiver sees that the other end's sender is gone.
     pub sees_the_end: bool,
-    /// What to call it in a log: `ipc`, `pipe`, `shm`.
+    /// What to call it in a log: `ipc`, `pipe`, `shm`, `unix`, `tcp`.
     pub name: &'static str,
 }
 

@@ -47,13 +47,8 @@ impl PipeEnd {
     /// Two ends that no other program inherits.
     pub(crate) fn pair() -> io::Result<(PipeEnd, PipeEnd)> {
         let (left, right) = os::stream_pair()?;
-        for end in [&left, &right] {
-            let granted = os::make_room(end.as_fd(), ROOM)?;
-            if granted < ROOM {
-                // A send may have to wait then for a peer that is slow, and the link for both.
-                log::warn!("a pipe has room for {granted} bytes instead of {ROOM}: see net.core.wmem_max");
-            }
-        }
+        make_room(&left)?;
+        make_room(&right)?;
         Ok((PipeEnd(left), PipeEnd(right)))
     }
 
@@ -61,19 +56,42 @@ impl PipeEnd {
         Ok(self.with_nudge(Wakeup::new()?))
     }
 
+    /// A socket that was connected or accepted and does not block. `heard` was received from it already, and is
+    /// less than a frame of the largest size.
+    pub(crate) fn met(socket: OwnedFd, heard: &[u8], name: &'static str) -> io::Result<Transport> {
+        make_room(&socket)?;
+        Ok(PipeEnd(socket).transport(Wakeup::new()?, heard, name))
+    }
+
     /// The same for those who have made the event of the nudge already.
     pub(crate) fn with_nudge(self, wakeup: Wakeup) -> Transport {
+        self.transport(wakeup, &[], "pipe")
+    }
+
+    fn transport(self, wakeup: Wakeup, heard: &[u8], name: &'static str) -> Transport {
         let (socket, wakeup) = (Arc::new(self.0), Arc::new(wakeup));
+        let mut receiver = PipeReceiver::new(socket.clone(), wakeup.clone());
+        receiver.buffer.extend_from_slice(heard);
+        receiver.more = !heard.is_empty();
         Transport {
-            sender: Box::new(PipeSender { socket: socket.clone(), patience: WRITE_STALL }),
-            receiver: Box::new(PipeReceiver::new(socket, wakeup.clone())),
+            sender: Box::new(PipeSender { socket, patience: WRITE_STALL }),
+            receiver: Box::new(receiver),
             nudge: Arc::new(PipeNudge(wakeup)),
             window: WINDOW,
             wakes_at_deadlines: true,
             sees_the_end: true,
-            name: "pipe",
+            name,
         }
     }
+}
+
+fn make_room(socket: &OwnedFd) -> io::Result<()> {
+    let granted = os::make_room(socket.as_fd(), ROOM)?;
+    if granted < ROOM {
+        // A send may have to wait then for a peer that is slow, and the link for both.
+        log::warn!("a pipe has room for {granted} bytes instead of {ROOM}: see net.core.wmem_max");
+    }
+    Ok(())
 }
 
 /// An end that another process made.
@@ -140,7 +158,7 @@ struct PipeReceiver {
     buffer: Vec<u8>,
     /// When the frame that has come in part must be whole.
     due: Option<Instant>,
-    /// There was no room for all that had come, or just enough.
+    /// There was no room for all that had come, or just enough; or nobody has looked at what is there.
     more: bool,
     spin: Spin,
 }
@@ -169,8 +187,9 @@ impl PipeReceiver {
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {
-                    self.more = false;
-                    Ok(None)
+                    // What was received before there was a receiver may be whole.
+                    let more = std::mem::take(&mut self.more);
+                    Ok(if more { self.take_whole().map(Received::Packet) } else { None })
                 }
                 // The peer has left something unread. A stream tells of that behind all that was sent.
                 ErrorKind::ConnectionReset => Ok(Some(Received::End)),

@@ -45,6 +45,20 @@ impl Token {
     }
 }
 
+/// What a side shows in its greeting, and what it wants to be shown. They are the same, unless one who only
+/// listens where the other was expected is to learn nothing by it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tokens {
+    pub(crate) ours: Token,
+    pub(crate) theirs: Token,
+}
+
+impl From<Token> for Tokens {
+    fn from(token: Token) -> Tokens {
+        Tokens { ours: token, theirs: token }
+    }
+}
+
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(..)")

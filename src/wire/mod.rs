@@ -21,7 +21,7 @@ pub use fault::{Fault, FaultKind};
 pub(crate) use fault::{FaultCode, FaultRecord, cut};
 pub use frame::FRAME_LIMIT;
 pub(crate) use frame::{Ack, Flags, HEADER_LEN, Header, Kind, Taken, take_frame, whole_frames};
-pub(crate) use hello::{Hello, Token};
+pub(crate) use hello::{Hello, Token, Tokens};
 pub use id::{Side, TransactionId};
 pub(crate) use message::{Bye, CallHead, EventHead, ITEM_HEAD, MAX_ENVELOPE, OpenHead, Quota, first_item};
 pub use path::{Path, PathError};

@@ -10,7 +10,7 @@ use std::{
 use nape::{
     Api, CallError, CloseReason, Config, Context, Executed, Fault, Head, HeadBuilder, LinkState, Neck,
     Silence,
-    transport::{ipc_pair, memory_pair, pipe_pair, shm_pair},
+    transport::{ipc_pair, memory_pair, pipe_pair, shm_pair, tcp_pair},
 };
 
 use crate::{
@@ -26,6 +26,7 @@ fn with_raw_neck(kind: Kind, builder: HeadBuilder) -> (Head, RawNeck) {
         Kind::Encoded => memory_pair(),
         Kind::Ipc => ipc_pair().unwrap(),
         Kind::Pipe => pipe_pair().unwrap(),
+        Kind::Tcp => tcp_pair().unwrap(),
         Kind::Shm => shm_pair().unwrap(),
     };
     let head = builder.over(ours).unwrap();

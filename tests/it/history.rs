@@ -23,7 +23,7 @@ use std::{
 
 use nape::{
     Config, Head, Neck, Wire,
-    transport::{FrameReceiver, Received, Transport, ipc_pair, memory_pair, pipe_pair, shm_pair},
+    transport::{FrameReceiver, Received, Transport, ipc_pair, memory_pair, pipe_pair, shm_pair, tcp_pair},
 };
 use rustix::process::Signal;
 
@@ -203,6 +203,7 @@ fn in_one_process(kind: Kind, nemesis: Nemesis, chance: &mut Chance) -> Stage {
         Kind::Encoded => Some(memory_pair()),
         Kind::Ipc => Some(ipc_pair().unwrap()),
         Kind::Pipe => Some(pipe_pair().unwrap()),
+        Kind::Tcp => Some(tcp_pair().unwrap()),
         Kind::Shm => Some(shm_pair().unwrap()),
     };
     let (head, neck) = match pair {

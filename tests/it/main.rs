@@ -37,6 +37,7 @@ mod results;
 mod shape;
 #[cfg(feature = "macros")]
 mod shapes;
+mod sockets;
 mod streams;
 mod tools;
 mod topics;

@@ -10,7 +10,7 @@ use std::{
 
 use nape::{
     Api, Head, HeadBuilder, Neck, NeckBuilder,
-    transport::{ipc_pair, pipe_pair, shm_pair},
+    transport::{ipc_pair, pipe_pair, shm_pair, tcp_pair},
 };
 
 /// How long anything may take before it counts as a hang.
@@ -27,6 +27,8 @@ pub enum Kind {
     Ipc,
     /// Over a pair of sockets.
     Pipe,
+    /// Over TCP on the loopback.
+    Tcp,
     /// Over shared memory.
     Shm,
 }
@@ -48,6 +50,10 @@ impl Kind {
             }
             Kind::Pipe => {
                 let (ours, theirs) = pipe_pair().unwrap();
+                (head.over(ours).unwrap(), neck.over(theirs).unwrap())
+            }
+            Kind::Tcp => {
+                let (ours, theirs) = tcp_pair().unwrap();
                 (head.over(ours).unwrap(), neck.over(theirs).unwrap())
             }
             Kind::Shm => {
@@ -77,6 +83,7 @@ macro_rules! on_every_link {
         mod shm { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Shm)) })* }
         mod ipc { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Ipc)) })* }
         mod pipe { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Pipe)) })* }
+        mod tcp { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Tcp)) })* }
     };
 }
 

@@ -34,6 +34,20 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         connect: |place, work| ours::child("nape shm", Head::builder().wire(Wire::Shm), place, work),
         serve: Some(ours::serve),
     },
+    Contender {
+        name: "nape ipc, answers together",
+        works: &[Work::InFlight],
+        connect: |place, work| ours::child("nape ipc, answers together", Head::builder(), place, work),
+        serve: Some(ours::serve_together),
+    },
+    Contender {
+        name: "nape pipe, answers together",
+        works: &[Work::InFlight],
+        connect: |place, work| {
+            ours::child("nape pipe, answers together", Head::builder().wire(Wire::Pipe), place, work)
+        },
+        serve: Some(ours::serve_together),
+    },
     Contender { name: "nape encoded (threads)", works: &Work::ALL, connect: ours::encoded, serve: None },
     Contender { name: "nape channel (threads)", works: &Work::ALL, connect: ours::channel, serve: None },
     Contender {

@@ -89,6 +89,8 @@ fn close_reasons() -> Vec<CloseReason> {
         CloseReason::Broken("a thread ended".into()),
         CloseReason::Unresponsive { what: Silence::Answer, after: Duration::from_micros(1_500_000) },
         CloseReason::Unresponsive { what: Silence::Read, after: Duration::from_secs(10) },
+        CloseReason::TurnedAway(super::super::TurnedAway::Busy),
+        CloseReason::TurnedAway(super::super::TurnedAway::GoingAway),
         CloseReason::GaveUp(Arc::new(GivenUp { crashes: Vec::new(), summary: "it crashed 4 times".into() })),
     ]
 }

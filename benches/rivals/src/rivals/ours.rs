@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{Api, ApiHandle, AsyncResult, Config, Context, Fault, Head, HeadBuilder, Neck, Payload, WhenFull};
+use nape::{
+    Answers, Api, ApiHandle, AsyncResult, Config, Context, Fault, Head, HeadBuilder, Neck, Payload, WhenFull,
+};
 
 use crate::{
     contender::{Body, Callee, Pair, ThreadCall},
@@ -28,7 +30,16 @@ pub(crate) fn child(name: &str, head: HeadBuilder, place: &Place, work: Work) ->
 
 /// The callee of every [`child`].
 pub(crate) fn serve(_: Work, _: &[String]) {
-    let neck = Neck::builder().config(config()).serve(api(Place::here()));
+    serve_with(Answers::AtOnce);
+}
+
+/// The callee of one whose name says that its answers leave together.
+pub(crate) fn serve_together(_: Work, _: &[String]) {
+    serve_with(Answers::Together);
+}
+
+fn serve_with(answers: Answers) {
+    let neck = Neck::builder().config(config().answers(answers)).serve(api(Place::here()));
     neck.from_env().expect("a Head started this").run().expect("the Head says goodbye");
 }
 

@@ -13,7 +13,8 @@ use crate::{
     },
     transport::Window,
     wire::{
-        Ack, Bye, CallHead, Flags, HEADER_LEN, Header, Hello, Kind, ProtocolError, Side, Token, TransactionId,
+        Ack, Bye, CallHead, Flags, HEADER_LEN, Header, Hello, Kind, ProtocolError, Side, Token, Tokens,
+        TransactionId,
     },
 };
 
@@ -29,7 +30,7 @@ struct Liar {
 impl Liar {
     fn silent(config: &Config) -> Liar {
         let now = Instant::now();
-        let head = State::new(Side::Head, config, Window::default(), Token::default(), None);
+        let head = State::new(Side::Head, config, Window::default(), Tokens::default(), None);
         Liar { head, now, actions: Vec::new(), ack: Ack::default() }
     }
 

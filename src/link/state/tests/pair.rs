@@ -17,7 +17,7 @@ use crate::{
     },
     transport::Window,
     wire::{
-        CallHead, EventHead, FRAME_LIMIT, HEADER_LEN, Header, Kind, ProtocolError, Side, Taken, Token,
+        CallHead, EventHead, FRAME_LIMIT, HEADER_LEN, Header, Kind, ProtocolError, Side, Taken, Tokens,
         TransactionId, take_frame,
     },
 };
@@ -59,7 +59,7 @@ impl Pair {
     pub(super) fn new(config: &Config, window: Window) -> Pair {
         let now = Instant::now();
         let ends = [Side::Head, Side::Neck].map(|side| End {
-            state: State::new(side, config, window, Token::default(), Some(now + config.start_timeout)),
+            state: State::new(side, config, window, Tokens::default(), Some(now + config.start_timeout)),
             inward: VecDeque::new(),
             actions: Vec::new(),
             watcher: Watcher {

@@ -1,0 +1,369 @@
+//! Who is there: how peers come, and how they are seen off.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::Builder,
+    time::{Duration, Instant},
+};
+
+use super::Peer;
+use crate::{
+    api::{Api, Endpoint},
+    config::Config,
+    error::{CloseReason, TurnedAway},
+    link::{Link, LinkState},
+    os::Wakeup,
+    socket::{Address, Caller, Terms, Token},
+    sync::{AtomicBool, Condvar, Mutex, Ordering},
+    wire::Side,
+    workers::{forget_panic, panic_text},
+};
+
+pub(super) type Arrival = Arc<dyn Fn(&Peer) + Send + Sync>;
+pub(super) type Departure = Arc<dyn Fn(&Peer, &CloseReason) + Send + Sync>;
+
+/// What the thread at the door, the peers and the user have in common.
+pub(super) struct Shared {
+    pub(super) side: Side,
+    pub(super) config: Config,
+    pub(super) apis: Vec<Api>,
+    pub(super) terms: Terms,
+    pub(super) max_peers: usize,
+    pub(super) arrival: Option<Arrival>,
+    pub(super) departure: Option<Departure>,
+    pub(super) address: Address,
+    /// Has the thread at the door look around.
+    pub(super) bell: Wakeup,
+    // No link is touched under this lock: links tell of their end under their own.
+    pub(super) table: Mutex<Table>,
+    /// The peers whose links are over and whom nobody has seen off so far.
+    pub(super) over: Mutex<Vec<u64>>,
+    pub(super) changed: Condvar,
+}
+
+#[derive(Default)]
+pub(super) struct Table {
+    last: u64,
+    turned_away: u64,
+    peers: BTreeMap<u64, Entry>,
+    /// Those who have come and were not accepted by the user.
+    fresh: VecDeque<u64>,
+    stage: Stage,
+}
+
+struct Entry {
+    peer: Peer,
+    link: Arc<Link>,
+    /// Somebody is seeing it off.
+    leaving: bool,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    #[default]
+    Open,
+    /// Nobody is let in any more.
+    Closing,
+    /// The door is gone, and the file with it.
+    DoorGone,
+    /// The thread at the door is to end when nobody is there any more.
+    Quitting,
+    /// It has.
+    Over,
+}
+
+impl Shared {
+    pub(super) fn stage(&self) -> Stage {
+        self.table.lock().stage
+    }
+
+    /// Goes on to a stage, never back.
+    pub(super) fn enter(&self, stage: Stage) {
+        let mut table = self.table.lock();
+        table.stage = table.stage.max(stage);
+        drop(table);
+        self.changed.notify_all();
+        self.bell.wake();
+    }
+
+    pub(super) fn count_turned_away(&self) {
+        self.table.lock().turned_away += 1;
+    }
+
+    pub(super) fn n_turned_away(&self) -> u64 {
+        self.table.lock().turned_away
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.lock().peers.is_empty()
+    }
+
+    pub(super) fn peers(&self) -> Vec<Peer> {
+        let all: Vec<Peer> = self.table.lock().peers.values().map(|entry| entry.peer.clone()).collect();
+        all.into_iter().filter(is_here).collect()
+    }
+
+    pub(super) fn accept(&self, deadline: Option<Instant>) -> Option<Peer> {
+        let mut table = self.table.lock();
+        loop {
+            while let Some(id) = table.fresh.pop_front() {
+                let Some(peer) = table.peers.get(&id).map(|entry| entry.peer.clone()) else { continue };
+                drop(table);
+                if is_here(&peer) {
+                    return Some(peer);
+                }
+                table = self.table.lock();
+            }
+            if table.stage > Stage::Open {
+                return None;
+            }
+            match deadline {
+                Some(at) if self.changed.wait_until(&mut table, at).timed_out() && table.fresh.is_empty() => {
+                    return None;
+                }
+                Some(_) => {}
+                None => self.changed.wait(&mut table),
+            }
+        }
+    }
+
+    pub(super) fn wait_closed(&self) {
+        let mut table = self.table.lock();
+        while table.stage < Stage::DoorGone || !table.peers.is_empty() {
+            self.changed.wait(&mut table);
+        }
+    }
+
+    /// Makes a peer of somebody who has greeted as one.
+    pub(super) fn let_in(self: &Arc<Shared>, caller: Caller) {
+        let mut table = self.table.lock();
+        let why = match table.stage {
+            Stage::Open if table.peers.len() < self.max_peers => None,
+            Stage::Open => Some(TurnedAway::Busy),
+            _ => Some(TurnedAway::GoingAway),
+        };
+        if let Some(why) = why {
+            table.turned_away += 1;
+            drop(table);
+            return caller.turn_away(why.code());
+        }
+        table.last += 1;
+        let id = table.last;
+        drop(table);
+        let (peer, link) = match self.join(id, caller) {
+            Ok(made) => made,
+            Err(error) => {
+                self.count_turned_away();
+                return log::warn!("no link to one who has connected: {error}");
+            }
+        };
+        let entry = Entry { peer: peer.clone(), link: link.clone(), leaving: false };
+        let mut table = self.table.lock();
+        table.peers.insert(id, entry);
+        let late = table.stage > Stage::Open;
+        drop(table);
+        if late {
+            // Whoever ends the listener has looked around already, and has not seen this one.
+            self.see_off(id, at_once);
+            return;
+        }
+        let Some(hook) = self.arrival.clone() else {
+            link.say_ready();
+            return self.tell_of(id);
+        };
+        let (shared, theirs) = (self.clone(), link.clone());
+        link.run_callback(Box::new(move || {
+            // Whoever panics has not said that this peer is welcome.
+            let welcome = Welcome { link: &theirs, given: AtomicBool::new(false) };
+            hook(&peer);
+            welcome.give();
+            shared.tell_of(id);
+        }));
+    }
+
+    fn join(self: &Arc<Shared>, id: u64, caller: Caller) -> std::io::Result<(Peer, Arc<Link>)> {
+        let endpoint = Endpoint::new(self.side, self.config.clone());
+        for api in &self.apis {
+            endpoint.attach(api.again()).map_err(std::io::Error::other)?;
+        }
+        let credentials = caller.credentials();
+        let tokens = Token::of_listener(self.terms.token);
+        let within = Some(self.config.start_timeout);
+        let transport = caller.into_transport()?;
+        let shared = Arc::downgrade(self);
+        endpoint.at_the_end(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.over.lock().push(id);
+                shared.bell.wake();
+            }
+        });
+        let link = Link::over(endpoint.link_parts(), transport, tokens, None, within)?;
+        endpoint.connect(&link);
+        Ok((Peer::new(id, credentials, endpoint), link))
+    }
+
+    /// A peer has come, and the hook has seen it.
+    fn tell_of(&self, id: u64) {
+        let mut table = self.table.lock();
+        // It may have gone again.
+        if table.peers.contains_key(&id) {
+            table.fresh.push_back(id);
+        }
+        drop(table);
+        self.changed.notify_all();
+    }
+
+    /// Sees those off whose links are over.
+    pub(super) fn see_off_the_gone(self: &Arc<Shared>) {
+        let gone = std::mem::take(&mut *self.over.lock());
+        for id in gone {
+            self.see_off(id, at_once);
+        }
+    }
+
+    /// Ends the link to a peer on a thread of its own, since user code may be under way. What `end` says comes
+    /// out of the receiver; nothing does if somebody else sees the peer off.
+    fn see_off(
+        self: &Arc<Shared>,
+        id: u64,
+        end: impl FnOnce(&Link) -> bool + Send + 'static,
+    ) -> crossbeam_channel::Receiver<bool> {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let mut table = self.table.lock();
+        let Some(entry) = table.peers.get_mut(&id).filter(|entry| !entry.leaving) else { return told };
+        entry.leaving = true;
+        let (peer, link) = (entry.peer.clone(), entry.link.clone());
+        drop(table);
+        let shared = self.clone();
+        let job = Arc::new(Mutex::new(Some(move || shared.farewell(&peer, &link, end, &tell))));
+        let theirs = job.clone();
+        let run = move || {
+            let job = theirs.lock().take();
+            job.into_iter().for_each(|job| job());
+        };
+        let name = format!("{}-farewell", self.config.name);
+        if let Err(error) = Builder::new().name(name).spawn(run) {
+            log::warn!("no thread to see a peer off, so that the others wait for it: {error}");
+            let job = job.lock().take();
+            job.into_iter().for_each(|job| job());
+        }
+        told
+    }
+
+    fn farewell(
+        &self,
+        peer: &Peer,
+        link: &Arc<Link>,
+        end: impl FnOnce(&Link) -> bool,
+        tell: &crossbeam_channel::Sender<bool>,
+    ) {
+        let quiet = end(link);
+        let due = Instant::now().checked_add(self.config.grace);
+        drop(link.release_attendant());
+        link.join(due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now())));
+        let reason = link.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
+        if let Some(hook) = &self.departure
+            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(peer, &reason)))
+        {
+            peer.endpoint().0.callback_panicked_elsewhere(panic_text(&*panic));
+            forget_panic(panic);
+        }
+        peer.endpoint().dismantle();
+        let mut table = self.table.lock();
+        let gone = table.peers.remove(&peer.id());
+        table.fresh.retain(|id| *id != peer.id());
+        drop(table);
+        drop(gone);
+        let _ = tell.send(quiet);
+        self.changed.notify_all();
+        self.bell.wake();
+    }
+
+    /// Lets nobody in any more and ends all links: with a limit when they are quiet, else at once. Says whether
+    /// they were.
+    pub(super) fn end(self: &Arc<Shared>, limit: Option<Duration>) -> bool {
+        let begin = Instant::now();
+        self.enter(Stage::Closing);
+        let deadline = limit.and_then(|limit| begin.checked_add(limit));
+        let all: Vec<(u64, Arc<Link>)> =
+            self.table.lock().peers.iter().map(|(id, entry)| (*id, entry.link.clone())).collect();
+        if limit.is_some() {
+            // All of them are told before anybody is waited for.
+            all.iter().for_each(|(_, link)| link.go_away());
+        }
+        let ends: Vec<_> = all
+            .into_iter()
+            .map(|(id, _)| {
+                self.see_off(id, move |link| match limit {
+                    Some(_) => link.shut_down(deadline),
+                    None => at_once(link),
+                })
+            })
+            .collect();
+        // Both the end of a link and the end of its threads may take a grace.
+        let patience = self.config.grace.saturating_mul(2).saturating_add(HOOKS);
+        let due = begin.checked_add(limit.unwrap_or_default()).and_then(|at| at.checked_add(patience));
+        let mut table = self.table.lock();
+        while table.stage < Stage::DoorGone || !table.peers.is_empty() {
+            match due {
+                Some(at) if self.changed.wait_until(&mut table, at).timed_out() => break,
+                Some(_) => {}
+                None => self.changed.wait(&mut table),
+            }
+        }
+        drop(table);
+        ends.iter().all(|end| end.try_recv().unwrap_or_else(|error| error.is_disconnected()))
+    }
+
+    /// Has the thread at the door end, once nobody is there any more. Says whether it has.
+    pub(super) fn quit(&self) -> bool {
+        self.enter(Stage::Quitting);
+        let due = Instant::now().checked_add(HOOKS);
+        let mut table = self.table.lock();
+        while table.stage < Stage::Over {
+            match due {
+                Some(at) if self.changed.wait_until(&mut table, at).timed_out() => return false,
+                Some(_) => {}
+                None => self.changed.wait(&mut table),
+            }
+        }
+        true
+    }
+}
+
+/// Ends a link without waiting for what is under way.
+fn at_once(link: &Link) -> bool {
+    link.close();
+    true
+}
+
+fn is_here(peer: &Peer) -> bool {
+    peer.state() < LinkState::Disconnected
+}
+
+/// Closes a link for which it was not given.
+struct Welcome<'a> {
+    link: &'a Link,
+    given: AtomicBool,
+}
+
+impl Welcome<'_> {
+    fn give(&self) {
+        self.given.store(true, Ordering::Relaxed);
+        self.link.say_ready();
+    }
+}
+
+impl Drop for Welcome<'_> {
+    fn drop(&mut self) {
+        if !self.given.load(Ordering::Relaxed) {
+            self.link.close();
+        }
+    }
+}
+
+/// How long a hook may take at the end before it is left behind.
+const HOOKS: Duration = Duration::from_secs(1);

@@ -1,0 +1,267 @@
+//! How it ends: go-away, close, a peer that is killed; and what is left then, which is nothing.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::unbounded;
+use nape::{
+    Address, Api, CallError, CloseReason, Context, Fault, Head, LinkState, Neck, Rejection, Token, TurnedAway,
+};
+
+use super::{Where, at_every_address, call, echo, refusal};
+use crate::{
+    support::watched,
+    tools::{Gate, LONG, SOON, eventually},
+};
+
+at_every_address! {
+    shutting_down_waits_for_what_is_under_way_with_all_peers,
+    shutting_down_has_a_limit_for_all_together,
+    closing_ends_everything_at_once,
+    a_peer_that_is_killed_is_missed_at_once_and_by_itself,
+    whoever_outlives_the_listener_is_told,
+}
+
+fn gated(gate: &Gate) -> Api {
+    let gate = gate.clone();
+    Api::new("gated").handle("pass", move |_: &Context, n: u64| Ok::<_, Fault>((gate.pass(), n).1)).unwrap()
+}
+
+fn shutting_down_waits_for_what_is_under_way_with_all_peers(place: Where) {
+    let gate = Gate::default();
+    let listener = place.listen(place.head().serve(gated(&gate)).listening());
+    let address = place.of(&listener);
+    let necks: Vec<_> = (0..4).map(|_| place.visit(&listener)).collect();
+    let pass = |neck: &Neck| neck.api("gated").action("pass", 7u64).timeout(LONG).start::<u64>().unwrap();
+    let calls: Vec<_> = necks.iter().map(pass).collect();
+    gate.await_waiting(4);
+    thread::scope(|scope| {
+        let end = scope.spawn(|| listener.shut_down(LONG));
+        for neck in &necks {
+            // Each of them is told before any is waited for.
+            let new = || neck.api("gated").action("pass", 8u64).timeout(LONG).fire();
+            eventually(|| matches!(new(), Err(CallError::Rejected(Rejection::ShuttingDown))));
+        }
+        // Nobody comes any more, be it that the door is gone or that somebody stands behind it.
+        let late = place.neck().connect(&address).unwrap_err();
+        assert!(matches!(late, nape::Error::Start(_)), "{late:?}");
+        if let Some(path) = address.path() {
+            eventually(|| !path.exists());
+        }
+        assert!(!end.is_finished());
+        gate.open();
+        assert!(end.join().unwrap(), "they had all ended");
+    });
+    for call in calls {
+        assert_eq!(call.wait().unwrap(), 7);
+    }
+    assert!(listener.peers().is_empty());
+    assert!(listener.accept(LONG).is_none());
+    assert!(listener.shut_down(LONG), "once more is fine");
+}
+
+fn shutting_down_has_a_limit_for_all_together(place: Where) {
+    let gate = Gate::default();
+    let config = nape::Config::new().grace(Duration::from_millis(100));
+    let listener = place.listen(place.head().config(config).serve(gated(&gate)).listening());
+    let necks: Vec<_> = (0..8).map(|_| place.visit(&listener)).collect();
+    let pass = |neck: &Neck| neck.api("gated").action("pass", 7u64).timeout(LONG).start::<u64>().unwrap();
+    let calls: Vec<_> = necks.iter().map(pass).collect();
+    gate.await_waiting(8);
+    let begin = Instant::now();
+    assert!(!listener.shut_down(Duration::from_millis(100)), "nothing has ended");
+    // One after the other they would take eight times as long.
+    assert!(begin.elapsed() < Duration::from_millis(1500), "{:?}", begin.elapsed());
+    for call in calls {
+        assert!(matches!(call.wait(), Err(CallError::Closed { .. })));
+    }
+    gate.open();
+}
+
+fn closing_ends_everything_at_once(place: Where) {
+    let gate = Gate::default();
+    let listener = place.listen(place.head().serve(echo("head")).listening());
+    let theirs = gate.clone();
+    let wait = move |_: &Context, _: ()| Ok::<_, Fault>(theirs.pass());
+    let served = Api::new("neck").handle("wait", wait).unwrap();
+    let neck = place.neck().serve(served).connect(place.of(&listener)).unwrap().start();
+    let peer = listener.accept(LONG).unwrap();
+    let call = peer.api("neck").action("wait", ()).timeout(LONG).start::<()>().unwrap();
+    gate.await_waiting(1);
+    listener.close();
+    assert!(
+        matches!(call.wait(), Err(CallError::Closed { reason, .. }) if matches!(*reason, CloseReason::Local))
+    );
+    assert!(peer.state() == LinkState::Closed && listener.peers().is_empty());
+    gate.open();
+    neck.wait().unwrap();
+    listener.close();
+}
+
+fn whoever_outlives_the_listener_is_told(place: Where) {
+    let listener = place.listen(place.head().serve(echo("head")).listening());
+    let neck = place.visit(&listener);
+    let pending = neck.api("head").timeout(LONG);
+    drop(listener);
+    let error = pending.action("echo", 1u64).call::<u64>().unwrap_err();
+    assert!(matches!(error.close_reason(), Some(CloseReason::Peer)), "{error:?}");
+}
+
+#[test]
+fn whoever_stands_in_line_at_the_end_is_told_that_it_is_the_end() {
+    watched(|| {
+        for _ in 0..20 {
+            let place = Where::unix();
+            let listener = place.listen(place.head().listening());
+            let address = place.of(&listener);
+            thread::scope(|scope| {
+                let knock = || match place.neck().connect(&address) {
+                    Ok(_) => {}
+                    Err(nape::Error::Start(nape::StartError::Connect { .. })) => {}
+                    error @ Err(_) => match refusal(error) {
+                        CloseReason::TurnedAway(TurnedAway::GoingAway) | CloseReason::Peer => {}
+                        // The listening socket went with this one in its line.
+                        CloseReason::Gone | CloseReason::Io(_) | CloseReason::Protocol(_) => {}
+                        other => panic!("{other}"),
+                    },
+                };
+                let knocks: Vec<_> = (0..4).map(|_| scope.spawn(knock)).collect();
+                listener.close();
+                knocks.into_iter().for_each(|knock| knock.join().unwrap());
+            });
+        }
+    });
+}
+
+const ADDRESS: &str = "NAPE_TEST_MEET";
+const TOKEN: &str = "NAPE_TEST_MEET_TOKEN";
+const ALONE: &str = "NAPE_TEST_MEET_ALONE";
+
+/// This test once more, as a process that connects.
+fn another_process(address: &Address, token: Option<Token>) -> Child {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["sockets::ends::visitor", "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(ADDRESS, address.to_string()).stdout(Stdio::piped());
+    command.env(TOKEN, token.map(|token| token.reveal()).unwrap_or_default());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("it has connected")));
+    child
+}
+
+/// Where that process begins. Without an address it does nothing, and is a test like any other.
+#[test]
+fn visitor() {
+    let Ok(address) = env::var(ADDRESS) else { return };
+    let token = env::var(TOKEN).unwrap().parse::<Token>().ok();
+    let builder = token.into_iter().fold(Neck::builder(), nape::NeckBuilder::token);
+    let neck = builder.serve(echo("visitor")).connect(address).unwrap().start();
+    assert_eq!(call(&neck, "head", 1).unwrap(), 1);
+    println!("it has connected");
+    let _ = neck.wait();
+}
+
+fn a_peer_that_is_killed_is_missed_at_once_and_by_itself(place: Where) {
+    let (tell, told) = unbounded();
+    let gone = move |peer: &nape::Peer, why: &CloseReason| {
+        tell.send((peer.id(), why.clone(), Instant::now())).unwrap()
+    };
+    let listener = place.listen(place.head().serve(echo("head")).listening().on_departure(gone));
+    let address = place.of(&listener);
+    let mut victim = another_process(&address, place.token);
+    let peer = listener.accept(LONG).unwrap();
+    if let Some(credentials) = peer.credentials() {
+        assert_eq!(credentials.pid, Some(victim.id()));
+    }
+    let neighbor = place.visit(&listener);
+    assert_eq!(call(&peer, "visitor", 3).unwrap(), 3);
+    victim.kill().unwrap();
+    let killed = Instant::now();
+    let (id, why, seen) = told.recv_timeout(LONG).unwrap();
+    assert!(id == 1 && matches!(why, CloseReason::Gone), "{why}");
+    assert!(seen.saturating_duration_since(killed) < 2 * SOON, "{:?}", seen - killed);
+    assert!(matches!(call(&peer, "visitor", 4), Err(CallError::Closed { .. })));
+    assert_eq!(call(&neighbor, "head", 5).unwrap(), 5);
+    victim.wait().unwrap();
+    // Its place is free again.
+    let mut again = another_process(&address, place.token);
+    drop(listener);
+    assert!(again.wait().unwrap().success(), "it ends by itself");
+}
+
+/// Descriptors, threads and files of this process.
+fn snapshot() -> Vec<String> {
+    let entries = |path: &str| fs::read_dir(path).unwrap().flatten().collect::<Vec<_>>();
+    let threads = entries("/proc/self/task").into_iter();
+    let mut all: Vec<_> =
+        threads.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok()).collect();
+    let open = entries("/proc/self/fd").into_iter().filter_map(|fd| fs::read_link(fd.path()).ok());
+    let kind = |link: std::path::PathBuf| {
+        link.display()
+            .to_string()
+            .trim_end_matches(|c: char| c.is_ascii_digit() || "[]".contains(c))
+            .to_owned()
+    };
+    all.extend(open.map(kind).filter(|link| !link.starts_with("/proc/")));
+    all.sort();
+    all
+}
+
+/// In a process of its own, where no other test opens anything meanwhile.
+#[test]
+fn p_23_nothing_is_left_of_listeners_and_peers() {
+    if env::var_os(ALONE).is_none() {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args([
+            "sockets::ends::p_23_nothing_is_left_of_listeners_and_peers",
+            "--exact",
+            "--nocapture",
+        ]);
+        let output = command.env(ALONE, "1").stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    watched(|| {
+        rounds(2);
+        let before = snapshot();
+        rounds(20);
+        let begin = Instant::now();
+        while snapshot() != before && begin.elapsed() < LONG {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(snapshot(), before);
+    });
+}
+
+fn rounds(n: u32) {
+    for round in 0..n {
+        let place = if round % 2 == 0 { Where::unix() } else { Where::tcp() };
+        let listener =
+            place.listen(place.head().serve(echo("head")).listening().max_peers(3).on_arrival(|_| ()));
+        let address = place.of(&listener);
+        let necks: Vec<_> = (0..3).map(|_| place.visit(&listener)).collect();
+        drop(place.neck().connect(&address).unwrap_err());
+        drop(Neck::builder().token(Token::random().unwrap()).connect(&address).unwrap_err());
+        drop(Head::builder().token(Token::random().unwrap()).connect(&address).unwrap_err());
+        let peer = listener.accept(LONG).unwrap();
+        let pending = peer.api("nobody").action("waits", ()).start::<()>().unwrap();
+        assert_eq!(call(&necks[0], "head", 1).unwrap(), 1);
+        match round % 4 {
+            0 => drop((necks, listener)),
+            1 => drop((listener, necks)),
+            2 => assert!(listener.shut_down(LONG)),
+            _ => {
+                let silent = std::net::TcpStream::connect(address.socket_addr().unwrap()).unwrap();
+                drop(listener);
+                drop(silent);
+            }
+        }
+        drop((pending, peer));
+    }
+}
