@@ -9,7 +9,7 @@ use super::{Core, Framed, Link, LinkState, Slot, Wiring, flow::Harvest, state::R
 use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
-    sync::{Arc, Ordering},
+    sync::Arc,
     workers::{discard, forget_panic, panic_text},
 };
 
@@ -219,20 +219,6 @@ impl Link {
     pub(crate) fn release_attendant(&self) -> Option<Box<dyn Attendant>> {
         self.keeper.join();
         self.keeper.take_attendant()
-    }
-
-    /// A thread that is none of the link's may have taken a call off the table before the link ended, and be about
-    /// to hand its callback to the crew: a caller that read for itself, or the other end in this process. It has a
-    /// few lines left, and runs none of the user's meanwhile.
-    fn await_completing(&self, limit: Duration) {
-        if matches!(&self.wiring, Wiring::Framed(framed) if framed.role.is_mine()) {
-            return;
-        }
-        let deadline = Instant::now().checked_add(limit);
-        // SYNC: completing. Pairs with the decrement in the drop of `Completing`.
-        while self.completing.load(Ordering::Acquire) > 0 && deadline.is_none_or(|at| Instant::now() < at) {
-            std::thread::sleep(Duration::from_micros(100));
-        }
     }
 
     /// Waits for the threads of the link to end, for at most `limit`; those still in user code then

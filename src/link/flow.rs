@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Completing, Core, Errand, Framed, Link, Slot, Wiring,
+    Core, Errand, Framed, Link, Slot, Wiring,
+    completing::Completing,
     direct::Inline,
     inbox::Frame,
     load::Packet,

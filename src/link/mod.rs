@@ -9,6 +9,7 @@
 mod budget;
 mod calls;
 mod close;
+mod completing;
 mod current;
 mod direct;
 mod flow;
@@ -133,16 +134,6 @@ pub(crate) struct Link {
     tally: Arc<Tally>,
     /// How many threads have taken calls off the table and have not handed over their ends yet.
     completing: AtomicUsize,
-}
-
-/// One of them. Made under the lock, while the calls are taken off.
-struct Completing<'a>(&'a AtomicUsize);
-
-impl Drop for Completing<'_> {
-    fn drop(&mut self) {
-        // SYNC: completing. Pairs with the load in `join`: whoever sees it go finds the callbacks with the crew.
-        self.0.fetch_sub(1, Ordering::Release);
-    }
 }
 
 /// What the lock of a link protects.
@@ -466,12 +457,6 @@ impl Link {
             }
         }
         true
-    }
-
-    /// Called under the lock by whoever takes calls off the table, and kept until their ends are handed over.
-    fn completing(&self) -> Completing<'_> {
-        self.completing.fetch_add(1, Ordering::Relaxed);
-        Completing(&self.completing)
     }
 
     // The clock.

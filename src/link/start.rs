@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{
-    Completing, Link, Slot, Wiring,
+    Link, Slot, Wiring,
+    completing::Completing,
     current::ask,
     direct::Inline,
     inbox::fault_limit,
