@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::wire::{Choice, Codec};
+
 /// The limits and times of one side. The two sides need not agree.
 ///
 /// ```
@@ -13,6 +15,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) name: String,
+    pub(crate) codecs: Choice,
     pub(crate) timeout: Timeout,
     pub(crate) message_limit: usize,
     pub(crate) in_flight: usize,
@@ -73,6 +76,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             name: "nape".into(),
+            codecs: Choice { asks: Codec::Binary, takes_json: Codec::HAS_JSON },
             timeout: Timeout::After(Duration::from_secs(30)),
             message_limit: 16 << 20,
             in_flight: 1024,
@@ -104,6 +108,40 @@ impl Config {
     /// Linux shows the first 15 bytes of a thread's name.
     pub fn name(mut self, name: impl Into<String>) -> Config {
         self.name = name.into();
+        self
+    }
+
+    /// The codec that this side asks for: [`Codec::Binary`] by default, which leaves the choice to the other side.
+    ///
+    /// A link speaks JSON if either side asks for it, and the other takes it; else there is no link, and both
+    /// are told why: [`ProtocolError::CodecRefused`](crate::ProtocolError::CodecRefused). It costs a multiple of
+    /// binary for what is small, and far more for what is large. The two ends in one process hand values over as
+    /// they are, whatever they ask for. Without the feature `json` asking for it is refused by every peer.
+    ///
+    /// ```
+    /// # #[cfg(feature = "json")] {
+    /// use nape::{Api, Codec, Config, Context, Fault, Head, Neck, transport::pipe_pair};
+    ///
+    /// let (ours, theirs) = pipe_pair()?;
+    /// let add = |_: &Context, (a, b): (u32, u32)| Ok::<_, Fault>(a + b);
+    /// let neck = Neck::builder().over(theirs)?.serve(Api::new("math").handle("add", add)?)?.start();
+    /// let head = Head::builder().config(Config::new().codec(Codec::Json)).over(ours)?;
+    ///
+    /// let sum: u32 = head.api("math").action("add", (2u32, 3u32)).call()?;
+    /// assert_eq!((sum, neck.codec()), (5, Codec::Json));
+    /// # }
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    pub fn codec(mut self, asks: Codec) -> Config {
+        self.codecs.asks = asks;
+        self
+    }
+
+    /// Refuses a peer that asks for JSON; by default it gets it, if the feature `json` is on.
+    ///
+    /// What a hostile peer may send is bounded in either codec; this leaves it one of them.
+    pub fn only_binary(mut self) -> Config {
+        self.codecs = Choice { asks: Codec::Binary, takes_json: false };
         self
     }
 

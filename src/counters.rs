@@ -11,6 +11,20 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
+        impl Counters {
+            /// The name of each number and the number, in the order in which they stand here.
+            ///
+            /// ```
+            /// let (head, _neck) = nape::Head::in_process()?;
+            /// let (name, calls) = head.counters().iter().next().expect("there is one");
+            /// assert_eq!((name, calls), ("calls", 0));
+            /// # Ok::<(), nape::Error>(())
+            /// ```
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+
         #[derive(Debug, Default)]
         pub(crate) struct Tally {
             $(pub(crate) $name: Count,)*

@@ -19,6 +19,9 @@ pub mod topics {}
 #[doc = include_str!("guide/typed.md")]
 pub mod typed {}
 
+#[doc = include_str!("guide/inspection.md")]
+pub mod inspection {}
+
 #[doc = include_str!("guide/sockets.md")]
 pub mod sockets {}
 
@@ -27,3 +30,6 @@ pub mod supervision {}
 
 #[doc = include_str!("guide/safety.md")]
 pub mod safety {}
+
+#[doc = include_str!("guide/checks.md")]
+pub mod checks {}

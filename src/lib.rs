@@ -186,6 +186,11 @@
 //! side that is there and does nothing, and [`Endpoint::hang_report`] tells who waits for what.
 //! [`guide::supervision`] tells all of it.
 //!
+//! # Looking inside
+//!
+//! A program that serves an [`Inspection`] tells the other side what it serves, what is under way, and how long its
+//! handlers take; [`Inspector`] asks it. [`guide::inspection`] tells more.
+//!
 //! # Programs that run already
 //!
 //! [`Head::listen`] waits for others to connect, and [`Neck::connect`] does; or [`Neck::listen`] and
@@ -201,6 +206,8 @@
 //!
 //! # Features
 //!
+//! - `json`, on by default: [links that speak JSON](Config::codec). It costs one crate to build, and code for
+//!   each type that travels; nothing at run time where it is not asked for.
 //! - `macros`, on by default: the attribute `api` for traits. It costs one crate to build, and nothing at
 //!   run time.
 //!
@@ -225,10 +232,14 @@ mod api;
 mod config;
 mod counters;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod guide;
 // The model checker stands in for the memory that processes share: it has none for them.
 #[cfg(not(all(loom, test)))]
 mod head;
+pub mod inspect;
 mod link;
 #[cfg(not(all(loom, test)))]
 mod listener;
@@ -263,6 +274,7 @@ pub use error::{
 };
 #[cfg(not(all(loom, test)))]
 pub use head::{Head, HeadBuilder};
+pub use inspect::{Inspection, Inspector};
 pub use link::{CancelToken, LinkState};
 #[cfg(not(all(loom, test)))]
 pub use listener::{Listener, ListenerBuilder, Peer};
@@ -283,7 +295,7 @@ pub use typed::{
     TypedAction, TypedDuplex, TypedEvent, TypedIgnoringErrors, TypedStream, TypedTopic, TypedUpload,
 };
 pub use wire::{
-    Bytes, FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId,
+    Bytes, Codec, FRAME_LIMIT, Fault, FaultKind, Path, PathError, Payload, ProtocolError, Side, TransactionId,
 };
 
 // The program in there runs with the other examples of the documentation.

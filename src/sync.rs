@@ -2,7 +2,7 @@
 
 pub(crate) use std::sync::{
     Arc, OnceLock, Weak,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
 };
 
 /// A value with cache lines of its own: what some threads write does not slow down those that read what
@@ -25,18 +25,95 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 /// does not notice.
 pub(crate) mod modelled {
     #[cfg(not(all(loom, test)))]
+    pub(crate) use parking_lot::{Condvar, Mutex};
+    #[cfg(not(all(loom, test)))]
     pub(crate) use std::{
-        sync::atomic::{AtomicU32, AtomicU64, Ordering},
+        sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
         thread::yield_now,
     };
 
     #[cfg(all(loom, test))]
+    pub(crate) use crate::sync::over_loom::{Condvar, Mutex};
+    #[cfg(all(loom, test))]
     pub(crate) use loom::{
         lazy_static, model,
-        sync::{
-            Condvar, Mutex,
-            atomic::{AtomicU32, AtomicU64, Ordering},
-        },
+        sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
         thread::{spawn, yield_now},
     };
+}
+
+/// The locks of the model checker as the rest of the crate knows them. In a model no deadline passes.
+#[cfg(all(loom, test))]
+mod over_loom {
+    use std::{
+        ops::{Deref, DerefMut},
+        time::Instant,
+    };
+
+    use loom::sync;
+
+    #[derive(Debug)]
+    pub(crate) struct Mutex<T>(sync::Mutex<T>);
+
+    /// Without a lock only while it waits.
+    #[derive(Debug)]
+    pub(crate) struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Mutex<T> {
+            Mutex(sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            MutexGuard(Some(self.0.lock().expect("nobody panics in a model")))
+        }
+
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.0.get_mut().expect("nobody panics in a model")
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.0.as_ref().expect("it does not wait")
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.0.as_mut().expect("it does not wait")
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Condvar(sync::Condvar);
+
+    pub(crate) struct WaitTimeoutResult;
+
+    impl WaitTimeoutResult {
+        pub(crate) fn timed_out(&self) -> bool {
+            false
+        }
+    }
+
+    impl Condvar {
+        pub(crate) fn new() -> Condvar {
+            Condvar(sync::Condvar::new())
+        }
+
+        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            guard.0 = guard.0.take().map(|lock| self.0.wait(lock).expect("nobody panics in a model"));
+        }
+
+        pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _: Instant) -> WaitTimeoutResult {
+            self.wait(guard);
+            WaitTimeoutResult
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
 }

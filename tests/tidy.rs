@@ -24,10 +24,13 @@ const LAYERS: &[(&str, &str)] = &[
     ("link", "wire error config sync counters semaphore os transport workers"),
     ("api", "wire error config sync counters semaphore shape os transport workers link"),
     ("typed", "wire error config sync semaphore shape api"),
+    ("inspect", "wire counters sync link api typed"),
     // Aside: it makes transports, and only the two ends depend on it.
     ("process", "wire error config sync os transport"),
     // The same for programs that run already.
     ("socket", "wire error config sync os transport"),
+    // For tests and fuzzers alone.
+    ("fuzz", "wire error transport link"),
     ("guide", ""),
     ("neck", "wire error config sync os transport workers link api typed process socket"),
     ("head", "wire error config sync os transport workers link api typed process socket neck"),

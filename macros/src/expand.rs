@@ -195,6 +195,7 @@ impl Code<'_> {
     fn about(&self, method: &Served) -> TokenStream {
         let library = &self.library;
         let Served { path, signature, doc, .. } = method;
+        let values = method.arguments.len();
         let arguments = method.arguments.iter().chain(method.items.arguments()).map(|argument| {
             let (name, kind) = (syn::ext::IdentExt::unraw(&argument.name).to_string(), argument.type_name());
             quote!((#name, #kind))
@@ -204,6 +205,7 @@ impl Code<'_> {
                 path: #path,
                 signature: #signature,
                 arguments: &[#(#arguments),*],
+                values: #values,
                 doc: #doc,
             }
         }

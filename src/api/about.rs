@@ -11,13 +11,15 @@ pub struct About {
     pub signature: &'static str,
     /// The names and the types of its arguments.
     pub arguments: &'static [(&'static str, &'static str)],
+    /// How many of them are values; the ends of streams stand behind those.
+    pub values: usize,
     /// As [`Listed::doc`](crate::api::Listed::doc).
     pub doc: &'static str,
 }
 
 impl About {
     /// All that is known of a handler by name.
-    pub(crate) const NOTHING: About = About { path: "", signature: "", arguments: &[], doc: "" };
+    pub(crate) const NOTHING: About = About { path: "", signature: "", arguments: &[], values: 0, doc: "" };
 
     pub(crate) fn arguments(&self) -> Vec<Argument> {
         let argument = |(name, type_name): &(&str, &str)| Argument {

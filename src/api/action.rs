@@ -7,7 +7,12 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{ApiHandle, AsyncResult, endpoint::Inner, relay::Relay, shortcut::Shortcut};
+use super::{
+    ApiHandle, AsyncResult,
+    endpoint::Inner,
+    relay::{Encoded, Relay, Spoken},
+    shortcut::Shortcut,
+};
 use crate::{
     config::Timeout,
     error::{CallError, Executed, Misuse, Rejection},
@@ -152,7 +157,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     pub fn start<T: DeserializeOwned + 'static>(self) -> Result<AsyncResult<T>, CallError> {
         let (cancels, shape) = (self.semaphore.is_none(), self.shape);
         if self.needs_relay() {
-            return Ok(AsyncResult::relayed(self.relay(false, |_| ())?, cancels, shape));
+            return Ok(AsyncResult::relayed(self.relay(false, |_, _| ())?, cancels, shape));
         }
         let (started, plan) = self.set_out(false, |_, _| ())?;
         Ok(AsyncResult::new(started, plan.slot, cancels, shape))
@@ -170,16 +175,17 @@ impl<A: Serialize + Send + 'static> Action<A> {
         F: FnOnce(Result<T, CallError>) + Send + 'static,
     {
         let shape = self.shape;
-        let with_callback = |slot: &mut Slot, codec: Codec| {
-            let decode = move |payload| into_value_contained(payload, codec);
+        let with_callback = |slot: &mut Slot, spoken: Spoke| {
+            let decode = move |payload| into_value_contained(payload, spoken.codec());
             slot.set_callback(Box::new(move |outcome| {
                 callback(outcome.map_err(|error| name_ours(error, shape)).and_then(decode))
             }));
         };
         if self.needs_relay() {
-            return self.relay(false, |slot| with_callback(slot, Codec::default())).map(|_| ());
+            let relay = self.relay(false, |slot, spoken| with_callback(slot, Spoke::Relay(spoken.clone())));
+            return relay.map(|_| ());
         }
-        self.set_out(false, |slot, link| with_callback(slot, link.codec())).map(|_| ())
+        self.set_out(false, |slot, link| with_callback(slot, Spoke::over(link))).map(|_| ())
     }
 
     /// Sends an event: no transaction, no answer, and at the other side the same handler as for a call.
@@ -205,7 +211,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     fn set_out(
         self,
         blocking: bool,
-        fit_out: impl FnOnce(&mut Slot, &Link),
+        fit_out: impl FnOnce(&mut Slot, &Arc<Link>),
     ) -> Result<(Started, CallPlan), CallError> {
         let (mut slot, link) = self.prepare().inspect_err(|_| self.release())?;
         fit_out(&mut slot, &link);
@@ -240,10 +246,10 @@ impl<A: Serialize + Send + 'static> Action<A> {
     #[cold]
     fn call_over_links<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         let shape = self.shape;
-        let relay = self.relay(true, |_| ())?;
+        let relay = self.relay(true, |_, _| ())?;
         relay.wait(relay.deadline());
         let outcome = relay.outer.take().unwrap_or(Err(CallError::Cancelled));
-        decode(Codec::default(), outcome.map_err(|error| name_ours(error, shape)))
+        decode(relay.spoken.codec(), outcome.map_err(|error| name_ours(error, shape)))
     }
 
     /// Whether the call may outlive the link that it finds, or finds none yet.
@@ -253,28 +259,39 @@ impl<A: Serialize + Send + 'static> Action<A> {
 
     /// Sends the call, now or with the next link.
     #[cold]
-    fn relay(self, blocking: bool, fit_out: impl FnOnce(&mut Slot)) -> Result<Arc<Relay>, CallError> {
+    fn relay(
+        self,
+        blocking: bool,
+        fit_out: impl FnOnce(&mut Slot, &Arc<Spoken>),
+    ) -> Result<Arc<Relay>, CallError> {
         let path = self.checked_path().inspect_err(|_| self.release())?;
         let now = Instant::now();
         let deadline = self.deadline(&path, now).inspect_err(|_| self.release())?;
         let mut slot = Slot::new(path, now, deadline);
         slot.shape = self.shape.map_or(0, |shape| shape.number);
         let arguments = self.encode().inspect_err(|_| self.release())?;
-        fit_out(&mut slot);
+        let spoken = Arc::<Spoken>::default();
+        fit_out(&mut slot, &spoken);
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
         let (endpoint, semaphore) = (self.to.endpoint().clone(), self.semaphore);
-        let relay = Relay::new(&endpoint, Arc::new(slot), arguments, blocking, self.retry_safe);
+        let relay = Relay::new(&endpoint, Arc::new(slot), arguments, spoken, blocking, self.retry_safe);
         endpoint.send_with_the_next(&relay).inspect_err(|_| release(&semaphore))?;
         Ok(relay)
     }
 
-    fn encode(&self) -> Result<Vec<u8>, CallError> {
-        let mut bytes = Vec::new();
-        Payload::write(&self.arguments, Codec::default(), &mut bytes).map_err(|error| {
+    fn encode(&self) -> Result<Encoded, CallError> {
+        let encode = |codec| {
+            let mut bytes = Vec::new();
+            Payload::write(&self.arguments, codec, &mut bytes).map(|()| bytes)
+        };
+        let binary = encode(Codec::Binary).map_err(|error| {
             let (path, detail) = (self.checked_path().unwrap_or_else(|_| Path::root()), error.text().into());
             Misuse::Encode { path, detail }
         })?;
-        Ok(bytes)
+        // The program that is started again asks for the same as before.
+        let agreed = self.to.endpoint().last_link().and_then(|link| link.agreed());
+        let json = if agreed == Some(Codec::Binary) { None } else { encode(Codec::Json).ok() };
+        Ok(Encoded { binary, json })
     }
 
     fn release(&self) {
@@ -311,6 +328,28 @@ impl<A: Serialize + Send + 'static> Action<A> {
             return Err(CallError::Cancelled);
         }
         Ok(deadline)
+    }
+}
+
+/// What a result will be encoded with, for whoever decodes it later.
+enum Spoke {
+    Known(Codec),
+    /// The other side has not greeted yet.
+    Link(Arc<Link>),
+    Relay(Arc<Spoken>),
+}
+
+impl Spoke {
+    fn over(link: &Arc<Link>) -> Spoke {
+        link.agreed().map_or_else(|| Spoke::Link(link.clone()), Spoke::Known)
+    }
+
+    fn codec(&self) -> Codec {
+        match self {
+            Spoke::Known(codec) => *codec,
+            Spoke::Link(link) => link.codec(),
+            Spoke::Relay(spoken) => spoken.codec(),
+        }
     }
 }
 

@@ -8,13 +8,16 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Api, Context, Handler, HandlerError, QueueDepth,
     about::About,
+    meter::{Meters, unwrapped},
     served::Scope,
+    streamed::Way,
     tap::{Tap, Tapped},
     task::{Pool, Target},
 };
 use crate::{
     error::{ApiError, Rejection},
-    sync::{Arc, RwLock},
+    shape::Shape,
+    sync::{Arc, Mutex, RwLock, Weak},
     wire::{Path, PathError, parents},
     workers::{Lane, contain, discard},
 };
@@ -30,6 +33,21 @@ struct Routes {
     catch_some: FxHashMap<Path, Vec<(Scope, Arc<Target>)>>,
     /// What takes messages without a queue. It goes before the catch-alls.
     taps: FxHashMap<Path, Tapped>,
+    /// There while somebody wants numbers: how many do.
+    measured: Option<(Arc<Meters>, usize)>,
+}
+
+/// As long as it is there, the handlers of a side are counted.
+#[derive(Debug)]
+pub(crate) struct Measuring(Weak<RwLock<Routes>>);
+
+/// One path as it is served, with what only whoever serves it knows.
+pub(crate) struct Served {
+    pub(crate) listed: Listed,
+    /// Whether it is a topic.
+    pub(crate) is_topic: bool,
+    pub(crate) way: Way,
+    pub(crate) shape: Option<Arc<Shape>>,
 }
 
 /// One handler that is served.
@@ -93,7 +111,9 @@ impl ApiArb {
             bound: api.bound,
             when_full: api.when_full,
             inline: api.inline,
+            measuring: Mutex::default(),
         });
+        let measuring = api.measures.then(|| self.measure());
         let mut taps = Vec::new();
         for (path, topic) in &api.topics {
             taps.extend(topic.taps(path)?);
@@ -112,13 +132,49 @@ impl ApiArb {
             }
         }
         for entry in api.entries {
-            routes.insert(entry.path, entry.scope, Target::new(entry.handler, &pool));
+            let target = routes.target(&entry.path, entry.handler, &pool);
+            routes.insert(entry.path, entry.scope, target);
         }
         for (path, tapped) in taps {
             routes.taps.insert(path, Tapped { pool: Some(pool.clone()), ..tapped });
         }
         drop(routes);
+        *pool.measuring.lock() = measuring;
         Ok(Attached { arb: self.clone(), pool })
+    }
+
+    /// Counts the handlers of this side, those that come later too.
+    pub(crate) fn measure(&self) -> Measuring {
+        let mut routes = self.0.write();
+        let (meters, n) = routes.measured.take().unwrap_or_default();
+        let retired = if n == 0 { routes.rewrap(Some(&meters)) } else { Vec::new() };
+        routes.measured = Some((meters, n + 1));
+        drop(routes);
+        discard(retired);
+        Measuring(Arc::downgrade(&self.0))
+    }
+
+    /// The numbers, if anybody wants them.
+    pub(crate) fn meters(&self) -> Option<Arc<Meters>> {
+        self.0.read().measured.as_ref().map(|(meters, _)| meters.clone())
+    }
+
+    /// Everything that is served, in the order of the paths.
+    pub(crate) fn served(&self) -> Vec<Served> {
+        let about: FxHashMap<Path, (Way, Option<Arc<Shape>>)> = {
+            let routes = self.0.read();
+            let known = |(path, target): (&Path, &Arc<Target>)| {
+                (path.clone(), (target.handler.way, target.handler.shape.clone()))
+            };
+            routes.exact.iter().map(known).collect()
+        };
+        let served = |listed: Listed| {
+            let known = about.get(&listed.path).filter(|_| !listed.catch_all).cloned();
+            let is_topic = known.is_none() && !listed.catch_all;
+            let (way, shape) = known.unwrap_or((Way::NONE, None));
+            Served { listed, is_topic, way, shape }
+        };
+        self.list().into_iter().map(served).collect()
     }
 
     /// The namespace of the API that owns `path` itself; `None` if none does.
@@ -155,13 +211,18 @@ impl ApiArb {
 
     /// How much there is to do for each API, in the order of their namespaces.
     pub(crate) fn depths(&self) -> Vec<QueueDepth> {
+        self.pools().iter().map(|pool| pool.depth()).collect()
+    }
+
+    /// The workers of each API, in the order of their namespaces.
+    pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {
         let routes = self.0.read();
         let some = routes.catch_some.values().flatten().map(|(_, target)| target);
         let targets = routes.exact.values().chain(routes.catch_all.values()).chain(some);
         let mut pools: Vec<&Arc<Pool>> = targets.map(|target| &target.pool).collect();
         pools.sort_by_key(|pool| (&pool.namespace, Arc::as_ptr(pool)));
         pools.dedup_by_key(|pool| Arc::as_ptr(pool));
-        pools.into_iter().map(|pool| pool.depth()).collect()
+        pools.into_iter().cloned().collect()
     }
 
     /// Serves nothing any more; gives back what was served, to be dropped without a lock.
@@ -246,6 +307,32 @@ impl Routes {
         }
     }
 
+    /// Where `path` is to lead.
+    fn target(&self, path: &Path, handler: Handler, pool: &Arc<Pool>) -> Arc<Target> {
+        let handler = match &self.measured {
+            Some((meters, _)) => meters.wrap(path, handler),
+            None => handler,
+        };
+        Target::new(handler, pool)
+    }
+
+    /// Has all handlers counted, or none. What comes back is to be dropped without a lock.
+    fn rewrap(&mut self, meters: Option<&Arc<Meters>>) -> Vec<impl Sized + use<>> {
+        let mut retired = Vec::new();
+        let mut rewrap = |path: &Path, target: &mut Arc<Target>| {
+            let handler = unwrapped(target.handler.clone());
+            let handler = meters.map_or_else(|| handler.clone(), |meters| meters.wrap(path, handler.clone()));
+            let before = std::mem::replace(target, Target::new(handler, &target.pool));
+            retired.push((before.retire(), before));
+        };
+        let single = self.exact.iter_mut().chain(self.catch_all.iter_mut());
+        single.for_each(|(path, target)| rewrap(path, target));
+        for (path, catchers) in &mut self.catch_some {
+            catchers.iter_mut().for_each(|(_, target)| rewrap(path, target));
+        }
+        retired
+    }
+
     fn insert(&mut self, path: Path, scope: Scope, target: Arc<Target>) {
         match scope {
             Scope::Exact => drop(self.exact.insert(path, target)),
@@ -306,7 +393,8 @@ impl Attached {
             Some(owner) if owner == self.pool.namespace => Err(ApiError::Taken { path }),
             Some(owner) => Err(ApiError::Claimed { path, owner }),
             None => {
-                routes.insert(path, Scope::Exact, Target::new(handler, &self.pool));
+                let target = routes.target(&path, handler, &self.pool);
+                routes.insert(path, Scope::Exact, target);
                 Ok(())
             }
         }
@@ -336,13 +424,14 @@ impl Attached {
     pub fn replace_with(&self, path: &str, handler: Handler) -> Result<Handler, ApiError> {
         let path = self.full_path(path)?;
         let mut routes = self.arb.0.write();
-        let target = routes.exact.get_mut(&path).filter(|target| Arc::ptr_eq(&target.pool, &self.pool));
-        let target = target.ok_or(ApiError::Missing { path })?;
-        let before = std::mem::replace(target, Target::new(handler, &self.pool));
+        let mine = |target: &&mut Arc<Target>| Arc::ptr_eq(&target.pool, &self.pool);
+        let after = routes.target(&path, handler, &self.pool);
+        let target = routes.exact.get_mut(&path).filter(mine).ok_or(ApiError::Missing { path })?;
+        let before = std::mem::replace(target, after);
         let retired = before.retire();
         drop(routes);
         drop(retired);
-        Ok(before.handler.clone())
+        Ok(unwrapped(before.handler.clone()))
     }
 
     /// Puts another function in the place of a catch-all, or adds one.
@@ -366,8 +455,8 @@ impl Attached {
             let owner = target.pool.namespace.clone();
             return Err(ApiError::Claimed { path, owner });
         }
-        let target = Target::new(Handler::new(function), &self.pool);
-        Ok(routes.catch_all.insert(path, target).map(|old| old.handler.clone()))
+        let target = routes.target(&path, Handler::new(function), &self.pool);
+        Ok(routes.catch_all.insert(path, target).map(|old| unwrapped(old.handler.clone())))
     }
 
     /// Takes a handler away: later calls find none, those that wait or run go on. Gives it back.
@@ -386,7 +475,7 @@ impl Attached {
         let retired = target.retire();
         drop(routes);
         drop(retired);
-        Ok(target.handler.clone())
+        Ok(unwrapped(target.handler.clone()))
     }
 
     /// Serves the API no longer. What waits for a worker is answered as if it had come later, without a
@@ -409,7 +498,7 @@ impl Attached {
         let waiting = self.pool.lane.close();
         drop(routes);
         // Topics say goodbye when they go.
-        discard((gone, retired, taps));
+        discard((gone, retired, taps, self.pool.measuring.lock().take()));
         for task in waiting {
             // Arguments that panic when they go must not keep the others from their answer.
             contain(|| task.refuse_as_unknown());
@@ -440,6 +529,22 @@ impl Attached {
             path if path.is_root() => Err(PathError::Empty.into()),
             path => Ok(path),
         }
+    }
+}
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        let Some(routes) = self.0.upgrade() else { return };
+        let mut routes = routes.write();
+        let Some((meters, n)) = routes.measured.take() else { return };
+        let retired = if n > 1 {
+            routes.measured = Some((meters, n - 1));
+            Vec::new()
+        } else {
+            routes.rewrap(None)
+        };
+        drop(routes);
+        discard(retired);
     }
 }
 

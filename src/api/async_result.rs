@@ -23,7 +23,7 @@ use crate::{
     link::{Slot, Started},
     shape::Shape,
     sync::Arc,
-    wire::{Codec, Path, TransactionId},
+    wire::{Path, TransactionId},
 };
 
 /// A call that is under way. Poll it, wait for it, or await it: it is a [`Future`] for any executor.
@@ -181,7 +181,7 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
         let taken = || CallError::from(Misuse::Taken { path: self.slot.path.clone() });
         let codec = match &self.course {
             Course::Once(started) => started.link.codec(),
-            Course::Relayed(_) => Codec::default(),
+            Course::Relayed(relay) => relay.spoken.codec(),
         };
         let outcome = self.slot.take().ok_or_else(taken)?.map_err(|error| name_ours(error, self.shape));
         decode(codec, outcome)

@@ -6,7 +6,7 @@ use super::{ApiHandle, Endpoint, endpoint::Inner, shortcut::Shortcut};
 use crate::{
     link::{CancelToken, Ends, Incoming, Link, Slot, Within},
     sync::{Arc, OnceLock},
-    wire::{Path, Payload, Side, TransactionId},
+    wire::{Codec, Path, Payload, Side, TransactionId},
 };
 
 /// A call or an event, as its handler sees it. Cheap to clone.
@@ -161,6 +161,11 @@ impl Context {
     /// Which side called.
     pub fn peer(&self) -> Side {
         self.link().side().other()
+    }
+
+    /// What the link speaks that the call came over, for a handler of raw bytes.
+    pub fn codec(&self) -> Codec {
+        self.link().codec()
     }
 
     /// 0 for a first try, 1 for the first repetition.

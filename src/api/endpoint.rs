@@ -21,7 +21,7 @@ use crate::{
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
     shape::Shape,
     sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak},
-    wire::{Fault, Path, Payload, Side},
+    wire::{Codec, Fault, Path, Payload, Side},
     workers::{Admission, Job, Lane, discard, forget_panic, run_elsewhere},
 };
 
@@ -79,7 +79,41 @@ pub(super) enum Connection {
     Over(Arc<CloseReason>),
 }
 
+/// A side that may be gone.
+#[derive(Debug)]
+pub(crate) struct WeakEndpoint(Weak<Inner>);
+
+impl WeakEndpoint {
+    pub(crate) fn upgrade(&self) -> Option<Endpoint> {
+        self.0.upgrade().map(Endpoint)
+    }
+}
+
+/// The workers of an API at a moment.
+pub(crate) struct PoolSeen {
+    pub(crate) depth: QueueDepth,
+    pub(crate) workers: usize,
+    pub(crate) queue: usize,
+    pub(crate) is_inline: bool,
+}
+
 impl Endpoint {
+    pub(crate) fn downgrade(&self) -> WeakEndpoint {
+        WeakEndpoint(Arc::downgrade(&self.0))
+    }
+
+    /// The workers for what no API takes, and then those of each API.
+    pub(crate) fn pools(&self) -> Vec<PoolSeen> {
+        let pools = std::iter::once(self.0.rest.clone()).chain(self.0.arb.pools());
+        let seen = |pool: Arc<Pool>| PoolSeen {
+            depth: pool.depth(),
+            workers: pool.lane.limit(),
+            queue: pool.bound,
+            is_inline: pool.inline,
+        };
+        pools.map(seen).collect()
+    }
+
     pub(crate) fn new(side: Side, config: Config) -> Endpoint {
         Endpoint(Arc::new_cyclic(|weak| Inner {
             weak: weak.clone(),
@@ -101,6 +135,7 @@ impl Endpoint {
                 bound: REST_QUEUE,
                 when_full: WhenFull::Refuse,
                 inline: false,
+                measuring: Mutex::default(),
             }),
             undecided: Lane::new(1),
             subscriptions: AtomicU64::new(0),
@@ -211,6 +246,11 @@ impl Endpoint {
         };
         // Not under the lock, which is taken under that of a link that ends.
         link.stage()
+    }
+
+    /// What the link speaks; [`Codec::Binary`] before the other side has greeted, and without a link.
+    pub fn codec(&self) -> Codec {
+        self.0.link().map_or(Codec::Binary, |link| link.codec())
     }
 
     /// Why the link is over; `None` while it is not.

@@ -16,7 +16,7 @@ use crate::{
     link::{Answer, Current, Place, depth, within},
     shape::Shape,
     sync::Arc,
-    wire::{Fault, FaultKind, Payload},
+    wire::{Codec, Fault, FaultKind, Payload},
     workers::{forget_panic, panic_text},
 };
 
@@ -30,6 +30,15 @@ use crate::{
 pub trait HandlerError: Send + 'static {
     /// The error as it travels.
     fn into_fault(self) -> Fault;
+
+    /// The same over a link with this codec.
+    #[doc(hidden)]
+    fn into_fault_in(self, _codec: Codec) -> Fault
+    where
+        Self: Sized,
+    {
+        self.into_fault()
+    }
 }
 
 impl HandlerError for Fault {
@@ -45,6 +54,10 @@ where
 {
     fn into_fault(self) -> Fault {
         Fault::from_typed(&self)
+    }
+
+    fn into_fault_in(self, codec: Codec) -> Fault {
+        Fault::typed_in(&self, codec)
     }
 }
 
@@ -68,6 +81,11 @@ pub(crate) trait Serve: Send + Sync {
     /// Whether it takes and gives these types as they are, and answers before it returns.
     fn fits(&self, _arguments: TypeId, _result: TypeId) -> bool {
         false
+    }
+
+    /// What it stands for, if it only counts.
+    fn inner(&self) -> Option<Arc<dyn Serve>> {
+        None
     }
 
     /// Serves a call whose types fit: takes the arguments out of an `Option`, and puts the result into one.
@@ -144,6 +162,11 @@ impl Handler {
             }
         };
         let watched = context.home().watchdog.as_ref().map(|watchdog| watchdog.enter(context));
+        if let (Codec::Json, Some(about)) = (context.link().codec(), self.about)
+            && let Err(error) = by_name(context, payload, about)
+        {
+            return Served::Failed(error);
+        }
         context.cancel_token().note_running();
         let served = contained(context, here, depth(), || self.serve.serve(context, payload));
         context.cancel_token().note_returned();
@@ -224,7 +247,7 @@ where
             Ok(value) => {
                 context.link().pack_answer(context.path(), value).map_or_else(Served::Failed, Served::Answer)
             }
-            Err(error) => Served::Failed(error.into_fault().into()),
+            Err(error) => Served::Failed(error.into_fault_in(context.link().codec()).into()),
         }
     }
 
@@ -242,7 +265,8 @@ where
         let (Some(arguments), Some(result)) = (arguments, result.downcast_mut::<Option<T>>()) else {
             return Err(CallError::NoAnswer);
         };
-        *result = Some((self.function)(context, arguments).map_err(E::into_fault)?);
+        *result =
+            Some((self.function)(context, arguments).map_err(|error| error.into_fault_in(Codec::Binary))?);
         Ok(())
     }
 }
@@ -272,6 +296,25 @@ where
     fn serve_here(&self, _: &Context, _: &mut dyn Any, _: &mut dyn Any) -> Result<(), CallError> {
         // Nobody asks: its types never fit.
         Err(CallError::NoAnswer)
+    }
+}
+
+/// Puts arguments that were given by name in the order of the method.
+#[cold]
+fn by_name(context: &Context, payload: &mut Payload, about: &About) -> Result<(), CallError> {
+    let names: Vec<&str> = about.arguments[..about.values].iter().map(|(name, _)| *name).collect();
+    match Codec::Json.by_name(&payload.bytes(), &names) {
+        Ok(None) => Ok(()),
+        Ok(Some(ordered)) => {
+            *payload = Payload::from_bytes(ordered);
+            Ok(())
+        }
+        Err(error) => Err(Rejection::BadArguments {
+            path: context.path().clone(),
+            expected: about.signature.into(),
+            detail: error.text().into(),
+        }
+        .into()),
     }
 }
 

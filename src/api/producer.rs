@@ -66,7 +66,9 @@ where
             }
             let sent = match self.items.next() {
                 Some(Ok(item)) => self.tap.put_in_room(item),
-                Some(Err(error)) => return Produced::Ended(Err(error.into_fault().into())),
+                Some(Err(error)) => {
+                    return Produced::Ended(Err(error.into_fault_in(self.tap.link.codec()).into()));
+                }
                 None => return Produced::Ended(self.tap.link.pack_answer(self.tap.path(), ())),
             };
             if let Err(error) = sent {

@@ -7,19 +7,37 @@ use std::{
 
 use super::{bench::Bench, endpoint::Inner};
 use crate::{
-    error::{CallError, CloseReason, Executed},
+    error::{CallError, CloseReason, Executed, Misuse},
     link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
-    sync::{Arc, Mutex},
-    wire::{Path, Payload, TransactionId},
+    sync::{Arc, AtomicU8, Mutex, Ordering},
+    wire::{Codec, Path, Payload, TransactionId},
     workers::{contain, run_elsewhere},
 };
+
+/// The arguments of a call for the links that it may take.
+pub(crate) struct Encoded {
+    pub(crate) binary: Vec<u8>,
+    /// `None` unless the program may ask for it.
+    pub(crate) json: Option<Vec<u8>>,
+}
+
+/// The codec of the link that a call has taken last: its result is in that one.
+#[derive(Debug, Default)]
+pub(crate) struct Spoken(AtomicU8);
+
+impl Spoken {
+    pub(crate) fn codec(&self) -> Codec {
+        Codec::from_number(self.0.load(Ordering::Acquire)).unwrap_or_default()
+    }
+}
 
 /// One call over the links that it takes. Each attempt has a slot of its own, and `outer` is filled with the
 /// end of the last.
 pub(crate) struct Relay {
     endpoint: Arc<Inner>,
     pub(crate) outer: Arc<Slot>,
-    arguments: Vec<u8>,
+    arguments: Encoded,
+    pub(crate) spoken: Arc<Spoken>,
     /// A thread blocks for the call from the start.
     blocking: bool,
     /// The call in whose handler it is made ends its attempts, too.
@@ -102,7 +120,8 @@ impl Relay {
     pub(crate) fn new(
         endpoint: &Arc<Inner>,
         outer: Arc<Slot>,
-        arguments: Vec<u8>,
+        arguments: Encoded,
+        spoken: Arc<Spoken>,
         blocking: bool,
         retry_safe: bool,
     ) -> Arc<Relay> {
@@ -113,6 +132,7 @@ impl Relay {
             endpoint: endpoint.clone(),
             outer,
             arguments,
+            spoken,
             blocking,
             scope: scope(),
             state,
@@ -154,7 +174,15 @@ impl Relay {
         let attempt = self.state.lock().tries.ran;
         let plan =
             CallPlan { slot: slot.clone(), attempt, blocking: self.blocking, scope: self.scope.clone() };
-        match link.start(&plan, Payload::from_bytes(self.arguments.clone())) {
+        // The next link is taken once it is open, so that its codec is known.
+        let codec = link.codec();
+        let arguments = match codec {
+            Codec::Binary => self.arguments.binary.clone(),
+            Codec::Json => self.arguments.json.clone().ok_or_else(|| self.not_encoded())?,
+        };
+        // SYNC: spoken. Pairs with the load of whoever decodes the result, which comes after this.
+        self.spoken.0.store(codec.number(), Ordering::Release);
+        match link.start(&plan, Payload::from_bytes(arguments)) {
             Ok(started) => {
                 self.file(started, slot);
                 Ok(true)
@@ -164,6 +192,11 @@ impl Relay {
                 Verdict::End(end) => end.map(|_| true),
             },
         }
+    }
+
+    fn not_encoded(&self) -> CallError {
+        let detail = "the program asks for another codec than the one before it".into();
+        Misuse::Encode { path: self.outer.path.clone(), detail }.into()
     }
 
     fn file(self: &Arc<Relay>, started: Started, slot: Arc<Slot>) {

@@ -41,7 +41,8 @@ impl<T: Serialize + Send + 'static> Responder<T> {
         if let Some(context) = self.context.take()
             && let Some(id) = context.transaction
         {
-            context.link().fail(id, context.cancel_token(), error.into_fault().into());
+            let fault = error.into_fault_in(context.link().codec());
+            context.link().fail(id, context.cancel_token(), fault.into());
         }
     }
 

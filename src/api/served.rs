@@ -36,6 +36,8 @@ pub struct Api {
     pub(crate) bound: usize,
     pub(crate) when_full: WhenFull,
     pub(crate) inline: bool,
+    /// While it is served, everything beside it is counted.
+    pub(crate) measures: bool,
     pub(crate) entries: Vec<Entry>,
     /// The topics, each with its path.
     pub(crate) topics: Vec<(Path, Arc<dyn Source>)>,
@@ -89,6 +91,7 @@ impl Api {
             bound,
             when_full,
             inline: false,
+            measures: false,
             entries: Vec::new(),
             topics: Vec::new(),
         }
@@ -103,6 +106,7 @@ impl Api {
             bound: self.bound,
             when_full: self.when_full,
             inline: self.inline,
+            measures: self.measures,
             entries: self.entries.clone(),
             topics: self.topics.clone(),
         }

@@ -30,6 +30,11 @@ impl Way {
     const TAKES: Way = Way { takes: true, makes: false };
     const BOTH: Way = Way { takes: true, makes: true };
 
+    /// Whether it takes items, and whether it makes some.
+    pub(crate) fn ends(self) -> (bool, bool) {
+        (self.takes, self.makes)
+    }
+
     /// Refuses a call with items that go another way, before anything of it is run.
     pub(super) fn check(self, context: &Context) -> Result<(), CallError> {
         let asked = Way { takes: context.ends.intake.is_some(), makes: context.ends.outlet.is_some() };
@@ -200,7 +205,7 @@ where
                 context.link().accept_stream(id, &context.ends);
                 Served::Stream(Box::new(Production { items, tap }))
             }
-            Err(error) => Served::Failed(error.into_fault().into()),
+            Err(error) => Served::Failed(error.into_fault_in(context.link().codec()).into()),
         }
     }
 
@@ -242,7 +247,7 @@ where
             Ok(value) => {
                 context.link().pack_answer(context.path(), value).map_or_else(Served::Failed, Served::Answer)
             }
-            Err(error) => Served::Failed(error.into_fault().into()),
+            Err(error) => Served::Failed(error.into_fault_in(context.link().codec()).into()),
         }
     }
 

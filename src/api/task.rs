@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Context, Handler, QueueDepth, Report,
+    arb::Measuring,
     endpoint::Inner,
     handler::Served,
     producer::{Outside, Produce},
@@ -27,6 +28,8 @@ pub(crate) struct Pool {
     pub(crate) when_full: WhenFull,
     /// Handlers run on whatever thread brings a call.
     pub(crate) inline: bool,
+    /// Of an API while which is served, all others are counted.
+    pub(crate) measuring: Mutex<Option<Measuring>>,
 }
 
 /// Where a path leads. Callers count references to it, while workers read it.

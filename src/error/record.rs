@@ -3,11 +3,11 @@
 use std::{io, sync::Arc, time::Duration};
 
 use super::{CallError, CloseReason, Death, Error, Executed, Exit, GivenUp, Misuse, Rejection, Silence};
-use crate::wire::{Fault, FaultCode, FaultKind, FaultRecord, Path, PathError, cut};
+use crate::wire::{Codec, Fault, FaultCode, FaultKind, FaultRecord, Form, Path, PathError, cut};
 
 impl CallError {
-    /// The failure as it stands on the wire.
-    pub(crate) fn to_record(&self) -> FaultRecord {
+    /// The failure as it stands on the wire of a link with this codec.
+    pub(crate) fn to_record(&self, codec: Codec) -> FaultRecord {
         match self {
             CallError::TimedOut { path, after, executed } => {
                 record(FaultCode::TimedOut, [micros(*after), executed.to_number()], [path.as_str()])
@@ -15,7 +15,7 @@ impl CallError {
             CallError::Cancelled => record(FaultCode::Cancelled, [0, 0], []),
             CallError::Closed { reason, executed } => reason.to_record(*executed),
             CallError::Rejected(why) => why.to_record(),
-            CallError::Fault(fault) => fault.to_record(),
+            CallError::Fault(fault) => fault.to_record(codec),
             CallError::NoAnswer => record(FaultCode::NoAnswer, [0, 0], []),
             CallError::Decode(what) => record(FaultCode::Decode, [0, 0], [&**what]),
             CallError::Misuse(what) => what.to_record(),
@@ -28,9 +28,9 @@ impl CallError {
     }
 
     /// Reads what [`CallError::to_record`] wrote. A code that is not known is a fault of kind `Other`.
-    pub(crate) fn from_record(record: FaultRecord) -> CallError {
+    pub(crate) fn from_record(record: FaultRecord, codec: Codec) -> CallError {
         let Some(code) = FaultCode::from_number(record.code) else {
-            return CallError::Fault(Fault::from_record(FaultKind::Other(record.code), record));
+            return CallError::Fault(Fault::from_record(FaultKind::Other(record.code), record, codec));
         };
         let [first, second] = record.numbers;
         match code {
@@ -56,10 +56,10 @@ impl CallError {
                     last: Arc::new(last.map_or(CloseReason::Gone, |last| CloseReason::from_record(&last))),
                 }
             }
-            FaultCode::Error => CallError::Fault(Fault::from_record(FaultKind::Error, record)),
-            FaultCode::Typed => CallError::Fault(Fault::from_record(FaultKind::Typed, record)),
-            FaultCode::Panicked => CallError::Fault(Fault::from_record(FaultKind::Panicked, record)),
-            FaultCode::Call => CallError::Fault(Fault::from_record(FaultKind::Call, record)),
+            FaultCode::Error => CallError::Fault(Fault::from_record(FaultKind::Error, record, codec)),
+            FaultCode::Typed => CallError::Fault(Fault::from_record(FaultKind::Typed, record, codec)),
+            FaultCode::Panicked => CallError::Fault(Fault::from_record(FaultKind::Panicked, record, codec)),
+            FaultCode::Call => CallError::Fault(Fault::from_record(FaultKind::Call, record, codec)),
             FaultCode::NoHandler
             | FaultCode::BadArguments
             | FaultCode::Busy
@@ -228,13 +228,24 @@ impl Fault {
     /// The error of a call that the handler made itself and passed on.
     pub fn call_error(&self) -> Option<CallError> {
         match self.kind {
-            FaultKind::Call => FaultRecord::read(&self.value).ok().map(CallError::from_record),
+            FaultKind::Call => {
+                let codec = self.form.any();
+                FaultRecord::read(self.value_in(codec)?)
+                    .ok()
+                    .map(|record| CallError::from_record(record, codec))
+            }
             _ => None,
         }
     }
 
-    fn to_record(&self) -> FaultRecord {
+    fn to_record(&self, codec: Codec) -> FaultRecord {
+        let value = match self.kind {
+            FaultKind::Call => self.call_record(codec),
+            _ => self.value_in(codec).map(<[u8]>::to_vec),
+        };
         let code = match self.kind {
+            // What came over a link with another codec goes on as its texts.
+            FaultKind::Typed if value.is_none() => FaultCode::Error as u16,
             FaultKind::Error => FaultCode::Error as u16,
             FaultKind::Typed => FaultCode::Typed as u16,
             FaultKind::Panicked => FaultCode::Panicked as u16,
@@ -242,10 +253,21 @@ impl Fault {
             FaultKind::Other(code) => code,
         };
         let texts = [&*self.message, &*self.type_name].into_iter().chain(self.chain()).map(str::to_owned);
-        FaultRecord { code, numbers: [0, 0], texts: texts.collect(), value: self.value.to_vec() }
+        FaultRecord { code, numbers: [0, 0], texts: texts.collect(), value: value.unwrap_or_default() }
     }
 
-    fn from_record(kind: FaultKind, record: FaultRecord) -> Fault {
+    /// The record of the call that failed, for a link with this codec. Made anew where that is another one, since
+    /// an error may stand in it.
+    fn call_record(&self, codec: Codec) -> Option<Vec<u8>> {
+        if let Some(value) = self.value_in(codec) {
+            return Some(value.to_vec());
+        }
+        let mut value = Vec::new();
+        self.call_error()?.to_record(codec).write(&mut value);
+        Some(value)
+    }
+
+    fn from_record(kind: FaultKind, record: FaultRecord, codec: Codec) -> Fault {
         let mut texts = record.texts.into_iter();
         let (message, type_name) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
         Fault {
@@ -254,6 +276,7 @@ impl Fault {
             type_name: type_name.into(),
             chain: texts.map(String::into_boxed_str).collect(),
             value: record.value.into(),
+            form: Form::One(codec),
         }
     }
 }
@@ -268,8 +291,18 @@ impl<E: std::error::Error + 'static> From<E> for Fault {
         let kind = if call_error.is_some() { FaultKind::Call } else { FaultKind::Error };
         let mut fault = Fault::of(kind, error.to_string(), std::any::type_name::<E>());
         if let Some(call_error) = call_error {
+            // With the error as it came: whoever sends this on knows the codec.
+            let form = match call_error {
+                CallError::Fault(fault) => fault.form,
+                _ => Form::One(Codec::Binary),
+            };
             let mut value = Vec::new();
-            call_error.to_record().write(&mut value);
+            call_error.to_record(form.any()).write(&mut value);
+            fault.form = form;
+            if let Form::Both(_) = form {
+                fault.form = Form::Both(value.len() as u32);
+                call_error.to_record(Codec::Json).write(&mut value);
+            }
             fault.value = value.into();
         }
         let sources = std::iter::successors(any.source(), |error| error.source());

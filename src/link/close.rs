@@ -9,7 +9,7 @@ use super::{Core, Framed, Link, LinkState, Slot, Wiring, flow::Harvest, state::R
 use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
-    sync::Arc,
+    sync::{Arc, Ordering},
     workers::{discard, forget_panic, panic_text},
 };
 
@@ -244,6 +244,20 @@ impl Link {
 }
 
 impl Framed {
+    /// Brings whoever reads out of the transport.
+    ///
+    /// The one that reads has no need of it: it looks around after the packet. And it must not, since a
+    /// nudge may have to wait for room that only the one that reads can make.
+    pub(super) fn nudge(&self) {
+        if self.role.is_mine() {
+            return self.look_around.store(true, Ordering::Relaxed);
+        }
+        let nudge = self.nudge.lock().clone();
+        if let Some(nudge) = nudge {
+            nudge.nudge();
+        }
+    }
+
     /// Lets go of the way out, which is what the other side sees. It is dropped outside of its lock.
     pub(super) fn hang_up(&self) {
         let sender = self.sender.lock().take();

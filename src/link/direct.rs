@@ -277,7 +277,7 @@ impl Link {
     fn accept_start(&self, start: Start, caller: &Link) -> Option<Errand> {
         match start.cargo {
             Cargo::Moved(incoming) => self.accept(*incoming, caller),
-            Cargo::Bytes(_) => None,
+            Cargo::Bytes(_) | Cargo::Either(_) => None,
         }
     }
 

@@ -314,6 +314,10 @@ impl Link {
 
     fn act(&self, action: Action<Arc<Slot>>, now: Instant, harvest: &mut Harvest) {
         match action {
+            Action::Greeted(codec) => {
+                self.speak(codec);
+                self.changed.notify_all();
+            }
             Action::Complete(slot, outcome) => {
                 let aftermath = self.complete(&slot, outcome, now);
                 harvest.woke_caller |= aftermath.woke_caller;
@@ -338,7 +342,6 @@ impl Link {
             Action::Room(outlet) => self.wake_later(outlet.room(), harvest),
             Action::Stopped(outlet) => self.wake_later(outlet.end(CallError::Cancelled), harvest),
             Action::LateReply => self.count_late_reply(),
-            Action::PeerGreeted => drop(self.changed.notify_all()),
             Action::PeerReady => self.note_ready(),
             Action::PeerGoingAway => drop(self.changed.notify_all()),
             Action::Close(reason) => self.lose(reason),

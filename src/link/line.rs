@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::message::Start;
-use crate::wire::{Kind, TransactionId};
+use super::{
+    load::Load,
+    message::{Cargo, Start},
+};
+use crate::wire::{Codec, Kind, TransactionId};
 
 /// A queue that knows how many bytes and how many events it holds.
 #[derive(Debug, Default)]
@@ -18,6 +21,15 @@ impl Line {
         self.bytes += start.size();
         self.events += usize::from(start.kind == Kind::Event);
         self.starts.push_back(start);
+    }
+
+    /// What waits in both codecs takes this one.
+    pub(crate) fn settle(&mut self, codec: Codec) {
+        for start in &mut self.starts {
+            let cargo = std::mem::replace(&mut start.cargo, Cargo::Bytes(Load::default()));
+            start.cargo = cargo.settle(Some(codec));
+        }
+        self.bytes = self.starts.iter().map(Start::size).sum();
     }
 
     pub(crate) fn front(&self) -> Option<&Start> {

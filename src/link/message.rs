@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Slot, load::Load, outbox::Draft, stream::Ends, token::CancelToken};
 use crate::{
     sync::Arc,
-    wire::{FRAME_LIMIT, Kind, Path, Payload, TransactionId},
+    wire::{Codec, FRAME_LIMIT, Kind, Path, Payload, TransactionId},
 };
 
 /// A call or an event that came from the other side.
@@ -51,8 +51,29 @@ pub(crate) struct Start {
 pub(crate) enum Cargo {
     /// For the wire.
     Bytes(Load),
+    /// For the wire, made before it was known which codec that speaks.
+    Either(Box<Either>),
     /// For the other end in this process, as it is.
     Moved(Box<Incoming>),
+}
+
+/// The same in both codecs.
+#[derive(Debug)]
+pub(crate) struct Either {
+    pub(crate) binary: Load,
+    pub(crate) json: Load,
+}
+
+impl Cargo {
+    /// Takes one of two codecs, if it is known which.
+    #[inline]
+    pub(crate) fn settle(self, codec: Option<Codec>) -> Cargo {
+        match (self, codec) {
+            (Cargo::Either(either), Some(Codec::Binary)) => Cargo::Bytes(either.binary),
+            (Cargo::Either(either), Some(Codec::Json)) => Cargo::Bytes(either.json),
+            (cargo, _) => cargo,
+        }
+    }
 }
 
 impl Start {
@@ -60,13 +81,14 @@ impl Start {
     pub(crate) fn size(&self) -> usize {
         match &self.cargo {
             Cargo::Bytes(load) => load.len(),
+            Cargo::Either(either) => either.binary.len().max(either.json.len()),
             Cargo::Moved(incoming) => incoming.payload.held(),
         }
     }
 
     /// Whether it takes more than one frame.
     pub(crate) fn is_large(&self) -> bool {
-        matches!(&self.cargo, Cargo::Bytes(load) if load.is_large())
+        !matches!(self.cargo, Cargo::Moved(_)) && self.size() > FRAME_LIMIT
     }
 
     /// The bytes of its first frame.
@@ -77,7 +99,8 @@ impl Start {
     pub(crate) fn into_draft(self) -> Option<Draft> {
         match self.cargo {
             Cargo::Bytes(load) => Some(Draft { kind: self.kind, id: self.id.to_bits(), load }),
-            Cargo::Moved(_) => None,
+            // Nothing leaves before it is known.
+            Cargo::Either(_) | Cargo::Moved(_) => None,
         }
     }
 }

@@ -13,12 +13,16 @@ mod completing;
 mod current;
 mod direct;
 mod flow;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod gate;
 mod inbox;
 mod keeper;
 mod lead;
 mod line;
 mod load;
+#[cfg(all(loom, test))]
+mod loom;
 mod message;
 mod outbox;
 mod outlets;
@@ -46,6 +50,8 @@ use std::{
 
 pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
 pub(crate) use direct::Neighbour;
+#[cfg(any(test, fuzzing))]
+pub(crate) use fuzz::session as fuzz_session;
 pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use message::Incoming;
 pub(crate) use slot::{Offer, Outcome, Remains, Slot};
@@ -61,7 +67,7 @@ use crate::{
     counters::Tally,
     error::CloseReason,
     os::Attendant,
-    sync::{Apart, Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak},
+    sync::{Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Tokens},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
@@ -117,6 +123,8 @@ pub(crate) struct Errand {
 pub(crate) struct Link {
     weak: Weak<Link>,
     side: Side,
+    /// The number of the codec, 0 until it is known.
+    codec: AtomicU8,
     config: Config,
     core: Apart<Mutex<Core>>,
     /// The stage changed, or the other side's.
@@ -255,6 +263,7 @@ impl Link {
         wiring: Wiring,
         attendant: Option<Box<dyn Attendant>>,
     ) -> Arc<Link> {
+        let codec = AtomicU8::new(state.codec().map_or(0, Codec::number));
         let core = Core {
             state,
             stage: LinkState::Starting,
@@ -280,6 +289,7 @@ impl Link {
             Link {
                 weak: weak.clone(),
                 side: parts.side,
+                codec,
                 core: Apart(Mutex::new(core)),
                 changed: Condvar::new(),
                 settled: Condvar::new(),
@@ -310,8 +320,21 @@ impl Link {
         self.side
     }
 
+    /// What the link speaks, for whoever comes after the greeting.
+    #[inline]
     pub(crate) fn codec(&self) -> Codec {
-        Codec::default()
+        self.agreed().unwrap_or_default()
+    }
+
+    /// What the link speaks, if that is known.
+    #[inline]
+    pub(crate) fn agreed(&self) -> Option<Codec> {
+        // Nothing is published by it: who does not see it yet writes both, and the machine chooses.
+        Codec::from_number(self.codec.load(Ordering::Relaxed))
+    }
+
+    fn speak(&self, codec: Codec) {
+        self.codec.store(codec.number(), Ordering::Relaxed);
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -550,22 +573,6 @@ impl Core {
     fn next_alarm(&self) -> Option<Instant> {
         let mute = self.mute.as_ref().map(|(at, _)| *at);
         [self.state.next_alarm(), mute, self.items_due].into_iter().flatten().min()
-    }
-}
-
-impl Framed {
-    /// Brings whoever reads out of the transport.
-    ///
-    /// The one that reads has no need of it: it looks around after the packet. And it must not, since a
-    /// nudge may have to wait for room that only the one that reads can make.
-    fn nudge(&self) {
-        if self.role.is_mine() {
-            return self.look_around.store(true, Ordering::Relaxed);
-        }
-        let nudge = self.nudge.lock().clone();
-        if let Some(nudge) = nudge {
-            nudge.nudge();
-        }
     }
 }
 

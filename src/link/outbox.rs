@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::Config,
     transport::Window,
-    wire::{Ack, FRAME_LIMIT, Flags, HEADER_LEN, Header, Kind, ProtocolError, TransactionId},
+    wire::{Ack, Codec, FRAME_LIMIT, Flags, HEADER_LEN, Header, Kind, ProtocolError, TransactionId},
 };
 
 /// A message on its way out.
@@ -136,6 +136,12 @@ impl Outbox {
         line.push(start);
     }
 
+    /// What waits in both codecs takes this one.
+    pub(crate) fn settle(&mut self, codec: Codec) {
+        self.starts.settle(codec);
+        self.slow_starts.settle(codec);
+    }
+
     /// The other side is ready: starts may leave.
     pub(crate) fn open(&mut self) {
         self.open = true;
@@ -144,6 +150,13 @@ impl Outbox {
     /// Takes a call back that has not left.
     pub(crate) fn withdraw(&mut self, id: TransactionId) -> Option<Start> {
         self.starts.withdraw(id).or_else(|| self.slow_starts.withdraw(id))
+    }
+
+    /// Whether an answer to this call that has to be cut waits, or has left in part. There must be no second one:
+    /// by their ids they could not be told apart.
+    pub(crate) fn is_cutting_answer(&self, id: u64) -> bool {
+        let cut = self.bulk.iter().map(|(draft, _)| draft);
+        cut.chain(&self.slow_answers).any(|draft| draft.id == id && is_answer(draft.kind))
     }
 
     /// Drops what is left of a call that has left in part.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::{CallError, CloseReason, Rejection},
     wire::{
-        Bye, CallHead, EventHead, FaultRecord, Header, Hello, Kind, OpenHead, Payload, ProtocolError,
+        Bye, CallHead, Codec, EventHead, FaultRecord, Header, Hello, Kind, OpenHead, Payload, ProtocolError,
         TransactionId,
     },
 };
@@ -62,8 +62,9 @@ fn message<W: Clone>(
             let Body { buffer, start } = body;
             Ok(Ok(Payload::from_tail(buffer, start)))
         }),
-        Kind::Fault => answer(state, header.id, actions, |_| {
-            FaultRecord::read(body.bytes()).map(|record| Err(received(record)))
+        Kind::Fault => answer(state, header.id, actions, |state| {
+            let codec = state.codec.unwrap_or_default();
+            FaultRecord::read(body.bytes()).map(|record| Err(received(record, codec)))
         }),
         Kind::Cancel => cancel(state, header.id, now, actions),
         Kind::Credit => Ok(()),
@@ -78,12 +79,18 @@ fn message<W: Clone>(
     }
 }
 
-fn hello<W>(state: &mut State<W>, body: &Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
+fn hello<W: Clone>(
+    state: &mut State<W>,
+    body: &Body,
+    actions: &mut Vec<Action<W>>,
+) -> Result<(), ProtocolError> {
     if std::mem::replace(&mut state.greeted, true) {
         return Err(ProtocolError::UnexpectedHello);
     }
-    Hello::read(body.bytes(), state.side.other(), &state.tokens.theirs)?;
-    actions.push(Action::PeerGreeted);
+    let theirs = Hello::read(body.bytes(), state.side.other(), &state.tokens.theirs)?;
+    let codec = state.codecs.agree(&theirs)?;
+    state.agree_on(codec);
+    actions.push(Action::Greeted(codec));
     Ok(())
 }
 
@@ -113,8 +120,9 @@ fn check_start<W>(state: &mut State<W>, header: &Header) -> Result<(), ProtocolE
     let id = TransactionId::from_bits(header.id).filter(|id| id.side() != state.side);
     let id = id.ok_or(ProtocolError::BadId(header.id))?;
     let open = |kind| state.inbox.is_open(kind, header.id);
-    // The items of a call that is answered may not all have left.
-    let in_use = state.served.contains_key(&id) || state.outbox.outlets.contains(header.id);
+    // Of a call that is answered, neither the items nor the answer may have left altogether.
+    let leaving = state.outbox.outlets.contains(header.id) || state.outbox.is_cutting_answer(header.id);
+    let in_use = state.served.contains_key(&id) || leaving;
     if in_use || open(Kind::Call) || open(Kind::Open) || open(Kind::Event) {
         return Err(ProtocolError::DuplicateId(header.id));
     }
@@ -184,7 +192,7 @@ fn refuse<W>(state: &mut State<W>, bits: u64, why: Rejection) -> Result<(), Prot
     if state.outbox.n_answers() >= state.served_limit.saturating_mul(MAX_UNREAD) {
         return Err(ProtocolError::Flood("calls whose answers are not read"));
     }
-    let record = CallError::Rejected(why).to_record();
+    let record = CallError::Rejected(why).to_record(state.codec.unwrap_or_default());
     state.outbox.push_answer(Draft::with(Kind::Fault, bits, |body| record.write(body)));
     Ok(())
 }
@@ -225,8 +233,8 @@ fn answer<W: Clone>(
 }
 
 /// A failure as a peer may report it: only what can come from its side of the link.
-fn received(record: FaultRecord) -> CallError {
-    match CallError::from_record(record) {
+fn received(record: FaultRecord, codec: Codec) -> CallError {
+    match CallError::from_record(record, codec) {
         end @ (CallError::Rejected(_) | CallError::Fault(_) | CallError::NoAnswer) => end,
         // A peer cannot tell us that our own deadline passed or that our link is closed.
         other => CallError::Fault(other.into()),

@@ -15,7 +15,7 @@ use std::{
 
 use super::{Slot, current::this_thread, state::Action};
 use crate::{
-    sync::{Arc, Mutex},
+    sync::{Arc, modelled::Mutex},
     transport::FrameReceiver,
 };
 

@@ -10,7 +10,10 @@ use crate::{
     error::CallError,
     os::thread_id,
     semaphore::Semaphore,
-    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering},
+    sync::{
+        Arc, AtomicUsize,
+        modelled::{AtomicBool, Condvar, Mutex, Ordering},
+    },
     wire::{Path, Payload, TransactionId},
     workers::{Job, look_out},
 };

@@ -12,7 +12,7 @@ use super::{
     direct::Inline,
     inbox::fault_limit,
     load::{Load, Packet},
-    message::{Cargo, Incoming},
+    message::{Cargo, Either, Incoming},
     state::{Ended, Finish, Refusal},
     stream::Ends,
     token::{CancelToken, Family},
@@ -21,8 +21,8 @@ use crate::{
     error::{CallError, Executed, Misuse, Rejection},
     sync::Arc,
     wire::{
-        CallHead, CodecError, EventHead, FRAME_LIMIT, Fault, HEADER_LEN, Kind, MAX_ENVELOPE, OpenHead, Path,
-        Payload, TransactionId,
+        CallHead, Codec, CodecError, EventHead, FRAME_LIMIT, Fault, HEADER_LEN, Kind, MAX_ENVELOPE, OpenHead,
+        Path, Payload, TransactionId,
     },
     workers::{discard, panics},
 };
@@ -216,6 +216,9 @@ impl Link {
         let mut buffer = Vec::with_capacity(HEADER_LEN + MAX_ENVELOPE);
         buffer.resize(HEADER_LEN, 0);
         head(&mut buffer);
+        if self.agreed().is_none() {
+            return self.pack_either(path, buffer, arguments);
+        }
         let load = self
             .load(buffer, arguments, drop)
             .map_err(|error| Misuse::Encode { path: path.clone(), detail: error.text().into() })?;
@@ -224,6 +227,30 @@ impl Link {
             return Err(Rejection::TooLarge { size: size as u64, limit: limit as u64 }.into());
         }
         Ok(Cargo::Bytes(load))
+    }
+
+    /// The same before it is known which codec the other side wants.
+    #[cold]
+    fn pack_either<A: Serialize + 'static>(
+        &self,
+        path: &Path,
+        head: Vec<u8>,
+        arguments: A,
+    ) -> Result<Cargo, CallError> {
+        let mut json = head.clone();
+        if Payload::write(&arguments, Codec::Json, &mut json).is_err() {
+            // What JSON cannot say is refused by the other side, should it want JSON: this is none.
+            json.truncate(head.len());
+            json.push(0);
+        }
+        let binary = self
+            .load(head, arguments, drop)
+            .map_err(|error| Misuse::Encode { path: path.clone(), detail: error.text().into() })?;
+        let (size, limit) = (binary.len().max(json.len()) - HEADER_LEN, self.config.message_limit);
+        if size > limit {
+            return Err(Rejection::TooLarge { size: size as u64, limit: limit as u64 }.into());
+        }
+        Ok(Cargo::Either(Box::new(Either { binary, json: json.into() })))
     }
 
     /// `head` and a value behind it. Large raw bytes stay where they are; of every other value the bytes are
@@ -336,12 +363,13 @@ impl Link {
             return self.reply_near(id, slot, Err(error));
         }
         let mut buffer = vec![0; HEADER_LEN];
-        error.to_record().write(&mut buffer);
+        let codec = self.codec();
+        error.to_record(codec).write(&mut buffer);
         let (size, limit) = (buffer.len() - HEADER_LEN, fault_limit(self.config.message_limit));
         if size > limit {
             let text = format!("the error has {size} bytes, over the limit of {limit}");
             buffer.truncate(HEADER_LEN);
-            CallError::Fault(Fault::new(text)).to_record().write(&mut buffer);
+            CallError::Fault(Fault::new(text)).to_record(codec).write(&mut buffer);
         }
         self.answer(id, Kind::Fault, buffer.into());
     }

@@ -30,12 +30,17 @@ use crate::{
     error::{CallError, CloseReason, Executed},
     sync::Arc,
     transport::Window,
-    wire::{Bye, Header, Hello, Kind, Payload, ProtocolError, RecentPaths, Side, Tokens, TransactionId},
+    wire::{
+        Bye, Choice, Codec, Header, Hello, Kind, Payload, ProtocolError, RecentPaths, Side, Tokens,
+        TransactionId,
+    },
 };
 
 /// What has to be done outside of the machine, in this order.
 #[derive(Debug)]
 pub(crate) enum Action<W> {
+    /// The other side has greeted, and this is what the link speaks.
+    Greeted(Codec),
     /// Hand a call its end.
     Complete(W, Result<Payload, CallError>),
     /// Find a handler. With a waiter, the call descends from a call of ours for which it waits.
@@ -54,8 +59,6 @@ pub(crate) enum Action<W> {
     Stopped(Arc<Outlet>),
     /// A reply came for a call that had ended.
     LateReply,
-    /// The other side has greeted, as it should.
-    PeerGreeted,
     /// The other side takes calls now.
     PeerReady,
     /// The other side takes no calls any more.
@@ -101,6 +104,9 @@ pub(crate) struct State<W> {
     send_queue: usize,
     send_queue_bytes: usize,
     pub(super) greeted: bool,
+    pub(super) codecs: Choice,
+    /// The codec of the link, once it is known.
+    pub(super) codec: Option<Codec>,
     /// When the other side must have greeted.
     greet_by: Option<Instant>,
     stall_timeout: Duration,
@@ -143,7 +149,7 @@ impl<W: Clone> State<W> {
         let mut state = State::bare(side, config, window, tokens);
         state.greet_by = greet_by;
         state.pulse = Pulse::new(config);
-        let hello = Hello::ours(side, tokens.ours);
+        let hello = Hello::ours(side, tokens.ours).choosing(config.codecs);
         state.outbox.push_control(Draft::with(Kind::Hello, 0, |body| hello.write(body)));
         state
     }
@@ -152,6 +158,7 @@ impl<W: Clone> State<W> {
     pub(crate) fn greeted(side: Side, config: &Config) -> State<W> {
         let mut state = State::bare(side, config, Window::default(), Tokens::default());
         state.greeted = true;
+        state.codec = Some(Codec::Binary);
         state
     }
 
@@ -163,6 +170,8 @@ impl<W: Clone> State<W> {
             send_queue: config.send_queue,
             send_queue_bytes: config.send_queue_bytes,
             greeted: false,
+            codecs: config.codecs,
+            codec: config.codecs.settled(),
             greet_by: None,
             stall_timeout: config.stall_timeout,
             suspect: None,
@@ -289,6 +298,17 @@ impl<W: Clone> State<W> {
         self.greeted
     }
 
+    /// The codec of the link, once it is known.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        self.codec
+    }
+
+    /// Both sides have agreed on a codec. What waits in both takes the one.
+    pub(super) fn agree_on(&mut self, codec: Codec) {
+        self.codec = Some(codec);
+        self.outbox.settle(codec);
+    }
+
     /// Why the link is over when the other end of the connection is gone.
     pub(crate) fn vanished(&self) -> CloseReason {
         if self.greeted { CloseReason::Gone } else { CloseReason::Protocol(ProtocolError::ClosedBeforeHello) }
@@ -378,7 +398,7 @@ impl<W: Clone> State<W> {
         cargo: Cargo,
         packet: Option<&mut Packet>,
     ) -> bool {
-        let cargo = match (cargo, packet) {
+        let cargo = match (cargo.settle(self.codec), packet) {
             (Cargo::Bytes(load), Some(packet)) => {
                 match self.outbox.pass(packet, Draft { kind, id: id.to_bits(), load }) {
                     Ok(()) => return true,
@@ -389,7 +409,7 @@ impl<W: Clone> State<W> {
                 incoming.id = Some(id).filter(|_| kind.is_call());
                 Cargo::Moved(incoming)
             }
-            (cargo, None) => cargo,
+            (cargo, _) => cargo,
         };
         self.outbox.push_start(Start { kind, id, cargo });
         false
@@ -549,36 +569,6 @@ impl<W: Clone> State<W> {
     /// Whether the other side takes calls.
     pub(crate) fn peer_is_ready(&self) -> bool {
         self.peer_ready
-    }
-
-    /// Whether no call is under way in either direction and nothing waits.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.calls.len() == 0 && self.served.is_empty() && self.outbox.is_drained()
-    }
-
-    /// Whether nothing waits to be sent.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.outbox.is_drained()
-    }
-
-    /// How many calls and events wait to be sent.
-    pub(crate) fn n_waiting(&self) -> usize {
-        self.outbox.waiting().0
-    }
-
-    /// How many answers wait to be sent.
-    pub(crate) fn n_answers(&self) -> usize {
-        self.outbox.n_answers()
-    }
-
-    /// How many calls of ours have not ended.
-    pub(crate) fn n_calls(&self) -> usize {
-        self.calls.len()
-    }
-
-    /// How many calls of the other side are being served.
-    pub(crate) fn n_served(&self) -> usize {
-        self.served.len()
     }
 }
 

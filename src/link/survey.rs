@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{CancelToken, Link, LinkState, Slot, token::Stage};
+use super::{CancelToken, Link, LinkState, Slot, state::State, token::Stage};
 use crate::{
     os::thread_name,
     sync::Arc,
@@ -80,6 +80,38 @@ impl Link {
             Served { token, path: slot.path.clone(), since: slot.started }.seen(id)
         })
         .collect()
+    }
+}
+
+impl<W: Clone> State<W> {
+    /// Whether no call is under way in either direction and nothing waits.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.calls.len() == 0 && self.served.is_empty() && self.outbox.is_drained()
+    }
+
+    /// Whether nothing waits to be sent.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.outbox.is_drained()
+    }
+
+    /// How many calls and events wait to be sent.
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.outbox.waiting().0
+    }
+
+    /// How many answers wait to be sent.
+    pub(crate) fn n_answers(&self) -> usize {
+        self.outbox.n_answers()
+    }
+
+    /// How many calls of ours have not ended.
+    pub(crate) fn n_calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// How many calls of the other side are being served.
+    pub(crate) fn n_served(&self) -> usize {
+        self.served.len()
     }
 }
 

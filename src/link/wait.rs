@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use super::{
-    Framed, Link, Outcome, Slot, Wiring, depth, flow::Harvest, flow::Read, role::Reader, slot::Woken,
+    Framed, Link, Outcome, Slot, Wiring, depth,
+    flow::{Harvest, Read},
+    role::{Reader, Role},
+    slot::Woken,
 };
 use crate::{
     sync::Arc,
@@ -111,31 +114,10 @@ impl Link {
         limit: Option<Instant>,
         over: impl Fn() -> bool,
     ) -> bool {
-        let mut lined_up = false;
-        // The deadline of a call that has just set out needs no look at the clock.
-        let mut fresh = limit == slot.deadline;
-        while !over() {
-            if slot.has_errand() {
-                // Else the role could be handed to this slot while its thread waits for another call, in
-                // the errand; then that thread would sleep beside a role that nobody has.
-                if std::mem::take(&mut lined_up) {
-                    self.step_out(framed, slot);
-                }
-                run_errands(slot);
-                continue;
-            }
-            if !std::mem::take(&mut fresh) && limit.is_some_and(|limit| limit <= Instant::now()) {
-                break;
-            }
-            match framed.role.take_or_line_up(slot) {
-                Some(reader) => self.read_for(framed, slot, reader, limit),
-                None => {
-                    lined_up = true;
-                    slot.park(limit);
-                }
-            }
-        }
-        lined_up
+        let step_out = || self.step_out(framed, slot);
+        wait_in_line(&framed.role, slot, limit, over, step_out, |reader| {
+            self.read_for(framed, slot, reader, limit);
+        })
     }
 
     fn step_out(&self, framed: &Framed, slot: &Arc<Slot>) {
@@ -220,6 +202,43 @@ impl Link {
             self.wake_keeper();
         }
     }
+}
+
+/// Takes the role whenever it can be had, and then has `read` done; parks when another thread has it. Says
+/// whether the thread has lined up for the role, and may still stand there.
+pub(super) fn wait_in_line(
+    role: &Role,
+    slot: &Arc<Slot>,
+    limit: Option<Instant>,
+    over: impl Fn() -> bool,
+    step_out: impl Fn(),
+    read: impl Fn(Reader),
+) -> bool {
+    let mut lined_up = false;
+    // The deadline of a call that has just set out needs no look at the clock.
+    let mut fresh = limit == slot.deadline;
+    while !over() {
+        if slot.has_errand() {
+            // Else the role could be handed to this slot while its thread waits for another call, in
+            // the errand; then that thread would sleep beside a role that nobody has.
+            if std::mem::take(&mut lined_up) {
+                step_out();
+            }
+            run_errands(slot);
+            continue;
+        }
+        if !std::mem::take(&mut fresh) && limit.is_some_and(|limit| limit <= Instant::now()) {
+            break;
+        }
+        match role.take_or_line_up(slot) {
+            Some(reader) => read(reader),
+            None => {
+                lined_up = true;
+                slot.park(limit);
+            }
+        }
+    }
+    lined_up
 }
 
 /// Tells the alarms of two callers at the same instant apart.

@@ -122,7 +122,11 @@ impl Attendant for HeadWatch {
 /// Makes the connection, and brings the Head its end of it.
 fn connect(token: Token, name: &str) -> Result<Transport, StartError> {
     let meeting = IpcSender::<Arrival>::connect(name.to_owned());
-    remove(name);
+    // A Head that still waits there needs the name itself until somebody has come, to free its thread.
+    let is_over = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if meeting.as_ref().err().is_none_or(is_over) {
+        remove(name);
+    }
     let meeting = meeting.map_err(setup("connection to the Head"))?;
     let ends = IpcEnds::new().map_err(setup("channel"))?;
     let arrival = Arrival::new(token, ends.theirs);
@@ -143,3 +147,24 @@ fn not_spawned(why: &str) -> StartError {
 }
 
 const MALFORMED: &str = "it is not understood";
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, os::unix::net::UnixDatagram, process};
+
+    use super::*;
+
+    /// Found by a sweep of failing system calls: the Head could not free its thread any more.
+    #[test]
+    fn p_22_the_name_outlives_a_connection_that_cannot_be_made() {
+        let folder = env::temp_dir().join(format!("nape-nobody-{}", process::id()));
+        fs::create_dir(&folder).unwrap();
+        let name = folder.join("socket");
+        // It is there, and speaks otherwise.
+        let _other = UnixDatagram::bind(&name).unwrap();
+        let outcome = connect(Token::default(), name.to_str().unwrap()).map(|_| ());
+        assert!(matches!(outcome, Err(StartError::Setup { .. })), "{outcome:?}");
+        assert!(name.exists());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

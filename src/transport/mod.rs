@@ -63,6 +63,8 @@ pub(crate) use ipc::{IpcEnds, IpcParts};
 pub use memory::memory_pair;
 pub(crate) use pipe::PipeEnd;
 pub use pipe::pipe_pair;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(crate) use shm::fuzz_ring;
 #[cfg(not(all(loom, test)))]
 pub use shm::shm_pair;
 pub(crate) use tcp::tcp_end;

@@ -42,8 +42,10 @@ impl Bounds {
 
     /// Takes the elements of a whole sequence or map, before the first of them is decoded and before
     /// anything is allocated for them.
+    ///
+    /// A format that announces nothing has bytes for each of them.
     fn claim<E: Error>(&self, announced: Option<usize>) -> Result<(), E> {
-        let left = announced.and_then(|elements| self.elements.get().checked_sub(elements));
+        let left = self.elements.get().checked_sub(announced.unwrap_or(0));
         self.elements.set(left.ok_or_else(|| E::custom("it announces more elements than its bytes hold"))?);
         Ok(())
     }
@@ -87,10 +89,16 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
     type Error = D::Error;
 
     plain! {
-        deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
         deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
         deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_bytes
         deserialize_unit deserialize_identifier deserialize_ignored_any
+    }
+
+    // What may nest in itself without saying so: only a format that describes itself knows this one.
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let _level = self.bounds.enter()?;
+        self.inner.deserialize_any(Counted(self.bounds.around(visitor)))
     }
 
     // The owned forms would allocate the announced length before they look for the bytes; the borrowed
@@ -204,11 +212,46 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
     }
 }
 
+/// Hands these on as they are: whatever a format that describes itself may find.
+macro_rules! scalars {
+    ($($method:ident($value:ty))*) => {
+        $(fn $method<E: Error>(self, value: $value) -> Result<V::Value, E> {
+            self.0.inner.$method(value)
+        })*
+    };
+}
+
 impl<'de, V: Visitor<'de>> Visitor<'de> for Counted<'_, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.expecting(f)
+    }
+
+    scalars! {
+        visit_bool(bool) visit_i64(i64) visit_i128(i128) visit_u64(u64) visit_u128(u128) visit_f64(f64)
+        visit_char(char) visit_str(&str) visit_borrowed_str(&'de str) visit_string(String)
+        visit_bytes(&[u8]) visit_borrowed_bytes(&'de [u8]) visit_byte_buf(Vec<u8>)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.0.inner.visit_unit()
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.0.inner.visit_none()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        self.0.visit_some(deserializer)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        self.0.visit_newtype_struct(deserializer)
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<V::Value, A::Error> {
+        self.0.visit_enum(data)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {

@@ -19,6 +19,9 @@ use crate::os::make_room_for;
 /// and the other side the other. As the *whole* argument or result a [`Payload`](crate::Payload) is cheaper
 /// still: no codec touches it, and its buffer is sent from where it lies.
 ///
+/// In a format for people, as [JSON](crate::Codec::Json) is, it is a text in base64, with padding; the array of
+/// numbers that a `Vec<u8>` is there is taken as well.
+///
 /// It is a `Vec<u8>` in all other respects.
 ///
 /// ```
@@ -105,12 +108,18 @@ impl fmt::Debug for Bytes {
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.serialize_str(&base64::text_of(&self.0));
+        }
         serializer.serialize_bytes(&self.0)
     }
 }
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        if deserializer.is_human_readable() {
+            return deserializer.deserialize_any(Block).map(Bytes);
+        }
         deserializer.deserialize_byte_buf(Block).map(Bytes)
     }
 }
@@ -136,6 +145,10 @@ impl<'de> Visitor<'de> for Block {
         Ok(bytes)
     }
 
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<u8>, E> {
+        base64::bytes_of(text).ok_or_else(|| E::custom("a text is no base64"))
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u8>, A::Error> {
         // Without room for what a peer announces: some format may not have it.
         let mut bytes = Vec::new();
@@ -143,5 +156,91 @@ impl<'de> Visitor<'de> for Block {
             bytes.push(byte);
         }
         Ok(bytes)
+    }
+}
+
+/// Bytes as text: RFC 4648, section 4.
+pub(super) mod base64 {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    pub(crate) fn text_of(bytes: &[u8]) -> String {
+        let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+        for three in bytes.chunks(3) {
+            let at = |index: usize| u32::from(three.get(index).copied().unwrap_or(0));
+            let bits = at(0) << 16 | at(1) << 8 | at(2);
+            for digit in 0..4 {
+                let value = (bits >> (18 - 6 * digit) & 63) as usize;
+                text.push(if digit <= three.len() { char::from(DIGITS[value]) } else { '=' });
+            }
+        }
+        text
+    }
+
+    /// The bytes, if it is the one text that they have.
+    pub(crate) fn bytes_of(text: &str) -> Option<Vec<u8>> {
+        let text = text.as_bytes();
+        let padding = text.iter().rev().take_while(|digit| **digit == b'=').count();
+        if !text.len().is_multiple_of(4) || padding > 2 {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+        let digits = &text[..text.len() - padding];
+        for four in digits.chunks(4) {
+            let mut bits = 0;
+            for index in 0..4 {
+                let value = match four.get(index) {
+                    Some(digit) => value_of(*digit)?,
+                    None => 0,
+                };
+                bits = bits << 6 | u32::from(value);
+            }
+            let [_, three @ ..] = bits.to_be_bytes();
+            let (there, left) = three.split_at(four.len() - 1);
+            if left.iter().any(|byte| *byte != 0) {
+                return None;
+            }
+            bytes.extend_from_slice(there);
+        }
+        Some(bytes)
+    }
+
+    fn value_of(digit: u8) -> Option<u8> {
+        match digit {
+            b'A'..=b'Z' => Some(digit - b'A'),
+            b'a'..=b'z' => Some(digit - b'a' + 26),
+            b'0'..=b'9' => Some(digit - b'0' + 52),
+            b'+' => Some(62),
+            b'/' => Some(63),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::base64::{bytes_of, text_of};
+
+    proptest! {
+        #[test]
+        fn bytes_survive_as_text(bytes in vec(any::<u8>(), 0..40)) {
+            prop_assert_eq!(bytes_of(&text_of(&bytes)), Some(bytes));
+        }
+
+        #[test]
+        fn a_text_that_is_taken_is_the_one_of_its_bytes(text in "[A-D/+=a]{0,8}") {
+            if let Some(bytes) = bytes_of(&text) {
+                prop_assert_eq!(text_of(&bytes), text);
+            }
+        }
+    }
+
+    #[test]
+    fn the_texts_are_those_of_the_rfc() {
+        let texts = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
+        for (len, text) in texts.into_iter().enumerate() {
+            assert_eq!(text_of(&b"foobar"[..len]), text);
+        }
     }
 }

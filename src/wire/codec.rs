@@ -1,4 +1,4 @@
-//! The codec: the one file that names bincode, so that another can take its place.
+//! The codecs: the one file that names bincode and serde_json, so that others can take their place.
 
 use std::{fmt, marker::PhantomData};
 
@@ -13,12 +13,17 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::bounded::Bounds;
 use crate::os::make_room_for;
 
-/// How values become bytes on a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(crate) enum Codec {
-    /// bincode 2 with its standard configuration: little endian, variable-length integers.
+/// How values become bytes on a link. One codec stands for all that travels there; the two sides agree on it when
+/// they greet each other: see [`Config::codec`](crate::Config::codec).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Codec {
+    /// Small and quick: bincode 2 with its standard configuration. Nothing in the bytes says which type they are.
     #[default]
-    Bincode,
+    Binary,
+    /// JSON, for a peer that is not written in Rust or does not know the types.
+    /// [The wire format](crate::guide::wire#codec-2) says how each type looks.
+    Json,
 }
 
 /// Why a value could not be encoded or decoded.
@@ -26,6 +31,27 @@ pub(crate) enum Codec {
 pub(crate) struct CodecError(Box<str>);
 
 impl Codec {
+    /// Whether this build has the codec that a peer may ask for.
+    pub(crate) const HAS_JSON: bool = cfg!(feature = "json");
+
+    /// Its number in a greeting.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Codec::Binary => 1,
+            Codec::Json => 2,
+        }
+    }
+
+    /// The codec with this number, if there is one.
+    #[inline]
+    pub(crate) fn from_number(number: u8) -> Option<Codec> {
+        match number {
+            1 => Some(Codec::Binary),
+            2 => Some(Codec::Json),
+            _ => None,
+        }
+    }
+
     /// Appends `value` to `out`. After an error `out` may end in a part of it.
     pub(crate) fn encode<T: Serialize + ?Sized>(
         self,
@@ -33,14 +59,15 @@ impl Codec {
         out: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         match self {
-            Codec::Bincode => encode_into_writer(value, Appender(out), BINCODE).map_err(CodecError::encoding),
+            Codec::Binary => encode_into_writer(value, Appender(out), BINCODE).map_err(CodecError::encoding),
+            Codec::Json => json::encode(value, out),
         }
     }
 
     /// Reads a value that must fill `bytes` to the last one, within [`Bounds`].
     pub(crate) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
         match self {
-            Codec::Bincode => {
+            Codec::Binary => {
                 let bounds = Bounds::new(bytes.len());
                 let seed = bounds.around(PhantomData::<T>);
                 let (value, read) =
@@ -50,7 +77,27 @@ impl Codec {
                     left => Err(CodecError(format!("{left} bytes are left over").into())),
                 }
             }
+            Codec::Json => json::decode(bytes),
         }
+    }
+
+    /// The arguments of a method, given by their names, in the order in which it takes them; `None` if they are not
+    /// given so. Only a codec that says what is what can do that, and one argument alone is its own value.
+    pub(crate) fn by_name(self, bytes: &[u8], names: &[&str]) -> Result<Option<Vec<u8>>, CodecError> {
+        match self {
+            Codec::Binary => Ok(None),
+            Codec::Json if names.len() < 2 => Ok(None),
+            Codec::Json => json::by_name(bytes, names),
+        }
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Codec::Binary => "binary",
+            Codec::Json => "JSON",
+        })
     }
 }
 
@@ -98,6 +145,83 @@ impl CodecError {
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Values as JSON.
+#[cfg(feature = "json")]
+mod json {
+    use std::{collections::BTreeMap, marker::PhantomData};
+
+    use serde::{
+        Serialize,
+        de::{DeserializeOwned, DeserializeSeed},
+    };
+    use serde_json::{Deserializer, Error, value::RawValue};
+
+    use super::{super::bounded::Bounds, CodecError};
+
+    pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        serde_json::to_writer(out, value).map_err(told)
+    }
+
+    /// The text has no lengths to announce, and the parser has a limit of its own to what is nested. The bounds are
+    /// those of a type that nests in itself where the text does not.
+    pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+        let bounds = Bounds::new(bytes.len());
+        let mut text = Deserializer::from_slice(or_nothing(bytes));
+        let value = bounds.around(PhantomData::<T>).deserialize(&mut text).map_err(told)?;
+        text.end().map_err(told)?;
+        Ok(value)
+    }
+
+    pub(super) fn by_name(bytes: &[u8], names: &[&str]) -> Result<Option<Vec<u8>>, CodecError> {
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Ok(None);
+        }
+        let mut given: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes).map_err(told)?;
+        let mut array = Vec::with_capacity(bytes.len());
+        for name in names {
+            let Some(value) = given.remove(*name) else {
+                return Err(CodecError(format!("the argument `{name}` is missing").into()));
+            };
+            array.push(if array.is_empty() { b'[' } else { b',' });
+            array.extend_from_slice(value.get().as_bytes());
+        }
+        array.push(b']');
+        match given.into_keys().next() {
+            Some(other) => Err(CodecError(format!("there is no argument `{other}`").into())),
+            None => Ok(Some(array)),
+        }
+    }
+
+    /// Who has nothing to say may send nothing.
+    fn or_nothing(bytes: &[u8]) -> &[u8] {
+        if bytes.is_empty() { b"null" } else { bytes }
+    }
+
+    fn told(error: Error) -> CodecError {
+        CodecError(error.to_string().into())
+    }
+}
+
+/// No link takes it then.
+#[cfg(not(feature = "json"))]
+mod json {
+    use super::CodecError;
+
+    const ABSENT: &str = "this build has no JSON";
+
+    pub(super) fn encode<T: ?Sized>(_: &T, _: &mut Vec<u8>) -> Result<(), CodecError> {
+        Err(CodecError::new(ABSENT))
+    }
+
+    pub(super) fn decode<T>(_: &[u8]) -> Result<T, CodecError> {
+        Err(CodecError::new(ABSENT))
+    }
+
+    pub(super) fn by_name(_: &[u8], _: &[&str]) -> Result<Option<Vec<u8>>, CodecError> {
+        Err(CodecError::new(ABSENT))
     }
 }
 

@@ -24,7 +24,27 @@ pub struct Fault {
     pub(crate) message: Arc<str>,
     pub(crate) type_name: Arc<str>,
     pub(crate) chain: Arc<[Box<str>]>,
+    /// The error, or the record of the failure of a call.
     pub(crate) value: Arc<[u8]>,
+    pub(crate) form: Form,
+}
+
+/// In which codec the value of a fault stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    One(Codec),
+    /// In both: binary first, then JSON from here on.
+    Both(u32),
+}
+
+impl Form {
+    /// A codec that it stands in.
+    pub(crate) fn any(self) -> Codec {
+        match self {
+            Form::One(codec) => codec,
+            Form::Both(_) => Codec::Binary,
+        }
+    }
 }
 
 /// What a [`Fault`] is made of.
@@ -57,20 +77,43 @@ impl Fault {
             type_name: cut_at(type_name, MAX_TEXT).into(),
             chain: chain.into(),
             value: Arc::new([]),
+            form: Form::One(Codec::Binary),
         }
     }
 
     /// A fault that carries `error` as a value.
     ///
-    /// A value that does not encode travels as its text.
+    /// A value that does not encode travels as its text. A handler had better return the error itself: here it
+    /// is not known yet which codec the link has, so that it is encoded in each.
     pub fn from_typed<E: Serialize + fmt::Display + 'static>(error: &E) -> Fault {
+        let mut fault = Fault::typed_in(error, Codec::Binary);
+        let (mut value, split) = (fault.value.to_vec(), u32::try_from(fault.value.len()));
+        if let (FaultKind::Typed, Ok(split), Ok(())) =
+            (fault.kind, split, Codec::Json.encode(error, &mut value))
+        {
+            (fault.value, fault.form) = (value.into(), Form::Both(split));
+        }
+        fault
+    }
+
+    /// The same for a link that has this codec.
+    pub(crate) fn typed_in<E: Serialize + fmt::Display + 'static>(error: &E, codec: Codec) -> Fault {
         let mut fault = Fault::of(FaultKind::Typed, error.to_string(), std::any::type_name::<E>());
         let mut value = Vec::new();
-        match Codec::default().encode(error, &mut value) {
-            Ok(()) => fault.value = value.into(),
+        match codec.encode(error, &mut value) {
+            Ok(()) => (fault.value, fault.form) = (value.into(), Form::One(codec)),
             Err(_) => fault.kind = FaultKind::Error,
         }
         fault
+    }
+
+    /// The value in this codec, if it is there in that.
+    pub(crate) fn value_in(&self, codec: Codec) -> Option<&[u8]> {
+        match (self.form, codec) {
+            (Form::One(form), codec) => (form == codec).then_some(&*self.value),
+            (Form::Both(split), Codec::Binary) => self.value.get(..split as usize),
+            (Form::Both(split), Codec::Json) => self.value.get(split as usize..),
+        }
     }
 
     /// The error value, if it travelled as one and decodes as an `E`.
@@ -79,7 +122,10 @@ impl Fault {
     /// the type that the handler declares.
     pub fn typed<E: DeserializeOwned>(&self) -> Option<E> {
         match self.kind {
-            FaultKind::Typed => Codec::default().decode(&self.value).ok(),
+            FaultKind::Typed => {
+                let codec = self.form.any();
+                codec.decode(self.value_in(codec)?).ok()
+            }
             _ => None,
         }
     }

@@ -58,6 +58,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_number(byte: u8) -> Option<Kind> {
+        Kind::from_byte(byte)
+    }
+
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind::*;
         [

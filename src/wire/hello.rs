@@ -7,10 +7,13 @@
 //!
 //! The sides differ, so that a program that only echoes is not taken for a Neck. Bytes behind the
 //! library version are left to later versions.
+//!
+//! The codec is the one that a side asks for; 1 leaves the choice to the other. Bit 0 of the features says that a
+//! side takes JSON if it is asked to. So both know the codec of the link when both have greeted.
 
 use std::fmt;
 
-use super::{ProtocolError, Side};
+use super::{Codec, ProtocolError, Side};
 
 /// The lowest and the highest version of the protocol that this library speaks.
 pub(crate) const PROTOCOL_VERSIONS: (u16, u16) = (1, 1);
@@ -65,6 +68,39 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Which codecs a side speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// What it asks for; [`Codec::Binary`] leaves it to the other side.
+    pub(crate) asks: Codec,
+    /// It takes JSON if the other side asks for it.
+    pub(crate) takes_json: bool,
+}
+
+impl Choice {
+    /// What the link will speak, if that is known before the other side has greeted.
+    pub(crate) fn settled(self) -> Option<Codec> {
+        match self.asks {
+            Codec::Json => Some(Codec::Json),
+            Codec::Binary if !self.takes_json => Some(Codec::Binary),
+            Codec::Binary => None,
+        }
+    }
+
+    /// What the link speaks. The other side comes to the same.
+    pub(crate) fn agree(self, theirs: &Hello) -> Result<Codec, ProtocolError> {
+        let json = Codec::Json.number();
+        match (self.asks, theirs.codec == json) {
+            (Codec::Binary, false) => Ok(Codec::Binary),
+            (Codec::Json, false) if theirs.features & TAKES_JSON == 0 => {
+                Err(ProtocolError::CodecRefused(Codec::Json))
+            }
+            (Codec::Binary, true) if !self.takes_json => Err(ProtocolError::CodecRefused(Codec::Json)),
+            _ => Ok(Codec::Json),
+        }
+    }
+}
+
 /// What a side says of itself before anything else.
 #[derive(Clone, Debug)]
 pub(crate) struct Hello {
@@ -77,7 +113,13 @@ pub(crate) struct Hello {
 }
 
 impl Hello {
-    /// The greeting of this library.
+    /// The same with the codecs that this side speaks.
+    pub(crate) fn choosing(self, choice: Choice) -> Hello {
+        let features = if choice.takes_json { TAKES_JSON } else { 0 };
+        Hello { codec: choice.asks.number(), features, ..self }
+    }
+
+    /// The greeting of this library, in binary alone.
     pub(crate) fn ours(side: Side, token: Token) -> Hello {
         let library = env!("CARGO_PKG_VERSION").to_owned();
         Hello { side, versions: PROTOCOL_VERSIONS, codec: 1, features: 0, token, library }
@@ -126,7 +168,7 @@ impl Hello {
         if fixed[2..4] != [0, 0] {
             return Err(ProtocolError::ReservedBits);
         }
-        if fixed[1] != 1 {
+        if Codec::from_number(fixed[1]).is_none() {
             return Err(ProtocolError::BadHello("its codec is unknown"));
         }
         let features = u32::from_le_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]);
@@ -142,6 +184,8 @@ impl Hello {
     }
 }
 
+/// The bit of the features for a side that takes JSON.
+const TAKES_JSON: u32 = 1;
 const MAGIC: &[u8; 4] = b"NAPE";
 
 #[cfg(test)]

@@ -7,7 +7,11 @@ mod bounded;
 mod bytes;
 mod codec;
 mod fault;
+#[cfg(any(test, fuzzing))]
+mod feed;
 mod frame;
+#[cfg(test)]
+mod golden;
 mod hello;
 mod id;
 mod message;
@@ -16,12 +20,15 @@ mod payload;
 mod violation;
 
 pub use bytes::Bytes;
-pub(crate) use codec::{Codec, CodecError};
+pub use codec::Codec;
+pub(crate) use codec::CodecError;
 pub use fault::{Fault, FaultKind};
-pub(crate) use fault::{FaultCode, FaultRecord, cut};
+pub(crate) use fault::{FaultCode, FaultRecord, Form, cut};
+#[cfg(any(test, fuzzing))]
+pub(crate) use feed::Feed;
 pub use frame::FRAME_LIMIT;
 pub(crate) use frame::{Ack, Flags, HEADER_LEN, Header, Kind, Taken, take_frame, whole_frames};
-pub(crate) use hello::{Hello, Token, Tokens};
+pub(crate) use hello::{Choice, Hello, PROTOCOL_VERSIONS, Token, Tokens};
 pub use id::{Side, TransactionId};
 pub(crate) use message::{Bye, CallHead, EventHead, ITEM_HEAD, MAX_ENVELOPE, OpenHead, Quota, first_item};
 pub use path::{Path, PathError};

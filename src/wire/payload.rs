@@ -174,6 +174,11 @@ impl Payload {
         }
     }
 
+    /// Whether it is a value that moves.
+    pub(crate) fn is_moved(&self) -> bool {
+        matches!(self.0, Inner::Moved(_))
+    }
+
     /// The number of bytes that are here, 0 for a moved value.
     pub(crate) fn held(&self) -> usize {
         match &self.0 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{PathError, Side};
+use super::{Codec, PathError, Side};
 
 /// What a peer did that no correct peer does. It costs the peer its connection, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +81,9 @@ pub enum ProtocolError {
     /// A message was begun, and did not go on for so long.
     #[error("an unfinished message has not gone on for {0:?}")]
     Stalled(Duration),
+    /// One side asks for a codec that the other does not take.
+    #[error("{0} is asked for as the codec, and not taken")]
+    CodecRefused(Codec),
 }
 
 impl ProtocolError {
@@ -107,6 +110,7 @@ impl ProtocolError {
             ProtocolError::Flood(_) => 18,
             ProtocolError::OutOfPlace(_) => 19,
             ProtocolError::Stalled(_) => 20,
+            ProtocolError::CodecRefused(_) => 21,
         }
     }
 }
@@ -138,7 +142,8 @@ mod tests {
             ProtocolError::Flood("pings"),
             ProtocolError::OutOfPlace("a pong"),
             ProtocolError::Stalled(Duration::from_secs(30)),
+            ProtocolError::CodecRefused(Codec::Json),
         ];
-        assert_eq!(rules.map(|rule| rule.code()).to_vec(), (1..=20).collect::<Vec<u16>>());
+        assert_eq!(rules.map(|rule| rule.code()).to_vec(), (1..=21).collect::<Vec<u16>>());
     }
 }

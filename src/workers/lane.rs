@@ -90,6 +90,11 @@ impl<T> Lane<T> {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
+    /// How many things may be under way.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// How many things are under way, and how many wait.
     pub(crate) fn depth(&self) -> (usize, usize) {
         let state = self.state.lock();

@@ -355,6 +355,10 @@ impl Shared {
 /// Looking costs nothing as long as nobody writes there. Behind the first few looks the thread gives way
 /// to others, which is all that helps where whoever it waits for needs the same core.
 pub(crate) fn look_out(seen: impl Fn() -> bool) -> bool {
+    if cfg!(all(loom, test)) {
+        // A model has every order anyhow, and looking again shows no other.
+        return seen();
+    }
     for _ in 0..PAUSES {
         if seen() {
             return true;

@@ -23,6 +23,8 @@ use crate::{
 fn with_raw_neck(kind: Kind, builder: HeadBuilder) -> (Head, RawNeck) {
     let (ours, theirs) = match kind {
         Kind::Channel => unreachable!("it has no frames that anybody could leave unread"),
+        #[cfg(feature = "json")]
+        Kind::Json => unreachable!("what the peer reads is bytes to it"),
         Kind::Encoded => memory_pair(),
         Kind::Ipc => ipc_pair().unwrap(),
         Kind::Pipe => pipe_pair().unwrap(),

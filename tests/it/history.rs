@@ -201,6 +201,12 @@ fn in_one_process(kind: Kind, nemesis: Nemesis, chance: &mut Chance) -> Stage {
     let pair = match kind {
         Kind::Channel => None,
         Kind::Encoded => Some(memory_pair()),
+        #[cfg(feature = "json")]
+        Kind::Json => {
+            use crate::support::asking_for_json;
+            let (ours, theirs) = memory_pair();
+            Some((asking_for_json(ours), asking_for_json(theirs)))
+        }
         Kind::Ipc => Some(ipc_pair().unwrap()),
         Kind::Pipe => Some(pipe_pair().unwrap()),
         Kind::Tcp => Some(tcp_pair().unwrap()),

@@ -207,6 +207,10 @@ fn ac_22_a_panic_becomes_a_fault(kind: Kind) {
 }
 
 fn ac_24_types_that_do_not_fit_go_through_the_codec(kind: Kind) {
+    if kind.is_json() {
+        // It names bytes of the other codec.
+        return;
+    }
     let (head, _neck) = kind.serving(add());
     let sum = head.api("sum");
     for _ in 0..AGAIN {

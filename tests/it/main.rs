@@ -24,6 +24,9 @@ mod hangs;
 mod history;
 mod hostile;
 mod inline;
+mod inspect;
+#[cfg(feature = "json")]
+mod json;
 mod life;
 mod names;
 mod nothing_left;

@@ -197,6 +197,10 @@ fn in_a_handler_it_is_a_failure_like_any_other(kind: Kind) {
 }
 
 fn by_name_nothing_is_checked(kind: Kind) {
+    if kind.is_json() {
+        // What looks alike in binary does not there.
+        return;
+    }
     let (head, neck, _) = stage(kind);
     // A call by name to the method of a trait ...
     let price: u64 = head.api("shop").action("price", item()).call().unwrap();

@@ -13,6 +13,9 @@ use nape::{
     transport::{ipc_pair, pipe_pair, shm_pair, tcp_pair},
 };
 
+#[cfg(feature = "json")]
+use nape::transport::{FrameSender, Transport, memory_pair};
+
 /// How long anything may take before it counts as a hang.
 pub const HANG: Duration = Duration::from_secs(60);
 
@@ -23,6 +26,9 @@ pub enum Kind {
     Channel,
     /// The same, encoded.
     Encoded,
+    /// The same as JSON.
+    #[cfg(feature = "json")]
+    Json,
     /// Over ipc-channel.
     Ipc,
     /// Over a pair of sockets.
@@ -44,6 +50,11 @@ impl Kind {
         match self {
             Kind::Channel => head.in_process_with(neck).unwrap(),
             Kind::Encoded => head.in_process_encoded(neck).unwrap(),
+            #[cfg(feature = "json")]
+            Kind::Json => {
+                let (ours, theirs) = memory_pair();
+                (head.over(asking_for_json(ours)).unwrap(), neck.over(asking_for_json(theirs)).unwrap())
+            }
             Kind::Ipc => {
                 let (ours, theirs) = ipc_pair().unwrap();
                 (head.over(ours).unwrap(), neck.over(theirs).unwrap())
@@ -69,10 +80,39 @@ impl Kind {
         (head, neck.serve(api).unwrap().start())
     }
 
+    /// Whether what travels is JSON.
+    pub fn is_json(self) -> bool {
+        format!("{self:?}") == "Json"
+    }
+
+    /// Itself, for a test of what is otherwise there: `json.rs` shows how.
+    pub fn unless_json(self) -> Option<Kind> {
+        (!self.is_json()).then_some(self)
+    }
+
     /// Whether bytes travel.
     pub fn encodes(self) -> bool {
         !matches!(self, Kind::Channel)
     }
+}
+
+/// The same end, whose side greets as one that asks for JSON, whatever its config says.
+#[cfg(feature = "json")]
+pub fn asking_for_json(end: Transport) -> Transport {
+    struct Asking(Box<dyn FrameSender>, bool);
+
+    impl FrameSender for Asking {
+        fn send(&mut self, packet: &[u8]) -> std::io::Result<()> {
+            let mut packet = packet.to_vec();
+            if !std::mem::replace(&mut self.1, true) {
+                // Behind the header of the first frame, which is the hello.
+                packet[24 + 5] = 2;
+            }
+            self.0.send(&packet)
+        }
+    }
+
+    Transport { sender: Box::new(Asking(end.sender, false)), ..end }
 }
 
 /// Makes a test of each function for each kind of link. A new kind joins by one line here.
@@ -80,6 +120,8 @@ macro_rules! on_every_link {
     ($($test:ident),* $(,)?) => {
         mod channel { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Channel)) })* }
         mod encoded { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Encoded)) })* }
+        #[cfg(feature = "json")]
+        mod json { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Json)) })* }
         mod shm { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Shm)) })* }
         mod ipc { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Ipc)) })* }
         mod pipe { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Pipe)) })* }

@@ -41,6 +41,7 @@ trait Thumbs: Send + Sync + 'static {
                 path: "make",
                 signature: "fn make(name: &str, size: u32) -> Result<String, ThumbError>",
                 arguments: &[("name", "&str"), ("size", "u32")],
+                values: 2,
                 doc: "",
             };
             serving.method(about, move |cx, (name, size): (<str as ToOwned>::Owned, u32)| {
@@ -49,7 +50,7 @@ trait Thumbs: Send + Sync + 'static {
         }
         {
             let this = this.clone();
-            let about = &About { path: "quality", signature: "", arguments: &[], doc: "" };
+            let about = &About { path: "quality", signature: "", arguments: &[], values: 0, doc: "" };
             serving.method(about, move |_, percent: u8| private::value(Self::quality(&this, percent)));
         }
         Cache::__nape_serve(&Arc::new(Self::cache(this)), &mut serving.nested("cache"));
@@ -93,7 +94,8 @@ trait Cache: Send + Sync + 'static {
         Self: Sized,
     {
         let this = this.clone();
-        let about = &About { path: "len", signature: "fn len() -> usize", arguments: &[], doc: "" };
+        let about =
+            &About { path: "len", signature: "fn len() -> usize", arguments: &[], values: 0, doc: "" };
         serving.method(about, move |_, ()| private::value(Self::len(&this)));
     }
 }

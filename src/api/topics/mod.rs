@@ -12,9 +12,12 @@ mod peer;
 mod publisher;
 mod subscription;
 
-use std::time::Duration;
+use std::{marker::PhantomData, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, SeqAccess, Visitor},
+};
 
 pub use publisher::{Published, Topic};
 pub use subscription::{Listening, Subscription};
@@ -156,14 +159,40 @@ impl<T> Clone for Note<T> {
 
 impl<T: Serialize> Serialize for Note<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            // There, nothing and an item that is nothing look the same.
+            return match self.item.as_deref() {
+                Some(item) => (self.number, item).serialize(serializer),
+                None => (self.number,).serialize(serializer),
+            };
+        }
         (self.number, self.item.as_deref()).serialize(serializer)
     }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Note<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Note<T>, D::Error> {
+        if deserializer.is_human_readable() {
+            return deserializer.deserialize_seq(OneOrTwo(PhantomData));
+        }
         let (number, item) = <(u64, Option<T>)>::deserialize(deserializer)?;
         Ok(Note { number, item: item.map(Arc::new) })
+    }
+}
+
+/// A number, and an item if there is one.
+struct OneOrTwo<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrTwo<T> {
+    type Value = Note<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a number, or a number and an item")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Note<T>, A::Error> {
+        let number = seq.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+        Ok(Note { number, item: seq.next_element()?.map(Arc::new) })
     }
 }
 

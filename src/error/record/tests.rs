@@ -11,11 +11,15 @@ fn path(text: &str) -> Path {
     Path::new(text).unwrap()
 }
 
+fn read_record(record: FaultRecord) -> CallError {
+    CallError::from_record(record, Codec::Binary)
+}
+
 /// Across a link: to a record, to bytes, and back.
 fn crossed(error: &CallError) -> CallError {
     let mut body = Vec::new();
-    error.to_record().write(&mut body);
-    CallError::from_record(FaultRecord::read(&body).unwrap())
+    error.to_record(Codec::Binary).write(&mut body);
+    read_record(FaultRecord::read(&body).unwrap())
 }
 
 /// The same for an error that a handler passes on by `?`.
@@ -134,7 +138,7 @@ fn every_error() -> Vec<CallError> {
 #[track_caller]
 fn assert_same(left: &CallError, right: &CallError) {
     assert_eq!(format!("{left:?}"), format!("{right:?}"));
-    assert_eq!(left.to_record(), right.to_record());
+    assert_eq!(left.to_record(Codec::Binary), right.to_record(Codec::Binary));
     assert_eq!((left.to_string(), left.executed()), (right.to_string(), right.executed()));
 }
 
@@ -226,11 +230,11 @@ fn a_time_is_kept_to_the_microsecond() {
 fn d_34_an_unknown_code_is_a_fault_of_an_unknown_kind() {
     let texts = vec!["message".into(), "type".into(), "source".into()];
     let record = FaultRecord { code: 65_535, numbers: [1, 2], texts, value: vec![7] };
-    let CallError::Fault(fault) = CallError::from_record(record) else { panic!("a fault") };
+    let CallError::Fault(fault) = read_record(record) else { panic!("a fault") };
     assert_eq!(fault.kind(), FaultKind::Other(65_535));
     assert_eq!((fault.message(), fault.type_name()), ("message", "type"));
     assert_eq!(fault.chain().collect::<Vec<_>>(), ["source"]);
-    assert_eq!(CallError::Fault(fault).to_record().code, 65_535);
+    assert_eq!(CallError::Fault(fault).to_record(Codec::Binary).code, 65_535);
 }
 
 #[test]
@@ -263,14 +267,14 @@ fn hostile_record(code: u16, numbers: [u64; 2], value: Vec<u8>) -> FaultRecord {
 
 #[test]
 fn a_path_that_is_none_becomes_the_root() {
-    let error = CallError::from_record(hostile_record(1, [0, 0], vec![]));
+    let error = read_record(hostile_record(1, [0, 0], vec![]));
     assert!(matches!(error, CallError::Rejected(Rejection::NoHandler { path }) if path.is_root()));
 }
 
 #[test]
 fn numbers_out_of_range_stay_within_their_types() {
     let read = |code: FaultCode, numbers| {
-        CallError::from_record(FaultRecord { code: code as u16, numbers, ..FaultRecord::default() })
+        read_record(FaultRecord { code: code as u16, numbers, ..FaultRecord::default() })
     };
     let ambiguous = read(FaultCode::Ambiguous, [u64::MAX, 0]);
     assert!(matches!(ambiguous, CallError::Rejected(Rejection::Ambiguous { count: u32::MAX, .. })));
@@ -291,7 +295,7 @@ proptest! {
         second in any::<u64>(),
         value in vec(any::<u8>(), 0..60),
     ) {
-        let error = CallError::from_record(hostile_record(code, [first, second], value));
+        let error = read_record(hostile_record(code, [first, second], value));
         let _ = (error.to_string(), format!("{error:?}"), error.executed());
         let _ = error.fault().and_then(Fault::call_error);
         // What was read once is stable from then on.
@@ -303,13 +307,13 @@ proptest! {
 fn d_68_no_flip_of_a_byte_panics() {
     for error in every_error() {
         let mut golden = Vec::new();
-        error.to_record().write(&mut golden);
+        error.to_record(Codec::Binary).write(&mut golden);
         for at in 0..golden.len().min(40) {
             for byte in [0, 1, golden[at] ^ 1, golden[at] ^ 0x80, 255] {
                 let mut body = golden.clone();
                 body[at] = byte;
                 if let Ok(record) = FaultRecord::read(&body) {
-                    let _ = CallError::from_record(record).to_string();
+                    let _ = read_record(record).to_string();
                 }
             }
         }

@@ -56,11 +56,11 @@ impl From<RingCorrupt> for std::io::Error {
 }
 
 /// A lane on the heap, for tests.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[derive(Clone, Debug)]
 pub(super) struct HeapLane(std::sync::Arc<(Control, Box<[AtomicU64]>)>);
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl HeapLane {
     pub(super) fn new(words: usize) -> HeapLane {
         let control = Control {
@@ -75,7 +75,7 @@ impl HeapLane {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Lane for HeapLane {
     fn control(&self) -> &Control {
         &self.0.0

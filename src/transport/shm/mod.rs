@@ -64,6 +64,8 @@
 
 mod bell;
 mod copy;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+mod fuzz;
 mod lane;
 mod patience;
 mod receiver;
@@ -78,6 +80,9 @@ mod mapping;
 
 #[cfg(not(all(loom, test)))]
 pub use ends::{DeathNotice, ShmEnds, ShmParts, shm_pair};
+
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(crate) use fuzz::ring as fuzz_ring;
 
 #[cfg(all(loom, test))]
 mod loom;

@@ -26,7 +26,7 @@ impl Patience {
     }
 
     /// One that never spins, whatever it learns.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn none() -> Patience {
         Patience { spin: Duration::ZERO, longest: Duration::ZERO }
     }

@@ -57,12 +57,12 @@ impl<L: Lane> ShmReceiver<L> {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn never_spin(&mut self) {
         self.patience = Patience::none();
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn never_join(&mut self) {
         self.joined = 0;
     }

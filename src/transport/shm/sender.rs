@@ -26,7 +26,7 @@ impl<L: Lane> ShmSender<L> {
         ShmSender { ring: Producer::new(lane), own, patience: PATIENCE }
     }
 
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(any(test, fuzzing), not(loom)))]
     pub(super) fn be_patient_for(&mut self, patience: Duration) {
         self.patience = patience;
     }

@@ -34,15 +34,15 @@ mod modelled {
         own: Unchanged<'_>,
         _deadline: Option<Instant>,
     ) -> io::Result<()> {
-        let sleepers = QUEUE.0.lock().unwrap();
+        let mut sleepers = QUEUE.0.lock();
         if shared.is_true() && own.is_true() {
-            drop(QUEUE.1.wait(sleepers).unwrap());
+            QUEUE.1.wait(&mut sleepers);
         }
         Ok(())
     }
 
     pub(in super::super) fn wake(_word: &AtomicU32) {
-        let _sleepers = QUEUE.0.lock().unwrap();
+        let _sleepers = QUEUE.0.lock();
         QUEUE.1.notify_all();
     }
 

@@ -80,12 +80,12 @@ fn sample() -> impl Strategy<Value = Sample> {
 
 fn encoded<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
-    Codec::Bincode.encode(value, &mut bytes).expect("it encodes");
+    Codec::Binary.encode(value, &mut bytes).expect("it encodes");
     bytes
 }
 
 fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    Codec::Bincode.decode(bytes)
+    Codec::Binary.decode(bytes)
 }
 
 #[track_caller]
@@ -110,7 +110,7 @@ proptest! {
     #[test]
     fn encoding_appends(before in vec(any::<u8>(), 0..9), text in ".*") {
         let mut out = before.clone();
-        Codec::Bincode.encode(&text, &mut out).unwrap();
+        Codec::Binary.encode(&text, &mut out).unwrap();
         prop_assert_eq!(&out[..before.len()], &before[..]);
         prop_assert_eq!(&out[before.len()..], &encoded(&text)[..]);
     }
@@ -334,8 +334,8 @@ impl Serialize for Endless {
 #[test]
 fn what_does_not_encode_says_why() {
     let mut out = Vec::new();
-    assert_eq!(Codec::Bincode.encode(&Stubborn, &mut out).unwrap_err().text(), "not today");
-    let error = Codec::Bincode.encode(&Endless, &mut out).unwrap_err();
+    assert_eq!(Codec::Binary.encode(&Stubborn, &mut out).unwrap_err().text(), "not today");
+    let error = Codec::Binary.encode(&Endless, &mut out).unwrap_err();
     assert_eq!(error.text(), "a sequence does not know its length");
 }
 
@@ -368,5 +368,79 @@ fn bytes_are_a_block_with_the_bytes_of_a_list() {
     for lie in [1, 1 << 20, 1 << 40, u64::MAX] {
         refused::<Block>(&length(lie), "");
         refused::<(u8, Payload)>(&[&[1], &length(lie)[..]].concat(), "");
+    }
+}
+
+#[cfg(feature = "json")]
+mod json {
+    use super::*;
+
+    fn decoded<T: DeserializeOwned>(text: &[u8]) -> Result<T, CodecError> {
+        Codec::Json.decode(text)
+    }
+
+    #[track_caller]
+    fn refused<T: DeserializeOwned + fmt::Debug>(text: &str, why: &str) {
+        let error = decoded::<T>(text.as_bytes()).expect_err("it is refused");
+        assert!(error.text().contains(why), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_was_encoded_decodes(sample in sample()) {
+            let mut text = Vec::new();
+            Codec::Json.encode(&sample, &mut text).unwrap();
+            prop_assert_eq!(decoded::<Sample>(&text).unwrap(), sample);
+        }
+
+        #[test]
+        fn random_bytes_never_panic(text in "[\\[\\]{}\":,0-9a-z .-]{0,60}", bytes in vec(any::<u8>(), 0..60)) {
+            for text in [text.as_bytes(), &bytes] {
+                let _ = decoded::<Sample>(text);
+                let _ = decoded::<(Chain, List, Tree, Maps)>(text);
+                let _ = decoded::<serde_json::Value>(text);
+                let _ = Codec::Json.by_name(text, &["a", "b"]);
+            }
+        }
+    }
+
+    /// What the type nests in itself and the text does not is bounded here; what the text nests, by its parser.
+    #[test]
+    fn p34_nested_values_are_refused_on_a_small_stack() {
+        on_a_small_stack(|| {
+            refused::<List>("5", "deeper than 128");
+            let deep = |open: &str| open.repeat(1_000_000);
+            refused::<Tree>(&deep("["), "recursion limit");
+            refused::<Maps>(&deep("{\"1\":"), "recursion limit");
+            refused::<Chain>(&deep("{\"Next\":"), "recursion limit");
+            refused::<serde_json::Value>(&deep("["), "recursion limit");
+            assert!(Codec::Json.by_name(format!("{{\"a\":{}", deep("[")).as_bytes(), &["a", "b"]).is_err());
+        });
+    }
+
+    #[test]
+    fn p34_elements_have_bytes_each_and_none_is_left_over() {
+        assert_eq!(decoded::<Vec<()>>(b"[null,null]").unwrap().len(), 2);
+        refused::<Vec<()>>("4000000000", "invalid type");
+        refused::<u8>("1 2", "trailing");
+        refused::<u8>("256", "invalid value");
+        refused::<String>("\"\u{0}", "control character");
+        refused::<f64>("1e999", "out of range");
+        refused::<Block>("\"A\"", "no base64");
+        refused::<Block>("[256]", "invalid value");
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_told() {
+        let mut out = Vec::new();
+        let keys = BTreeMap::from([((1u8, 2u8), 3u8)]);
+        let error = Codec::Json.encode(&keys, &mut out).unwrap_err();
+        assert_eq!(error.text(), "key must be a string");
+        // Neither number is one there.
+        out.clear();
+        Codec::Json.encode(&[f64::NAN, f64::INFINITY], &mut out).unwrap();
+        assert_eq!(out, b"[null,null]");
     }
 }

@@ -143,6 +143,30 @@ fn an_unknown_codec_is_refused() {
 }
 
 #[test]
+fn both_sides_agree_on_a_codec_or_both_refuse() {
+    let choices = [(Codec::Binary, false), (Codec::Binary, true), (Codec::Json, false), (Codec::Json, true)];
+    let choices = choices.map(|(asks, takes_json)| Choice { asks, takes_json });
+    for ours in choices {
+        for theirs in choices {
+            let hello = |choice| Hello::ours(Side::Neck, TOKEN).choosing(choice);
+            let (here, there) = (ours.agree(&hello(theirs)), theirs.agree(&hello(ours)));
+            assert_eq!(here, there, "{ours:?} and {theirs:?}");
+            let json = [ours, theirs].iter().any(|choice| choice.asks == Codec::Json);
+            let takes = [ours, theirs].iter().all(|choice| choice.asks == Codec::Json || choice.takes_json);
+            let expected = match (json, takes) {
+                (false, _) => Ok(Codec::Binary),
+                (true, true) => Ok(Codec::Json),
+                (true, false) => Err(ProtocolError::CodecRefused(Codec::Json)),
+            };
+            assert_eq!(here, expected, "{ours:?} and {theirs:?}");
+            if let Some(settled) = ours.settled() {
+                assert!(here.is_err() || here == Ok(settled), "{ours:?} and {theirs:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_token_is_not_shown() {
     assert_eq!(format!("{TOKEN:?}"), "Token(..)");
 }

@@ -7,7 +7,7 @@ use serde::ser::Error as _;
 
 use super::*;
 
-const CODEC: Codec = Codec::Bincode;
+const CODEC: Codec = Codec::Binary;
 
 /// A text of which one can tell whether it is still the same one.
 #[derive(Debug, Clone)]

@@ -72,7 +72,7 @@ pub(crate) fn hellos(side: Side) -> Vec<Case> {
         case("a_hello_without_a_library", short(32), Broken(3)),
         case("a_hello_that_names_too_much", names_too_much, Broken(3)),
         case("a_hello_with_reserved_bits", with(|hello| hello.zero = 1), Broken(10)),
-        case("a_hello_with_another_codec", with(|hello| hello.codec = 2), Broken(3)),
+        case("a_hello_with_another_codec", with(|hello| hello.codec = 3), Broken(3)),
         case(
             "a_hello_from_the_future",
             [with(|hello| (hello.versions, hello.features) = ((1, 9), u32::MAX)), ready.clone()].concat(),

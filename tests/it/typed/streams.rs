@@ -130,6 +130,10 @@ fn streams_of_a_trait(kind: Kind) {
 }
 
 fn by_name_and_by_trait(kind: Kind) {
+    if kind.is_json() {
+        // A struct is no tuple there.
+        return;
+    }
     let (head, _neck) = kind.serving(MyStore::default().into_api());
     let by_name = head.api("store");
     let mut put = by_name.action("put", "x").upload::<Entry, u64>().unwrap();

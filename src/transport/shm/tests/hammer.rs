@@ -57,7 +57,7 @@ fn receive_all(mut receiver: impl FrameReceiver, n: u64, longest: u64) {
         assert!(piece.starts_with(&expected), "packet {number}");
         piece.drain(..expected.len());
     }
-    assert_eq!(piece, []);
+    assert!(piece.is_empty());
     assert_eq!(receiver.receive(None).unwrap(), Received::End);
 }
 
