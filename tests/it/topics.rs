@@ -192,6 +192,7 @@ fn p12_a_reader_that_keeps_up_now_and_then_sees_every_gap(kind: Kind) {
     }
 }
 
+/// Red when the oldest does not go.
 fn p12_the_newest_are_kept(kind: Kind) {
     let (head, _neck, topic) = stage(kind);
     let mut latest = subscribe(&head, Backlog::latest());
