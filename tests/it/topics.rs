@@ -19,10 +19,8 @@ use nape::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{
-    support::Kind,
-    tools::{Gate, LONG, SOON, eventually, is_unknown, until, within},
-};
+use crate::support::Kind;
+use crate::tools::{Gate, LONG, SOON, eventually, is_unknown, until, within};
 
 /// A Head that subscribes, and a Neck that serves a topic and an echo.
 fn stage(kind: Kind) -> (Head, Neck, Topic<u64>) {

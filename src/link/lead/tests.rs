@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     config::Config,
     counters::Tally,
-    error::CloseReason,
+    error::{CloseReason, Rejection},
     link::{Dispatch, Incoming, LinkParts, LinkState, Slot, message::Cargo, role::Role, state::State},
     sync::{Arc, AtomicBool, Mutex},
     transport::{FrameSender, memory_pair},
@@ -27,6 +27,8 @@ impl Dispatch for Nobody {
     fn callback_panicked(&self, _: &Arc<Link>, _: String) {}
 
     fn late_reply(&self, _: &Arc<Link>) {}
+
+    fn event_lost(&self, _: &Arc<Link>, _: Rejection) {}
 }
 
 struct Broken;
