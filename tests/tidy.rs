@@ -51,6 +51,7 @@ const UNSAFE: &[&str] = &[
     "benches/calls/allocations.rs",
     "tests/allocations.rs",
     "tests/floods.rs",
+    "tests/fuzz/ceiling.rs",
     // That it is refused has to be shown.
     "tests/ui/qualifiers.rs",
     // Nor can a ring that two processes share.
