@@ -33,5 +33,8 @@ pub mod sockets {}
 #[doc = include_str!("guide/supervision.md")]
 pub mod supervision {}
 
+#[doc = include_str!("guide/safety.md")]
+pub mod safety {}
+
 #[doc = include_str!("guide/checks.md")]
 pub mod checks {}

@@ -8,6 +8,7 @@ mod action;
 mod arb;
 mod around;
 mod async_result;
+mod bench;
 mod context;
 mod endpoint;
 mod handle;

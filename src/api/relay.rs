@@ -8,11 +8,11 @@ use std::{
 use backon::ExponentialBackoff;
 use serde::Serialize;
 
-use super::{Retry, around::Rest, endpoint::Inner, layer::Leaves};
+use super::{Retry, around::Rest, bench::Bench, endpoint::Inner, layer::Leaves};
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
     link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
-    sync::{Arc, AtomicU8, Condvar, Mutex, Ordering},
+    sync::{Arc, AtomicU8, Mutex, Ordering},
     wire::{Codec, Path, Payload, TransactionId},
     workers::{contain, run_elsewhere},
 };
@@ -61,8 +61,8 @@ pub(crate) struct Relay {
     is_layered: bool,
     retry: Option<Retry>,
     state: Mutex<State>,
-    /// Another attempt is under way, or the call has ended.
-    changed: Condvar,
+    /// Where whoever waits for an attempt is told of it, or of the end of the call.
+    bench: Bench,
 }
 
 /// The arguments of a call until it has left.
@@ -187,7 +187,7 @@ impl Relay {
             leaves: Mutex::new(leaves),
             retry,
             state,
-            changed: Condvar::new(),
+            bench: Bench::default(),
         })
     }
 
@@ -262,7 +262,7 @@ impl Relay {
         }
         state.attempt = Some((started, slot));
         drop(state);
-        self.changed.notify_all();
+        self.bench.call(&self.state);
         // It may have ended before it was filed.
         self.advance();
     }
@@ -362,9 +362,7 @@ impl Relay {
         drop(state);
         self.take_leaves().into_iter().for_each(|leaves| leaves.run(&mut outcome));
         let aftermath = self.outer.complete(outcome, Instant::now());
-        // Whoever waits for an attempt looks for the end under the lock, and sleeps by the time that it is free.
-        drop(self.state.lock());
-        self.changed.notify_all();
+        self.bench.call(&self.state);
         if let Some((started, _)) = attempt {
             started.link.cancel(started.id);
         }
@@ -433,14 +431,7 @@ impl Relay {
     }
 
     fn wait_for_attempt(&self, limit: Option<Instant>) {
-        let mut state = self.state.lock();
-        while state.attempt.is_none() && !self.outer.is_done() {
-            match limit {
-                Some(at) if self.changed.wait_until(&mut state, at).timed_out() => return,
-                Some(_) => {}
-                None => self.changed.wait(&mut state),
-            }
-        }
+        self.bench.wait(&self.state, limit, |state| state.attempt.is_some() || self.outer.is_done());
     }
 }
 

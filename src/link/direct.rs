@@ -323,10 +323,11 @@ impl Link {
     fn take_reply(&self, id: TransactionId, outcome: Outcome) {
         let mut core = self.core.lock();
         let slot: Option<Arc<Slot>> = core.state.handle_answer(id.to_bits()).ok().flatten();
+        let taken = slot.as_ref().map(|_| self.completing());
         // A call that waited for this one to end may leave now.
         self.flush(core);
         match slot {
-            Some(slot) => self.complete_now(&slot, outcome, Instant::now()),
+            Some(slot) => self.complete_taken(taken, &slot, outcome, Instant::now()),
             None => self.count_late_reply(),
         }
     }

@@ -29,7 +29,7 @@ impl Line {
             let cargo = std::mem::replace(&mut start.cargo, Cargo::Bytes(Load::default()));
             start.cargo = cargo.settle(Some(codec));
         }
-        self.bytes = self.starts.iter().map(Start::size).sum();
+        self.bytes = self.starts.iter().map(Start::held).sum();
     }
 
     pub(crate) fn front(&self) -> Option<&Start> {

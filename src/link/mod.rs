@@ -10,6 +10,7 @@ mod aftermath;
 mod budget;
 mod calls;
 mod close;
+mod completing;
 mod current;
 mod direct;
 mod flow;
@@ -69,7 +70,7 @@ use crate::{
     counters::Tally,
     error::{CloseReason, Rejection},
     os::Attendant,
-    sync::{Apart, Arc, AtomicBool, AtomicU8, Condvar, Mutex, Ordering, Weak},
+    sync::{Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Tokens},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
@@ -145,6 +146,8 @@ pub(crate) struct Link {
     listeners: Arc<Lane<Job>>,
     dispatch: Arc<dyn Dispatch>,
     tally: Arc<Tally>,
+    /// How many threads have taken calls off the table and have not handed over their ends yet.
+    completing: AtomicUsize,
 }
 
 /// What the lock of a link protects.
@@ -306,6 +309,7 @@ impl Link {
                 listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,
+                completing: AtomicUsize::new(0),
                 config: parts.config,
             }
         })
@@ -363,18 +367,6 @@ impl Link {
     /// Why the link is over, if it is.
     pub(crate) fn close_reason(&self) -> Option<Arc<CloseReason>> {
         self.core.lock().reason.clone()
-    }
-
-    /// How many calls are under way from this side, and how many of the other side are served.
-    pub(crate) fn under_way(&self) -> (usize, usize) {
-        let (calls, served) = self.inside();
-        let core = self.core.lock();
-        (core.state.n_calls() + calls, core.n_served() + served)
-    }
-
-    /// How many threads the link has now.
-    pub(crate) fn n_threads(&self) -> usize {
-        self.crew.n_threads()
     }
 
     fn strong(&self) -> Option<Arc<Link>> {
@@ -555,6 +547,11 @@ impl Core {
         Some(if matches!(reason, CloseReason::Gone) { self.state.vanished() } else { reason })
     }
 
+    /// Why the link ends when the other side has closed its end.
+    fn why_at_the_end(&mut self) -> CloseReason {
+        self.dying.take().unwrap_or_else(|| self.state.vanished())
+    }
+
     fn n_served(&self) -> usize {
         self.state.n_served() + self.near
     }
@@ -568,22 +565,6 @@ impl Core {
     fn next_alarm(&self) -> Option<Instant> {
         let mute = self.mute.as_ref().map(|(at, _)| *at);
         [self.state.next_alarm(), mute, self.items_due].into_iter().flatten().min()
-    }
-}
-
-impl Framed {
-    /// Brings whoever reads out of the transport.
-    ///
-    /// The one that reads has no need of it: it looks around after the packet. And it must not, since a
-    /// nudge may have to wait for room that only the one that reads can make.
-    fn nudge(&self) {
-        if self.role.is_mine() {
-            return self.look_around.store(true, Ordering::Relaxed);
-        }
-        let nudge = self.nudge.lock().clone();
-        if let Some(nudge) = nudge {
-            nudge.nudge();
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     Link, Slot, Wiring,
+    completing::Completing,
     current::ask,
     direct::Inline,
     inbox::fault_limit,
@@ -247,16 +248,19 @@ impl Link {
         head: Vec<u8>,
         arguments: A,
     ) -> Result<Cargo, CallError> {
+        let limit = self.config.limits.message_bytes;
         let mut json = head.clone();
-        if Payload::write(&arguments, Codec::Json, &mut json).is_err() {
-            // What JSON cannot say is refused by the other side, should it want JSON: this is none.
+        let written = Payload::write(&arguments, Codec::Json, &mut json);
+        if written.is_err() || json.len() - HEADER_LEN > limit {
+            // What JSON cannot say, or not within the limit, is refused by the other side, should it want JSON:
+            // this is none.
             json.truncate(head.len());
             json.push(0);
         }
         let binary = self
             .load(head, arguments, drop)
             .map_err(|error| Misuse::Encode { path: path.clone(), detail: error.text().into() })?;
-        let (size, limit) = (binary.len().max(json.len()) - HEADER_LEN, self.config.limits.message_bytes);
+        let size = binary.len() - HEADER_LEN;
         if size > limit {
             return Err(Rejection::TooLarge { size: size as u64, limit: limit as u64 }.into());
         }
@@ -297,26 +301,27 @@ impl Link {
 
     /// Ends a call whose deadline has passed, unless it has ended.
     pub(crate) fn expire(&self, id: TransactionId) {
-        if let Some(ended) = self.abandon(id) {
+        if let Some((ended, _)) = self.abandon(id) {
             self.time_out(ended, Instant::now());
         }
     }
 
     /// Ends a call for which nobody waits any more, unless it has ended.
     pub(crate) fn cancel(&self, id: TransactionId) {
-        if let Some(ended) = self.abandon(id) {
-            self.complete_now(&ended.waiter, Err(CallError::Cancelled), Instant::now());
+        if let Some((ended, taken)) = self.abandon(id) {
+            self.complete_taken(Some(taken), &ended.waiter, Err(CallError::Cancelled), Instant::now());
             discard(ended.unsent);
         }
     }
 
-    fn abandon(&self, id: TransactionId) -> Option<Ended<Arc<Slot>>> {
+    fn abandon(&self, id: TransactionId) -> Option<(Ended<Arc<Slot>>, Completing<'_>)> {
         let mut core = self.core.lock();
         let ended = core.state.cancel_call(id);
         let family = ended.as_ref().map(|ended| self.give_up(&ended.waiter));
+        let taken = self.completing();
         self.flush(core);
         family.into_iter().for_each(Family::cancel);
-        ended
+        ended.map(|ended| (ended, taken))
     }
 
     pub(super) fn time_out(&self, ended: Ended<Arc<Slot>>, now: Instant) {

@@ -147,7 +147,7 @@ impl Slot {
 
     /// When the call must have ended, or its stream begun.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.deadline.or(self.streams()?.begin_by)
+        self.deadline.or_else(|| self.streams()?.begin_by)
     }
 }
 

@@ -55,6 +55,18 @@ pub(crate) struct Served {
 }
 
 impl Link {
+    /// How many calls are under way from this side, and how many of the other side are served.
+    pub(crate) fn under_way(&self) -> (usize, usize) {
+        let (calls, served) = self.inside();
+        let core = self.core.lock();
+        (core.state.n_calls() + calls, core.n_served() + served)
+    }
+
+    /// How many threads the link has now.
+    pub(crate) fn n_threads(&self) -> usize {
+        self.crew.n_threads()
+    }
+
     /// Looks at all of it. Not for every call: it takes the locks of the link for as long as it looks.
     pub(crate) fn survey(&self) -> Survey {
         let near = if self.is_near() { self.seen_from_the_other_end() } else { Vec::new() };

@@ -225,6 +225,7 @@ fn d_20_pings_without_end(place: Place) {
     stage.leave();
 }
 
+/// Red when a broken rule is not a reason to end.
 fn d_21_unknown_frames_without_end(place: Place) {
     let mut stage = Stage::new(place);
     let unknown = frame(200, OPTIONAL, 0, &[]);

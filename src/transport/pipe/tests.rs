@@ -42,6 +42,7 @@ fn session() -> Vec<u8> {
     [24, 59, 24, 100, 300, 24, 26].iter().zip(1..).flat_map(|(len, fill)| frame(*len, fill)).collect()
 }
 
+/// Red when what has come is handed out whole or not.
 #[test]
 fn p_21_every_cut_arrives_the_same() {
     let session = session();
