@@ -1,5 +1,8 @@
 //! Every knob of a link, with its unit, its default and its price.
 
+#[cfg(feature = "config-file")]
+pub(crate) mod read;
+
 use std::time::Duration;
 
 use crate::wire::{Choice, Codec};
@@ -12,30 +15,49 @@ use crate::wire::{Choice, Codec};
 ///
 /// let config = Config::new().timeout(Duration::from_secs(5)).in_flight(64);
 /// ```
+///
+/// With the feature `config-file` it can be deserialized: each setter is a key.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "config-file", derive(serde::Deserialize))]
+#[cfg_attr(feature = "config-file", serde(default, deny_unknown_fields, expecting = "a table"))]
 pub struct Config {
     pub(crate) name: String,
+    #[cfg_attr(feature = "config-file", serde(rename = "codec", deserialize_with = "read::codecs"))]
     pub(crate) codecs: Choice,
     pub(crate) timeout: Timeout,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::bytes::<_, _, 1024, 1073741824>"))]
     pub(crate) message_limit: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, { u64::MAX }>"))]
     pub(crate) in_flight: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, { u64::MAX }>"))]
     pub(crate) send_queue: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::bytes::<_, _, 0, { u64::MAX }>"))]
     pub(crate) send_queue_bytes: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, { u64::MAX }>"))]
     pub(crate) served_calls: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, 1048576>"))]
     pub(crate) stream_items: u32,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::bytes::<_, _, 1, 1073741824>"))]
     pub(crate) stream_bytes: u32,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, { u64::MAX }>"))]
     pub(crate) callback_workers: usize,
     pub(crate) answers: Answers,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::time"))]
     pub(crate) start_timeout: Duration,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::time"))]
     pub(crate) stall_timeout: Duration,
     pub(crate) write_stall: Timeout,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::heartbeat"))]
     pub(crate) heartbeat: Option<(Duration, Duration)>,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::watchdog"))]
     pub(crate) watchdog: Option<Duration>,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::time"))]
     pub(crate) grace: Duration,
 }
 
 /// When the answers to calls leave that came together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config-file", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Answers {
     /// Each when its handler is done: what was answered before this process is killed arrives.

@@ -12,6 +12,7 @@ use super::{
     served::Scope,
     succession::Succession,
     task::{Pool, Target},
+    timer::Ticking,
     watchdog::Watchdog,
 };
 use crate::{
@@ -58,6 +59,8 @@ pub(crate) struct Inner {
     undecided: Lane<Undecided>,
     /// How many subscriptions this side has made.
     subscriptions: AtomicU64,
+    /// They end with the link.
+    pub(super) timers: Mutex<Vec<Weak<Ticking>>>,
 }
 
 /// A call or an event for which there are several catch-alls.
@@ -139,6 +142,7 @@ impl Endpoint {
             }),
             undecided: Lane::new(1),
             subscriptions: AtomicU64::new(0),
+            timers: Mutex::default(),
         }))
     }
 
@@ -179,8 +183,13 @@ impl Endpoint {
     /// handles to this endpoint itself.
     pub(crate) fn dismantle(&self) {
         self.0.watchdog.iter().for_each(|watchdog| watchdog.stop());
+        let timers = std::mem::take(&mut *self.0.timers.lock());
         let reason = self.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
         let before = std::mem::replace(&mut *self.0.connection.write(), Connection::Over(reason));
+        timers.iter().filter_map(Weak::upgrade).for_each(|timer| {
+            timer.end();
+            timer.join();
+        });
         let remembered = self.0.remembered.lock().take();
         discard((before, remembered, self.0.arb.clear(), self.0.hooks.clear()));
     }
@@ -296,6 +305,12 @@ impl Inner {
         // Not under the lock, which is taken under that of a link that ends.
         let reason = last.and_then(|last| last.close_reason());
         Err(closed(reason.unwrap_or_else(|| Arc::new(CloseReason::Local))))
+    }
+
+    /// Whether there is no link any more, and none to come.
+    pub(super) fn is_over(&self) -> bool {
+        self.succession.get().is_none() && self.endpoint().state() == LinkState::Closed
+            || matches!(*self.connection.read(), Connection::Over(_))
     }
 
     /// Itself, as users have it.
@@ -502,6 +517,9 @@ impl Dispatch for Inner {
             self.end_taps(link);
         }
         succession.inspect(|succession| succession.bell.ring());
+        if state == LinkState::Closed && succession.is_none() {
+            self.timers.lock().iter().filter_map(Weak::upgrade).for_each(|timer| timer.end());
+        }
         if state == LinkState::Closed {
             self.at_the_end.get().inspect(|notice| notice());
         }

@@ -13,6 +13,7 @@ mod handle;
 mod handler;
 mod hang;
 mod hooks;
+mod life;
 mod meter;
 mod opening;
 mod producer;
@@ -25,6 +26,7 @@ mod streamed;
 mod succession;
 mod tap;
 mod task;
+mod timer;
 mod topics;
 mod watchdog;
 
@@ -47,4 +49,7 @@ pub(crate) use served::Scope;
 pub use served::{Api, WhenFull};
 pub use stream::{Incoming, Next, Outgoing, TrySendError};
 pub(crate) use succession::Succession;
+#[cfg(feature = "config-file")]
+pub(crate) use tap::Source;
+pub use timer::{Every, Timer};
 pub use topics::{Backlog, Listening, Missed, Published, Subscription, Topic};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Context, Handler, HandlerError, Responder, tap::Source};
+use super::{Context, Handler, HandlerError, Responder, life::Life, tap::Source};
 use crate::{
     error::ApiError,
     sync::Arc,
@@ -41,10 +41,13 @@ pub struct Api {
     pub(crate) entries: Vec<Entry>,
     /// The topics, each with its path.
     pub(crate) topics: Vec<(Path, Arc<dyn Source>)>,
+    /// What is to be done when it is attached, and when that is over: its own first.
+    pub(crate) lives: Vec<Life>,
 }
 
 /// What becomes of a call that finds the queue of its API full. Events are dropped and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config-file", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum WhenFull {
     /// It is answered as busy, at once.
@@ -94,6 +97,7 @@ impl Api {
             measures: false,
             entries: Vec::new(),
             topics: Vec::new(),
+            lives: Vec::new(),
         }
     }
 
@@ -109,6 +113,7 @@ impl Api {
             measures: self.measures,
             entries: self.entries.clone(),
             topics: self.topics.clone(),
+            lives: self.lives.clone(),
         }
     }
 
@@ -248,6 +253,7 @@ impl Api {
         for (path, topic) in child.topics {
             self.insert_topic(path.as_str(), topic)?;
         }
+        self.nest_lives(child.lives);
         Ok(self)
     }
 

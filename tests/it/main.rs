@@ -14,6 +14,8 @@ mod broken_way_out;
 mod bulk;
 mod calls;
 mod chains;
+#[cfg(feature = "config-file")]
+mod configuration;
 mod crossing;
 mod deaf_peer;
 mod errors;
@@ -27,6 +29,7 @@ mod inspect;
 #[cfg(feature = "json")]
 mod json;
 mod life;
+mod lifecycle;
 mod names;
 mod nothing_left;
 mod numbers;
