@@ -14,7 +14,7 @@ use nape::{
 const FILE: &str = r#"
     [links.words]
     spawn = { program = "THIS", arguments = ["FILE"], wire = "pipe", environment = { LANGUAGE = "en" } }
-    config = { timeout = "5s", message_limit = "64 KiB" }
+    config = { timeout = "5s", limits.message_bytes = "64 KiB" }
     neck.serve = ["words"]
 
     [apis.words]

@@ -219,7 +219,10 @@
 //!   run time.
 //! - `signals`: `run_until_signal`, serving until SIGINT or SIGTERM. It costs one small crate to build.
 //!
-//! # What is not promised
+//! # What is promised, and what is not
+//!
+//! [`guide::safety`] has a list of promises with the tests that show each, and what a caller sees when something
+//! goes wrong. What nobody can promise:
 //!
 //! - Exactly-once execution. A failure says [`Executed::No`] when the call cannot have run, else
 //!   [`Executed::Maybe`].
@@ -275,7 +278,7 @@ pub use api::{
     Outgoing, Progress, Published, QueueDepth, Report, Responder, RunningHandler, Subscription, Timer, Topic,
     TrySendError, Upload, WaitingCaller, WhenFull,
 };
-pub use config::{Answers, Config, Timeout};
+pub use config::{Answers, Config, Limits, Timeout};
 pub use counters::Counters;
 pub use error::{
     AddressError, ApiError, CallError, CloseReason, Crash, Death, Error, Executed, Exit, GivenUp, Misuse,

@@ -6,7 +6,7 @@
 //! let file = ConfigFile::parse(r#"
 //!     [links.words]
 //!     meet = { address = "tcp:127.0.0.1:0", token_file = "/run/user/1000/words.token" }
-//!     config = { timeout = "5s", message_limit = "64 KiB" }
+//!     config = { timeout = "5s", limits.message_bytes = "64 KiB" }
 //!     head.serve = ["words"]
 //!
 //!     [apis.words]

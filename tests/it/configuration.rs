@@ -11,8 +11,8 @@ use std::{
 };
 
 use nape::{
-    Api, Backlog, CallError, Config, Context, Fault, Handler, Head, Incoming, Neck, Payload, Rejection,
-    Topic,
+    Api, Backlog, CallError, Config, Context, Fault, Handler, Head, Incoming, Limits, Neck, Payload,
+    Rejection, Topic,
     config_file::{BadValue, ConfigError, ConfigFile, Handlers, check},
 };
 
@@ -246,10 +246,14 @@ fn a_bad_value_is_told_with_its_place_its_keys_and_what_was_expected() {
         ("timeout = '5 seconds'", "\"5 seconds\"", "a time such as"),
         ("timeout = '99999999999999h'", "\"99999999999999h\"", "a time such as"),
         ("grace = 'never'", "\"never\"", "a time such as \"250ms\", \"5s\" or \"2m\""),
-        ("message_limit = '1 KB'", "\"1 KB\"", "a size in bytes, or one such as \"16 MiB\", of 1024 to"),
-        ("message_limit = '1023 B'", "\"1023 B\"", "1024 to 1073741824"),
-        ("in_flight = -1", "-1", "a number of at least 1"),
-        ("stream_items = 1048577", "1048577", "a number of 1 to 1048576"),
+        (
+            "limits.message_bytes = '1 KB'",
+            "\"1 KB\"",
+            "a size in bytes, or one such as \"16 MiB\", of 1024 to",
+        ),
+        ("limits.message_bytes = '1023 B'", "\"1023 B\"", "1024 to 1073741824"),
+        ("limits.in_flight = -1", "-1", "a number of at least 1"),
+        ("limits.stream_items = 1048577", "1048577", "a number of 1 to 1048576"),
         ("watchdog = '1ms'", "1ms", "at least \"10ms\""),
         ("heartbeat = { interval = '1s' }", "nothing", "required"),
         ("answers = 'soon'", "the value `soon`, which is unknown", "one of `at-once`, `together`"),
@@ -276,7 +280,12 @@ fn a_name_that_is_not_known_is_told_with_the_nearest_one() {
             "apis.x.methods.a.time_out",
             Some("timeout"),
         ),
-        ("[links.l.config]\nmesage_limit = 1", (2, 1), "links.l.config.mesage_limit", Some("message_limit")),
+        (
+            "[links.l.config.limits]\nmesage_bytes = 1",
+            (2, 1),
+            "links.l.config.limits.mesage_bytes",
+            Some("message_bytes"),
+        ),
         ("[links.l.config]\nTimeout = '1s'", (2, 1), "links.l.config.Timeout", Some("timeout")),
         (
             "[links.l.config]\nsomething_else_entirely = 1",
@@ -318,14 +327,6 @@ fn every_key_of_a_config_is_taken_and_does_what_its_setter_does() {
         name = "me"
         codec = "only-binary"
         timeout = "never"
-        message_limit = "1 KiB"
-        in_flight = 2
-        send_queue = 3
-        send_queue_bytes = 0
-        served_calls = 4
-        stream_items = 1_048_576
-        stream_bytes = "1GiB"
-        callback_workers = 5
         answers = "together"
         start_timeout = "1500us"
         stall_timeout = "2m"
@@ -333,19 +334,38 @@ fn every_key_of_a_config_is_taken_and_does_what_its_setter_does() {
         heartbeat = { interval = "10ms", limit = "1h" }
         watchdog = "10ms"
         grace = "0s"
+        limits = { LIMITS }
     "#;
+    let limits = [
+        "message_bytes = '1 KiB'",
+        "received_bytes = 7",
+        "in_flight = 2",
+        "send_queue = 3",
+        "send_queue_bytes = 0",
+        "served_calls = 4",
+        "stream_items = 1_048_576",
+        "stream_bytes = '1GiB'",
+        "callback_workers = 5",
+        "callbacks = 6",
+    ];
+    let text = text.replace("LIMITS", &limits.join(", "));
     let by_hand = Config::new()
         .name("me")
         .only_binary()
         .timeout(nape::Timeout::Never)
-        .message_limit(1024)
-        .in_flight(2)
-        .send_queue(3)
-        .send_queue_bytes(0)
-        .served_calls(4)
-        .stream_items(1 << 20)
-        .stream_bytes(1 << 30)
-        .callback_workers(5)
+        .limits(
+            Limits::new()
+                .message_bytes(1024)
+                .received_bytes(7)
+                .in_flight(2)
+                .send_queue(3)
+                .send_queue_bytes(0)
+                .served_calls(4)
+                .stream_items(1 << 20)
+                .stream_bytes(1 << 30)
+                .callback_workers(5)
+                .callbacks(6),
+        )
         .answers(nape::Answers::Together)
         .start_timeout(Duration::from_micros(1500))
         .stall_timeout(Duration::from_secs(120))
@@ -353,15 +373,19 @@ fn every_key_of_a_config_is_taken_and_does_what_its_setter_does() {
         .heartbeat(Duration::from_millis(10), Duration::from_secs(3600))
         .watchdog(Duration::from_millis(10))
         .grace(Duration::ZERO);
-    let file = ConfigFile::parse(text).unwrap();
+    let file = ConfigFile::parse(&text).unwrap();
     let builder = format!("{:?}", file.head_builder("l", &Handlers::new()).unwrap());
     assert!(builder.contains(&format!("{by_hand:?}")), "{builder}\n{by_hand:?}");
     // Whatever fields there are, each has a key.
-    let debug = format!("{by_hand:#?}");
-    let fields = debug.lines().filter(|line| line.starts_with("    ") && !line.starts_with("     "));
-    let fields = fields.filter(|line| line.contains(": ")).count();
+    let fields = |debug: String| {
+        let direct =
+            |line: &&str| line.starts_with("    ") && !line.starts_with("     ") && line.contains(": ");
+        debug.lines().filter(direct).count()
+    };
     let (_, keys) = text.split_once(".config]").unwrap();
-    assert_eq!(keys.lines().filter(|line| line.contains(" = ")).count(), fields);
+    let keys = keys.lines().filter(|line| line.contains(" = ")).count();
+    assert_eq!(keys, fields(format!("{by_hand:#?}")));
+    assert_eq!(limits.len(), fields(format!("{:#?}", Limits::new())));
 }
 
 #[test]
