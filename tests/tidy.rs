@@ -37,6 +37,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("head", "wire error config sync os transport workers link api typed process socket neck"),
     ("listener", "wire error config sync os transport workers link api socket neck head"),
     ("supervisor", "wire error config sync os workers link api process head"),
+    ("runner", "wire error config sync head neck listener"),
+    ("config_file", "wire error config sync api process socket neck head listener"),
 ];
 
 /// Single uses that go past their layer: `wire` asks for room in memory, which says nothing about what it means.
