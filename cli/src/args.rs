@@ -13,7 +13,7 @@ use nape::Address;
 /// ADDR is `unix:/path/of/a.sock`, `/path/of/a.sock` or `tcp:127.0.0.1:port`.
 #[derive(Debug, Parser)]
 #[command(name = "nape", version, styles = STYLES, after_help = AFTER, arg_required_else_help = true)]
-#[command(infer_subcommands = true, max_term_width = 100)]
+#[command(max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use nape::Payload;
+use nape::{CallError, Payload};
 use serde_json::Value;
 
 use crate::{
@@ -54,9 +54,11 @@ pub(crate) fn call(met: &Met, args: &args::Call, arguments: Vec<u8>, out: &mut O
 fn fire(met: &Met, args: &args::Call, arguments: Vec<u8>) -> Result<(), Trouble> {
     let action = met.root().action(&args.path, Payload::from_bytes(arguments));
     action.fire().map_err(|error| met.trouble(&error, &args.path))?;
-    // Behind it, so that whoever reads has taken it when this is answered, whatever the answer is.
-    let _ = met.call("nape.version", b"null");
-    Ok(())
+    // Behind it, so that whoever reads there has it when this is answered, whatever the answer is.
+    match met.call("nape.version", b"null") {
+        Err(error @ CallError::Closed { .. }) => Err(met.trouble(&error, &args.path)),
+        _ => Ok(()),
+    }
 }
 
 fn stream(met: &Met, args: &args::Call, arguments: Vec<u8>, out: &mut Out) -> Result<(), Trouble> {

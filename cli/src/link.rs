@@ -76,7 +76,7 @@ impl Met {
 /// A limit for each call, and JSON.
 fn config(target: &Target) -> Config {
     let limit = target.timeout.min(LONGEST_START);
-    Config::new().codec(Codec::Json).timeout(target.timeout).start_timeout(limit).message_limit(1 << 30)
+    Config::new().codec(Codec::Json).timeout(target.timeout).start_timeout(limit)
 }
 
 fn as_neck(target: &Target, token: Option<Token>) -> Result<Neck, Error> {

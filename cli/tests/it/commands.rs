@@ -197,3 +197,21 @@ fn shells_are_told_what_there_is() {
         assert!(script.contains("inflight") && script.contains("describe"), "{shell}");
     }
 }
+
+/// As the guide has it: a program shows its peers to whoever looks in.
+#[test]
+fn peers_are_seen_where_they_are_watched() {
+    let address = format!("unix:{}", spare_path("sock").display());
+    let inspection = Inspection::new();
+    let watched = inspection.clone();
+    let math = Api::new("math").handle("double", |_: &Context, n: u32| Ok::<_, Fault>(2 * n)).unwrap();
+    let builder = nape::Head::builder().serve(math).serve(inspection.into_api()).listening();
+    let on_arrival = move |peer: &nape::Peer| watched.watch(&format!("peer {}", peer.id()), peer.endpoint());
+    let _listener = builder.on_arrival(on_arrival).listen(&address).unwrap();
+    let peer = Neck::connect(&address).unwrap().start();
+    (0..3).for_each(|n| assert_eq!(peer.api("math").action("double", n).call::<u32>().unwrap(), 2 * n));
+    let rows = json(&["top", "--once", "--interval", "10ms", "--json", &address]);
+    assert_eq!((rows.as_array().unwrap().len(), &rows[0]["calls"]), (1, &json!(3)));
+    let shown = printed(&["ls", &address]);
+    assert_eq!(shown.matches("double").count(), 1, "{shown}");
+}
