@@ -35,4 +35,4 @@ pub(crate) use imp::{
 #[cfg(target_os = "linux")]
 pub(crate) use memory::{Mapping, check_sealed, sealed_memory};
 #[cfg(target_os = "linux")]
-pub(crate) use room::make_room_for;
+pub(crate) use room::{make_exact_room_for, make_room_for};
