@@ -22,7 +22,7 @@ fn fails(arguments: &[&str], code: i32, with: &[&str]) -> String {
 #[test]
 fn arguments_that_are_wrong_are_usage() {
     let nobody = "unix:/nobody/there.sock";
-    fails(&["lls", nobody], 2, &["'lls'", "ls"]);
+    fails(&["inflihgt", nobody], 2, &["'inflihgt'", "'inflight'"]);
     fails(&["ls"], 2, &["<ADDR>"]);
     fails(&["ls", "ftp:example.com"], 2, &["ftp:example.com", "unix:/path", "tcp:127.0.0.1:port"]);
     fails(&["ls", "unix:a.sock"], 2, &["a.sock", "slash"]);
@@ -122,7 +122,7 @@ fn faults_and_lost_time_are_told_apart() {
     let at = &*place.address;
     let told = fails(&["call", at, "canteen.cook", "\"toast\"", "1"], 5, &[]);
     assert_eq!(told, "nape: canteen.cook failed: the toast is burnt\n");
-    fails(&["call", at, "oven.bake", "600", "--timeout", "100ms"], 6, &[at, "oven.bake", "100"]);
+    fails(&["call", at, "oven.bake", "600", "--timeout", "2s"], 6, &[at, "oven.bake", "timed out after 2"]);
     fails(&["bench", at, "canteen.cook", "\"toast\"", "1"], 5, &["canteen.cook failed"]);
 }
 
