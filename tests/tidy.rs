@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("workers", "wire error config sync os"),
     ("link", "wire error config sync counters semaphore os transport workers"),
     ("api", "wire error config sync counters semaphore shape os transport workers link"),
+    ("layers", "wire error sync api"),
     ("typed", "wire error config sync semaphore shape api"),
     ("inspect", "wire counters sync link api typed"),
     // Aside: it makes transports, and only the two ends depend on it.
@@ -51,6 +52,7 @@ const UNSAFE: &[&str] = &[
     "benches/calls/allocations.rs",
     "tests/allocations.rs",
     "tests/floods.rs",
+    "tests/fuzz/ceiling.rs",
     // That it is refused has to be shown.
     "tests/ui/qualifiers.rs",
     // Nor can a ring that two processes share.

@@ -47,6 +47,16 @@ pub(crate) enum Answer {
     Bytes(Load),
 }
 
+impl Answer {
+    /// What the caller would get.
+    pub(crate) fn into_payload(self) -> Payload {
+        match self {
+            Answer::Moved(payload) => payload,
+            Answer::Bytes(load) => load.into_payload(),
+        }
+    }
+}
+
 /// A call that has set out.
 #[derive(Clone, Debug)]
 pub(crate) struct Started {
@@ -238,16 +248,19 @@ impl Link {
         head: Vec<u8>,
         arguments: A,
     ) -> Result<Cargo, CallError> {
+        let limit = self.config.limits.message_bytes;
         let mut json = head.clone();
-        if Payload::write(&arguments, Codec::Json, &mut json).is_err() {
-            // What JSON cannot say is refused by the other side, should it want JSON: this is none.
+        let written = Payload::write(&arguments, Codec::Json, &mut json);
+        if written.is_err() || json.len() - HEADER_LEN > limit {
+            // What JSON cannot say, or not within the limit, is refused by the other side, should it want JSON:
+            // this is none.
             json.truncate(head.len());
             json.push(0);
         }
         let binary = self
             .load(head, arguments, drop)
             .map_err(|error| Misuse::Encode { path: path.clone(), detail: error.text().into() })?;
-        let (size, limit) = (binary.len().max(json.len()) - HEADER_LEN, self.config.limits.message_bytes);
+        let size = binary.len() - HEADER_LEN;
         if size > limit {
             return Err(Rejection::TooLarge { size: size as u64, limit: limit as u64 }.into());
         }

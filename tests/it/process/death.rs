@@ -137,6 +137,7 @@ fn ac_73_what_was_answered_before_the_death_is_delivered(wire: Wire) {
 fn answers_some(wire: Wire, k: usize) {
     const N: usize = 16;
     let head = head(wire);
+    let victim = Watch::child_of(&head);
     // For a moment after a call that blocked, nobody reads, so that the end may be seen before the answers.
     echo(&head);
     let start = |number| {
@@ -150,7 +151,7 @@ fn answers_some(wire: Wire, k: usize) {
         (0..6).map_while(|_| head.api("victim").action("wait", ()).start::<()>().ok()).collect();
     if k % 2 == 1 {
         // Nobody asks before it is dead.
-        Watch::child_of(&head).wait_end(HANG).expect("it kills itself");
+        victim.wait_end(HANG).expect("it kills itself");
     }
     for (number, call) in calls.into_iter().enumerate() {
         match call.wait() {
