@@ -189,7 +189,8 @@
 //! # Looking inside
 //!
 //! A program that serves an [`Inspection`] tells the other side what it serves, what is under way, and how long its
-//! handlers take; [`Inspector`] asks it. [`guide::inspection`] tells more.
+//! handlers take; [`Inspector`] asks it, and so does the command `nape` from a shell. [`guide::inspection`] tells
+//! more.
 //!
 //! # Programs that run already
 //!
