@@ -52,6 +52,7 @@ import struct
 import threading
 import time
 import unicodedata
+import weakref
 from typing import (
     Any,
     AsyncIterator,
@@ -2228,7 +2229,6 @@ class Pending:
         self._done = threading.Event()
         self._call: Optional[_Call] = None
         self._callbacks: List[Callable[[Pending], None]] = []
-        self._detached = False
 
     @property
     def path(self) -> str:
@@ -2258,11 +2258,11 @@ class Pending:
 
     def then(self, callback: Callable[[Pending], None]) -> None:
         """Runs ``callback(self)`` on a thread of the link once the call has ended, or soon if it has."""
-        self._detached = True
         with self._link._lock:
             ended = self._done.is_set()
             if not ended:
                 self._callbacks.append(callback)
+                self._link._kept.add(self)
         if ended:
             self._link._call_back(callback, self, urgent=True)
 
@@ -2271,12 +2271,13 @@ class Pending:
             self._call = call
             self._done.set()
             callbacks, self._callbacks = self._callbacks, []
+            self._link._kept.discard(self)
         for callback in callbacks:
             self._link._call_back(callback, self)
 
     def __del__(self) -> None:
         # No lock may be taken here: this runs wherever the collector does.
-        if self._call is not None and not self._call.is_done and not self._detached:
+        if self._call is not None and not self._call.is_done:
             self._link._abandoned.append(self._call)
             self._link._wake()
 
@@ -2433,6 +2434,8 @@ class Link:
         self._cannot_send = self._blocked = False
         self._armed = float("inf")
         self._abandoned: Deque[_Call] = collections.deque()
+        # What calls back, and need not be held by anybody.
+        self._kept: Set[Pending] = set()
         self._opened, self._ended = threading.Event(), threading.Event()
         self._idle: Optional[threading.Event] = None
         self._handlers = _Workers("nape-handler", limits.workers)
@@ -2486,10 +2489,16 @@ class Link:
         body = _arguments(value)
         limit = self.limits.timeout if isinstance(timeout, _Unset) else timeout
         pending = Pending(self, raw)
-        parent = _current.get()
+        parent, held = _current.get(), weakref.ref(pending)
+
+        def end(call: _Call) -> None:
+            # Nobody but its user holds it, so that losing it ends the call.
+            waiting = held()
+            if waiting is not None:
+                waiting._end(call)
 
         def begin(machine: _Machine, now: float) -> None:
-            pending._call = machine.start(path, body, now, limit, way, pending._end, parent)
+            pending._call = machine.start(path, body, now, limit, way, end, parent)
 
         self._with(begin)
         return pending
