@@ -1,6 +1,11 @@
 //! Every knob of a link, with its unit, its default and its price.
 
+mod limits;
+
 use std::time::Duration;
+
+pub use limits::Limits;
+pub(crate) use limits::MAX_UNREAD;
 
 use crate::wire::{Choice, Codec};
 
@@ -17,14 +22,7 @@ pub struct Config {
     pub(crate) name: String,
     pub(crate) codecs: Choice,
     pub(crate) timeout: Timeout,
-    pub(crate) message_limit: usize,
-    pub(crate) in_flight: usize,
-    pub(crate) send_queue: usize,
-    pub(crate) send_queue_bytes: usize,
-    pub(crate) served_calls: usize,
-    pub(crate) stream_items: u32,
-    pub(crate) stream_bytes: u32,
-    pub(crate) callback_workers: usize,
+    pub(crate) limits: Limits,
     pub(crate) answers: Answers,
     pub(crate) start_timeout: Duration,
     pub(crate) stall_timeout: Duration,
@@ -78,14 +76,7 @@ impl Default for Config {
             name: "nape".into(),
             codecs: Choice { asks: Codec::Binary, takes_json: Codec::HAS_JSON },
             timeout: Timeout::After(Duration::from_secs(30)),
-            message_limit: 16 << 20,
-            in_flight: 1024,
-            send_queue: 1024,
-            send_queue_bytes: 32 << 20,
-            served_calls: 1024,
-            stream_items: 64,
-            stream_bytes: 1 << 20,
-            callback_workers: 2,
+            limits: Limits::default(),
             answers: Answers::AtOnce,
             start_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
@@ -151,65 +142,59 @@ impl Config {
         self
     }
 
-    /// The largest message in bytes, sent or received: 16 MiB by default.
+    /// How much this side may hold: all limits at once. [`Limits::total_bytes`] is what they come to.
     ///
-    /// A larger one is refused where it is sent, and costs a peer that sends it anyway its link. It
-    /// bounds what one call can make this side allocate.
+    /// The setters below set one of them each.
+    pub fn limits(mut self, limits: Limits) -> Config {
+        self.limits = limits;
+        self
+    }
+
+    /// The largest message in bytes: short for [`Limits::message_bytes`].
     pub fn message_limit(mut self, bytes: usize) -> Config {
-        self.message_limit = bytes.clamp(1024, 1 << 30);
+        self.limits = self.limits.message_bytes(bytes);
         self
     }
 
-    /// How many calls may be sent and unanswered at once: 1,024 by default.
-    ///
-    /// A call beyond waits in the send queue, and its timeout runs.
+    /// How many calls may be sent and unanswered at once: short for [`Limits::in_flight`].
     pub fn in_flight(mut self, calls: usize) -> Config {
-        self.in_flight = calls.max(1);
+        self.limits = self.limits.in_flight(calls);
         self
     }
 
-    /// How many calls and events may wait to be sent: 1,024 by default.
-    ///
-    /// When they do, `start`, `then` and `fire` are refused as busy, and `call` waits.
+    /// How many calls and events may wait to be sent: short for [`Limits::send_queue`].
     pub fn send_queue(mut self, messages: usize) -> Config {
-        self.send_queue = messages.max(1);
+        self.limits = self.limits.send_queue(messages);
         self
     }
 
-    /// How many bytes may wait to be sent: 32 MiB by default. One message may go over it.
+    /// How many bytes may wait to be sent: short for [`Limits::send_queue_bytes`].
     pub fn send_queue_bytes(mut self, bytes: usize) -> Config {
-        self.send_queue_bytes = bytes;
+        self.limits = self.limits.send_queue_bytes(bytes);
         self
     }
 
-    /// How many calls of the other side may be unanswered here at once: 1,024 by default.
-    ///
-    /// Those beyond are refused as busy, before any API sees them. At least as many as the other
-    /// side's `in_flight` is what one wants.
+    /// How many calls of the other side may be unanswered here at once: short for [`Limits::served_calls`].
     pub fn served_calls(mut self, calls: usize) -> Config {
-        self.served_calls = calls.max(1);
+        self.limits = self.limits.served_calls(calls);
         self
     }
 
-    /// How many items of a stream may come here, or be on their way, that nobody has taken: 64 by default.
-    ///
-    /// With that many, whoever makes them pauses. At the sending side it is how many may wait to be sent.
+    /// How many items of a stream may come that nobody has taken: short for [`Limits::stream_items`].
     pub fn stream_items(mut self, items: u32) -> Config {
-        self.stream_items = items.clamp(1, 1 << 20);
+        self.limits = self.limits.stream_items(items);
         self
     }
 
-    /// How many bytes of items may, likewise: 1 MiB by default. One item may go over it.
-    ///
-    /// In process, where items are not encoded, they have no bytes.
+    /// How many bytes of items may: short for [`Limits::stream_bytes`].
     pub fn stream_bytes(mut self, bytes: u32) -> Config {
-        self.stream_bytes = bytes.clamp(1, 1 << 30);
+        self.limits = self.limits.stream_bytes(bytes);
         self
     }
 
-    /// How many callbacks and listeners may run at once: 2 by default.
+    /// How many callbacks may run at once: short for [`Limits::callback_workers`].
     pub fn callback_workers(mut self, workers: usize) -> Config {
-        self.callback_workers = workers.max(1);
+        self.limits = self.limits.callback_workers(workers);
         self
     }
 

@@ -90,6 +90,8 @@ counters! {
     handler_panics,
     /// Callbacks, listeners, error hooks and wakers that panicked.
     callback_panics,
+    /// Reports of which the error hook was not told, because too many waited for it.
+    reports_dropped,
     /// Threads that were still in user code when the link closed, and were left behind.
     threads_left_behind,
 }

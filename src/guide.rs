@@ -9,6 +9,9 @@ pub mod wire {}
 #[doc = include_str!("guide/streams.md")]
 pub mod streams {}
 
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}
+
 #[doc = include_str!("guide/performance.md")]
 pub mod performance {}
 
@@ -27,6 +30,9 @@ pub mod sockets {}
 
 #[doc = include_str!("guide/supervision.md")]
 pub mod supervision {}
+
+#[doc = include_str!("guide/safety.md")]
+pub mod safety {}
 
 #[doc = include_str!("guide/checks.md")]
 pub mod checks {}

@@ -211,7 +211,10 @@
 //! - `macros`, on by default: the attribute `api` for traits. It costs one crate to build, and nothing at
 //!   run time.
 //!
-//! # What is not promised
+//! # What is promised, and what is not
+//!
+//! [`guide::safety`] has a list of promises with the tests that show each, and what a caller sees when something
+//! goes wrong. What nobody can promise:
 //!
 //! - Exactly-once execution. A failure says [`Executed::No`] when the call cannot have run, else
 //!   [`Executed::Maybe`].
@@ -263,7 +266,7 @@ pub use api::{
     Progress, Published, QueueDepth, Report, Responder, RunningHandler, Subscription, Topic, TrySendError,
     Upload, WaitingCaller, WhenFull,
 };
-pub use config::{Answers, Config, Timeout};
+pub use config::{Answers, Config, Limits, Timeout};
 pub use counters::Counters;
 pub use error::{
     AddressError, ApiError, CallError, CloseReason, Crash, Death, Error, Executed, Exit, GivenUp, Misuse,

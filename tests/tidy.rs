@@ -10,11 +10,11 @@ use std::{fs, path::Path};
 /// From the bottom up: a module sees only what stands above it in this list. A new module is a new
 /// row, and a new word in a row is a new edge between layers: a decision of its own.
 const LAYERS: &[(&str, &str)] = &[
-    ("wire", ""),
+    ("sync", ""),
+    ("wire", "sync"),
     // The leaves, which everybody but `wire` may use.
     ("error", "wire"),
     ("config", "wire error"),
-    ("sync", ""),
     ("counters", "sync"),
     ("semaphore", "sync"),
     ("shape", ""),
@@ -50,6 +50,8 @@ const UNSAFE: &[&str] = &[
     // A global allocator that counts cannot be written without.
     "benches/calls/allocations.rs",
     "tests/allocations.rs",
+    "tests/floods.rs",
+    "tests/fuzz/ceiling.rs",
     // That it is refused has to be shown.
     "tests/ui/qualifiers.rs",
     // Nor can a ring that two processes share.
@@ -95,6 +97,11 @@ fn every_dependency_has_its_reason() {
 #[test]
 fn one_file_names_the_codec() {
     tidy(codec(&sources()));
+}
+
+#[test]
+fn the_tests_that_the_guide_names_are_there() {
+    tidy(promised(&read("src/guide/safety.md"), &sources()));
 }
 
 #[test]
@@ -236,6 +243,19 @@ fn codec(files: &[File]) -> Vec<String> {
 }
 
 /// `todo!` and `unimplemented!` in code.
+/// What a row of the guide names in its second column is a test.
+fn promised(guide: &str, files: &[File]) -> Vec<String> {
+    let rows = guide.lines().filter(|line| line.starts_with("| P"));
+    let cells = rows.filter_map(|row| row.split(" | ").nth(1)).filter(|cell| cell.starts_with('`'));
+    let named = cells.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`'));
+    let is_there = |name: &str| {
+        files.iter().any(|file| {
+            file.text.contains(&format!("fn {name}(")) || file.text.contains(&format!("as {name};"))
+        })
+    };
+    named.filter(|name| !is_there(name)).map(|name| format!("no test is called {name}")).collect()
+}
+
 fn unfinished(files: &[File]) -> Vec<String> {
     files
         .iter()
@@ -469,6 +489,16 @@ mod samples {
         "###;
         assert_eq!(found("src/link/mod.rs", text), 0);
         assert_eq!(found("src/link/mod.rs", &format!("{text}\nunsafe {{}}")), 1, "the reader loses its way");
+    }
+
+    #[test]
+    fn a_test_that_is_gone_is_found() {
+        let files = one("tests/a.rs", "#[test]\nfn p_1_there() {}");
+        let missing = |cell: &str| promised(&format!("| P1 | {cell} | x |"), &files).len();
+        assert_eq!(
+            (missing("`p_1_there`"), missing("`p_1_there`, `p_1_gone`"), missing("a promise")),
+            (0, 1, 0)
+        );
     }
 
     #[test]

@@ -174,6 +174,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         T: DeserializeOwned + 'static,
         F: FnOnce(Result<T, CallError>) + Send + 'static,
     {
+        self.check_callbacks()?;
         let shape = self.shape;
         let with_callback = |slot: &mut Slot, spoken: Spoke| {
             let decode = move |payload| into_value_contained(payload, spoken.codec());
@@ -224,6 +225,17 @@ impl<A: Serialize + Send + 'static> Action<A> {
         Ok((started, plan))
     }
 
+    /// Refuses a callback when too many wait to be run.
+    fn check_callbacks(&self) -> Result<(), CallError> {
+        let link = self.to.endpoint().link();
+        if !link.is_ok_and(|link| link.has_callbacks_enough()) {
+            return Ok(());
+        }
+        self.release();
+        let path = self.checked_path()?;
+        Err(Rejection::Busy { path, detail: "too many callbacks wait to be run".into() }.into())
+    }
+
     /// Opens a stream.
     pub(super) fn set_out_streaming(
         self,
@@ -233,7 +245,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let (mut slot, link) = self.prepare().inspect_err(|_| self.release())?;
         // Its time is that until it has begun.
         let begin_by = slot.deadline.take();
-        let near = link.is_near().then(|| link.config().stream_items as usize);
+        let near = link.is_near().then(|| link.config().limits.stream_items as usize);
         slot.set_streams(Streams { begin_by, ..Streams::new(&slot.path, sends, takes, near) });
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
         let slot = Arc::new(slot);

@@ -511,6 +511,12 @@ impl Dispatch for Inner {
         self.hooks.report(link, || Report::CallbackPanicked { text });
     }
 
+    fn event_lost(&self, link: &Arc<Link>, why: Rejection) {
+        let path = if let Rejection::Busy { path, .. } = &why { path.clone() } else { Path::root() };
+        link.tally().events_served.up();
+        self.drop_event(link, &path, why.into());
+    }
+
     fn late_reply(&self, link: &Arc<Link>) {
         self.hooks.report(link, || Report::LateReply);
     }

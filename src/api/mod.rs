@@ -7,6 +7,7 @@ mod about;
 mod action;
 mod arb;
 mod async_result;
+mod bench;
 mod context;
 mod endpoint;
 mod handle;

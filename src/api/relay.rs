@@ -5,11 +5,11 @@ use std::{
     time::Instant,
 };
 
-use super::endpoint::Inner;
+use super::{bench::Bench, endpoint::Inner};
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
     link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
-    sync::{Arc, AtomicU8, Condvar, Mutex, Ordering},
+    sync::{Arc, AtomicU8, Mutex, Ordering},
     wire::{Codec, Path, Payload, TransactionId},
     workers::{contain, run_elsewhere},
 };
@@ -43,8 +43,8 @@ pub(crate) struct Relay {
     /// The call in whose handler it is made ends its attempts, too.
     scope: Option<CancelToken>,
     state: Mutex<State>,
-    /// Another attempt is under way, or the call has ended.
-    changed: Condvar,
+    /// Where whoever waits for an attempt is told of it, or of the end of the call.
+    bench: Bench,
 }
 
 struct State {
@@ -136,7 +136,7 @@ impl Relay {
             blocking,
             scope: scope(),
             state,
-            changed: Condvar::new(),
+            bench: Bench::default(),
         })
     }
 
@@ -208,7 +208,7 @@ impl Relay {
         }
         state.attempt = Some((started, slot));
         drop(state);
-        self.changed.notify_all();
+        self.bench.call(&self.state);
         // It may have ended before it was filed.
         self.advance();
     }
@@ -242,9 +242,7 @@ impl Relay {
         let attempt = state.attempt.take();
         drop(state);
         let aftermath = self.outer.complete(outcome, Instant::now());
-        // Whoever waits for an attempt looks for the end under the lock, and sleeps by the time that it is free.
-        drop(self.state.lock());
-        self.changed.notify_all();
+        self.bench.call(&self.state);
         if let Some((started, _)) = attempt {
             started.link.cancel(started.id);
         }
@@ -313,14 +311,7 @@ impl Relay {
     }
 
     fn wait_for_attempt(&self, limit: Option<Instant>) {
-        let mut state = self.state.lock();
-        while state.attempt.is_none() && !self.outer.is_done() {
-            match limit {
-                Some(at) if self.changed.wait_until(&mut state, at).timed_out() => return,
-                Some(_) => {}
-                None => self.changed.wait(&mut state),
-            }
-        }
+        self.bench.wait(&self.state, limit, |state| state.attempt.is_some() || self.outer.is_done());
     }
 }
 

@@ -58,7 +58,9 @@ impl Shortcut {
             return Some(known);
         }
         let usual = Config::default();
-        if near.config().in_flight < usual.in_flight || far.config().served_calls < usual.served_calls {
+        if near.config().limits.in_flight < usual.limits.in_flight
+            || far.config().limits.served_calls < usual.limits.served_calls
+        {
             // Calls on the short way are in no table, and in nobody's count for long.
             return None;
         }

@@ -292,7 +292,7 @@ impl Body {
         let bound = match pool.when_full {
             WhenFull::Refuse => pool.bound,
             // Whatever waits counts against the limit of calls that are served at once.
-            WhenFull::Wait => self.context.link().config().served_calls.max(pool.bound),
+            WhenFull::Wait => self.context.link().config().limits.served_calls.max(pool.bound),
         };
         let task = match self.take_ancestor() {
             None => Task::Plain(self),

@@ -253,7 +253,8 @@ impl Fault {
             FaultKind::Other(code) => code,
         };
         let texts = [&*self.message, &*self.type_name].into_iter().chain(self.chain()).map(str::to_owned);
-        FaultRecord { code, numbers: [0, 0], texts: texts.collect(), value: value.unwrap_or_default() }
+        let value = value.unwrap_or_default();
+        FaultRecord { code, numbers: [0, 0], texts: texts.collect(), value }
     }
 
     /// The record of the call that failed, for a link with this codec. Made anew where that is another one, since
@@ -275,7 +276,7 @@ impl Fault {
             message: message.into(),
             type_name: type_name.into(),
             chain: texts.map(String::into_boxed_str).collect(),
-            value: record.value.into(),
+            value: Arc::new(record.value.into()),
             form: Form::One(codec),
         }
     }
@@ -303,7 +304,7 @@ impl<E: std::error::Error + 'static> From<E> for Fault {
                 fault.form = Form::Both(value.len() as u32);
                 call_error.to_record(Codec::Json).write(&mut value);
             }
-            fault.value = value.into();
+            fault.value = Arc::new(value.into());
         }
         let sources = std::iter::successors(any.source(), |error| error.source());
         fault.chain = sources.take(MAX_SOURCES).map(|source| cut(source.to_string()).into()).collect();

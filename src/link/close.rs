@@ -9,8 +9,8 @@ use super::{Core, Framed, Link, LinkState, Slot, Wiring, flow::Harvest, state::R
 use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
-    sync::Arc,
-    workers::discard,
+    sync::{Arc, Ordering},
+    workers::{discard, forget_panic, panic_text},
 };
 
 impl Link {
@@ -181,16 +181,27 @@ impl Link {
 
     /// Nothing can be sent any more, so that the other side is gone, or about to go. What it had sent is
     /// delivered all the same, and its goodbye may be among that.
-    pub(super) fn cannot_send(&self, framed: &Framed, error: io::Error) {
-        framed.hang_up();
-        let reason = match error.kind() {
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => CloseReason::Gone,
-            _ => CloseReason::Io(Arc::new(error)),
+    #[cold]
+    pub(super) fn cannot_send(&self, framed: &Framed, sent: std::thread::Result<io::Result<()>>) {
+        let (reason, may_be_a_death) = match sent {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) if is_end(&error) => (CloseReason::Gone, true),
+            Ok(Err(error)) => (CloseReason::Io(Arc::new(error)), true),
+            // A transport that panics: its caller is told what all others are told.
+            Err(panic) => {
+                let text = panic_text(&*panic);
+                forget_panic(panic);
+                (CloseReason::Broken(text.into()), false)
+            }
         };
-        if !self.keeper.has_attendant() {
-            return self.peer_died(reason);
+        if may_be_a_death && self.keeper.has_attendant() {
+            framed.hang_up();
+            return self.expect_death(reason);
         }
-        self.expect_death(reason);
+        // First the reason: the other side may hang up, too, before this thread has come any further.
+        self.core.lock().dying.get_or_insert(reason.clone());
+        framed.hang_up();
+        self.peer_died(reason);
     }
 
     /// The sockets of a process go a moment before its end can be seen, which says more. So where there
@@ -215,6 +226,7 @@ impl Link {
     ///
     /// Afterwards the link holds nothing but memory, however long handles point to it.
     pub(crate) fn join(&self, limit: Duration) {
+        self.await_completing(limit);
         self.keeper.join();
         let left = self.crew.join(limit);
         if let Wiring::Framed(framed) = &self.wiring {
@@ -232,6 +244,20 @@ impl Link {
 }
 
 impl Framed {
+    /// Brings whoever reads out of the transport.
+    ///
+    /// The one that reads has no need of it: it looks around after the packet. And it must not, since a
+    /// nudge may have to wait for room that only the one that reads can make.
+    pub(super) fn nudge(&self) {
+        if self.role.is_mine() {
+            return self.look_around.store(true, Ordering::Relaxed);
+        }
+        let nudge = self.nudge.lock().clone();
+        if let Some(nudge) = nudge {
+            nudge.nudge();
+        }
+    }
+
     /// Lets go of the way out, which is what the other side sees. It is dropped outside of its lock.
     pub(super) fn hang_up(&self) {
         let sender = self.sender.lock().take();
@@ -248,6 +274,10 @@ impl Core {
     fn closing_reason(&self) -> Arc<CloseReason> {
         self.reason.clone().unwrap_or_else(|| Arc::new(CloseReason::Local))
     }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// How long the end of a process that has closed its sockets may take to be seen.

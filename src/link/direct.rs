@@ -283,7 +283,7 @@ impl Link {
 
     fn accept(&self, incoming: Incoming, caller: &Link) -> Option<Errand> {
         let mut core = self.core.lock();
-        let refusal = core.refusal(&incoming, self.config.served_calls);
+        let refusal = core.refusal(&incoming, self.config.limits.served_calls);
         let ancestor = if refusal.is_none() { core.serve(&incoming) } else { None };
         drop(core);
         if let Some(error) = refusal {
@@ -323,10 +323,11 @@ impl Link {
     fn take_reply(&self, id: TransactionId, outcome: Outcome) {
         let mut core = self.core.lock();
         let slot: Option<Arc<Slot>> = core.state.handle_answer(id.to_bits()).ok().flatten();
+        let taken = slot.as_ref().map(|_| self.completing());
         // A call that waited for this one to end may leave now.
         self.flush(core);
         match slot {
-            Some(slot) => self.complete_now(&slot, outcome, Instant::now()),
+            Some(slot) => self.complete_taken(taken, &slot, outcome, Instant::now()),
             None => self.count_late_reply(),
         }
     }

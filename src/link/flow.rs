@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Core, Errand, Framed, Link, Slot, Wiring,
+    completing::Completing,
     direct::Inline,
     inbox::Frame,
     load::Packet,
@@ -106,16 +107,20 @@ impl Link {
         loop {
             drop(core);
             let sent = match &mut *framed.sender.lock() {
-                Some(sender) => sender.send(packet.bytes()),
-                None => Ok(()),
+                Some(sender) => catch_unwind(AssertUnwindSafe(|| sender.send(packet.bytes()))),
+                None => Ok(Ok(())),
             };
-            if let Err(error) = sent {
+            if !matches!(sent, Ok(Ok(()))) {
                 // `sending` stays set: what waits is never sent, and ends as what was not.
-                return self.cannot_send(framed, error);
+                return self.cannot_send(framed, sent);
             }
             packet.sent();
             core = self.core.lock();
-            if !core.state.next_packet(&mut packet) {
+            let more = core.state.next_packet(&mut packet);
+            if core.awaiting_room > 0 {
+                self.settled.notify_all();
+            }
+            if !more {
                 break;
             }
         }
@@ -160,6 +165,12 @@ impl Link {
     /// Reads one packet and does what it says, but for what must wait until the role is given up.
     pub(super) fn read(&self, reader: &mut Reader, limit: Option<Instant>, harvest: &mut Harvest) -> Read {
         let look = AssertUnwindSafe(|| {
+            // What this thread sent between taking the role and this look may have failed: nobody else nudges it.
+            if self.has_to_look_around()
+                && let Read::Over = self.after_packet(reader, harvest)
+            {
+                return Read::Over;
+            }
             let limit = limit.into_iter().chain(reader.patience).min();
             match reader.receiver.receive(limit) {
                 Ok(Received::End) if self.keeper.has_attendant() => self.await_death(reader, limit, harvest),
@@ -253,7 +264,7 @@ impl Link {
                 Err(violation) => return self.break_off(violation),
             },
             Ok(Received::Nudge | Received::Deadline) => return self.look_up(reader, harvest),
-            Ok(Received::End) => self.core.lock().state.vanished(),
+            Ok(Received::End) => self.core.lock().why_at_the_end(),
             Err(error) => CloseReason::Io(Arc::new(error)),
         };
         self.lose(end);
@@ -288,6 +299,7 @@ impl Link {
         core.state.hear(now);
         let result = take_frames(&mut core.state, packet, now, actions);
         let mut calm = core.dying.is_none() && !core.state.is_closed();
+        let _completing = self.completing();
         let due = core.state.awaits_rest().into_iter().chain(core.state.pulse_due()).min();
         let wake = due.is_some_and(|at| self.arm(&mut core, at));
         self.flush(core);
@@ -318,6 +330,7 @@ impl Link {
             Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
             Action::Cancelled(token, ends) => {
                 let family = token.fire();
+                self.wake_answers();
                 ends.end(&Err(CallError::Cancelled), |wakeup| self.wake_later(wakeup, harvest));
                 if !family.is_empty() {
                     // Not under the role: whoever waits for one of these calls may have a waker.
@@ -331,12 +344,20 @@ impl Link {
             Action::Items(intake, batch) => self.take_items(&intake, batch, harvest),
             Action::LateItems(n) => self.count_lost(n),
             Action::ItemsEnded(intake) => self.wake_later(intake.end(Ok(())), harvest),
+            Action::ItemsLost(intake, why) => self.wake_later(intake.end(Err(why)), harvest),
+            Action::EventLost(why) => self.lose_event(why),
             Action::Room(outlet) => self.wake_later(outlet.room(), harvest),
             Action::Stopped(outlet) => self.wake_later(outlet.end(CallError::Cancelled), harvest),
             Action::LateReply => self.count_late_reply(),
             Action::PeerReady => self.note_ready(),
             Action::PeerGoingAway => drop(self.changed.notify_all()),
             Action::Close(reason) => self.lose(reason),
+        }
+    }
+
+    fn lose_event(&self, why: Rejection) {
+        if let Some(link) = self.strong() {
+            self.dispatch.event_lost(&link, why);
         }
     }
 
@@ -391,7 +412,20 @@ impl Link {
 
     /// The same for a thread that has no role to give up.
     pub(super) fn complete_now(&self, slot: &Slot, outcome: Outcome, now: Instant) {
+        self.complete_taken(None, slot, outcome, now);
+    }
+
+    /// The same for a call that was taken off the table apart from all others.
+    pub(super) fn complete_taken(
+        &self,
+        taken: Option<Completing<'_>>,
+        slot: &Slot,
+        outcome: Outcome,
+        now: Instant,
+    ) {
         let aftermath = self.complete(slot, outcome, now);
+        // Before the waker, which may drop the link.
+        drop(taken);
         if aftermath.nudge {
             self.nudge();
         }
@@ -412,10 +446,11 @@ impl Link {
     }
 }
 
-/// A call that is over time ends in one way, whichever side finds out first.
+/// A call that is over time ends in one way, whichever side finds out first: the other side knows no deadline but
+/// that of the call, and its word is taken even if our own clock is a moment behind.
 fn in_own_words(error: CallError, slot: &Slot, now: Instant) -> CallError {
     match error {
-        CallError::Rejected(Rejection::Expired) if slot.due().is_some_and(|at| at <= now) => {
+        CallError::Rejected(Rejection::Expired) if slot.due().is_some() => {
             let after = now.saturating_duration_since(slot.started);
             CallError::TimedOut { path: slot.path.clone(), after, executed: Executed::No }
         }
@@ -452,3 +487,26 @@ pub(super) fn take_frames<W: Clone>(
 
 /// How large a buffer is kept for the next packet.
 const SPARE: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wire::Path;
+
+    /// Red when the other side's word counts only once our own clock agrees.
+    #[test]
+    fn p_04_a_call_that_the_other_side_finds_over_time_has_timed_out() {
+        let now = Instant::now();
+        let ends = |deadline| {
+            let slot = Slot::new(Path::new("a.b").unwrap(), now, deadline);
+            in_own_words(Rejection::Expired.into(), &slot, now)
+        };
+        for deadline in [now, now + Duration::from_micros(1)] {
+            let end = ends(Some(deadline));
+            assert!(matches!(end, CallError::TimedOut { executed: Executed::No, .. }), "{end:?}");
+        }
+        assert!(matches!(ends(None), CallError::Rejected(Rejection::Expired)), "nothing was over");
+    }
+}

@@ -167,3 +167,6 @@ const BURST: Duration = Duration::from_micros(20);
 const UNDER_WAY: usize = 16;
 /// so many leave without waiting for more.
 const TOGETHER: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn push(&mut self, start: Start) {
-        self.bytes += start.size();
+        self.bytes += start.held();
         self.events += usize::from(start.kind == Kind::Event);
         self.starts.push_back(start);
     }
@@ -29,7 +29,7 @@ impl Line {
             let cargo = std::mem::replace(&mut start.cargo, Cargo::Bytes(Load::default()));
             start.cargo = cargo.settle(Some(codec));
         }
-        self.bytes = self.starts.iter().map(Start::size).sum();
+        self.bytes = self.starts.iter().map(Start::held).sum();
     }
 
     pub(crate) fn front(&self) -> Option<&Start> {
@@ -38,7 +38,7 @@ impl Line {
 
     pub(crate) fn pop(&mut self) -> Option<Start> {
         let start = self.starts.pop_front()?;
-        self.bytes -= start.size();
+        self.bytes -= start.held();
         self.events -= usize::from(start.kind == Kind::Event);
         Some(start)
     }
@@ -47,7 +47,7 @@ impl Line {
     pub(crate) fn withdraw(&mut self, id: TransactionId) -> Option<Start> {
         let at = self.starts.iter().position(|start| start.kind.is_call() && start.id == id);
         let start = at.and_then(|at| self.starts.remove(at))?;
-        self.bytes -= start.size();
+        self.bytes -= start.held();
         Some(start)
     }
 
@@ -56,7 +56,7 @@ impl Line {
         let starts = std::mem::take(&mut self.starts).into_iter();
         let (calls, events): (Vec<_>, Vec<_>) = starts.partition(|start| start.kind.is_call());
         self.starts = events.into();
-        self.bytes = self.starts.iter().map(Start::size).sum();
+        self.bytes = self.starts.iter().map(Start::held).sum();
         calls
     }
 

@@ -37,6 +37,20 @@ impl Load {
         self.head.len() + self.tail.len() - self.at
     }
 
+    /// The memory that it takes.
+    pub(crate) fn held(&self) -> usize {
+        self.head.capacity() + self.tail.capacity()
+    }
+
+    /// Gives back what its buffers have in reserve, if that is much.
+    pub(crate) fn trim(&mut self) {
+        for buffer in [&mut self.head, &mut self.tail] {
+            if buffer.capacity() - buffer.len() > FRAME_LIMIT {
+                buffer.shrink_to_fit();
+            }
+        }
+    }
+
     /// Adds bytes to what is in one buffer.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         debug_assert!(self.tail.is_empty());

@@ -74,6 +74,15 @@ impl Cargo {
             (cargo, _) => cargo,
         }
     }
+
+    /// The memory that its bytes take.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Cargo::Bytes(load) => load.held(),
+            Cargo::Either(either) => either.binary.held() + either.json.held(),
+            Cargo::Moved(incoming) => incoming.payload.held(),
+        }
+    }
 }
 
 impl Start {
@@ -84,6 +93,11 @@ impl Start {
             Cargo::Either(either) => either.binary.len().max(either.json.len()),
             Cargo::Moved(incoming) => incoming.payload.held(),
         }
+    }
+
+    /// The memory that its bytes take.
+    pub(crate) fn held(&self) -> usize {
+        self.cargo.held()
     }
 
     /// Whether it takes more than one frame.

@@ -9,6 +9,7 @@
 mod budget;
 mod calls;
 mod close;
+mod completing;
 mod current;
 mod direct;
 mod flow;
@@ -28,6 +29,7 @@ mod outlets;
 mod pulse;
 mod receive;
 mod role;
+mod room;
 mod slot;
 mod start;
 mod state;
@@ -64,9 +66,9 @@ pub(crate) use token::{Family, Stage};
 use crate::{
     config::Config,
     counters::Tally,
-    error::CloseReason,
+    error::{CloseReason, Rejection},
     os::Attendant,
-    sync::{Apart, Arc, AtomicBool, AtomicU8, Condvar, Mutex, Ordering, Weak},
+    sync::{Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Tokens},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
@@ -105,6 +107,9 @@ pub(crate) trait Dispatch: Any + Send + Sync {
     /// Takes note of a panic in a callback.
     fn callback_panicked(&self, link: &Arc<Link>, text: String);
 
+    /// Takes note of an event that came and for which there was no room.
+    fn event_lost(&self, link: &Arc<Link>, why: Rejection);
+
     /// Takes note of a reply to a call that had ended.
     fn late_reply(&self, link: &Arc<Link>);
 }
@@ -139,6 +144,8 @@ pub(crate) struct Link {
     listeners: Arc<Lane<Job>>,
     dispatch: Arc<dyn Dispatch>,
     tally: Arc<Tally>,
+    /// How many threads have taken calls off the table and have not handed over their ends yet.
+    completing: AtomicUsize,
 }
 
 /// What the lock of a link protects.
@@ -155,6 +162,8 @@ struct Core {
     near: usize,
     /// How many answers to such calls are being handed over.
     answering: usize,
+    /// How many threads wait for room for an answer.
+    awaiting_room: usize,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
     /// A thread runs a batch of handlers, and sends their answers together when they are done.
@@ -269,6 +278,7 @@ impl Link {
             mute: None,
             near: 0,
             answering: 0,
+            awaiting_room: 0,
             sending: false,
             batching: false,
             gathering: false,
@@ -293,10 +303,11 @@ impl Link {
                 wiring,
                 crew,
                 keeper: Keeper::new(attendant),
-                callbacks: Lane::new(parts.config.callback_workers),
+                callbacks: Lane::new(parts.config.limits.callback_workers),
                 listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,
+                completing: AtomicUsize::new(0),
                 config: parts.config,
             }
         })
@@ -356,18 +367,6 @@ impl Link {
         self.core.lock().reason.clone()
     }
 
-    /// How many calls are under way from this side, and how many of the other side are served.
-    pub(crate) fn under_way(&self) -> (usize, usize) {
-        let (calls, served) = self.inside();
-        let core = self.core.lock();
-        (core.state.n_calls() + calls, core.n_served() + served)
-    }
-
-    /// How many threads the link has now.
-    pub(crate) fn n_threads(&self) -> usize {
-        self.crew.n_threads()
-    }
-
     fn strong(&self) -> Option<Arc<Link>> {
         self.weak.upgrade()
     }
@@ -400,11 +399,6 @@ impl Link {
     /// Runs a listener after those before it.
     pub(crate) fn run_listener(&self, listener: Job) {
         self.run_in_order(Place::Listener, listener);
-    }
-
-    /// Runs the error hook after the listeners before it.
-    pub(crate) fn run_error_hook(&self, hook: Job) {
-        self.run_in_order(Place::ErrorHook, hook);
     }
 
     /// Calls a waker on the calling thread. It is user code: one that panics must not end a thread that
@@ -551,6 +545,11 @@ impl Core {
         Some(if matches!(reason, CloseReason::Gone) { self.state.vanished() } else { reason })
     }
 
+    /// Why the link ends when the other side has closed its end.
+    fn why_at_the_end(&mut self) -> CloseReason {
+        self.dying.take().unwrap_or_else(|| self.state.vanished())
+    }
+
     fn n_served(&self) -> usize {
         self.state.n_served() + self.near
     }
@@ -564,22 +563,6 @@ impl Core {
     fn next_alarm(&self) -> Option<Instant> {
         let mute = self.mute.as_ref().map(|(at, _)| *at);
         [self.state.next_alarm(), mute, self.items_due].into_iter().flatten().min()
-    }
-}
-
-impl Framed {
-    /// Brings whoever reads out of the transport.
-    ///
-    /// The one that reads has no need of it: it looks around after the packet. And it must not, since a
-    /// nudge may have to wait for room that only the one that reads can make.
-    fn nudge(&self) {
-        if self.role.is_mine() {
-            return self.look_around.store(true, Ordering::Relaxed);
-        }
-        let nudge = self.nudge.lock().clone();
-        if let Some(nudge) = nudge {
-            nudge.nudge();
-        }
     }
 }
 

@@ -9,11 +9,13 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashMap;
+
 use super::{
     line::Line,
     load::{Load, Packet},
     message::Start,
-    outlets::Outlets,
+    outlets::{Outlets, held},
 };
 use crate::{
     config::Config,
@@ -50,11 +52,16 @@ pub(crate) struct Outbox {
     starts: Line,
     /// Answers that have to be cut.
     slow_answers: VecDeque<Draft>,
+    /// What the answers of both take.
+    answer_bytes: usize,
     /// Starts that have to be cut, and the events behind an event that has to be.
     slow_starts: Line,
     /// What is being cut, and where it goes on: at most [`UNFINISHED`] answers and as many others. While a
     /// packet is sent, it has the bytes of one of them.
     bulk: VecDeque<(Draft, usize)>,
+    /// What the messages take that are being cut, and the last of them, whose end is in the packet.
+    cut_bytes: FxHashMap<(u8, u64), usize>,
+    leaving: usize,
     /// The items of streams.
     pub(super) outlets: Outlets,
     /// What is being cut has had its turn.
@@ -103,15 +110,18 @@ impl Outbox {
             answers: VecDeque::new(),
             starts: Line::default(),
             slow_answers: VecDeque::new(),
+            answer_bytes: 0,
             slow_starts: Line::default(),
             bulk: VecDeque::new(),
+            cut_bytes: FxHashMap::default(),
+            leaving: 0,
             outlets: Outlets::new(config),
             items_first: false,
             turn: 0,
             ended: false,
             open: false,
             in_flight: 0,
-            in_flight_limit: config.in_flight,
+            in_flight_limit: config.limits.in_flight,
             window,
             sent: Ack::default(),
             acknowledged: Ack::default(),
@@ -124,7 +134,18 @@ impl Outbox {
         self.control.push_back(draft);
     }
 
+    /// Puts it in the place of one of the same kind and id, which it makes superfluous, if that still waits: of
+    /// those that a peer does not read there is one.
+    pub(crate) fn replace_control(&mut self, draft: Draft) {
+        let same = |old: &&mut Draft| (old.kind, old.id) == (draft.kind, draft.id);
+        match self.control.iter_mut().find(same) {
+            Some(old) => *old = draft,
+            None => self.push_control(draft),
+        }
+    }
+
     pub(crate) fn push_answer(&mut self, draft: Draft) {
+        self.answer_bytes += held(&draft);
         let line = if draft.load.is_large() { &mut self.slow_answers } else { &mut self.answers };
         line.push_back(draft);
     }
@@ -162,11 +183,13 @@ impl Outbox {
     /// Drops what is left of a call that has left in part.
     pub(crate) fn cut_short(&mut self, id: TransactionId) {
         self.bulk.retain(|(draft, _)| !draft.kind.is_call() || draft.id != id.to_bits());
+        self.forget_cut();
     }
 
     /// Takes back the calls that have not left, and drops the rest of those that have in part.
     pub(crate) fn withdraw_calls(&mut self) -> Vec<Start> {
         self.bulk.retain(|(draft, _)| !draft.kind.is_call());
+        self.forget_cut();
         let mut calls = self.starts.take_calls();
         calls.append(&mut self.slow_starts.take_calls());
         calls
@@ -225,7 +248,9 @@ impl Outbox {
         self.control.retain(|draft| draft.kind == Kind::Bye);
         self.answers.clear();
         self.slow_answers.clear();
+        self.answer_bytes = 0;
         self.bulk.clear();
+        self.cut_bytes.clear();
         self.outlets.clear();
         let lines = [std::mem::take(&mut self.starts), std::mem::take(&mut self.slow_starts)];
         (lines.into_iter().flat_map(Line::into_starts).collect(), events as u64)
@@ -248,6 +273,29 @@ impl Outbox {
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let [quick, slow] = [&self.starts, &self.slow_starts];
         (quick.len() + slow.len(), quick.bytes() + slow.bytes())
+    }
+
+    /// How many bytes all of it takes: what waits, and what has left in part.
+    pub(crate) fn held(&self) -> usize {
+        self.others() + self.outlets.bytes
+    }
+
+    /// The same without the items of streams.
+    pub(crate) fn others(&self) -> usize {
+        let cut = self.cut_bytes.values().sum::<usize>() + self.leaving;
+        self.starts.bytes() + self.slow_starts.bytes() + self.answer_bytes + cut
+    }
+
+    /// Whether so many bytes more may wait. With nothing else waiting, one message always may.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let held = self.held();
+        held == 0 || held.saturating_add(bytes) <= self.outlets.limit
+    }
+
+    /// Counts what is being cut no more than it is.
+    fn forget_cut(&mut self) {
+        let bulk = &self.bulk;
+        self.cut_bytes.retain(|key, _| bulk.iter().any(|(draft, _)| (draft.kind as u8, draft.id) == *key));
     }
 
     /// How many answers wait, or have left in part.
@@ -305,6 +353,7 @@ impl Outbox {
         mut started: impl FnMut(TransactionId),
     ) -> bool {
         self.take_back(packet);
+        self.leaving = 0;
         if self.is_drained() && !self.owes_credit() {
             return false;
         }
@@ -312,6 +361,7 @@ impl Outbox {
             let (len, kind, id) = (draft.load.len(), draft.kind, draft.id);
             let to = len.min(from + FRAME_LIMIT - HEADER_LEN);
             let flags = Flags { more: to < len, continues: from > HEADER_LEN };
+            self.count_cut(&draft, flags);
             if kind.is_call() && !flags.continues {
                 TransactionId::from_bits(id).into_iter().for_each(&mut started);
             }
@@ -326,6 +376,18 @@ impl Outbox {
             self.seal(packet.add_bare(), Kind::Credit, 0, Flags::default());
         }
         !packet.is_empty()
+    }
+
+    /// Counts a message that leaves in parts until it has left.
+    fn count_cut(&mut self, draft: &Draft, flags: Flags) {
+        let key = (draft.kind as u8, draft.id);
+        match flags {
+            Flags { more: true, continues: false } => _ = self.cut_bytes.insert(key, draft.load.held()),
+            Flags { more: false, continues: true } => {
+                self.leaving += self.cut_bytes.remove(&key).unwrap_or(0)
+            }
+            _ => {}
+        }
     }
 
     /// Takes the message back of which the packet before this one was a part, unless no more of it is to go.
@@ -393,10 +455,18 @@ impl Outbox {
     fn take_of(&mut self, lane: Lane) -> Option<(Draft, usize)> {
         let whole = |draft| (draft, HEADER_LEN);
         match lane {
-            Lane::Answers => self.answers.pop_front().map(whole),
+            Lane::Answers => {
+                let answer = self.answers.pop_front()?;
+                self.answer_bytes -= held(&answer);
+                Some(whole(answer))
+            }
             Lane::Starts => self.next_start()?.into_draft().map(whole),
             Lane::Slow => match self.next_slow()? {
-                Slow::Answer => self.slow_answers.pop_front().map(whole),
+                Slow::Answer => {
+                    let answer = self.slow_answers.pop_front()?;
+                    self.answer_bytes -= held(&answer);
+                    Some(whole(answer))
+                }
                 Slow::Start => {
                     let start = self.slow_starts.pop()?;
                     self.in_flight += usize::from(start.kind.is_call());
@@ -499,8 +569,8 @@ fn is_answer(kind: Kind) -> bool {
     matches!(kind, Kind::Reply | Kind::Fault)
 }
 
-/// How many answers, and how many starts, may have left in part. A receiver allows for four messages of
-/// the largest size at once, and ends the link of a sender that begins more of them.
+/// How many answers, and how many starts, may have left in part: few, since a receiver makes room for each from its
+/// first part on.
 const UNFINISHED: usize = 2;
 /// In so many frames each lane is first once at least.
 const ROUND: u32 = 16;

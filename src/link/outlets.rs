@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::{load::Load, outbox::Draft, stream::Outlet};
+use super::{inbox::SHORT, load::Load, outbox::Draft, stream::Outlet};
 use crate::{
     config::Config,
     sync::Arc,
@@ -23,8 +23,8 @@ pub(crate) struct Outlets {
     /// How much of one stream may wait, whatever the other side allows.
     window: Quota,
     /// The bytes that wait, and how many may.
-    bytes: usize,
-    limit: usize,
+    pub(super) bytes: usize,
+    pub(super) limit: usize,
     /// Those that found too many.
     starved: Vec<(u64, Arc<Outlet>)>,
 }
@@ -82,9 +82,9 @@ impl Outlets {
         Outlets {
             table: FxHashMap::default(),
             ready: VecDeque::new(),
-            window: Quota { items: config.stream_items, bytes: config.stream_bytes },
+            window: Quota { items: config.limits.stream_items, bytes: config.limits.stream_bytes },
             bytes: 0,
-            limit: config.send_queue_bytes,
+            limit: config.limits.send_queue_bytes,
             starved: Vec::new(),
         }
     }
@@ -127,15 +127,15 @@ impl Outlets {
         Some(Ok(news))
     }
 
-    /// Whether an item may be put in.
-    pub(crate) fn room(&mut self, id: u64) -> Room {
+    /// Whether an item may be put in, beside so many bytes of other messages.
+    pub(crate) fn room(&mut self, id: u64, others: usize) -> Room {
         let Some(sending) = self.table.get_mut(&id).filter(|it| matches!(it.last, Last::Unknown)) else {
             return Room::Over;
         };
         if !sending.granted.has_room(sending.put) {
             return Room::None;
         }
-        if self.bytes < self.limit && sending.has_room(self.window) {
+        if self.bytes + others < self.limit && sending.has_room(self.window) {
             return Room::Some;
         }
         if !std::mem::replace(&mut sending.starved, true) {
@@ -152,23 +152,25 @@ impl Outlets {
         let quota = Quota::default().with_item(bytes);
         match item {
             Item::Small(item) => {
-                self.bytes += item.len();
                 let fits = |(load, _): &&mut (Load, Quota)| load.len() + item.len() <= FRAME_LIMIT;
                 match sending.waiting.back_mut().filter(fits) {
                     Some((load, quota)) => {
+                        let before = load.held();
                         load.append(item);
+                        self.bytes += load.held() - before;
                         *quota = quota.with_item(bytes);
                     }
                     None => {
                         let mut buffer = Vec::with_capacity((HEADER_LEN + 4 * item.len()).max(FIRST));
                         buffer.resize(HEADER_LEN, 0);
                         buffer.extend_from_slice(item);
+                        self.bytes += buffer.capacity();
                         sending.waiting.push_back((buffer.into(), quota));
                     }
                 }
             }
             Item::Large(load) => {
-                self.bytes += load.len() - HEADER_LEN;
+                self.bytes += load.held();
                 sending.waiting.push_back((load, quota));
             }
         }
@@ -190,6 +192,7 @@ impl Outlets {
     /// The call is answered. The answer comes back if it may go at once.
     pub(crate) fn answer(&mut self, id: u64, answer: Draft) -> Option<Draft> {
         let Some(sending) = self.table.get_mut(&id) else { return Some(answer) };
+        self.bytes += held(&answer);
         // An end that waits has nothing to add to it.
         sending.last = Last::Answer(answer);
         if sending.waiting.is_empty() && std::mem::take(&mut sending.lined_up) {
@@ -213,6 +216,9 @@ impl Outlets {
         let sending = self.table.get_mut(&id)?;
         let outlet = sending.outlet.clone();
         self.bytes -= sending.bytes();
+        if let Last::Answer(answer) = &sending.last {
+            self.bytes += held(answer);
+        }
         sending.waiting.clear();
         if !matches!(sending.last, Last::Answer(_)) {
             sending.last = Last::Gone;
@@ -258,7 +264,7 @@ impl Outlets {
             sending.last = Last::Gone;
             return Some((Draft::bare(Kind::StreamEnd, id), None));
         };
-        self.bytes -= load.len() - HEADER_LEN;
+        self.bytes -= load.held();
         sending.left = sending.left.plus(quota);
         sending.cutting = load.is_large();
         self.line_up(id);
@@ -277,12 +283,17 @@ impl Outlets {
         let sending = self.table.get(&id)?;
         let due = sending.waiting.is_empty() && !sending.cutting && matches!(sending.last, Last::Answer(_));
         let last = due.then(|| self.table.remove(&id))??.last;
-        if let Last::Answer(answer) = last { Some(answer) } else { None }
+        if let Last::Answer(answer) = last {
+            self.bytes -= held(&answer);
+            Some(answer)
+        } else {
+            None
+        }
     }
 
-    /// Those that may go on now, of those for which too much waited.
-    pub(crate) fn take_starved(&mut self) -> Vec<Arc<Outlet>> {
-        if self.bytes >= self.limit {
+    /// Those that may go on now, of those for which too much waited, beside so many bytes of other messages.
+    pub(crate) fn take_starved(&mut self, others: usize) -> Vec<Arc<Outlet>> {
+        if self.bytes + others >= self.limit {
             return Vec::new();
         }
         let starved = std::mem::take(&mut self.starved).into_iter();
@@ -333,8 +344,14 @@ impl Sending {
     }
 
     fn bytes(&self) -> usize {
-        self.waiting.iter().map(|(load, _)| load.len() - HEADER_LEN).sum()
+        let answer = if let Last::Answer(answer) = &self.last { held(answer) } else { 0 };
+        self.waiting.iter().map(|(load, _)| load.held()).sum::<usize>() + answer
     }
+}
+
+/// What an answer takes of the room for what waits. A short one takes none: their number has a limit.
+pub(super) fn held(answer: &Draft) -> usize {
+    Some(answer.load.held()).filter(|held| *held > SHORT).unwrap_or_default()
 }
 
 /// The room in a message that is begun.

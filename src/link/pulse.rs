@@ -210,6 +210,7 @@ mod tests {
         assert_eq!(until_news(&mut pulse, false), (end, start + 5 * SECOND));
     }
 
+    /// Red when what comes is not taken note of.
     #[test]
     fn p_31_whatever_comes_is_an_answer() {
         let (mut pulse, mut now) = pulse();

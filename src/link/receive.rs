@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    inbox::{Body, Frame},
+    inbox::{Body, Frame, Joined},
     message::Incoming,
     outbox::Draft,
     state::{Action, State},
@@ -11,10 +11,11 @@ use super::{
     token::CancelToken,
 };
 use crate::{
+    config::MAX_UNREAD,
     error::{CallError, CloseReason, Rejection},
     wire::{
-        Bye, CallHead, Codec, EventHead, FaultRecord, Header, Hello, Kind, OpenHead, Payload, ProtocolError,
-        TransactionId,
+        Bye, CallHead, Codec, EventHead, Fault, FaultRecord, Header, Hello, Hold, Kind, OpenHead, Path,
+        Payload, ProtocolError, TransactionId,
     },
 };
 
@@ -37,8 +38,11 @@ pub(super) fn frame<W: Clone>(
         // At the first part already: nothing is kept for a call that was never made.
         state.calls.answerable(header.id)?;
     }
-    let Some(body) = state.inbox.take(header, frame, now)? else { return Ok(()) };
-    message(state, header, body, now, actions)
+    match state.inbox.take(header, frame, now)? {
+        Joined::Nothing => Ok(()),
+        Joined::Whole(body) => message(state, header, body, now, actions),
+        Joined::Refused(seen) => no_room(state, header, &seen, now, actions),
+    }
 }
 
 fn message<W: Clone>(
@@ -59,12 +63,12 @@ fn message<W: Clone>(
         }
         Kind::Event => event(state, body, actions),
         Kind::Reply => answer(state, header.id, actions, |_| {
-            let Body { buffer, start } = body;
-            Ok(Ok(Payload::from_tail(buffer, start)))
+            let Body { buffer, start, hold } = body;
+            Ok(Ok(Payload::held_by(buffer, start, hold)))
         }),
         Kind::Fault => answer(state, header.id, actions, |state| {
             let codec = state.codec.unwrap_or_default();
-            FaultRecord::read(body.bytes()).map(|record| Err(received(record, codec)))
+            FaultRecord::read(body.bytes()).map(|record| Err(received(record, codec, body.hold)))
         }),
         Kind::Cancel => cancel(state, header.id, now, actions),
         Kind::Credit => Ok(()),
@@ -77,6 +81,39 @@ fn message<W: Clone>(
         Kind::GoAway => go_away(state, now, actions),
         Kind::Bye => bye(state, &body, actions),
     }
+}
+
+/// What becomes of a message for which there is no room. What has been seen of it may end anywhere.
+fn no_room<W: Clone>(
+    state: &mut State<W>,
+    header: &Header,
+    seen: &Body,
+    now: Instant,
+    actions: &mut Vec<Action<W>>,
+) -> Result<(), ProtocolError> {
+    let detail = state.inbox.ledger().is_full();
+    let seen = match header.kind {
+        Kind::Open => seen.bytes().get(OpenHead::LEN..).unwrap_or_default(),
+        _ => seen.bytes(),
+    };
+    let path = match header.kind {
+        Kind::Call | Kind::Open => CallHead::read(seen).ok().map(|(head, _)| head.path),
+        Kind::Event => EventHead::read(seen).ok().map(|(head, _)| head.path),
+        _ => None,
+    };
+    let path = path.and_then(|path| state.recent_paths.path(path).ok()).unwrap_or_else(Path::root);
+    let too_much = Rejection::Busy { path, detail: detail.clone().into() };
+    match header.kind {
+        Kind::Call | Kind::Open => refuse(state, header.id, too_much)?,
+        Kind::Event => actions.push(Action::EventLost(too_much)),
+        Kind::Reply | Kind::Fault => {
+            let text = format!("its answer came, and there was no room for it: {detail}");
+            return answer(state, header.id, actions, |_| Ok(Err(Fault::new(text).into())));
+        }
+        Kind::StreamItem => return state.lose_items(header.id, too_much, now, actions),
+        _ => {}
+    }
+    state.budget.pay("messages beyond the room for them", now)
 }
 
 fn hello<W: Clone>(
@@ -163,7 +200,8 @@ fn call<W: Clone>(
         return if beyond { state.budget.pay("calls beyond the limit", now) } else { Ok(()) };
     }
     let start = body.start + len;
-    let mut incoming = Incoming { payload: Payload::from_tail(body.buffer, start), ..incoming };
+    let payload = Payload::held_by(body.buffer, start, body.hold);
+    let mut incoming = Incoming { payload, ..incoming };
     if let (Some(id), Some(head)) = (incoming.id, opening) {
         incoming.ends = state.serve_stream(id, head, &incoming);
     }
@@ -208,7 +246,7 @@ fn event<W>(state: &mut State<W>, body: Body, actions: &mut Vec<Action<W>>) -> R
         deadline: None,
         attempt: 0,
         shape: head.shape,
-        payload: Payload::from_tail(body.buffer, start),
+        payload: Payload::held_by(body.buffer, start, body.hold),
         cancel: CancelToken::never(),
         caller: None,
         ends: Ends::default(),
@@ -233,9 +271,10 @@ fn answer<W: Clone>(
 }
 
 /// A failure as a peer may report it: only what can come from its side of the link.
-fn received(record: FaultRecord, codec: Codec) -> CallError {
+fn received(record: FaultRecord, codec: Codec, hold: Option<Hold>) -> CallError {
     match CallError::from_record(record, codec) {
-        end @ (CallError::Rejected(_) | CallError::Fault(_) | CallError::NoAnswer) => end,
+        CallError::Fault(fault) => CallError::Fault(fault.held_by(hold)),
+        end @ (CallError::Rejected(_) | CallError::NoAnswer) => end,
         // A peer cannot tell us that our own deadline passed or that our link is closed.
         other => CallError::Fault(other.into()),
     }
@@ -284,5 +323,3 @@ fn bye<W: Clone>(
 
 /// How many answers to pings may wait for a peer that does not read them.
 const MAX_PONGS: usize = 64;
-/// How many refusals may wait for such a peer, in calls that may be served at once.
-const MAX_UNREAD: usize = 10;

@@ -7,11 +7,13 @@ use serde::Serialize;
 
 use super::{
     Link, Slot, Wiring,
+    completing::Completing,
     current::ask,
     direct::Inline,
     inbox::fault_limit,
     load::{Load, Packet},
     message::{Cargo, Either, Incoming},
+    room::refusal_of_answer,
     state::{Ended, Finish, Refusal},
     stream::Ends,
     token::{CancelToken, Family},
@@ -221,7 +223,7 @@ impl Link {
         let load = self
             .load(buffer, arguments, drop)
             .map_err(|error| Misuse::Encode { path: path.clone(), detail: error.text().into() })?;
-        let (size, limit) = (load.len() - HEADER_LEN, self.config.message_limit);
+        let (size, limit) = (load.len() - HEADER_LEN, self.config.limits.message_bytes);
         if size > limit {
             return Err(Rejection::TooLarge { size: size as u64, limit: limit as u64 }.into());
         }
@@ -236,16 +238,19 @@ impl Link {
         head: Vec<u8>,
         arguments: A,
     ) -> Result<Cargo, CallError> {
+        let limit = self.config.limits.message_bytes;
         let mut json = head.clone();
-        if Payload::write(&arguments, Codec::Json, &mut json).is_err() {
-            // What JSON cannot say is refused by the other side, should it want JSON: this is none.
+        let written = Payload::write(&arguments, Codec::Json, &mut json);
+        if written.is_err() || json.len() - HEADER_LEN > limit {
+            // What JSON cannot say, or not within the limit, is refused by the other side, should it want JSON:
+            // this is none.
             json.truncate(head.len());
             json.push(0);
         }
         let binary = self
             .load(head, arguments, drop)
             .map_err(|error| Misuse::Encode { path: path.clone(), detail: error.text().into() })?;
-        let (size, limit) = (binary.len().max(json.len()) - HEADER_LEN, self.config.message_limit);
+        let size = binary.len() - HEADER_LEN;
         if size > limit {
             return Err(Rejection::TooLarge { size: size as u64, limit: limit as u64 }.into());
         }
@@ -268,7 +273,9 @@ impl Link {
             Err(value) => {
                 let written = Payload::write(&value, self.codec(), &mut head);
                 drop(value);
-                written.map(|()| head.into())
+                let mut load = Load::from(head);
+                load.trim();
+                written.map(|()| load)
             }
         }
     }
@@ -284,26 +291,27 @@ impl Link {
 
     /// Ends a call whose deadline has passed, unless it has ended.
     pub(crate) fn expire(&self, id: TransactionId) {
-        if let Some(ended) = self.abandon(id) {
+        if let Some((ended, _)) = self.abandon(id) {
             self.time_out(ended, Instant::now());
         }
     }
 
     /// Ends a call for which nobody waits any more, unless it has ended.
     pub(crate) fn cancel(&self, id: TransactionId) {
-        if let Some(ended) = self.abandon(id) {
-            self.complete_now(&ended.waiter, Err(CallError::Cancelled), Instant::now());
+        if let Some((ended, taken)) = self.abandon(id) {
+            self.complete_taken(Some(taken), &ended.waiter, Err(CallError::Cancelled), Instant::now());
             discard(ended.unsent);
         }
     }
 
-    fn abandon(&self, id: TransactionId) -> Option<Ended<Arc<Slot>>> {
+    fn abandon(&self, id: TransactionId) -> Option<(Ended<Arc<Slot>>, Completing<'_>)> {
         let mut core = self.core.lock();
         let ended = core.state.cancel_call(id);
         let family = ended.as_ref().map(|ended| self.give_up(&ended.waiter));
+        let taken = self.completing();
         self.flush(core);
         family.into_iter().for_each(Family::cancel);
-        ended
+        ended.map(|ended| (ended, taken))
     }
 
     pub(super) fn time_out(&self, ended: Ended<Arc<Slot>>, now: Instant) {
@@ -335,7 +343,7 @@ impl Link {
         let load = self
             .load(buffer, value, count_panic)
             .map_err(|error| Fault::new(format!("the result of {path} does not encode: {error}")))?;
-        let (size, limit) = (load.len() - HEADER_LEN, self.config.message_limit);
+        let (size, limit) = (load.len() - HEADER_LEN, self.config.limits.message_bytes);
         if size > limit {
             let text = format!("the result of {path} has {size} bytes, over the limit of {limit}");
             return Err(Fault::new(text).into());
@@ -363,7 +371,7 @@ impl Link {
         let mut buffer = vec![0; HEADER_LEN];
         let codec = self.codec();
         error.to_record(codec).write(&mut buffer);
-        let (size, limit) = (buffer.len() - HEADER_LEN, fault_limit(self.config.message_limit));
+        let (size, limit) = (buffer.len() - HEADER_LEN, fault_limit(self.config.limits.message_bytes));
         if size > limit {
             let text = format!("the error has {size} bytes, over the limit of {limit}");
             buffer.truncate(HEADER_LEN);
@@ -374,6 +382,10 @@ impl Link {
 
     fn answer(&self, id: TransactionId, kind: Kind, load: Load) {
         let mut core = self.core.lock();
+        let (kind, load) = match self.await_room(&mut core, id, &load) {
+            true => (kind, load),
+            false => refusal_of_answer(),
+        };
         let ends = core.state.last_of_stream(id);
         // More answers follow at once, and go with this one.
         let gathers = core.batching && core.state.n_answers() + 1 < BATCH;

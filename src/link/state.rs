@@ -27,11 +27,11 @@ use super::{
 };
 use crate::{
     config::Config,
-    error::{CallError, CloseReason, Executed},
+    error::{CallError, CloseReason, Executed, Rejection},
     sync::Arc,
     transport::Window,
     wire::{
-        Bye, Choice, Codec, Header, Hello, Kind, Payload, ProtocolError, RecentPaths, Side, Tokens,
+        Bye, Choice, Codec, Header, Hello, Kind, Ledger, Payload, ProtocolError, RecentPaths, Side, Tokens,
         TransactionId,
     },
 };
@@ -53,6 +53,10 @@ pub(crate) enum Action<W> {
     LateItems(u64),
     /// No more items come.
     ItemsEnded(Arc<Intake>),
+    /// There was no room for items, so that none come any more.
+    ItemsLost(Arc<Intake>, CallError),
+    /// There was no room for an event.
+    EventLost(Rejection),
     /// More items may go.
     Room(Arc<Outlet>),
     /// No more items are wanted.
@@ -102,7 +106,6 @@ pub(crate) struct State<W> {
     pub(super) tokens: Tokens,
     pub(super) served_limit: usize,
     send_queue: usize,
-    send_queue_bytes: usize,
     pub(super) greeted: bool,
     pub(super) codecs: Choice,
     /// The codec of the link, once it is known.
@@ -166,9 +169,8 @@ impl<W: Clone> State<W> {
         State {
             side,
             tokens,
-            served_limit: config.served_calls,
-            send_queue: config.send_queue,
-            send_queue_bytes: config.send_queue_bytes,
+            served_limit: config.limits.served_calls,
+            send_queue: config.limits.send_queue,
             greeted: false,
             codecs: config.codecs,
             codec: config.codecs.settled(),
@@ -187,7 +189,7 @@ impl<W: Clone> State<W> {
             last_seen: 0,
             inflows: FxHashMap::default(),
             outbox: Outbox::new(window, config),
-            inbox: Inbox::new(config.message_limit),
+            inbox: Inbox::new(config.limits.message_bytes, Ledger::new(config.limits.room())),
             budget: Budget::new(),
             pulse: Pulse::none(),
             recent_paths: RecentPaths::default(),
@@ -236,7 +238,8 @@ impl<W: Clone> State<W> {
     pub(crate) fn serve(&mut self, incoming: &Incoming, now: Instant) -> Option<W> {
         if let Some(id) = incoming.id {
             let (token, path) = (incoming.cancel.clone(), incoming.path.clone());
-            self.served.insert(id, Served { token, path, since: now });
+            let deadline = incoming.deadline.filter(|_| incoming.ends.is_none());
+            self.served.insert(id, Served { token, path, since: now, deadline });
         }
         incoming.parent.and_then(|parent| self.waiter_of(parent))
     }
@@ -341,7 +344,7 @@ impl<W: Clone> State<W> {
         unbounded: bool,
         packet: Option<&mut Packet>,
     ) -> Result<TransactionId, Refusal> {
-        self.admit(unbounded)?;
+        self.admit(unbounded, cargo.held())?;
         let id = self.calls.begin(waiter, timer);
         if self.queue(Kind::Call, id, cargo, packet) {
             self.calls.mark_sent(id);
@@ -352,7 +355,7 @@ impl<W: Clone> State<W> {
     /// Files a call that leaves at this moment, if nothing is in its way. For the other end in this
     /// process.
     pub(crate) fn begin_at_once(&mut self, waiter: &W) -> Option<TransactionId> {
-        let free = self.admit(false).is_ok() && self.outbox.call_may_pass();
+        let free = self.admit(false, 0).is_ok() && self.outbox.call_may_pass();
         free.then(|| {
             self.outbox.call_passed();
             let id = self.calls.begin(waiter.clone(), None);
@@ -370,21 +373,21 @@ impl<W: Clone> State<W> {
 
     /// Queues an event, or has it leave as a call does.
     pub(crate) fn begin_event(&mut self, cargo: Cargo, packet: Option<&mut Packet>) -> Result<(), Refusal> {
-        self.admit(false)?;
+        self.admit(false, cargo.held())?;
         let id = self.calls.issue();
         self.queue(Kind::Event, id, cargo, packet);
         Ok(())
     }
 
-    pub(super) fn admit(&self, unbounded: bool) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, unbounded: bool, bytes: usize) -> Result<(), Refusal> {
         if self.closed {
             return Err(Refusal::Closed);
         }
         if self.going_away || self.peer_going_away {
             return Err(Refusal::ShuttingDown);
         }
-        let (messages, bytes) = self.outbox.waiting();
-        if !unbounded && (messages >= self.send_queue || bytes >= self.send_queue_bytes) {
+        let (messages, _) = self.outbox.waiting();
+        if !unbounded && (messages >= self.send_queue || !self.outbox.has_room(bytes)) {
             return Err(Refusal::Full(messages));
         }
         Ok(())

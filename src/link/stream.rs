@@ -12,13 +12,18 @@ use super::{Errand, Slot};
 use crate::{
     error::CallError,
     sync::{Arc, Mutex, OnceLock, Weak},
-    wire::{Codec, CodecError, Path, Payload, Quota, first_item},
+    wire::{Codec, CodecError, Hold, Path, Payload, Quota, first_item},
 };
 
 /// Items that came together.
 pub(crate) enum Batch {
     /// One after the other, each behind its length.
-    Bytes { buffer: Vec<u8>, at: usize },
+    Bytes {
+        buffer: Vec<u8>,
+        at: usize,
+        /// What they take of the room for what came.
+        hold: Option<Hold>,
+    },
     /// One that never left the process.
     Moved(Payload),
 }
@@ -142,7 +147,7 @@ impl Slot {
 
     /// When the call must have ended, or its stream begun.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.deadline.or(self.streams()?.begin_by)
+        self.deadline.or_else(|| self.streams()?.begin_by)
     }
 }
 
@@ -386,8 +391,8 @@ impl Outlet {
 
 impl Batch {
     /// What came in a frame: one or more items, of which each is whole.
-    pub(crate) fn new(buffer: Vec<u8>, at: usize) -> Batch {
-        Batch::Bytes { buffer, at }
+    pub(crate) fn new(buffer: Vec<u8>, at: usize, hold: Option<Hold>) -> Batch {
+        Batch::Bytes { buffer, at, hold }
     }
 
     /// The next item, and how many bytes it had; `None` behind the last.
@@ -396,7 +401,7 @@ impl Batch {
         codec: Codec,
     ) -> Option<(Result<T, CodecError>, Quota)> {
         match self {
-            Batch::Bytes { buffer, at } => {
+            Batch::Bytes { buffer, at, hold } => {
                 let item = first_item(&buffer[*at..]).ok()?;
                 let (start, end) = (*at + item.start, *at + item.end);
                 let quota = Quota::default().with_item(item.len());
@@ -404,13 +409,13 @@ impl Batch {
                 if end < buffer.len() {
                     return Some((Payload::value_of(&buffer[start..end], codec), quota));
                 }
-                let last = Payload::from_tail(std::mem::take(buffer), start);
+                let last = Payload::held_by(std::mem::take(buffer), start, hold.take());
                 *at = 0;
                 Some((last.into_value(codec), quota))
             }
             Batch::Moved(item) => {
                 let item = std::mem::replace(item, Payload::from_bytes(Vec::new()));
-                *self = Batch::Bytes { buffer: Vec::new(), at: 0 };
+                *self = Batch::new(Vec::new(), 0, None);
                 Some((item.into_value(codec), Quota { items: 1, bytes: 0 }))
             }
         }
@@ -418,7 +423,7 @@ impl Batch {
 
     /// How many items are in it.
     pub(crate) fn len(&self) -> usize {
-        let Batch::Bytes { buffer, at } = self else { return 1 };
+        let Batch::Bytes { buffer, at, .. } = self else { return 1 };
         let (mut at, mut n) = (*at, 0);
         while let Ok(item) = first_item(&buffer[at..]) {
             (at, n) = (at + item.end, n + 1);

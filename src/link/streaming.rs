@@ -124,7 +124,7 @@ impl Tap {
             .load(buffer, item, drop)
             .map_err(|error| Misuse::Encode { path: self.path.clone(), detail: error.text().into() })?;
         let bytes = load.len() - HEADER_LEN - ITEM_HEAD;
-        let limit = self.link.config.message_limit - ITEM_HEAD;
+        let limit = self.link.config.limits.message_bytes - ITEM_HEAD;
         if bytes > limit {
             return Err(Rejection::TooLarge { size: bytes as u64, limit: limit as u64 }.into());
         }
@@ -191,14 +191,14 @@ impl Link {
     }
 
     fn stream_window(&self) -> Quota {
-        Quota { items: self.config.stream_items, bytes: self.config.stream_bytes }
+        Quota { items: self.config.limits.stream_items, bytes: self.config.limits.stream_bytes }
     }
 
     /// The other end's stream has begun here. Its caller is told, and how much may come.
     pub(crate) fn accept_stream(&self, id: TransactionId, ends: &Ends) {
         if let Some(peer) = self.peer() {
             peer.core.lock().state.calls_begun(id);
-            let window = self.config.stream_items as usize;
+            let window = self.config.limits.stream_items as usize;
             let opened = ends.intake.iter().map(|intake| intake.open(window));
             return opened.for_each(|wakeup| self.wake_up(wakeup));
         }

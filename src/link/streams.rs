@@ -18,6 +18,7 @@ use super::{
     token::CancelToken,
 };
 use crate::{
+    error::Rejection,
     sync::Arc,
     wire::{Kind, OpenHead, ProtocolError, Quota, TransactionId, first_item},
 };
@@ -121,10 +122,31 @@ impl<W: Clone> State<W> {
         }
         actions.push(match inflow.stopped {
             true => Action::LateItems(count(&body)?),
-            false => Action::Items(inflow.intake.clone(), Batch::new(body.buffer, body.start)),
+            false => Action::Items(inflow.intake.clone(), Batch::new(body.buffer, body.start, body.hold)),
         });
         self.begun(bits);
         Ok(())
+    }
+
+    /// There is no room for items: the stream sends no more, and whoever takes them is told.
+    pub(super) fn lose_items(
+        &mut self,
+        bits: u64,
+        why: Rejection,
+        now: Instant,
+        actions: &mut Vec<Action<W>>,
+    ) -> Result<(), ProtocolError> {
+        let is_there = self.check_items(bits, "an item")?;
+        // Before it has begun, a stop would be kept back.
+        self.begun(bits);
+        if is_there
+            && let Some(id) = TransactionId::from_bits(bits)
+            && let Some(inflow) = self.inflows.get(&bits).filter(|inflow| !inflow.stopped)
+        {
+            actions.push(Action::ItemsLost(inflow.intake.clone(), why.into()));
+            self.stop_items(id);
+        }
+        self.budget.pay("items beyond the room for them", now)
     }
 
     /// Takes the end of the items.
@@ -214,7 +236,7 @@ impl<W: Clone> State<W> {
         timer: Option<Instant>,
         cargo: Cargo,
     ) -> Result<TransactionId, Refusal> {
-        self.admit(false)?;
+        self.admit(false, cargo.held())?;
         let id = self.calls.begin(waiter, None);
         self.calls.set_timer(id, timer);
         self.queue(Kind::Open, id, cargo, None);
@@ -252,7 +274,7 @@ impl<W: Clone> State<W> {
 
     fn push_quota(&mut self, id: TransactionId, quota: Quota) {
         let draft = Draft::with(Kind::StreamQuota, id.to_bits(), |body| quota.write(body));
-        self.outbox.push_control(draft);
+        self.outbox.replace_control(draft);
     }
 
     /// Tells the other side that nobody takes its items any more.
@@ -271,7 +293,8 @@ impl<W: Clone> State<W> {
 
     /// Whether an item may go.
     pub(crate) fn room_for_items(&mut self, id: TransactionId) -> Room {
-        self.outbox.outlets.room(id.to_bits())
+        let others = self.outbox.others();
+        self.outbox.outlets.room(id.to_bits(), others)
     }
 
     /// Queues an item for which there is room; `None` if the stream sends no more, else how many messages
@@ -287,7 +310,8 @@ impl<W: Clone> State<W> {
 
     /// Those that may go on now, of those that found too much waiting.
     pub(crate) fn take_starved(&mut self) -> Vec<Arc<Outlet>> {
-        self.outbox.outlets.take_starved()
+        let others = self.outbox.others();
+        self.outbox.outlets.take_starved(others)
     }
 
     /// Whether there may be any.

@@ -50,9 +50,23 @@ pub(crate) struct Served {
     pub(crate) token: CancelToken,
     pub(crate) path: Path,
     pub(crate) since: Instant,
+    /// When its caller gives it up.
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Link {
+    /// How many calls are under way from this side, and how many of the other side are served.
+    pub(crate) fn under_way(&self) -> (usize, usize) {
+        let (calls, served) = self.inside();
+        let core = self.core.lock();
+        (core.state.n_calls() + calls, core.n_served() + served)
+    }
+
+    /// How many threads the link has now.
+    pub(crate) fn n_threads(&self) -> usize {
+        self.crew.n_threads()
+    }
+
     /// Looks at all of it. Not for every call: it takes the locks of the link for as long as it looks.
     pub(crate) fn survey(&self) -> Survey {
         let near = if self.is_near() { self.seen_from_the_other_end() } else { Vec::new() };
@@ -77,7 +91,8 @@ impl Link {
         let sent = core.state.calls.iter().filter(|(_, _, sent)| *sent);
         sent.map(|(id, slot, _)| {
             let token = CancelToken::of(slot);
-            Served { token, path: slot.path.clone(), since: slot.started }.seen(id)
+            let (path, since, deadline) = (slot.path.clone(), slot.started, slot.deadline);
+            Served { token, path, since, deadline }.seen(id)
         })
         .collect()
     }

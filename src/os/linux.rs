@@ -4,6 +4,7 @@
 
 mod meet;
 mod socket;
+mod stream;
 mod thread;
 
 use std::{
@@ -41,6 +42,7 @@ pub(crate) use meet::{
     wait_for_any,
 };
 pub(crate) use socket::{make_room, receive_some, send_some, stop_receiving, stop_sending, stream_pair};
+pub(crate) use stream::{StreamKind, make_room_in_pipe, read_more, stream_kind};
 pub(crate) use thread::{thread_id, thread_name};
 
 /// Makes a thread that waits in [`wait_readable`] return, from any other thread.

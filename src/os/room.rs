@@ -9,8 +9,17 @@ use rustix::mm::{Advice, madvise};
 
 /// Makes room for `additional` more bytes.
 pub(crate) fn make_room_for(buffer: &mut Vec<u8>, additional: usize) {
+    grow(buffer, |buffer| buffer.reserve(additional));
+}
+
+/// The same, for not one byte more.
+pub(crate) fn make_exact_room_for(buffer: &mut Vec<u8>, additional: usize) {
+    grow(buffer, |buffer| buffer.reserve_exact(additional));
+}
+
+fn grow(buffer: &mut Vec<u8>, reserve: impl FnOnce(&mut Vec<u8>)) {
     let before = buffer.capacity();
-    buffer.reserve(additional);
+    reserve(buffer);
     if buffer.capacity() != before && buffer.capacity() >= WORTHWHILE {
         prefer_large_pages(buffer);
     }

@@ -177,6 +177,7 @@ mod tests {
         (Policy::new(restarts, now), now)
     }
 
+    /// Red when their number is not looked at.
     #[test]
     fn p_30_three_restarts_in_ten_seconds_and_no_more() {
         let (mut policy, start) = policy(Restarts::on_crash());

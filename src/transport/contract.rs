@@ -455,6 +455,13 @@ mod tests {
 
     contract!(memory, crate::transport::memory_pair);
     contract!(pipe, || crate::transport::pipe_pair().expect("a pair of sockets"));
+    contract!(pipes, || {
+        let ((their_in, our_out), (our_in, their_out)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+        let end = |reader: std::io::PipeReader, writer: std::io::PipeWriter| {
+            crate::transport::pipe_over(reader.into(), writer.into()).expect("two pipes")
+        };
+        (end(our_in, our_out), end(their_in, their_out))
+    });
     #[cfg(not(loom))]
     contract!(shm, || crate::transport::shm_pair().expect("a pair over shared memory"));
     contract!(ipc, || crate::transport::ipc_pair().expect("a pair over ipc-channel"));

@@ -8,6 +8,8 @@
 //!
 //! - [`pipe_pair`]: a pair of stream sockets, between processes. A hostile peer hurts its own connection
 //!   and nothing else.
+//! - [`pipe_over`]: the same over any two descriptors of pipes or stream sockets, such as the standard input and
+//!   output of a process.
 //! - [`tcp_pair`]: the same over TCP on the loopback, for programs that meet there.
 //! - [`ipc_pair`]: ipc-channel, between processes. For trusted peers only.
 //! - [`memory_pair`]: within a process, where bytes are wanted.
@@ -62,7 +64,7 @@ pub use ipc::ipc_pair;
 pub(crate) use ipc::{IpcEnds, IpcParts};
 pub use memory::memory_pair;
 pub(crate) use pipe::PipeEnd;
-pub use pipe::pipe_pair;
+pub use pipe::{pipe_over, pipe_pair};
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub(crate) use shm::fuzz_ring;
 #[cfg(not(all(loom, test)))]

@@ -19,7 +19,7 @@
 
 use std::{
     io::{self, ErrorKind},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -38,6 +38,104 @@ use crate::{
 pub fn pipe_pair() -> io::Result<(Transport, Transport)> {
     let (ours, theirs) = PipeEnd::pair()?;
     Ok((ours.into_transport()?, theirs.into_transport()?))
+}
+
+/// One end of a connection over two descriptors: one is read, the other is written.
+///
+/// Each may be one end of a pipe, as the standard input and output of a process often are, or a stream socket, and
+/// both may be the same one. They do not block from now on, for whoever else shares them too.
+///
+/// The two ends greet each other with no token, so that both have to know who is there. Writing to a pipe that
+/// nobody reads raises `SIGPIPE`, which Rust programs ignore; a program in another language that makes links has to
+/// ignore it, too. Whatever else is written to the same descriptor breaks the link: a child that speaks over its
+/// standard output must not print to it.
+///
+/// # Errors
+///
+/// When a descriptor is neither, or one of a terminal or a file, or when the system refuses what is needed.
+///
+/// ```
+/// use std::io::pipe;
+///
+/// use nape::{Head, Neck, transport::pipe_over};
+///
+/// let ((their_in, our_out), (our_in, their_out)) = (pipe()?, pipe()?);
+/// let theirs = pipe_over(their_in.into(), their_out.into())?;
+/// let ours = pipe_over(our_in.into(), our_out.into())?;
+///
+/// let neck = Neck::builder().over(theirs)?.start();
+/// let head = Head::builder().over(ours)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn pipe_over(reader: OwnedFd, writer: OwnedFd) -> io::Result<Transport> {
+    let (from, to) = (Half::of(reader)?, Half::of(writer)?);
+    to.make_room()?;
+    Ok(transport(from, to, Wakeup::new()?, &[], "pipe"))
+}
+
+/// What one direction goes through.
+enum Half {
+    /// The other direction may go through it, too.
+    Socket(Arc<OwnedFd>),
+    /// One end of a pipe.
+    Pipe(OwnedFd),
+}
+
+impl Half {
+    fn of(fd: OwnedFd) -> io::Result<Half> {
+        let half = match os::stream_kind(fd.as_fd())? {
+            os::StreamKind::Socket => Half::Socket(Arc::new(fd)),
+            os::StreamKind::Pipe => Half::Pipe(fd),
+        };
+        os::set_nonblocking(half.as_fd())?;
+        Ok(half)
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Half::Socket(socket) => socket.as_fd(),
+            Half::Pipe(pipe) => pipe.as_fd(),
+        }
+    }
+
+    fn make_room(&self) -> io::Result<()> {
+        let granted = match self {
+            Half::Socket(socket) => os::make_room(socket.as_fd(), ROOM)?,
+            Half::Pipe(pipe) => os::make_room_in_pipe(pipe.as_fd(), ROOM)?,
+        };
+        if granted < ROOM {
+            // A send may have to wait then for a peer that is slow, and the link for both.
+            log::warn!("a pipe has room for {granted} bytes instead of {ROOM}");
+        }
+        Ok(())
+    }
+
+    fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Half::Socket(socket) => os::receive_some(socket.as_fd(), buffer),
+            Half::Pipe(pipe) => os::read_more(pipe.as_fd(), buffer),
+        }
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Half::Socket(socket) => os::send_some(socket.as_fd(), bytes),
+            Half::Pipe(pipe) => os::write_some(pipe.as_fd(), bytes),
+        }
+    }
+
+    /// The other half may live on, and with it the socket. A pipe ends by itself.
+    fn stop_sending(&self) {
+        if let Half::Socket(socket) = self {
+            os::stop_sending(socket.as_fd());
+        }
+    }
+
+    fn stop_receiving(&self) {
+        if let Half::Socket(socket) = self {
+            os::stop_receiving(socket.as_fd());
+        }
+    }
 }
 
 /// One end of a connection, before it is where it belongs.
@@ -69,19 +167,24 @@ impl PipeEnd {
     }
 
     fn transport(self, wakeup: Wakeup, heard: &[u8], name: &'static str) -> Transport {
-        let (socket, wakeup) = (Arc::new(self.0), Arc::new(wakeup));
-        let mut receiver = PipeReceiver::new(socket.clone(), wakeup.clone());
-        receiver.buffer.extend_from_slice(heard);
-        receiver.more = !heard.is_empty();
-        Transport {
-            sender: Box::new(PipeSender { socket, patience: WRITE_STALL }),
-            receiver: Box::new(receiver),
-            nudge: Arc::new(PipeNudge(wakeup)),
-            window: WINDOW,
-            wakes_at_deadlines: true,
-            sees_the_end: true,
-            name,
-        }
+        let socket = Arc::new(self.0);
+        transport(Half::Socket(socket.clone()), Half::Socket(socket), wakeup, heard, name)
+    }
+}
+
+fn transport(from: Half, to: Half, wakeup: Wakeup, heard: &[u8], name: &'static str) -> Transport {
+    let wakeup = Arc::new(wakeup);
+    let mut receiver = PipeReceiver::new(from, wakeup.clone());
+    receiver.buffer.extend_from_slice(heard);
+    receiver.more = !heard.is_empty();
+    Transport {
+        sender: Box::new(PipeSender { to, patience: WRITE_STALL }),
+        receiver: Box::new(receiver),
+        nudge: Arc::new(PipeNudge(wakeup)),
+        window: WINDOW,
+        wakes_at_deadlines: true,
+        sees_the_end: true,
+        name,
     }
 }
 
@@ -108,7 +211,7 @@ impl From<PipeEnd> for OwnedFd {
 }
 
 struct PipeSender {
-    socket: Arc<OwnedFd>,
+    to: Half,
     /// How long one send may wait for room, all in all.
     patience: Duration,
 }
@@ -118,11 +221,11 @@ impl FrameSender for PipeSender {
         let mut rest = packet;
         let mut deadline = None;
         while !rest.is_empty() {
-            match os::send_some(self.socket.as_fd(), rest) {
+            match self.to.send(rest) {
                 Ok(len) => rest = &rest[len..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(self.patience));
-                    await_room(&self.socket, deadline)?;
+                    await_room(&self.to, deadline)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -136,8 +239,8 @@ impl FrameSender for PipeSender {
 }
 
 /// Nobody comes here while the peer keeps to the window.
-fn await_room(socket: &OwnedFd, deadline: Option<Instant>) -> io::Result<()> {
-    if os::wait_writable_until(socket.as_fd(), deadline)? {
+fn await_room(to: &Half, deadline: Option<Instant>) -> io::Result<()> {
+    if os::wait_writable_until(to.as_fd(), deadline)? {
         return Ok(());
     }
     Err(io::Error::new(ErrorKind::TimedOut, "the peer acknowledges what it does not read"))
@@ -145,13 +248,12 @@ fn await_room(socket: &OwnedFd, deadline: Option<Instant>) -> io::Result<()> {
 
 impl Drop for PipeSender {
     fn drop(&mut self) {
-        // The receiver may live on, and with it the socket.
-        os::stop_sending(self.socket.as_fd());
+        self.to.stop_sending();
     }
 }
 
 struct PipeReceiver {
-    socket: Arc<OwnedFd>,
+    from: Half,
     wakeup: Arc<Wakeup>,
     /// What has come and is not handed out, less than a frame, with room for one of the largest size. The
     /// rest of it is never written to, so that a link with small messages has no need of the memory.
@@ -164,9 +266,9 @@ struct PipeReceiver {
 }
 
 impl PipeReceiver {
-    fn new(socket: Arc<OwnedFd>, wakeup: Arc<Wakeup>) -> PipeReceiver {
+    fn new(from: Half, wakeup: Arc<Wakeup>) -> PipeReceiver {
         PipeReceiver {
-            socket,
+            from,
             wakeup,
             buffer: Vec::with_capacity(FRAME_LIMIT),
             due: None,
@@ -178,7 +280,7 @@ impl PipeReceiver {
     /// Receives what is there, and hands out what is whole.
     fn look(&mut self) -> io::Result<Option<Received>> {
         let room = self.buffer.capacity() - self.buffer.len();
-        match os::receive_some(self.socket.as_fd(), &mut self.buffer) {
+        match self.from.receive(&mut self.buffer) {
             // What has come of a frame is dropped: the peer died while it sent the rest.
             Ok(0) => Ok(Some(Received::End)),
             Ok(len) => {
@@ -233,7 +335,7 @@ impl PipeReceiver {
     /// Waits for anything to happen.
     fn wait(&mut self, deadline: Option<Instant>) -> io::Result<Option<Received>> {
         let until = deadline.into_iter().chain(self.due).min();
-        let ready = os::wait_readable_until(&[self.socket.as_fd(), self.wakeup.as_fd()], until)?;
+        let ready = os::wait_readable_until(&[self.from.as_fd(), self.wakeup.as_fd()], until)?;
         if ready.contains(SOCKET) {
             self.spin.came();
             return self.look();
@@ -280,7 +382,7 @@ impl FrameReceiver for PipeReceiver {
 
 impl Drop for PipeReceiver {
     fn drop(&mut self) {
-        os::stop_receiving(self.socket.as_fd());
+        self.from.stop_receiving();
     }
 }
 

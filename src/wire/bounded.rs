@@ -1,8 +1,9 @@
 //! Bounds on what decoding may cost: a deserializer around a deserializer that counts.
 //!
 //! No serde format does this by itself. Ten bytes can announce 2^64 - 1 elements of no size, which is
-//! a loop without an end, and a value that nests in itself overflows the stack of whoever decodes it.
-//! Knows no format: the format is the deserializer inside.
+//! a loop without an end; a value that nests in itself overflows the stack of whoever decodes it; and a
+//! list of empty texts is 24 times as long in memory as on the wire. Knows no format: the format is the
+//! deserializer inside. Nor does it know the user's type, but the types of what serde asks for have sizes.
 
 use std::{cell::Cell, fmt};
 
@@ -14,6 +15,14 @@ use serde::de::{
 pub(super) struct Bounds {
     levels: Cell<usize>,
     elements: Cell<usize>,
+    /// How many bytes the value may still take outside of itself.
+    bytes: Cell<usize>,
+    /// How many bytes the values have that are being decoded, each for a place of its own.
+    stack: Cell<usize>,
+    /// The size of what was asked for last: whatever is larger has been put somewhere else, as in a box.
+    place: Cell<usize>,
+    /// How long the message is: more room than for so many elements is never made on its word.
+    len: usize,
 }
 
 impl Bounds {
@@ -25,6 +34,10 @@ impl Bounds {
         Bounds {
             levels: Cell::new(MAX_DEPTH),
             elements: Cell::new(len.saturating_add(MAX_ELEMENTS_OF_NO_SIZE)),
+            bytes: Cell::new(len.saturating_mul(EXPANSION).saturating_add(FREE)),
+            stack: Cell::new(0),
+            place: Cell::new(usize::MAX),
+            len,
         }
     }
 
@@ -33,29 +46,75 @@ impl Bounds {
         Bounded { inner, bounds: self }
     }
 
-    /// One level deeper, until the guard is dropped.
-    fn enter<E: Error>(&self) -> Result<Level<'_>, E> {
+    /// One level deeper, in a value of type `T`, until the guard is dropped.
+    fn enter<T, E: Error>(&self) -> Result<Level<'_>, E> {
         let deeper = self.levels.get().checked_sub(1);
         self.levels.set(deeper.ok_or_else(|| E::custom("it is nested deeper than 128 levels"))?);
-        Ok(Level(self))
+        Ok(Level { bounds: self, _apart: self.open::<T, E>()? })
+    }
+
+    /// A value of type `T` is to be decoded into the place that was asked for last.
+    fn open<T, E: Error>(&self) -> Result<Option<Apart<'_>>, E> {
+        if size_of::<T>() <= self.place.get() {
+            return Ok(None);
+        }
+        self.allocate(size_of::<T>(), 1)?;
+        self.apart::<T, E>()
+    }
+
+    /// A value of type `T` is to be decoded that is no part of the one around it: what has a type of its own
+    /// to nest in.
+    fn apart<T, E: Error>(&self) -> Result<Option<Apart<'_>>, E> {
+        let size = size_of::<T>();
+        if size <= SMALL {
+            return Ok(None);
+        }
+        let around = self.stack.get();
+        // One that is large by itself is its author's choice. A peer's is how many are in each other.
+        if around > ALONE && around + size > MAX_STACK {
+            return Err(E::custom("it is nested deeper than the stack allows for values of its size"));
+        }
+        self.stack.set(around + size);
+        Ok(Some(Apart { bounds: self, size }))
+    }
+
+    /// Counts what so many values of a size take.
+    fn allocate<E: Error>(&self, size: usize, n: usize) -> Result<(), E> {
+        let left = size.checked_mul(n).and_then(|bytes| self.bytes.get().checked_sub(bytes));
+        self.bytes.set(left.ok_or_else(|| E::custom("it takes more than 16 times its bytes in memory"))?);
+        Ok(())
     }
 
     /// Takes the elements of a whole sequence or map, before the first of them is decoded and before
     /// anything is allocated for them.
     ///
     /// A format that announces nothing has bytes for each of them.
-    fn claim<E: Error>(&self, announced: Option<usize>) -> Result<(), E> {
-        let left = self.elements.get().checked_sub(announced.unwrap_or(0));
+    fn elements<A, E: Error>(&self, announced: Option<usize>, inner: A) -> Result<Elements<'_, A>, E> {
+        let left = self.elements.get().checked_sub(announced.unwrap_or_default());
         self.elements.set(left.ok_or_else(|| E::custom("it announces more elements than its bytes hold"))?);
-        Ok(())
+        Ok(Elements { inner, bounds: self, announced, uncounted: [announced.unwrap_or_default(); 2] })
     }
 }
 
-struct Level<'a>(&'a Bounds);
+struct Level<'a> {
+    bounds: &'a Bounds,
+    _apart: Option<Apart<'a>>,
+}
 
 impl Drop for Level<'_> {
     fn drop(&mut self) {
-        self.0.levels.set(self.0.levels.get() + 1);
+        self.bounds.levels.set(self.bounds.levels.get() + 1);
+    }
+}
+
+struct Apart<'a> {
+    bounds: &'a Bounds,
+    size: usize,
+}
+
+impl Drop for Apart<'_> {
+    fn drop(&mut self) {
+        self.bounds.stack.set(self.bounds.stack.get() - self.size);
     }
 }
 
@@ -68,10 +127,21 @@ pub(super) struct Bounded<'a, T> {
 /// A visitor of something of which the peer says how many elements it has.
 struct Counted<'a, V>(Bounded<'a, V>);
 
+/// The elements themselves. What they take is known, and counted, when the first one is asked for.
+struct Elements<'a, A> {
+    inner: A,
+    bounds: &'a Bounds,
+    /// `None` where a format does not announce them: then each is counted when it comes.
+    announced: Option<usize>,
+    /// The elements of a sequence, or the keys and the values of a map, which are not yet counted.
+    uncounted: [usize; 2],
+}
+
 impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, T> {
     type Value = T::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T::Value, D::Error> {
+        self.bounds.place.set(size_of::<T::Value>());
         self.inner.deserialize(self.bounds.around(deserializer))
     }
 }
@@ -97,7 +167,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
 
     // What may nest in itself without saying so: only a format that describes itself knows this one.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let _level = self.bounds.enter()?;
+        let _level = self.bounds.enter::<V::Value, D::Error>()?;
         self.inner.deserialize_any(Counted(self.bounds.around(visitor)))
     }
 
@@ -113,17 +183,17 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
 
     // A type can nest in itself only through one of the next four, so that these alone are levels.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let _level = self.bounds.enter()?;
+        let _level = self.bounds.enter::<V::Value, D::Error>()?;
         self.inner.deserialize_option(self.bounds.around(visitor))
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let _level = self.bounds.enter()?;
+        let _level = self.bounds.enter::<V::Value, D::Error>()?;
         self.inner.deserialize_seq(Counted(self.bounds.around(visitor)))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let _level = self.bounds.enter()?;
+        let _level = self.bounds.enter::<V::Value, D::Error>()?;
         self.inner.deserialize_map(Counted(self.bounds.around(visitor)))
     }
 
@@ -133,7 +203,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let _level = self.bounds.enter()?;
+        let _level = self.bounds.enter::<V::Value, D::Error>()?;
         self.inner.deserialize_enum(name, variants, self.bounds.around(visitor))
     }
 
@@ -150,10 +220,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
+        let _level = self.bounds.open::<V::Value, D::Error>()?;
         self.inner.deserialize_newtype_struct(name, self.bounds.around(visitor))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, D::Error> {
+        let _level = self.bounds.open::<V::Value, D::Error>()?;
         self.inner.deserialize_tuple(len, self.bounds.around(visitor))
     }
 
@@ -163,6 +235,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
+        let _level = self.bounds.open::<V::Value, D::Error>()?;
         self.inner.deserialize_tuple_struct(name, len, self.bounds.around(visitor))
     }
 
@@ -172,6 +245,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
+        let _level = self.bounds.open::<V::Value, D::Error>()?;
         self.inner.deserialize_struct(name, fields, self.bounds.around(visitor))
     }
 
@@ -192,10 +266,12 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        self.bounds.place.set(size_of::<V::Value>());
         self.inner.visit_some(self.bounds.around(deserializer))
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        self.bounds.place.set(size_of::<V::Value>());
         self.inner.visit_newtype_struct(self.bounds.around(deserializer))
     }
 
@@ -255,13 +331,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Counted<'_, V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
-        self.0.bounds.claim(seq.size_hint())?;
-        self.0.visit_seq(seq)
+        let elements = self.0.bounds.elements(seq.size_hint(), seq)?;
+        self.0.inner.visit_seq(elements)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.0.bounds.claim(map.size_hint())?;
-        self.0.visit_map(map)
+        let elements = self.0.bounds.elements(map.size_hint(), map)?;
+        self.0.inner.visit_map(elements)
     }
 }
 
@@ -290,6 +366,56 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
 
     fn size_hint(&self) -> Option<usize> {
         self.inner.size_hint()
+    }
+}
+
+impl<A> Elements<'_, A> {
+    /// Counts all elements of type `T` when the first is asked for: the room for them may have been made already.
+    fn count<T, E: Error>(&mut self, which: usize) -> Result<(), E> {
+        let uncounted = if self.announced.is_some() { std::mem::take(&mut self.uncounted[which]) } else { 1 };
+        match uncounted {
+            0 => Ok(()),
+            n => self.bounds.allocate(size_of::<T>(), n),
+        }
+    }
+
+    /// For how many elements to make room before the first comes.
+    fn expected(&self) -> Option<usize> {
+        self.announced.map(|announced| announced.min(self.bounds.len))
+    }
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
+    type Error = A::Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
+        self.count::<T::Value, A::Error>(0)?;
+        let _apart = self.bounds.apart::<T::Value, A::Error>()?;
+        self.inner.next_element_seed(self.bounds.around(seed))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.expected()
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Elements<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        self.count::<K::Value, A::Error>(0)?;
+        let _apart = self.bounds.apart::<K::Value, A::Error>()?;
+        self.inner.next_key_seed(self.bounds.around(seed))
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
+        self.count::<T::Value, A::Error>(1)?;
+        let _apart = self.bounds.apart::<T::Value, A::Error>()?;
+        self.inner.next_value_seed(self.bounds.around(seed))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.expected()
     }
 }
 
@@ -331,3 +457,15 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bounded<'_, A> {
 const MAX_DEPTH: usize = 128;
 /// How many elements may take no byte.
 const MAX_ELEMENTS_OF_NO_SIZE: usize = 64 * 1024;
+/// How many times its bytes on the wire a value may take in memory, not counting itself and what collections
+/// reserve beside their elements.
+const EXPANSION: usize = 16;
+/// What it may take beyond that.
+const FREE: usize = 64 * 1024;
+/// How many bytes the values may have that stand in each other. Each has up to 16 copies on the stack while it is
+/// decoded by a build without optimization, and the smallest stack for that is of 512 KiB.
+const MAX_STACK: usize = 24 * 1024;
+/// With less than this around it, a value may be as large as it is.
+const ALONE: usize = 1024;
+/// Up to this size a value costs no more stack than the levels around it.
+const SMALL: usize = 64;

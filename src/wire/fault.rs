@@ -11,7 +11,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, ProtocolError};
+use super::{Codec, Hold, ProtocolError};
 
 /// A failure that came from a handler: an error that it returned, or a panic.
 ///
@@ -24,9 +24,15 @@ pub struct Fault {
     pub(crate) message: Arc<str>,
     pub(crate) type_name: Arc<str>,
     pub(crate) chain: Arc<[Box<str>]>,
-    /// The error, or the record of the failure of a call.
-    pub(crate) value: Arc<[u8]>,
+    pub(crate) value: Arc<Value>,
     pub(crate) form: Form,
+}
+
+/// The bytes of an error that is a value, and what a fault takes of the room for what came over its link.
+#[derive(Default)]
+pub(crate) struct Value {
+    pub(crate) bytes: Vec<u8>,
+    hold: Option<Hold>,
 }
 
 /// In which codec the value of a fault stands.
@@ -76,7 +82,7 @@ impl Fault {
             message: cut(message).into(),
             type_name: cut_at(type_name, MAX_TEXT).into(),
             chain: chain.into(),
-            value: Arc::new([]),
+            value: Arc::default(),
             form: Form::One(Codec::Binary),
         }
     }
@@ -87,11 +93,11 @@ impl Fault {
     /// is not known yet which codec the link has, so that it is encoded in each.
     pub fn from_typed<E: Serialize + fmt::Display + 'static>(error: &E) -> Fault {
         let mut fault = Fault::typed_in(error, Codec::Binary);
-        let (mut value, split) = (fault.value.to_vec(), u32::try_from(fault.value.len()));
+        let (mut value, split) = (fault.value.bytes.clone(), u32::try_from(fault.value.bytes.len()));
         if let (FaultKind::Typed, Ok(split), Ok(())) =
             (fault.kind, split, Codec::Json.encode(error, &mut value))
         {
-            (fault.value, fault.form) = (value.into(), Form::Both(split));
+            (fault.value, fault.form) = (Arc::new(value.into()), Form::Both(split));
         }
         fault
     }
@@ -101,7 +107,7 @@ impl Fault {
         let mut fault = Fault::of(FaultKind::Typed, error.to_string(), std::any::type_name::<E>());
         let mut value = Vec::new();
         match codec.encode(error, &mut value) {
-            Ok(()) => (fault.value, fault.form) = (value.into(), Form::One(codec)),
+            Ok(()) => (fault.value, fault.form) = (Arc::new(value.into()), Form::One(codec)),
             Err(_) => fault.kind = FaultKind::Error,
         }
         fault
@@ -110,9 +116,9 @@ impl Fault {
     /// The value in this codec, if it is there in that.
     pub(crate) fn value_in(&self, codec: Codec) -> Option<&[u8]> {
         match (self.form, codec) {
-            (Form::One(form), codec) => (form == codec).then_some(&*self.value),
-            (Form::Both(split), Codec::Binary) => self.value.get(..split as usize),
-            (Form::Both(split), Codec::Json) => self.value.get(split as usize..),
+            (Form::One(form), codec) => (form == codec).then_some(&*self.value.bytes),
+            (Form::Both(split), Codec::Binary) => self.value.bytes.get(..split as usize),
+            (Form::Both(split), Codec::Json) => self.value.bytes.get(split as usize..),
         }
     }
 
@@ -150,6 +156,30 @@ impl Fault {
         self.chain.iter().map(|text| &**text)
     }
 }
+
+impl Fault {
+    /// What it takes of the room for what came over its link, for as long as anybody has it.
+    pub(crate) fn held_by(mut self, hold: Option<Hold>) -> Fault {
+        if let Some(value) = Arc::get_mut(&mut self.value) {
+            value.hold = hold;
+        }
+        self
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Value {
+        Value { bytes, hold: None }
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Value) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Value {}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,7 @@
 //! Bytes to values and back: ids, paths, frames, messages, faults and the codec.
 //!
-//! Everything here is pure, but for the kind of memory that large values get. It knows no clock, no thread, no file and no connection, and it never
-//! panics on what a peer sends: what does not parse is a [`ProtocolError`].
+//! Everything here is pure, but for the kind of memory that large values get. It knows no clock, no thread, no
+//! file and no connection, and it never panics on what a peer sends: what does not parse is a [`ProtocolError`].
 
 mod bounded;
 mod bytes;
@@ -13,6 +13,7 @@ mod frame;
 #[cfg(test)]
 mod golden;
 mod hello;
+mod hold;
 mod id;
 mod message;
 mod path;
@@ -29,6 +30,7 @@ pub(crate) use feed::Feed;
 pub use frame::FRAME_LIMIT;
 pub(crate) use frame::{Ack, Flags, HEADER_LEN, Header, Kind, Taken, take_frame, whole_frames};
 pub(crate) use hello::{Choice, Hello, PROTOCOL_VERSIONS, Token, Tokens};
+pub(crate) use hold::{Hold, Ledger};
 pub use id::{Side, TransactionId};
 pub(crate) use message::{Bye, CallHead, EventHead, ITEM_HEAD, MAX_ENVELOPE, OpenHead, Quota, first_item};
 pub use path::{Path, PathError};

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-use super::{Bytes, Codec, codec::CodecError};
+use super::{Bytes, Codec, Hold, codec::CodecError};
 
 /// The arguments or the result of a call, before or after the codec.
 ///
@@ -24,7 +24,12 @@ use super::{Bytes, Codec, codec::CodecError};
 pub struct Payload(Inner);
 
 enum Inner {
-    Bytes { buffer: Vec<u8>, start: usize },
+    Bytes {
+        buffer: Vec<u8>,
+        start: usize,
+        /// What it takes of the room for what came over its link.
+        hold: Option<Hold>,
+    },
     Moved(Box<dyn Movable>),
 }
 
@@ -55,13 +60,18 @@ impl<T: Serialize + Send + 'static> Movable for Parcel<T> {
 impl Payload {
     /// A payload of these bytes.
     pub fn from_bytes(bytes: Vec<u8>) -> Payload {
-        Payload(Inner::Bytes { buffer: bytes, start: 0 })
+        Payload(Inner::Bytes { buffer: bytes, start: 0, hold: None })
     }
 
     /// A payload of the bytes of `buffer` from `start` on.
     pub(crate) fn from_tail(buffer: Vec<u8>, start: usize) -> Payload {
+        Payload::held_by(buffer, start, None)
+    }
+
+    /// The same of bytes that came over a link, and take room there until somebody takes them.
+    pub(crate) fn held_by(buffer: Vec<u8>, start: usize, hold: Option<Hold>) -> Payload {
         debug_assert!(start <= buffer.len());
-        Payload(Inner::Bytes { buffer, start })
+        Payload(Inner::Bytes { buffer, start, hold })
     }
 
     /// A payload that is `value` itself.
@@ -80,7 +90,7 @@ impl Payload {
             return Err(value);
         }
         match downcast::<T, Payload>(value).0 {
-            Inner::Bytes { buffer, start } => Ok((buffer, start)),
+            Inner::Bytes { buffer, start, .. } => Ok((buffer, start)),
             moved @ Inner::Moved(_) => Err(downcast(Payload(moved))),
         }
     }
@@ -100,7 +110,7 @@ impl Payload {
     /// Appends the bytes of this payload to `out`.
     pub(crate) fn write_to(&self, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
         match &self.0 {
-            Inner::Bytes { buffer, start } => {
+            Inner::Bytes { buffer, start, .. } => {
                 out.extend_from_slice(&buffer[*start..]);
                 Ok(())
             }
@@ -119,10 +129,22 @@ impl Payload {
         codec: Codec,
     ) -> Result<T, CodecError> {
         if TypeId::of::<T>() == TypeId::of::<Payload>() {
-            return Ok(downcast(self.take()));
+            let mut payload = self.take();
+            if let Inner::Bytes { hold, .. } = &mut payload.0 {
+                // From here on they are the user's.
+                *hold = None;
+            }
+            return Ok(downcast(payload));
         }
         match &mut self.0 {
-            Inner::Bytes { buffer, start } => return codec.decode(&buffer[*start..]),
+            Inner::Bytes { buffer, start, hold } => {
+                let value = codec.decode(&buffer[*start..]);
+                if hold.is_some() {
+                    // A handler may take long, and has the value.
+                    *self = Payload::from_bytes(Vec::new());
+                }
+                return value;
+            }
             Inner::Moved(value) => {
                 let parcel = (**value).as_any().downcast_mut::<Parcel<T>>();
                 if let Some(value) = parcel.and_then(|parcel| parcel.0.take()) {
@@ -156,7 +178,7 @@ impl Payload {
     /// A value whose `Serialize` fails gives no bytes.
     pub fn bytes(&self) -> Cow<'_, [u8]> {
         match &self.0 {
-            Inner::Bytes { buffer, start } => Cow::Borrowed(&buffer[*start..]),
+            Inner::Bytes { buffer, start, .. } => Cow::Borrowed(&buffer[*start..]),
             Inner::Moved(value) => {
                 let mut bytes = Vec::new();
                 let encoded = (**value).encode(Codec::default(), &mut bytes);
@@ -168,8 +190,8 @@ impl Payload {
     /// The bytes, without a copy where nothing stands before them.
     pub fn into_bytes(self) -> Vec<u8> {
         match self.0 {
-            Inner::Bytes { buffer, start: 0 } => buffer,
-            Inner::Bytes { mut buffer, start } => buffer.split_off(start),
+            Inner::Bytes { buffer, start: 0, .. } => buffer,
+            Inner::Bytes { mut buffer, start, .. } => buffer.split_off(start),
             moved @ Inner::Moved(_) => Payload(moved).bytes().into_owned(),
         }
     }
@@ -182,7 +204,7 @@ impl Payload {
     /// The number of bytes that are here, 0 for a moved value.
     pub(crate) fn held(&self) -> usize {
         match &self.0 {
-            Inner::Bytes { buffer, start } => buffer.len() - start,
+            Inner::Bytes { buffer, start, .. } => buffer.len() - start,
             Inner::Moved(_) => 0,
         }
     }
@@ -191,7 +213,7 @@ impl Payload {
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Inner::Bytes { buffer, start } => write!(f, "Payload({} bytes)", buffer.len() - start),
+            Inner::Bytes { buffer, start, .. } => write!(f, "Payload({} bytes)", buffer.len() - start),
             Inner::Moved(_) => f.write_str("Payload(moved)"),
         }
     }
@@ -201,7 +223,7 @@ impl Serialize for Payload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut encoded = Vec::new();
         match &self.0 {
-            Inner::Bytes { buffer, start } => serializer.serialize_bytes(&buffer[*start..]),
+            Inner::Bytes { buffer, start, .. } => serializer.serialize_bytes(&buffer[*start..]),
             Inner::Moved(value) => match (**value).encode(Codec::default(), &mut encoded) {
                 Ok(()) => serializer.serialize_bytes(&encoded),
                 Err(error) => Err(serde::ser::Error::custom(error)),

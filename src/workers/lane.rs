@@ -85,6 +85,11 @@ impl<T> Lane<T> {
         self.state.lock().closed
     }
 
+    /// How many things wait, or are about to.
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Whether anything waits, or has just come to.
     pub(crate) fn is_waited_for(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0

@@ -77,6 +77,7 @@ fn p_24_a_thread_in_user_code_is_left_behind_and_counted() {
     assert_eq!(crew.join(HANG), 0);
 }
 
+/// Red when it does not know which thread is its own.
 #[test]
 fn p_24_a_crew_that_is_joined_by_its_own_thread_does_not_wait_for_it() {
     let crew = Arc::new(crew());

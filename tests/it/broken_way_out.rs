@@ -8,8 +8,9 @@ use std::{
     },
 };
 
+use crossbeam_channel::unbounded;
 use nape::{
-    Api, Context, Fault, Head, LinkState, Neck,
+    Api, Context, Fault, Head, LinkState, Neck, Responder, Timeout,
     transport::{FrameSender, Transport, ipc_pair, memory_pair, pipe_pair, shm_pair},
 };
 
@@ -58,6 +59,41 @@ fn the_reader_leaves((ours, theirs): (Transport, Transport)) {
     // The thread that read is gone, although the other side still holds its end open.
     eventually(|| head.hang_report().to_string().contains("0 threads"));
     drop((head, neck, inner));
+}
+
+/// Nobody blocks here: whoever reads answers owes the other side credit, and sends it, or the calls that wait.
+fn the_reader_of_answers_leaves((ours, theirs): (Transport, Transport)) {
+    let broken = Arc::new(AtomicBool::new(false));
+    let inner = Arc::new(Mutex::new(ours.sender));
+    let sender = Box::new(Breaking { inner: inner.clone(), broken: broken.clone() });
+    let (keep, kept) = unbounded::<Responder<u64>>();
+    let api = Api::new("a").deferred("ask", move |_: Context, (): (), answer| keep.send(answer).unwrap());
+    let head = Head::builder().over(Transport { sender, ..ours }).unwrap();
+    let neck = Neck::builder().serve(api.unwrap()).over(theirs).unwrap().start();
+    let ask = || head.api("a").action("ask", ()).timeout(Timeout::Never).start::<u64>().unwrap();
+    let calls: Vec<_> = (0..CALLS).map(|_| ask()).collect();
+    eventually(|| kept.len() == CALLS);
+    broken.store(true, Ordering::Release);
+    let done = || calls.iter().filter(|call| call.is_done()).count();
+    // One at a time, so that nothing comes behind the one whose credit cannot be sent.
+    for n in 1..=CALLS {
+        kept.recv().unwrap().answer(7);
+        eventually(|| done() >= n);
+    }
+    eventually(|| head.state() == LinkState::Closed);
+    eventually(|| head.hang_report().to_string().contains("0 threads"));
+    drop((head, neck, inner));
+}
+
+/// More than half of any window.
+const CALLS: usize = 100;
+
+#[test]
+fn p_19_a_send_that_fails_ends_the_thread_that_reads_answers_too() {
+    watched(|| (0..20).for_each(|_| the_reader_of_answers_leaves(memory_pair())));
+    watched(|| the_reader_of_answers_leaves(ipc_pair().unwrap()));
+    watched(|| the_reader_of_answers_leaves(pipe_pair().unwrap()));
+    watched(|| the_reader_of_answers_leaves(shm_pair().unwrap()));
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn ends(kind: Kind, limit: usize) -> (Head, Neck) {
     (head, neck.serve(api()).unwrap().start())
 }
 
+/// Red when the rest of large messages goes first.
 fn ac_85_large_values_in_a_struct_hold_up_no_small_call(kind: Kind) {
     if kind.is_json() {
         // It is not made for so many bytes: they are text there.

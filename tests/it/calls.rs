@@ -145,6 +145,7 @@ fn ac_02_timeout_names_the_method_and_the_time(kind: Kind) {
     assert_eq!(error.to_string(), format!("clock.slow.deep.wait timed out after {after:.3?}"));
 }
 
+/// Red when nobody ends a call whose time is over.
 fn ac_02_every_verb_times_out(kind: Kind) {
     let (api, _open) = stubborn();
     let (head, _neck) = kind.serving(api);

@@ -129,6 +129,7 @@ pub fn countdown() -> Api {
     Api::new("count").workers(1).handle("down", down).unwrap()
 }
 
+/// Red when a call is not left to the thread that waits for its ancestor.
 fn ac_64_any_depth_completes_with_one_worker_a_side(kind: Kind) {
     let (head, neck) = kind.serving(countdown());
     head.attach(countdown()).unwrap();

@@ -235,6 +235,7 @@ fn p_17_a_peer_that_acknowledges_what_it_does_not_read_loses_its_link() {
 /// How long a peer may read nothing here.
 const STALL: Duration = Duration::from_secs(2);
 
+/// Red when nobody notes that it reads nothing.
 fn p_17_a_peer_that_reads_nothing_loses_its_link_when_its_time_is_over(kind: Kind) {
     let limit = Duration::from_millis(200);
     let (head, neck) = with_raw_neck(kind, Head::builder().config(Config::new().write_stall(limit)));

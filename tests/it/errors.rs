@@ -196,6 +196,7 @@ fn panics() -> Api {
     api.deferred("later", later).unwrap()
 }
 
+/// Red when a panic is not caught.
 fn ac_22_a_panic_is_a_fault_with_its_text(kind: Kind) {
     let (head, neck) = kind.serving(panics());
     head.attach(panics()).unwrap();

@@ -1,7 +1,9 @@
 //! Bytes that no correct peer sends, to a Head and to a Neck. Each ends the link with the number of the
 //! rule that it breaks, or does no harm; nothing panics, nothing hangs, and no other link notices.
 
+#[allow(dead_code, reason = "the floods need more of it")]
 mod raw;
+mod room;
 mod scribble;
 mod stage;
 mod streams;
@@ -19,6 +21,12 @@ use std::{
 use nape::{Answers, Api, CallError, CloseReason, Config, Context, Fault, FaultKind, ProtocolError};
 
 use raw::*;
+use room::{
+    p_15_a_call_for_which_there_is_no_room_is_refused,
+    p_15_an_answer_for_which_there_is_no_room_ends_its_call,
+    p_15_an_event_for_which_there_is_no_room_is_dropped_and_reported,
+    p_15_items_for_which_there_is_no_room_end_their_stream, p_15_the_rest_of_a_refused_call_is_forgotten,
+};
 use stage::{Bystander, Place, Stage, Wire, echo};
 use streams::{
     a_stream_by_hand, d_55_items_for_a_caller, d_55_items_without_end_of_what_is_over,
@@ -50,6 +58,7 @@ towards_every_end! {
     hellos, headers, messages, parts, limits,
     d_01_somebody_who_says_nothing,
     d_02_somebody_who_hangs_up,
+    d_10_a_hello_that_drips,
     d_16_a_message_that_does_not_go_on,
     d_20_pings_without_end,
     d_21_unknown_frames_without_end,
@@ -69,6 +78,11 @@ towards_every_end! {
     d_55_items_for_a_caller,
     d_55_items_without_end_of_what_is_over,
     p_15_a_peer_that_grants_everything_and_reads_nothing,
+    p_15_a_call_for_which_there_is_no_room_is_refused,
+    p_15_the_rest_of_a_refused_call_is_forgotten,
+    p_15_an_event_for_which_there_is_no_room_is_dropped_and_reported,
+    p_15_an_answer_for_which_there_is_no_room_ends_its_call,
+    p_15_items_for_which_there_is_no_room_end_their_stream,
     ids_may_be_used_again,
     an_acknowledgement_that_goes_back,
 }
@@ -154,6 +168,29 @@ fn d_02_somebody_who_hangs_up(place: Place) {
     stage.leave();
 }
 
+/// The time is that of the whole greeting, and not that between two bytes. Where each is a packet, it is no frame.
+fn d_10_a_hello_that_drips(place: Place) {
+    let begin = Instant::now();
+    let mut stage = Stage::silent(place, hasty(), echo());
+    let hello = stage.raw.side.hello().frame();
+    for byte in hello.chunks(1) {
+        if stage.subject.close_reason().is_some() || !stage.raw.send_as_is(byte) {
+            break;
+        }
+        // Slower than it may be, and quicker than the time of the whole.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let error = stage.broken();
+    match place.0 {
+        Wire::Pipe => {
+            assert!(matches!(error, ProtocolError::BadHello(_)), "{error:?}");
+            assert!(begin.elapsed() >= Duration::from_millis(100), "{:?}", begin.elapsed());
+        }
+        _ => assert!(matches!(error, ProtocolError::NotAPeer { .. }), "{error:?}"),
+    }
+    stage.leave();
+}
+
 /// Calls with times of their own end by them; then the unfinished message costs the link.
 fn d_16_a_message_that_does_not_go_on(place: Place) {
     let pause = Duration::from_millis(200);
@@ -188,6 +225,7 @@ fn d_20_pings_without_end(place: Place) {
     stage.leave();
 }
 
+/// Red when a broken rule is not a reason to end.
 fn d_21_unknown_frames_without_end(place: Place) {
     let mut stage = Stage::new(place);
     let unknown = frame(200, OPTIONAL, 0, &[]);

@@ -64,6 +64,7 @@ fn ac_60_n_workers_run_n_calls_at_a_time(kind: Kind) {
     until("spare threads go", || neck.n_threads() <= N + 3);
 }
 
+/// Red when the bound of a queue is not looked at.
 fn ac_61_a_full_queue_refuses_at_once(kind: Kind) {
     let (head, neck) = kind.ends();
     let (gate, runs) = (Gate::default(), Arc::default());

@@ -6,12 +6,16 @@ mod beside;
 mod death;
 mod inherited;
 mod life;
+mod neighbours;
 mod pulse;
 mod remains;
+mod standard;
 mod start;
+mod states;
 mod streams;
 mod supervised;
-mod victim;
+mod sweep;
+pub mod victim;
 
 use std::{
     error::Error,
@@ -39,31 +43,31 @@ fn head_with_grace(wire: Wire, verb: &str, grace: Duration) -> Head {
 }
 
 /// A process that is watched, and perhaps sent a signal, but never reaped here.
-struct Watch(OwnedFd);
+pub struct Watch(OwnedFd);
 
 impl Watch {
-    fn of(pid: u32) -> Watch {
+    pub fn of(pid: u32) -> Watch {
         let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
         Watch(pidfd_open(pid, PidfdFlags::empty()).unwrap())
     }
 
-    fn child_of(head: &Head) -> Watch {
+    pub fn child_of(head: &Head) -> Watch {
         Watch::of(head.child_id().unwrap())
     }
 
     /// Waits for its end; when that was seen, or `None` if it still runs after `limit`.
-    fn wait_end(&self, limit: Duration) -> Option<Instant> {
+    pub fn wait_end(&self, limit: Duration) -> Option<Instant> {
         let limit = Timespec::try_from(limit).unwrap();
         let mut descriptors = [PollFd::new(&self.0, PollFlags::IN)];
         let n = poll(&mut descriptors, Some(&limit)).unwrap();
         (n > 0).then(Instant::now)
     }
 
-    fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.wait_end(Duration::ZERO).is_some()
     }
 
-    fn send(&self, signal: Signal) {
+    pub fn send(&self, signal: Signal) {
         pidfd_send_signal(&self.0, signal).unwrap();
     }
 }

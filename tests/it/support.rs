@@ -1,6 +1,7 @@
 //! Both ends of every kind of link, and a watchdog for what could hang.
 
 use std::{
+    env,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::mpsc,
     thread,
@@ -97,7 +98,7 @@ impl Kind {
 
 /// The same end, whose side greets as one that asks for JSON, whatever its config says.
 #[cfg(feature = "json")]
-fn asking_for_json(end: Transport) -> Transport {
+pub fn asking_for_json(end: Transport) -> Transport {
     struct Asking(Box<dyn FrameSender>, bool);
 
     impl FrameSender for Asking {
@@ -147,7 +148,9 @@ pub fn watched(test: impl FnOnce() + Send + 'static) {
             let _ = done.send(catch_unwind(AssertUnwindSafe(test)));
         })
         .unwrap();
-    match finished.recv_timeout(HANG) {
+    // Who asks for many rounds has a watchdog for each.
+    let limit = if env::var_os("NAPE_ROUNDS").is_some() { 1000 * HANG } else { HANG };
+    match finished.recv_timeout(limit) {
         Ok(Ok(())) => {}
         Ok(Err(panic)) => resume_unwind(panic),
         Err(_) => panic!("{name} hangs"),

@@ -19,10 +19,8 @@ use nape::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{
-    support::Kind,
-    tools::{Gate, LONG, SOON, eventually, is_unknown, until, within},
-};
+use crate::support::Kind;
+use crate::tools::{Gate, LONG, SOON, eventually, is_unknown, until, within};
 
 /// A Head that subscribes, and a Neck that serves a topic and an echo.
 fn stage(kind: Kind) -> (Head, Neck, Topic<u64>) {
@@ -192,6 +190,7 @@ fn p12_a_reader_that_keeps_up_now_and_then_sees_every_gap(kind: Kind) {
     }
 }
 
+/// Red when the oldest does not go.
 fn p12_the_newest_are_kept(kind: Kind) {
     let (head, _neck, topic) = stage(kind);
     let mut latest = subscribe(&head, Backlog::latest());

@@ -23,7 +23,7 @@ fn item(size: usize) -> Vec<u8> {
 }
 
 fn put(outlets: &mut Outlets, id: u64, size: usize) {
-    assert_eq!(outlets.room(id), Room::Some);
+    assert_eq!(outlets.room(id, 0), Room::Some);
     let bytes = item(size);
     let put = match HEADER_LEN + bytes.len() <= FRAME_LIMIT {
         true => outlets.put(id, size, Item::Small(&bytes)),
@@ -98,22 +98,22 @@ fn a_stream_whose_item_is_cut_waits_for_the_rest_of_it() {
 fn as_many_go_as_are_granted() {
     let mut outlets = outlets(&Config::new());
     open(&mut outlets, 1, None);
-    assert_eq!(outlets.room(1), Room::None);
+    assert_eq!(outlets.room(1, 0), Room::None);
     let quota = |items, bytes| Quota { items, bytes };
     assert_eq!(outlets.grant(1, quota(2, 100)), Some(Ok(true)));
     assert_eq!(outlets.grant(1, quota(2, 100)), Some(Ok(false)));
     put(&mut outlets, 1, 10);
     put(&mut outlets, 1, 10);
-    assert_eq!(outlets.room(1), Room::None);
+    assert_eq!(outlets.room(1, 0), Room::None);
     // One may go over the bytes.
     assert_eq!(outlets.grant(1, quota(10, 100)), Some(Ok(true)));
     put(&mut outlets, 1, 79);
     put(&mut outlets, 1, 1000);
-    assert_eq!(outlets.room(1), Room::None);
+    assert_eq!(outlets.room(1, 0), Room::None);
     assert_eq!(outlets.grant(1, quota(10, 1099)), Some(Ok(true)));
-    assert_eq!(outlets.room(1), Room::None);
+    assert_eq!(outlets.room(1, 0), Room::None);
     assert_eq!(outlets.grant(1, quota(10, 1100)), Some(Ok(true)));
-    assert_eq!(outlets.room(1), Room::Some);
+    assert_eq!(outlets.room(1, 0), Room::Some);
     // Less than before, or more than can be counted.
     assert_eq!(outlets.grant(1, quota(9, 1100)), Some(Err(())));
     assert_eq!(outlets.grant(1, quota(10, 1 << 31)), Some(Err(())));
@@ -122,24 +122,24 @@ fn as_many_go_as_are_granted() {
 
 #[test]
 fn what_waits_is_bounded_whatever_is_granted() {
-    let mut outlets = outlets(&Config::new().stream_items(3).send_queue_bytes(100));
+    let mut outlets = outlets(&Config::new().stream_items(3).send_queue_bytes(600));
     let first = open(&mut outlets, 1, Some(ALL));
     (0..3).for_each(|_| put(&mut outlets, 1, 1));
     first.calm();
     // However often it asks, it waits once.
-    (0..3).for_each(|_| assert_eq!(outlets.room(1), Room::None));
-    assert!(outlets.take_starved().is_empty() && outlets.has_starved());
+    (0..3).for_each(|_| assert_eq!(outlets.room(1, 0), Room::None));
+    assert!(outlets.take_starved(0).is_empty() && outlets.has_starved());
     assert_eq!(next(&mut outlets), Some((1, 3)));
-    assert!(matches!(&outlets.take_starved()[..], [outlet] if Arc::ptr_eq(outlet, &first)));
+    assert!(matches!(&outlets.take_starved(0)[..], [outlet] if Arc::ptr_eq(outlet, &first)));
     assert!(!outlets.has_starved());
     // All together have a bound, too.
-    put(&mut outlets, 1, 96);
+    put(&mut outlets, 1, 600);
     open(&mut outlets, 2, Some(ALL));
-    assert_eq!(outlets.room(2), Room::None);
-    assert!(outlets.take_starved().is_empty());
+    assert_eq!(outlets.room(2, 0), Room::None);
+    assert!(outlets.take_starved(0).is_empty());
     outlets.remove(1);
-    assert_eq!(outlets.take_starved().len(), 1);
-    assert_eq!(outlets.room(2), Room::Some);
+    assert_eq!(outlets.take_starved(0).len(), 1);
+    assert_eq!(outlets.room(2, 0), Room::Some);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn ends_and_answers_go_behind_the_items() {
     open(&mut outlets, 1, Some(ALL));
     put(&mut outlets, 1, 1);
     outlets.end(1);
-    assert_eq!(outlets.room(1), Room::Over);
+    assert_eq!(outlets.room(1, 0), Room::Over);
     assert_eq!(
         [next(&mut outlets), next(&mut outlets), next(&mut outlets)],
         [Some((1, 1)), Some((1, 0)), None]
@@ -160,7 +160,7 @@ fn ends_and_answers_go_behind_the_items() {
     put(&mut outlets, 2, 1);
     put(&mut outlets, 2, 100_000);
     assert!(outlets.answer(2, answer(2)).is_none());
-    assert_eq!((outlets.room(2), outlets.contains(2)), (Room::Over, true));
+    assert_eq!((outlets.room(2, 0), outlets.contains(2)), (Room::Over, true));
     assert_eq!(next(&mut outlets), Some((2, 1)));
     assert_eq!(next(&mut outlets), Some((2, 1)));
     assert_eq!(outlets.has_left(2).map(|draft| draft.id), Some(2));
@@ -185,7 +185,7 @@ fn nothing_goes_that_is_not_wanted() {
     open(&mut outlets, 1, Some(ALL));
     put(&mut outlets, 1, 1);
     assert!(matches!(outlets.stop(1), Some((_, None))));
-    assert_eq!((outlets.room(1), outlets.is_drained(), outlets.bytes), (Room::Over, true, 0));
+    assert_eq!((outlets.room(1, 0), outlets.is_drained(), outlets.bytes), (Room::Over, true, 0));
     assert!(outlets.put(1, 1, Item::Small(&item(1))).is_none());
     outlets.end(1);
     assert!(outlets.is_drained());

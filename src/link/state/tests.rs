@@ -341,7 +341,11 @@ fn answers_without_end_starve_no_calls() {
 
 #[test]
 fn many_large_messages_at_once_are_within_the_bounds_of_the_other_side() {
-    let config = Config::new().message_limit(100_000).send_queue_bytes(100 << 20);
+    let limits = crate::config::Limits::new()
+        .message_bytes(100_000)
+        .received_bytes(100 << 20)
+        .send_queue_bytes(100 << 20);
+    let config = Config::new().limits(limits);
     let mut pair = Pair::ready(&config, Window::default());
     let calls: Vec<_> = (0..200).map(|waiter| pair.call(HEAD, waiter, 99_000)).collect();
     (200..400).for_each(|number| pair.event(HEAD, number, 99_000));

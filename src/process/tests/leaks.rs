@@ -37,17 +37,17 @@ fn entries(directory: impl Into<PathBuf>) -> Vec<PathBuf> {
 }
 
 #[test]
-fn nothing_is_left_of_any_start() {
+fn p_23_nothing_is_left_of_any_start() {
     in_own_directory("leaks");
 }
 
 #[test]
-fn too_few_descriptors_are_an_error_and_the_next_start_works() {
+fn p_20_too_few_descriptors_are_an_error_and_the_next_start_works() {
     in_own_directory("few-descriptors");
 }
 
 #[test]
-fn a_child_that_comes_too_late_is_told_so_and_cleans_up() {
+fn p_26_a_child_that_comes_too_late_is_told_so_and_cleans_up() {
     let _watchdog = Watchdog::new();
     let directory = OwnDirectory::new("late");
     let mut middle = role("middle-of-a-late-one");

@@ -17,12 +17,12 @@ use crate::{
 
 on_every_wire_to_a_child! {
     a_killed_child_is_noticed_at_once,
-    dropping_the_handle_ends_the_child,
+    p_23_dropping_the_handle_ends_the_child,
     a_child_is_told_when_it_is_given_up,
-    a_child_sees_its_head_killed,
+    p_26_a_child_sees_its_head_killed,
     only_the_child_itself_is_a_neck_and_only_once,
-    a_child_inherits_what_it_is_given_and_nothing_else,
-    children_started_at_the_same_time_do_not_hold_each_other_up,
+    p_28_a_child_inherits_what_it_is_given_and_nothing_else,
+    p_28_children_started_at_the_same_time_do_not_hold_each_other_up,
     the_token_is_in_no_argument,
 }
 
@@ -60,7 +60,7 @@ fn a_killed_child_is_noticed_at_once(wire: Wire) {
     }
 }
 
-fn dropping_the_handle_ends_the_child(wire: Wire) {
+fn p_23_dropping_the_handle_ends_the_child(wire: Wire) {
     let _watchdog = Watchdog::new();
     let launch = start(wire, role("echo"));
     let pid = launch.child.pid();
@@ -69,7 +69,7 @@ fn dropping_the_handle_ends_the_child(wire: Wire) {
 }
 
 #[test]
-fn a_child_that_does_not_end_is_not_waited_for() {
+fn p_24_a_child_that_does_not_end_is_not_waited_for() {
     let _watchdog = Watchdog::new();
     let mut launch = start(Wire::Ipc, role("echo"));
     let start = Instant::now();
@@ -89,7 +89,7 @@ fn a_child_with_pipes_keeps_them() {
 }
 
 #[test]
-fn a_grandchild_that_holds_stderr_delays_nothing() {
+fn p_29_a_grandchild_that_holds_stderr_delays_nothing() {
     let _watchdog = Watchdog::new();
     let mut command = role("leave-a-holder");
     command.stdin(Stdio::piped());
@@ -111,7 +111,7 @@ fn a_child_is_told_when_it_is_given_up(wire: Wire) {
     assert!(launch.child.look().is_none());
 }
 
-fn a_child_sees_its_head_killed(wire: Wire) {
+fn p_26_a_child_sees_its_head_killed(wire: Wire) {
     let _watchdog = Watchdog::new();
     // In the second case a shell is the parent, so that the child has nothing but the lifeline.
     for (name, watched) in [("middle", 2), ("middle-with-shell", 1)] {
@@ -139,7 +139,8 @@ fn only_the_child_itself_is_a_neck_and_only_once(wire: Wire) {
     assert!(grandchild.contains("meant for another process"), "{grandchild}");
 }
 
-fn a_child_inherits_what_it_is_given_and_nothing_else(wire: Wire) {
+/// Red when what is open here is not marked to be closed.
+fn p_28_a_child_inherits_what_it_is_given_and_nothing_else(wire: Wire) {
     let _watchdog = Watchdog::new();
     // Left open for children by somebody careless.
     let (careless, _other) = rustix::pipe::pipe().unwrap();
@@ -167,7 +168,7 @@ fn check_descriptors(wire: Wire, said: &str) {
     assert_eq!(after.matches("pidfd]\"").count() + after.matches("\"pidfd:").count(), 1, "{said}");
 }
 
-fn children_started_at_the_same_time_do_not_hold_each_other_up(wire: Wire) {
+fn p_28_children_started_at_the_same_time_do_not_hold_each_other_up(wire: Wire) {
     let _watchdog = Watchdog::new();
     let threads: Vec<_> = (0..8).map(|_| thread::spawn(move || start_three(wire))).collect();
     let mut launches: Vec<Launch> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
@@ -184,8 +185,9 @@ fn start_three(wire: Wire) -> Vec<Launch> {
     (0..3).map(|_| start(wire, role("descriptors"))).collect()
 }
 
+/// Red when the status of a process that somebody else has reaped is made up.
 #[test]
-fn where_children_are_ignored_their_end_is_seen_all_the_same() {
+fn p_27_where_children_are_ignored_their_end_is_seen_all_the_same() {
     let _watchdog = Watchdog::new();
     run(role("ignoring"));
 }
@@ -201,7 +203,7 @@ pub(super) fn with_children_ignored() {
 }
 
 #[test]
-fn somebody_who_reaps_every_child_does_no_harm() {
+fn p_27_somebody_who_reaps_every_child_does_no_harm() {
     let _watchdog = Watchdog::new();
     run(role("robbed"));
 }
@@ -227,8 +229,9 @@ pub(super) fn with_somebody_who_reaps() {
     thief.join().unwrap();
 }
 
+/// Red when stderr is not read.
 #[test]
-fn a_flood_on_stderr_holds_nobody_up() {
+fn p_29_a_flood_on_stderr_holds_nobody_up() {
     let _watchdog = Watchdog::new();
     let mut open = role("flooded");
     open.stderr(Stdio::null());

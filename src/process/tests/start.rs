@@ -39,7 +39,7 @@ fn frames_go_both_ways(wire: Wire) {
 }
 
 #[test]
-fn a_child_that_ends_first_is_seen_at_once_with_its_last_words() {
+fn p_22_a_child_that_ends_first_is_seen_at_once_with_its_last_words() {
     let _watchdog = Watchdog::new();
     for (name, exit) in [("exit", Exit::Code(7)), ("exit-now", Exit::Code(8)), ("kill-self", Exit::Signal(9))]
     {
@@ -62,8 +62,9 @@ fn stderr_can_be_left_as_it_was() {
     assert_eq!((death(&error).exit, &*death(&error).stderr), (Exit::Code(7), ""));
 }
 
+/// Red when the wait has no end.
 #[test]
-fn a_child_that_never_comes_costs_the_time_limit() {
+fn p_22_a_child_that_never_comes_costs_the_time_limit() {
     let _watchdog = Watchdog::new();
     let limit = Duration::from_millis(500);
     let start = Instant::now();
@@ -87,7 +88,7 @@ fn time_without_end_is_one_too() {
 }
 
 #[test]
-fn programs_that_know_nothing_of_us_are_no_necks() {
+fn p_22_programs_that_know_nothing_of_us_are_no_necks() {
     let _watchdog = Watchdog::new();
     assert_eq!(death(&fail(Command::new("/bin/true"), LONG)).exit, Exit::Code(0));
     let mut deaf = Command::new("/bin/cat");
@@ -99,7 +100,7 @@ fn programs_that_know_nothing_of_us_are_no_necks() {
 }
 
 #[test]
-fn what_cannot_be_executed_says_so() {
+fn p_22_what_cannot_be_executed_says_so() {
     let _watchdog = Watchdog::new();
     for (program, kind) in [
         ("/nonexistent/program", io::ErrorKind::NotFound),
@@ -116,7 +117,7 @@ fn what_cannot_be_executed_says_so() {
 }
 
 #[test]
-fn strangers_are_refused() {
+fn p_36_strangers_are_refused() {
     let _watchdog = Watchdog::new();
     assert_eq!(refused(&fail(role("wrong-token"), LONG)), &ProtocolError::AuthFailed);
     assert!(matches!(refused(&fail(role("garbage"), LONG)), ProtocolError::NotAPeer { .. }));
@@ -161,7 +162,7 @@ pub(super) fn with_a_bad_directory() {
 }
 
 #[test]
-fn a_silent_stranger_under_the_name_costs_a_bounded_time() {
+fn p_36_a_silent_stranger_under_the_name_costs_a_bounded_time() {
     let _watchdog = Watchdog::new();
     let meeting = Meeting::new().unwrap();
     let name = meeting.name().to_owned();

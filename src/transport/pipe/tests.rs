@@ -42,6 +42,7 @@ fn session() -> Vec<u8> {
     [24, 59, 24, 100, 300, 24, 26].iter().zip(1..).flat_map(|(len, fill)| frame(*len, fill)).collect()
 }
 
+/// Red when what has come is handed out whole or not.
 #[test]
 fn p_21_every_cut_arrives_the_same() {
     let session = session();
@@ -139,7 +140,7 @@ fn d_16_the_most_and_nothing_of_it_is_waited_for_and_the_rest_is_not_made_up() {
 fn d_66_a_frame_that_never_gets_whole_is_an_error() {
     let (theirs, ours) = PipeEnd::pair().unwrap();
     let mut peer = UnixStream::from(OwnedFd::from(theirs));
-    let mut ours = PipeReceiver::new(Arc::new(ours.0), Arc::new(Wakeup::new().unwrap()));
+    let mut ours = PipeReceiver::new(Half::Socket(Arc::new(ours.0)), Arc::new(Wakeup::new().unwrap()));
     peer.write_all(&frame(24, 1)).unwrap();
     peer.write_all(&frame(24, 2)[..7]).unwrap();
     assert_eq!(ours.receive(None).unwrap(), Received::Packet(frame(24, 1)));
@@ -183,8 +184,9 @@ fn p_3_what_was_sent_is_read_before_the_reset_of_a_peer_that_left_something_unre
     ours.sender.send(&frame(100, 1)).unwrap_err();
 }
 
+/// One at a time and as many as go: the frame counts, and no descriptor comes in.
 #[test]
-fn p_38_descriptors_that_come_along_are_closed() {
+fn d_57_d_58_p_38_descriptors_that_come_along_are_closed() {
     let (peer, mut ours) = raw();
     let (read, write) = os::pipe().unwrap();
     let given = [write.as_fd()];
@@ -196,6 +198,12 @@ fn p_38_descriptors_that_come_along_are_closed() {
         sendmsg(&peer, &[IoSlice::new(&frame)], &mut along, SendFlags::empty()).unwrap();
         assert_eq!(ours.receiver.receive(None).unwrap(), Received::Packet(frame));
     }
+    let many = [write.as_fd(); 253];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut along = SendAncillaryBuffer::new(&mut space);
+    assert!(along.push(SendAncillaryMessage::ScmRights(&many)));
+    sendmsg(&peer, &[IoSlice::new(&frame(24, 0))], &mut along, SendFlags::empty()).unwrap();
+    assert_eq!(ours.receiver.receive(None).unwrap(), Received::Packet(frame(24, 0)));
     drop(write);
     assert!(os::has_hung_up(read.as_fd()), "nobody else holds the other end of this pipe");
 }
@@ -204,7 +212,7 @@ fn p_38_descriptors_that_come_along_are_closed() {
 fn p_17_whoever_does_not_read_and_says_so_holds_no_sender_for_ever() {
     let (_peer, ours) = PipeEnd::pair().unwrap();
     let patience = Duration::from_millis(100);
-    let mut sender = PipeSender { socket: Arc::new(ours.0), patience };
+    let mut sender = PipeSender { to: Half::Socket(Arc::new(ours.0)), patience };
     let (mut begin, mut end) = (Instant::now(), Ok(()));
     while end.is_ok() {
         begin = Instant::now();

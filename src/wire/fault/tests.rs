@@ -123,7 +123,7 @@ fn a_typed_fault_that_does_not_encode_is_its_text() {
     }
     let fault = Fault::from_typed(&Stubborn);
     assert_eq!((fault.kind(), fault.message()), (FaultKind::Error, "stubborn"));
-    assert!(fault.value.is_empty());
+    assert!(fault.value.bytes.is_empty());
 }
 
 #[test]

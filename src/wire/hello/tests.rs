@@ -69,7 +69,7 @@ proptest! {
 }
 
 #[test]
-fn the_hello_is_that_of_the_wire_format() {
+fn p_37_the_hello_is_that_of_the_wire_format() {
     let library = env!("CARGO_PKG_VERSION");
     let mut expected = b"NAPE\x01\x01\0\0\x01\0\x01\0\0\0\0\0".to_vec();
     expected.extend(1..=16);
@@ -100,6 +100,7 @@ fn d_5_our_own_hello_echoed_is_not_a_neck() {
     assert_eq!(refused(|body| body[4] = 2), NOT_A_NECK);
 }
 
+/// Red when versions are not compared.
 #[test]
 fn d_6_another_version_is_refused_whatever_else_it_holds() {
     let expected = ProtocolError::VersionMismatch { ours: (1, 1), theirs: (9, 9) };
@@ -111,7 +112,7 @@ fn d_6_another_version_is_refused_whatever_else_it_holds() {
 }
 
 #[test]
-fn versions_that_overlap_are_accepted() {
+fn p_37_versions_that_overlap_are_accepted() {
     let hello = read(&body(|body| body[8..12].copy_from_slice(&[0, 0, 9, 0]))).unwrap();
     assert_eq!(hello.versions, (0, 9));
 }
@@ -122,6 +123,7 @@ fn d_7_versions_upside_down_are_refused() {
     assert_eq!(refused(upside_down), ProtocolError::BadHello("its versions are upside down"));
 }
 
+/// Red when tokens are not compared.
 #[test]
 fn d_8_a_wrong_token_is_refused() {
     for at in 16..32 {

@@ -186,6 +186,8 @@ pub(crate) struct Raw {
     receiver: Box<dyn FrameReceiver>,
     window: Window,
     is_stream: bool,
+    /// It never says that it has read anything.
+    holds_back: bool,
     /// What was read, and what it acknowledges.
     read: (u32, u32),
     /// What was sent within the window, and how much of it was acknowledged.
@@ -203,6 +205,7 @@ impl Raw {
             receiver: transport.receiver,
             window: transport.window,
             is_stream: transport.name == "pipe",
+            holds_back: false,
             read: (0, 0),
             sent: (0, 0),
             acknowledged: (0, 0),
@@ -291,6 +294,16 @@ impl Raw {
         }
     }
 
+    /// From here on it never says that it has read anything.
+    pub(crate) fn hold_back(&mut self) {
+        self.holds_back = true;
+    }
+
+    /// Drops what came and was not asked for.
+    pub(crate) fn forget(&mut self) {
+        self.frames.clear();
+    }
+
     /// What has come by now, without waiting.
     pub(crate) fn rest(&mut self) -> Vec<Frame> {
         while let Ok(Some(Received::Packet(packet))) = self.receiver.try_receive() {
@@ -321,7 +334,7 @@ impl Raw {
             let (kind, flags) = (frame[4], frame[5]);
             assert!((1..=17).contains(&kind) && flags < 4 && frame[6..8] == [0, 0], "{:02x?}", &frame[..24]);
             self.acknowledged = (word(frame, 16), word(frame, 20));
-            if !is_free(kind) {
+            if !is_free(kind) && !self.holds_back {
                 self.read.0 += 1;
                 self.read.1 += frame.len() as u32;
             }

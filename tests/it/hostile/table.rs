@@ -171,7 +171,7 @@ pub(crate) fn messages(side: Side) -> Vec<Case> {
             answered(side.id(9)),
         ),
         case("d_28_an_unknown_path", calling(id, &call("echo.nothing", b"\0")), faulted(1)),
-        case("d_28_an_unknown_event", topic(b"echo.nothing"), Lives),
+        case("d_56_an_event_that_nobody_takes", topic(b"echo.nothing"), Lives),
         case("d_29_an_empty_path", calling(id, &[&echo[..20], &[0; 10]].concat()), Broken(12)),
         case("d_29_a_shape_that_is_cut_off", path(b""), Broken(11)),
         case("d_28_an_unknown_path_with_a_shape", calling(id, &shaped(&echo[..20], b"echo.no")), faulted(1)),

@@ -156,6 +156,7 @@ fn a_child_outlives_the_thread_that_spawned_it(wire: Wire) {
     (0..10).for_each(|_| echo(&head));
 }
 
+/// Red when the child does not watch its lifeline.
 fn a_child_ends_soon_after_its_head_was_killed(wire: Wire) {
     for _ in 0..3 {
         ends_with_its_head(wire, "idle");
@@ -209,4 +210,4 @@ pub(super) fn middle() {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-const HOW: &str = "NAPE_TEST_MIDDLE";
+pub(super) const HOW: &str = "NAPE_TEST_MIDDLE";

@@ -9,14 +9,18 @@ use std::{
     thread,
 };
 
-use nape::{Api, Context, Fault, Incoming, Neck, Responder, Wire};
+use nape::{Api, Context, Fault, Incoming, Neck, Payload, Responder, Wire};
 use rustix::{
     io::{FdFlags, fcntl_setfd},
-    process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open},
+    process::{
+        PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, pidfd_getfd,
+        pidfd_open, setrlimit,
+    },
     thread::gettid,
 };
 
-use super::{inherited, life, pulse, remains};
+use super::{inherited, life, pulse, remains, standard};
+use crate::history;
 
 /// This binary again, as a child that does what the verb says.
 pub(crate) fn command(verb: &str) -> Command {
@@ -82,8 +86,10 @@ fn entry() {
             park();
         }
         Ok(verb) if verb.starts_with("raw-") => inherited::play(verb),
+        Ok("over-standard") => standard::serve(),
         Ok("middle") => life::middle(),
         Ok("rounds") => remains::rounds(),
+        Ok("history") => history::serve_in_a_child(),
         Ok("pulse") => pulse::beat(),
         Ok(verb) => panic!("no such verb: {verb}"),
     }
@@ -123,7 +129,7 @@ fn greet() {
     serve(neck);
 }
 
-fn api() -> Api {
+pub(crate) fn api() -> Api {
     let waiting = Mutex::new(Vec::new());
     let some = Arc::new(Mutex::new(Vec::new()));
     Api::new("victim")
@@ -185,6 +191,35 @@ fn api() -> Api {
         .unwrap()
         .handle("ask", |cx: &Context, path: String| -> Result<String, Fault> {
             Ok(cx.api(&path).action("", ()).call()?)
+        })
+        .unwrap()
+        .handle("bytes", |_: &Context, n: usize| Ok::<_, Fault>(Payload::from_bytes(vec![7; n])))
+        .unwrap()
+        .handle("hoard", |_: &Context, mib: usize| {
+            // Never given back, and touched everywhere.
+            std::mem::forget(vec![1u8; mib << 20]);
+            Ok::<_, Fault>(())
+        })
+        .unwrap()
+        .handle("take-no-more-files", |_: &Context, _: ()| {
+            // Fewer than a wait may watch would be an error of the wait.
+            let few = Rlimit { current: Some(24), ..getrlimit(Resource::Nofile) };
+            setrlimit(Resource::Nofile, few)?;
+            while let Ok(file) = fs::File::open("/dev/null") {
+                std::mem::forget(file);
+            }
+            Ok::<_, Fault>(())
+        })
+        .unwrap()
+        .handle("take", |_: &Context, _: Payload| Ok::<_, Fault>(()))
+        .unwrap()
+        .handle("flood", |cx: &Context, _: ()| {
+            let noise = cx.api("noise");
+            // For as long as the other side takes it.
+            while !cx.is_cancelled() {
+                let _ = noise.action("event", 1u64).fire();
+            }
+            Ok::<_, Fault>(())
         })
         .unwrap()
         .handle("pid", |_: &Context, _: ()| Ok::<_, Fault>(process::id()))

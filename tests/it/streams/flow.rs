@@ -58,6 +58,7 @@ fn settled(count: &AtomicUsize) -> usize {
     }
 }
 
+/// Red when a sender does not look at its credit.
 fn ac_81_who_stops_to_take_pauses_who_makes(kind: Kind) {
     for window in [1usize, 2, 16, 64] {
         let made = Arc::default();

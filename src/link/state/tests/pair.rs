@@ -64,7 +64,7 @@ impl Pair {
             actions: Vec::new(),
             watcher: Watcher {
                 window,
-                in_flight: config.in_flight,
+                in_flight: config.limits.in_flight,
                 sent: [0; 2],
                 acknowledged: [0; 2],
                 may_start: false,

@@ -58,7 +58,7 @@ struct Model {
 
 impl Model {
     fn new(config: &Config, window: Window) -> Model {
-        let quota = Quota { items: config.stream_items, bytes: config.stream_bytes };
+        let quota = Quota { items: config.limits.stream_items, bytes: config.limits.stream_bytes };
         Model { pair: Pair::ready(config, window), window: quota, streams: Vec::new() }
     }
 

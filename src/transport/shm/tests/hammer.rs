@@ -85,6 +85,7 @@ fn p_40_packets_that_are_larger_than_the_ring() {
 }
 
 /// Nobody ever spins: each wait is a sleep, and each wake-up is needed.
+/// Red when whoever sleeps is not woken.
 #[test]
 fn p_40_no_wake_up_is_lost() {
     watched(|| {

@@ -246,6 +246,7 @@ fn p_39_scribbling_over_everything() {
 }
 
 /// The same over the words that the ends steer by, where most of it is noticed.
+/// Red when an index is not checked.
 #[test]
 fn p_39_scribbling_over_the_words_to_steer_by() {
     scribble(0..80);

@@ -1,0 +1,181 @@
+//! What one link may hold, in one place, and what that comes to.
+
+/// How much one side of a link may hold at a time: of what came and nobody has taken, and of what waits to be sent.
+///
+/// Every queue of a link has a bound here or in the [`Api`](crate::Api) that it belongs to, and a policy for what
+/// is beyond: see [the guide](crate::guide::limits). [`Limits::total_bytes`] is what all of it comes to, whatever
+/// the other side sends or does not read. The two sides need not agree, but for the size of a message.
+///
+/// ```
+/// use nape::{Config, Limits};
+///
+/// let limits = Limits::new().message_bytes(1 << 20).received_bytes(4 << 20).send_queue_bytes(4 << 20);
+/// assert!(limits.total_bytes() < 32 << 20);
+/// assert!(Limits::new().total_bytes() < 64 << 20);
+/// let config = Config::new().limits(limits);
+/// # drop(config);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub(crate) message_bytes: usize,
+    pub(crate) received_bytes: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) send_queue: usize,
+    pub(crate) send_queue_bytes: usize,
+    pub(crate) served_calls: usize,
+    pub(crate) stream_items: u32,
+    pub(crate) stream_bytes: u32,
+    pub(crate) callback_workers: usize,
+    pub(crate) callbacks: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            message_bytes: 16 << 20,
+            received_bytes: 34 << 20,
+            in_flight: 1024,
+            send_queue: 1024,
+            send_queue_bytes: 16 << 20,
+            served_calls: 1024,
+            stream_items: 64,
+            stream_bytes: 1 << 20,
+            callback_workers: 2,
+            callbacks: 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// The defaults.
+    pub fn new() -> Limits {
+        Limits::default()
+    }
+
+    /// The largest message in bytes, sent or received: 16 MiB by default, 1 KiB to 1 GiB.
+    ///
+    /// A larger one is refused where it is sent, and costs a peer that sends it anyway its link. It
+    /// bounds what one call can make this side allocate.
+    pub fn message_bytes(mut self, bytes: usize) -> Limits {
+        self.message_bytes = bytes.clamp(1024, 1 << 30);
+        self
+    }
+
+    /// How many bytes may be here that came and that nobody has taken: 34 MiB by default, for two messages
+    /// of the largest size and more; at least for one.
+    ///
+    /// It counts messages of which a part has come, calls and events that wait for a worker, answers whose result
+    /// was not asked for, the items of streams and subscriptions, and errors that are values; each with 1 KiB for
+    /// itself. Calls and answers of up to 1 KiB are not counted here, since their number has a limit. When there
+    /// is no room, a call is refused as busy, an event is dropped and reported, a call of ours whose answer it is
+    /// ends with a [`Fault`](crate::Fault) that says so, a stream ends as busy. Nothing waits.
+    pub fn received_bytes(mut self, bytes: usize) -> Limits {
+        self.received_bytes = bytes;
+        self
+    }
+
+    /// How many calls may be sent and unanswered at once: 1,024 by default.
+    ///
+    /// A call beyond waits in the send queue, and its timeout runs.
+    pub fn in_flight(mut self, calls: usize) -> Limits {
+        self.in_flight = calls.max(1);
+        self
+    }
+
+    /// How many calls and events may wait to be sent: 1,024 by default.
+    ///
+    /// When they do, `start`, `then` and `fire` are refused as busy, and `call` waits.
+    pub fn send_queue(mut self, messages: usize) -> Limits {
+        self.send_queue = messages.max(1);
+        self
+    }
+
+    /// How many bytes may wait to be sent: 16 MiB by default. With nothing else waiting, one message may go over it.
+    ///
+    /// It counts calls, events, answers and the items of streams, and what is left of those that have left in
+    /// part. When there is no room, `start`, `then` and `fire` are refused as busy, `call` waits, whoever makes
+    /// items pauses, and a handler that has answered waits, with an answer of over 1 KiB, until the other side has
+    /// read or the caller's time is over.
+    pub fn send_queue_bytes(mut self, bytes: usize) -> Limits {
+        self.send_queue_bytes = bytes;
+        self
+    }
+
+    /// How many calls of the other side may be unanswered here at once: 1,024 by default.
+    ///
+    /// Those beyond are refused as busy, before any API sees them. At least as many as the other
+    /// side's `in_flight` is what one wants.
+    pub fn served_calls(mut self, calls: usize) -> Limits {
+        self.served_calls = calls.max(1);
+        self
+    }
+
+    /// How many items of a stream may come here, or be on their way, that nobody has taken: 64 by default.
+    ///
+    /// With that many, whoever makes them pauses. At the sending side it is how many may wait to be sent.
+    pub fn stream_items(mut self, items: u32) -> Limits {
+        self.stream_items = items.clamp(1, 1 << 20);
+        self
+    }
+
+    /// How many bytes of items may, likewise: 1 MiB by default. One item may go over it.
+    ///
+    /// In process, where items are not encoded, they have no bytes.
+    pub fn stream_bytes(mut self, bytes: u32) -> Limits {
+        self.stream_bytes = bytes.clamp(1, 1 << 30);
+        self
+    }
+
+    /// How many callbacks may run at once: 2 by default.
+    pub fn callback_workers(mut self, workers: usize) -> Limits {
+        self.callback_workers = workers.max(1);
+        self
+    }
+
+    /// How many callbacks may wait for one of these workers: 1,024 by default.
+    ///
+    /// When they do, `then` is refused as busy. Callbacks of calls that are under way come on top.
+    pub fn callbacks(mut self, waiting: usize) -> Limits {
+        self.callbacks = waiting.max(1);
+        self
+    }
+
+    /// How many bytes one side of a link holds at most, whatever the other side sends or does not read.
+    ///
+    /// | what | bytes |
+    /// |---|---|
+    /// | what came and nobody has taken | [`received_bytes`](Limits::received_bytes), or one message if that is more |
+    /// | what waits to be sent | [`send_queue_bytes`](Limits::send_queue_bytes), or one message if that is more |
+    /// | calls that are served, with arguments and answers of up to 1 KiB | 4 KiB for each of [`served_calls`](Limits::served_calls) |
+    /// | refusals that wait to be sent, ten for each of these | 512 bytes each |
+    /// | calls that are under way or wait to be sent | 1 KiB for each of [`in_flight`](Limits::in_flight) and [`send_queue`](Limits::send_queue) |
+    /// | buffers of the link and its transport, what waits for a hook | 2 MiB |
+    ///
+    /// Not in it is what user code holds: values that it was given, the message that a thread is about to send in a
+    /// blocking call or as the answer of its handler, results that it has not taken (1 KiB each), what a
+    /// [`Topic`](crate::Topic) keeps for subscriptions, and stacks.
+    pub fn total_bytes(&self) -> usize {
+        let calls = self.in_flight.saturating_add(self.send_queue).saturating_mul(CALL);
+        let served = self.served_calls.saturating_mul(SERVED + MAX_UNREAD * REFUSAL);
+        let queues = self.room().saturating_add(self.send_queue_bytes.max(self.message_bytes));
+        [calls, served, BUFFERS].into_iter().fold(queues, usize::saturating_add)
+    }
+
+    /// The room for what comes: there is always enough for a single message.
+    pub(crate) fn room(&self) -> usize {
+        self.received_bytes.max(self.message_bytes.max(LEAST_ROOM).saturating_add(LEAST_ROOM))
+    }
+}
+
+/// How many refusals may wait for a peer that does not read them, in calls that may be served at once.
+pub(crate) const MAX_UNREAD: usize = 10;
+/// What one of them takes.
+const REFUSAL: usize = 512;
+/// What a call takes that is served, with arguments and an answer of 1 KiB.
+const SERVED: usize = 4096;
+/// What a call of ours takes.
+const CALL: usize = 1024;
+/// What a link takes when nothing is under way, and what may wait for its hooks.
+const BUFFERS: usize = 2 << 20;
+/// Room for the parts of an error, however small a message has to be.
+const LEAST_ROOM: usize = 128 * 1024;
