@@ -952,7 +952,7 @@ class _Machine:
         # In.
         self._buffer = bytearray()
         self._part_since: Optional[float] = None
-        self._inbox: Dict[Tuple[int, int], bytearray] = {}
+        self._inbox: Dict[Tuple[int, int], Optional[bytearray]] = {}
         self._inbox_bytes = 0
         self._last_seen = 0
         self.served: Dict[int, _Served] = {}
@@ -1489,18 +1489,23 @@ class _Machine:
     def _join(self, kind: _Kind, flags: int, id: int, body: bytes) -> Optional[bytes]:
         """The whole message, if this was the last of it."""
         key, more, continues = (int(kind), id), flags & _MORE, flags & _CONTINUES
-        part = self._inbox.get(key)
-        if continues and part is None:
+        part, known = self._inbox.get(key), key in self._inbox
+        if continues and not known:
             raise _Violation(16, "a part without a beginning")
-        if not continues and part is not None:
+        if not continues and known:
             raise _Violation(14 if kind in _STARTS else 16, "a beginning in the place of a part")
         if (more or continues) and not body:
             raise _Violation(18, "a part without a body")
         limit = self.limits.message_limit
         if len(body) + len(part or b"") > (max(limit, 128 << 10) if kind is _Kind.FAULT else limit):
             raise _Violation(8, "a message is over its limit")
-        if part is None and not more:
+        if not known and not more:
             return body
+        if known and part is None:
+            # There was no room for it.
+            if not more:
+                del self._inbox[key]
+            return None
         if part is None:
             part = self._inbox[key] = bytearray()
             if len(self._inbox) > 64:
@@ -1508,11 +1513,32 @@ class _Machine:
         part += body
         self._inbox_bytes += len(body)
         if self._inbox_bytes > 4 * limit:
-            raise _Violation(18, "too much in unfinished messages")
+            self._turn_down(kind, id, more)
+            return None
         if more:
             return None
         self._forget(kind, id)
         return bytes(part)
+
+    def _turn_down(self, kind: _Kind, id: int, more: int) -> None:
+        """There is no room for a message: what still comes of it is skipped."""
+        self._forget(kind, id)
+        if more:
+            self._inbox[int(kind), id] = None
+        if kind in (_Kind.CALL, _Kind.OPEN):
+            record = _write_record(3, 0, 0, ["", "too much is in unfinished messages"])
+            return self._push_answer(_Message(_Kind.FAULT, id, record))
+        if kind is _Kind.EVENT:
+            self.n_unhandled += 1
+            _log.warning("an event is dropped, because too much is in unfinished messages")
+            return
+        error = Decode("there was no room for what came: too much is in unfinished messages")
+        call, served = self.pending.get(id), self.served.get(id)
+        if call is not None:
+            self._give_up(call, error, say=kind is _Kind.ITEMS)
+        elif served is not None and served.inflow is not None:
+            self.stop_items(served.inflow)
+            self._end_flows(served.inflow, None, error)
 
     def _forget(self, kind: _Kind, id: int) -> None:
         part = self._inbox.pop((int(kind), id), None)

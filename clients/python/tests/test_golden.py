@@ -333,6 +333,19 @@ class Rules(Test):
             machine.it._told = machine.it._read
         self.broken(machine, 18)
 
+    def test_a_call_for_which_there_is_no_room_is_refused_and_the_rest_goes_on(self) -> None:
+        machine = Machine(1, nape.Limits(message_limit=1000))
+        for id in range(1, 6):
+            machine.take(K.CALL, nape._MORE, id, CALL + bytes(850))
+        (frame,) = [frame for frame in machine.sent() if frame[0] == K.FAULT]
+        self.assertEqual((frame[2], frame[3][:2]), (5, b"\3\0"))
+        for id in range(1, 6):
+            machine.take(K.CALL, nape._CONTINUES | nape._MORE, id, b"1")
+            machine.take(K.CALL, nape._CONTINUES, id, b"1")
+        self.assertIsNone(machine.it.reason)
+        self.assertEqual([served.id for served, _ in machine.served], [1, 2, 3, 4])
+        self.assertEqual((machine.it._inbox, machine.it._inbox_bytes), ({}, 0))
+
     def test_a_flood_ends_the_link(self) -> None:
         machine = Machine(1)
         for _ in range(nape._BUDGET + 10):

@@ -274,6 +274,22 @@ class Serving(PeerTest):
         with self.assertRaises(nape.Rejected):
             self.link.upload("s.sum", "no number").finish()
 
+    def test_a_large_item_that_is_given_up_half_way(self) -> None:
+        for _ in range(4):
+            up = self.link.upload("s.lens")
+            up.send("x")
+            up.send("x" * (3 << 20))
+            up.cancel()
+            items = self.link.stream("s.endless", 3 << 20)
+            self.assertTrue(items.wait(LONG))
+            items.close()
+            large = self.link.start("t.echo", "x" * (3 << 20))
+            large.cancel()
+            large = self.link.start("t.repeat", ["x", 3 << 20], timeout=0.01)
+            self.assertEqual(self.link.call("t.echo", 1), 1)
+            large.wait()
+        self.assertIsNone(self.link.close_reason)
+
     def test_a_duplex_to_rust(self) -> None:
         with self.link.duplex("s.chat", "Ann") as chat:
             self.assertEqual(next(chat.incoming), "hello Ann")
