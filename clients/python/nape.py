@@ -2716,8 +2716,9 @@ class Link:
             due = self._machine.due()
             self._armed = float("inf") if due is None else due
             blocked = self._blocked
-        both = selectors.EVENT_READ | selectors.EVENT_WRITE
-        selector.modify(self._socket, both if blocked else selectors.EVENT_READ)
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if blocked else 0)
+        if selector.get_key(self._socket).events != wanted:
+            selector.modify(self._socket, wanted)
         left = None if due is None else min(3600.0, max(0.0, due - time.monotonic()))
         ready = {key.fileobj: events for key, events in selector.select(left)}
         data: Optional[bytes] = None

@@ -66,6 +66,8 @@ fn calls() -> Result<Api, ApiError> {
     let noted = Arc::new(Mutex::new(Vec::new()));
     let (notes, cancelled) = (noted.clone(), Arc::new(AtomicUsize::new(0)));
     let n_cancelled = cancelled.clone();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let n_begun = begun.clone();
     Api::new("t")
         .workers(64)
         .queue(2000, nape::WhenFull::Refuse)
@@ -78,11 +80,13 @@ fn calls() -> Result<Api, ApiError> {
         .handle("panic", |_: &Context, text: String| -> Result<(), Fault> { panic!("{text}") })?
         .deferred("silent", |_: Context, (): (), answer: Responder<()>| drop(answer))?
         .handle("slow", move |cx: &Context, millis: u64| {
+            n_begun.fetch_add(1, Ordering::SeqCst);
             if cx.cancel_token().wait_timeout(Duration::from_millis(millis)) {
                 n_cancelled.fetch_add(1, Ordering::SeqCst);
             }
             Ok::<_, Fault>(millis)
         })?
+        .handle("begun", move |_: &Context, (): ()| Ok::<_, Fault>(begun.load(Ordering::SeqCst)))?
         .handle("cancelled", move |_: &Context, (): ()| Ok::<_, Fault>(cancelled.load(Ordering::SeqCst)))?
         .handle("left", |cx: &Context, (): ()| {
             Ok::<_, Fault>(cx.remaining().map(|left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX)))
@@ -173,10 +177,10 @@ fn back() -> Result<Api, ApiError> {
             elsewhere(answer, move || {
                 let started = cx.endpoint().api("").action(&path, ()).start::<Value>();
                 told(started.map(|started| {
-                    // It has arrived, since what was sent before this has.
-                    let echo = cx.endpoint().api("py").action("echo", 1u8).call::<u8>();
+                    // This is answered when the handler of the other has begun.
+                    let begun = cx.endpoint().api("py").action("begun", ()).call::<bool>();
                     drop(started);
-                    json!(echo.is_ok())
+                    json!(begun.is_ok())
                 }))
             });
         })?

@@ -94,9 +94,10 @@ class Async(PeerTest):
 
     def test_a_task_that_is_cancelled_gives_its_call_up(self) -> None:
         async def test(link: nape.AsyncLink) -> None:
-            before = await link.call("t.cancelled")
+            before, begun = await link.call("t.cancelled"), await link.call("t.begun")
             task = asyncio.ensure_future(link.call("t.slow", 60_000))
-            await link.call("t.echo")
+            while await link.call("t.begun") == begun:
+                pass
             task.cancel()
             with self.assertRaises(asyncio.CancelledError):
                 await task
@@ -134,7 +135,7 @@ class Async(PeerTest):
             self.assertIn("NoHandler", (await rust_calls("py.nowhere"))["detail"])
             self.assertEqual(await link.call("back.depth", 30), 30)
             self.assertEqual(await link.call("back.many", ["py.echo", 1000]), {"ok": 499_500})
-            self.assertEqual((await rust_calls("py.wait", None, 50))["error"], "TimedOut")
+            self.assertEqual((await rust_calls("py.wait", None, 1000))["error"], "TimedOut")
             while not self.cancelled.is_set():
                 await asyncio.sleep(0.001)
 

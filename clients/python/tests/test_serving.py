@@ -62,6 +62,10 @@ def api(test: Any) -> nape.Api:
         test.cancelled.set()
         return cx.is_cancelled
 
+    @py.handle("begun")
+    def begun(cx: nape.Context, value: Any) -> bool:
+        return test.waiting.wait(LONG)
+
     @py.handle("held")
     def held(cx: nape.Context, value: Any) -> Any:
         test.gate.wait(LONG)
@@ -170,7 +174,7 @@ class Serving(PeerTest):
         self.assertEqual(self.link.call("back.depth", 40), 40)
 
     def test_a_caller_that_gives_up_is_heard_of(self) -> None:
-        told = self.rust_calls("py.wait", timeout=0.1)
+        told = self.rust_calls("py.wait", timeout=1.0)
         self.assertEqual(told["error"], "TimedOut")
         self.assertTrue(self.cancelled.wait(LONG))
         self.waiting.clear()
@@ -191,7 +195,7 @@ class Serving(PeerTest):
                 raise
 
         self.link.serve(more)
-        self.rust_calls("more.slow", timeout=0.1)
+        self.rust_calls("more.slow", timeout=1.0)
         self.until("it ends", lambda: ended)
         self.assertIsInstance(ended[0], (nape.TimedOut, nape.Cancelled))
 
@@ -212,8 +216,10 @@ class Serving(PeerTest):
             cx.link.close()
 
         self.link.serve(more)
-        self.link.start("back.call", ["more.close", None, 1000])
+        pending = self.link.start("back.call", ["more.close", None, 30_000])
         self.assertTrue(self.link.wait(LONG))
+        with self.assertRaises(nape.Closed):
+            pending.result()
 
     # Streams.
 
