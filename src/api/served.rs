@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Context, Handler, HandlerError, Responder, tap::Source};
+use super::{Context, Handler, HandlerError, Layer, Responder, layer::Layers, tap::Source};
 use crate::{
     error::ApiError,
     sync::Arc,
@@ -41,6 +41,8 @@ pub struct Api {
     pub(crate) entries: Vec<Entry>,
     /// The topics, each with its path.
     pub(crate) topics: Vec<(Path, Arc<dyn Source>)>,
+    /// What stands around each handler.
+    pub(crate) layers: Layers,
 }
 
 /// What becomes of a call that finds the queue of its API full. Events are dropped and counted.
@@ -94,6 +96,7 @@ impl Api {
             measures: false,
             entries: Vec::new(),
             topics: Vec::new(),
+            layers: Layers::default(),
         }
     }
 
@@ -109,6 +112,7 @@ impl Api {
             measures: self.measures,
             entries: self.entries.clone(),
             topics: self.topics.clone(),
+            layers: self.layers.clone(),
         }
     }
 
@@ -159,6 +163,20 @@ impl Api {
     /// ```
     pub fn inline(mut self) -> Api {
         self.inline = true;
+        self
+    }
+
+    /// Puts a [`Layer`] around every handler of this API, inside of those that it has: those that are there, those
+    /// that are added or [put in the place](crate::Attached::replace) of others later, streams, and the catch-alls. Each call
+    /// passes it when a worker takes it out of the queue. Topics have no calls, and no layers.
+    ///
+    /// An API that is [nested](Api::nest) keeps its own, inside of these. The copies of an API that a
+    /// [`Listener`](crate::Listener) serves to its peers share their layers: a limit is for all of them together.
+    /// A handler that is [inline](Api::inline) is called on the longer way.
+    ///
+    /// See [`Layer`] for an example.
+    pub fn layer(mut self, layer: impl Layer) -> Api {
+        self.layers.add(layer);
         self
     }
 
@@ -243,7 +261,7 @@ impl Api {
     pub fn nest(mut self, child: Api) -> Result<Api, ApiError> {
         child.bad.map_or(Ok(()), Err)?;
         for entry in child.entries {
-            self = self.add(entry.path.as_str(), entry.scope, entry.handler)?;
+            self = self.add(entry.path.as_str(), entry.scope, entry.handler.behind(&child.layers))?;
         }
         for (path, topic) in child.topics {
             self.insert_topic(path.as_str(), topic)?;

@@ -27,6 +27,7 @@ mod inline;
 mod inspect;
 #[cfg(feature = "json")]
 mod json;
+mod layers;
 mod life;
 mod limits;
 mod names;
