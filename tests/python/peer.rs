@@ -91,7 +91,10 @@ fn calls() -> Result<Api, ApiError> {
         .handle("left", |cx: &Context, (): ()| {
             Ok::<_, Fault>(cx.remaining().map(|left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX)))
         })?
-        .handle("note", move |_: &Context, what: Value| Ok::<_, Fault>(noted.lock().push(what)))?
+        .handle("note", move |_: &Context, what: Value| {
+            noted.lock().push(what);
+            Ok::<_, Fault>(())
+        })?
         .handle("notes", move |_: &Context, (): ()| Ok::<_, Fault>(std::mem::take(&mut *notes.lock())))?
         .handle("codec", |cx: &Context, (): ()| Ok::<_, Fault>(format!("{:?}", cx.codec())))?
         .handle("die", |_: &Context, (): ()| -> Result<(), Fault> { abort() })
