@@ -1,6 +1,8 @@
 //! Every knob of a link, with its unit, its default and its price.
 
 mod limits;
+#[cfg(feature = "config-file")]
+pub(crate) mod read;
 
 use std::time::Duration;
 
@@ -17,23 +19,34 @@ use crate::wire::{Choice, Codec};
 ///
 /// let config = Config::new().timeout(Duration::from_secs(5)).in_flight(64);
 /// ```
+///
+/// With the feature `config-file` it can be deserialized: each setter is a key, and `limits` a table of limits.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "config-file", derive(serde::Deserialize))]
+#[cfg_attr(feature = "config-file", serde(default, deny_unknown_fields, expecting = "a table"))]
 pub struct Config {
     pub(crate) name: String,
+    #[cfg_attr(feature = "config-file", serde(rename = "codec", deserialize_with = "read::codecs"))]
     pub(crate) codecs: Choice,
     pub(crate) timeout: Timeout,
     pub(crate) limits: Limits,
     pub(crate) answers: Answers,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::time"))]
     pub(crate) start_timeout: Duration,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::time"))]
     pub(crate) stall_timeout: Duration,
     pub(crate) write_stall: Timeout,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::heartbeat"))]
     pub(crate) heartbeat: Option<(Duration, Duration)>,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::watchdog"))]
     pub(crate) watchdog: Option<Duration>,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::time"))]
     pub(crate) grace: Duration,
 }
 
 /// When the answers to calls leave that came together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config-file", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Answers {
     /// Each when its handler is done: what was answered before this process is killed arrives.

@@ -27,6 +27,13 @@ pub mod typed {}
 #[doc = include_str!("guide/inspection.md")]
 pub mod inspection {}
 
+#[cfg(feature = "config-file")]
+#[doc = include_str!("guide/configuration.md")]
+pub mod configuration {}
+
+#[doc = include_str!("guide/lifecycle.md")]
+pub mod lifecycle {}
+
 #[doc = include_str!("guide/sockets.md")]
 pub mod sockets {}
 

@@ -189,13 +189,19 @@
 //! # Looking inside
 //!
 //! A program that serves an [`Inspection`] tells the other side what it serves, what is under way, and how long its
-//! handlers take; [`Inspector`] asks it. [`guide::inspection`] tells more.
+//! handlers take; [`Inspector`] asks it, and so does the command `nape` from a shell. [`guide::inspection`] tells
+//! more.
 //!
 //! # Programs that run already
 //!
 //! [`Head::listen`] waits for others to connect, and [`Neck::connect`] does; or [`Neck::listen`] and
 //! [`Head::connect`]. A [`Listener`] has many [`Peer`]s at a time. [`guide::sockets`] tells where they meet, who
 //! gets in, and what strangers can do.
+//!
+//! # Beginning and end
+//!
+//! [`Api::on_start`] and [`Api::on_stop`] open and close what handlers need, [`ApiHandle::every`] calls at a steady
+//! pace, and with the feature `signals` `Neck::run_until_signal` serves until the process is asked to end.
 //!
 //! # Threads
 //!
@@ -206,10 +212,13 @@
 //!
 //! # Features
 //!
+//! - `config-file`: `config_file`, links and APIs that a file describes. It costs the reader of TOML to
+//!   build, and nothing at run time.
 //! - `json`, on by default: [links that speak JSON](Config::codec). It costs one crate to build, and code for
 //!   each type that travels; nothing at run time where it is not asked for.
 //! - `macros`, on by default: the attribute `api` for traits. It costs one crate to build, and nothing at
 //!   run time.
+//! - `signals`: `run_until_signal`, serving until SIGINT or SIGTERM. It costs one small crate to build.
 //!
 //! # What is promised, and what is not
 //!
@@ -230,6 +239,8 @@
 
 mod api;
 mod config;
+#[cfg(all(feature = "config-file", not(all(loom, test))))]
+pub mod config_file;
 mod counters;
 mod error;
 #[cfg(any(test, fuzzing))]
@@ -249,6 +260,8 @@ mod neck;
 mod os;
 #[cfg(not(all(loom, test)))]
 mod process;
+#[cfg(all(feature = "signals", not(all(loom, test))))]
+mod runner;
 mod semaphore;
 mod shape;
 #[cfg(not(all(loom, test)))]
@@ -263,9 +276,9 @@ mod workers;
 
 pub use api::{
     Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Duplex, Endpoint,
-    Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, Leave, Listed, Listening,
-    Missed, Next, Outgoing, Progress, Published, QueueDepth, Report, Responder, RunningHandler, Subscription,
-    Topic, TrySendError, Upload, WaitingCaller, WhenFull,
+    Every, Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, Leave, Listed,
+    Listening, Missed, Next, Outgoing, Progress, Published, QueueDepth, Report, Responder, RunningHandler,
+    Subscription, Timer, Topic, TrySendError, Upload, WaitingCaller, WhenFull,
 };
 pub use config::{Answers, Config, Limits, Timeout};
 pub use counters::Counters;
@@ -285,6 +298,8 @@ pub use nape_macros::api;
 pub use neck::{Neck, NeckBuilder};
 #[cfg(not(all(loom, test)))]
 pub use process::{OutputLine, OutputStream, Wire};
+#[cfg(all(feature = "signals", not(all(loom, test))))]
+pub use runner::Stopped;
 pub use semaphore::Semaphore;
 #[cfg(not(all(loom, test)))]
 pub use socket::{Address, Allow, BadToken, Credentials, Token};

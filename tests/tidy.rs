@@ -37,6 +37,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("head", "wire error config sync os transport workers link api typed process socket neck"),
     ("listener", "wire error config sync os transport workers link api socket neck head"),
     ("supervisor", "wire error config sync os workers link api process head"),
+    ("runner", "wire error config sync head neck listener"),
+    ("config_file", "wire error config sync api process socket neck head listener"),
 ];
 
 /// Single uses that go past their layer: `wire` asks for room in memory, which says nothing about what it means.
@@ -93,6 +95,10 @@ fn the_changelog_starts_with_this_version() {
 #[test]
 fn every_dependency_has_its_reason() {
     tidy(reasons(&read("Cargo.toml")));
+    // It is no part of the published package.
+    if root().join("cli").exists() {
+        tidy(reasons(&read("cli/Cargo.toml")));
+    }
 }
 
 #[test]
@@ -144,7 +150,7 @@ fn layers(files: &[File]) -> Vec<String> {
     wrong
 }
 
-/// Files below `src` that do not start with a `//!` sentence.
+/// Files of the library and of the command that do not start with a `//!` sentence.
 fn headlines(files: &[File]) -> Vec<String> {
     let says = |text: &str| {
         let paragraph: Vec<&str> = text
@@ -157,7 +163,7 @@ fn headlines(files: &[File]) -> Vec<String> {
     };
     files
         .iter()
-        .filter(|file| file.path.starts_with("src/") && !says(&file.text))
+        .filter(|file| ["src/", "cli/src/"].iter().any(|at| file.path.starts_with(at)) && !says(&file.text))
         .map(|file| format!("{}: starts without a `//!` sentence that says what it is", file.path))
         .collect()
 }
@@ -399,7 +405,7 @@ fn is_word(c: char) -> bool {
 /// Every Rust file of the project.
 fn sources() -> Vec<File> {
     let mut files = Vec::new();
-    for folder in ["src", "tests", "benches", "examples", "macros"] {
+    for folder in ["src", "tests", "benches", "examples", "macros", "cli"] {
         gather(folder, &mut files);
     }
     assert!(files.iter().any(|file| file.path == "src/lib.rs"), "the sources were not found");

@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Api, Context, Handler, HandlerError, QueueDepth,
     about::About,
+    life::{self, Lives},
     meter::{Meters, unwrapped},
     served::Scope,
     streamed::Way,
@@ -28,6 +29,8 @@ pub struct ApiArb(Arc<RwLock<Routes>>);
 
 #[derive(Debug, Default)]
 struct Routes {
+    /// Before all others, so that what is served goes after it was stopped.
+    lives: Lives,
     exact: FxHashMap<Path, Arc<Target>>,
     catch_all: FxHashMap<Path, Arc<Target>>,
     catch_some: FxHashMap<Path, Vec<(Scope, Arc<Target>)>>,
@@ -100,7 +103,8 @@ impl ApiArb {
     ///
     /// # Errors
     ///
-    /// When another API owns one of its paths, or what it was made of is wrong.
+    /// When another API owns one of its paths, or what it was made of is wrong; when its
+    /// [start](Api::on_start) fails.
     pub fn attach(&self, api: Api) -> Result<Attached, ApiError> {
         if let Some(error) = api.bad {
             return Err(error);
@@ -125,13 +129,20 @@ impl ApiArb {
         if let Some(path) = taps.iter().map(|(path, _)| path).find(handled) {
             return Err(ApiError::Taken { path: path.clone() });
         }
+        let is_free = |routes: &Routes| {
+            let entries = api.entries.iter().map(|entry| (&entry.path, &entry.scope));
+            let mut paths = entries.chain(taps.iter().map(|(path, _)| (path, &Scope::Exact)));
+            paths.try_for_each(|(path, scope)| match routes.owner(path, scope) {
+                Some(owner) => Err(ApiError::Claimed { path: path.clone(), owner }),
+                None => Ok(()),
+            })
+        };
+        is_free(&self.0.read())?;
+        // Not under the lock. Should another API take a path meanwhile, it is stopped again, behind the lock.
+        let started = life::start(api.lives, &pool.namespace)?;
         let mut routes = self.0.write();
-        let entries = api.entries.iter().map(|entry| (&entry.path, &entry.scope));
-        for (path, scope) in entries.chain(taps.iter().map(|(path, _)| (path, &Scope::Exact))) {
-            if let Some(owner) = routes.owner(path, scope) {
-                return Err(ApiError::Claimed { path: path.clone(), owner });
-            }
-        }
+        is_free(&routes)?;
+        routes.lives.add(&pool, started);
         for entry in api.entries {
             let target = routes.target(&entry.path, entry.handler, &pool);
             routes.insert(entry.path, entry.scope, target);
@@ -481,7 +492,7 @@ impl Attached {
     }
 
     /// Serves the API no longer. What waits for a worker is answered as if it had come later, without a
-    /// handler; what runs goes on. Idempotent.
+    /// handler; what runs goes on. Its [stop hook](Api::on_stop) runs, and is waited for. Idempotent.
     pub fn detach(&self) {
         let mine = |target: &Target| Arc::ptr_eq(&target.pool, &self.pool);
         let mut routes = self.arb.0.write();
@@ -498,6 +509,7 @@ impl Attached {
         let taps: Vec<_> = routes.taps.extract_if(is_mine).collect();
         // Under the lock of the routes: whoever adds one looks there whether the lane is closed.
         let waiting = self.pool.lane.close();
+        let started = routes.lives.take(&self.pool);
         drop(routes);
         // Topics say goodbye when they go.
         discard((gone, retired, taps, self.pool.measuring.lock().take()));
@@ -505,6 +517,7 @@ impl Attached {
             // Arguments that panic when they go must not keep the others from their answer.
             contain(|| task.refuse_as_unknown());
         }
+        drop(started);
     }
 
     /// Its namespace.

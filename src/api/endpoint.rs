@@ -11,10 +11,10 @@ use super::{
     hooks::Hooks,
     layer::Layers,
     pauses::Pauses,
-    relay::Relay,
     served::Scope,
     succession::Succession,
     task::{Pool, Target},
+    timer::Ticking,
     watchdog::Watchdog,
 };
 use crate::{
@@ -54,7 +54,7 @@ pub(crate) struct Inner {
     pub(super) remembered: Mutex<Option<Arc<Link>>>,
     listeners: Arc<Lane<Job>>,
     /// The calls that are made again in a while.
-    pauses: Arc<Pauses>,
+    pub(super) pauses: Arc<Pauses>,
     pub(super) watchdog: Option<Arc<Watchdog>>,
     /// The workers for what no API takes.
     rest: Arc<Pool>,
@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     undecided: Lane<Undecided>,
     /// How many subscriptions this side has made.
     subscriptions: AtomicU64,
+    /// They end with the link.
+    pub(super) timers: Mutex<Vec<Weak<Ticking>>>,
 }
 
 /// A call or an event for which there are several catch-alls.
@@ -146,6 +148,7 @@ impl Endpoint {
             undecided: Lane::new(1),
             subscriptions: AtomicU64::new(0),
             pauses: Arc::default(),
+            timers: Mutex::default(),
         }))
     }
 
@@ -186,8 +189,13 @@ impl Endpoint {
     /// handles to this endpoint itself.
     pub(crate) fn dismantle(&self) {
         self.0.watchdog.iter().for_each(|watchdog| watchdog.stop());
+        let timers = std::mem::take(&mut *self.0.timers.lock());
         let reason = self.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
         let before = std::mem::replace(&mut *self.0.connection.write(), Connection::Over(reason));
+        timers.iter().filter_map(Weak::upgrade).for_each(|timer| {
+            timer.end();
+            timer.join();
+        });
         let remembered = self.0.remembered.lock().take();
         self.0.end_pauses();
         self.0.pauses.join();
@@ -307,6 +315,12 @@ impl Inner {
         Err(closed(reason.unwrap_or_else(|| Arc::new(CloseReason::Local))))
     }
 
+    /// Whether there is no link any more, and none to come.
+    pub(super) fn is_over(&self) -> bool {
+        self.succession.get().is_none() && self.endpoint().state() == LinkState::Closed
+            || matches!(*self.connection.read(), Connection::Over(_))
+    }
+
     /// Itself, as users have it.
     pub(super) fn endpoint(&self) -> Endpoint {
         Endpoint(self.weak.upgrade().expect("whoever calls has it"))
@@ -338,30 +352,11 @@ impl Inner {
         self.subscriptions.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Makes a call again at this time, unless no link comes for it any more.
-    pub(super) fn pause(&self, at: Instant, relay: &Arc<Relay>) -> bool {
-        let there = self.pauses.add(at, relay.clone(), &self.config.name);
-        let over =
-            !self.is_supervised() && self.link().is_ok_and(|link| link.stage() >= LinkState::Disconnected);
-        if over || self.is_gone() {
-            self.end_pauses();
-        }
-        there
-    }
-
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         matches!(&*self.connection.read(), Connection::Over(_))
     }
 
-    /// Ends the calls that wait until they are made again.
-    pub(super) fn end_pauses(&self) {
-        for relay in self.pauses.take_all() {
-            let reason = self.endpoint_reason();
-            relay.finish(Err(relay.closed(reason)));
-        }
-    }
-
-    fn endpoint_reason(&self) -> Arc<CloseReason> {
+    pub(super) fn endpoint_reason(&self) -> Arc<CloseReason> {
         Endpoint::close_reason(&self.endpoint()).unwrap_or_else(|| Arc::new(CloseReason::Local))
     }
 
@@ -553,6 +548,9 @@ impl Dispatch for Inner {
             }
         }
         succession.inspect(|succession| succession.bell.ring());
+        if state == LinkState::Closed && succession.is_none() {
+            self.timers.lock().iter().filter_map(Weak::upgrade).for_each(|timer| timer.end());
+        }
         if state == LinkState::Closed {
             self.at_the_end.get().inspect(|notice| notice());
         }

@@ -17,6 +17,7 @@ mod hang;
 mod hooks;
 mod layer;
 mod layered;
+mod life;
 mod meter;
 mod opening;
 mod pauses;
@@ -31,6 +32,7 @@ mod streamed;
 mod succession;
 mod tap;
 mod task;
+mod timer;
 mod topics;
 mod watchdog;
 
@@ -55,4 +57,7 @@ pub(crate) use served::Scope;
 pub use served::{Api, WhenFull};
 pub use stream::{Incoming, Next, Outgoing, TrySendError};
 pub(crate) use succession::Succession;
+#[cfg(feature = "config-file")]
+pub(crate) use tap::Source;
+pub use timer::{Every, Timer};
 pub use topics::{Backlog, Listening, Missed, Published, Subscription, Topic};

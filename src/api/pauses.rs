@@ -5,8 +5,11 @@ use std::{
     time::Instant,
 };
 
-use super::relay::Relay;
-use crate::sync::{Arc, Condvar, Mutex};
+use super::{endpoint::Inner, relay::Relay};
+use crate::{
+    link::LinkState,
+    sync::{Arc, Condvar, Mutex},
+};
 
 /// Those of one endpoint. One thread watches them while there are any.
 #[derive(Default)]
@@ -87,6 +90,27 @@ impl Pauses {
         if let Some(watcher) = watcher.filter(|watcher| watcher.thread().id() != std::thread::current().id())
         {
             let _ = watcher.join();
+        }
+    }
+}
+
+impl Inner {
+    /// Makes a call again at this time, unless no link comes for it any more.
+    pub(super) fn pause(&self, at: Instant, relay: &Arc<Relay>) -> bool {
+        let there = self.pauses.add(at, relay.clone(), &self.config.name);
+        let over =
+            !self.is_supervised() && self.link().is_ok_and(|link| link.stage() >= LinkState::Disconnected);
+        if over || self.is_gone() {
+            self.end_pauses();
+        }
+        there
+    }
+
+    /// Ends the calls that wait until they are made again.
+    pub(super) fn end_pauses(&self) {
+        for relay in self.pauses.take_all() {
+            let reason = self.endpoint_reason();
+            relay.finish(Err(relay.closed(reason)));
         }
     }
 }

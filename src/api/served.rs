@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Context, Handler, HandlerError, Layer, Responder, layer::Layers, tap::Source};
+use super::{Context, Handler, HandlerError, Layer, Responder, layer::Layers, life::Life, tap::Source};
 use crate::{
     error::ApiError,
     sync::Arc,
@@ -43,10 +43,13 @@ pub struct Api {
     pub(crate) topics: Vec<(Path, Arc<dyn Source>)>,
     /// What stands around each handler.
     pub(crate) layers: Layers,
+    /// What is to be done when it is attached, and when that is over: its own first.
+    pub(crate) lives: Vec<Life>,
 }
 
 /// What becomes of a call that finds the queue of its API full. Events are dropped and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config-file", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum WhenFull {
     /// It is answered as busy, at once.
@@ -97,6 +100,7 @@ impl Api {
             entries: Vec::new(),
             topics: Vec::new(),
             layers: Layers::default(),
+            lives: Vec::new(),
         }
     }
 
@@ -113,6 +117,7 @@ impl Api {
             entries: self.entries.clone(),
             topics: self.topics.clone(),
             layers: self.layers.clone(),
+            lives: self.lives.clone(),
         }
     }
 
@@ -266,6 +271,7 @@ impl Api {
         for (path, topic) in child.topics {
             self.insert_topic(path.as_str(), topic)?;
         }
+        self.nest_lives(child.lives);
         Ok(self)
     }
 

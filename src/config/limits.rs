@@ -1,5 +1,8 @@
 //! What one link may hold, in one place, and what that comes to.
 
+#[cfg(feature = "config-file")]
+use super::read;
+
 /// How much one side of a link may hold at a time: of what came and nobody has taken, and of what waits to be sent.
 ///
 /// Every queue of a link has a bound here or in the [`Api`](crate::Api) that it belongs to, and a policy for what
@@ -15,17 +18,31 @@
 /// let config = Config::new().limits(limits);
 /// # drop(config);
 /// ```
+///
+/// With the feature `config-file` it can be deserialized: each setter is a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "config-file", derive(serde::Deserialize))]
+#[cfg_attr(feature = "config-file", serde(default, deny_unknown_fields, expecting = "a table"))]
 pub struct Limits {
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::bytes::<_, _, 1024, 1073741824>"))]
     pub(crate) message_bytes: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::bytes::<_, _, 0, { u64::MAX }>"))]
     pub(crate) received_bytes: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, { u64::MAX }>"))]
     pub(crate) in_flight: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, { u64::MAX }>"))]
     pub(crate) send_queue: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::bytes::<_, _, 0, { u64::MAX }>"))]
     pub(crate) send_queue_bytes: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, { u64::MAX }>"))]
     pub(crate) served_calls: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, 1048576>"))]
     pub(crate) stream_items: u32,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::bytes::<_, _, 1, 1073741824>"))]
     pub(crate) stream_bytes: u32,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, { u64::MAX }>"))]
     pub(crate) callback_workers: usize,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, { u64::MAX }>"))]
     pub(crate) callbacks: usize,
 }
 

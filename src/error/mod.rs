@@ -475,6 +475,14 @@ pub enum ApiError {
         /// The full path.
         path: Path,
     },
+    /// Its [start](crate::Api::on_start) failed or panicked: nothing of it is served.
+    #[error("the API {namespace} did not start: {why}")]
+    NotStarted {
+        /// Its namespace.
+        namespace: Path,
+        /// What its hook said.
+        why: Arc<str>,
+    },
     /// The API was detached, or its endpoint is gone.
     #[error("the API {namespace} is detached")]
     Detached {

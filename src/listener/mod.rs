@@ -195,7 +195,7 @@ impl ListenerBuilder {
         // What is wrong with the APIs is said now, and not to the first peer.
         let trial = Endpoint::new(self.side, self.config.clone());
         for api in &self.apis {
-            trial.attach(api.again())?;
+            trial.attach(Api { lives: Vec::new(), ..api.again() })?;
         }
         trial.dismantle();
         let token = match self.terms.token {

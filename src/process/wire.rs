@@ -5,6 +5,7 @@
 /// The child need not know: [`Neck::from_env`](crate::Neck::from_env) takes what its Head has chosen, so
 /// that the same program runs on each. A program that the child starts in turn inherits neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config-file", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Wire {
     /// ipc-channel: for programs that you trust, since it believes what its peer announces. Both must be

@@ -14,6 +14,8 @@ mod broken_way_out;
 mod bulk;
 mod calls;
 mod chains;
+#[cfg(feature = "config-file")]
+mod configuration;
 mod crossing;
 mod deaf_peer;
 mod errors;
@@ -29,6 +31,7 @@ mod inspect;
 mod json;
 mod layers;
 mod life;
+mod lifecycle;
 mod limits;
 mod names;
 mod nothing_left;

@@ -1,0 +1,240 @@
+"""The same over asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import Any, AsyncIterator, Awaitable, Callable, List
+
+from .support import LONG, Peer, PeerTest, nape
+
+
+class Async(PeerTest):
+    def run_async(self, test: Callable[[nape.AsyncLink], Awaitable[None]]) -> None:
+        async def run() -> None:
+            async with await nape.connect_async(self.peer.address, serve=[self.api()]) as link:
+                await asyncio.wait_for(test(link), LONG)
+            self.assertIsNotNone(link.close_reason)
+
+        asyncio.run(run())
+
+    def api(self) -> nape.Api:
+        self.cancelled, self.closed = threading.Event(), threading.Event()
+        self.notes: List[Any] = []
+        py = nape.Api("py")
+
+        @py.handle("echo")
+        async def echo(cx: nape.Context, value: Any) -> Any:
+            return value
+
+        @py.handle("plain")
+        def plain(cx: nape.Context, value: Any) -> Any:
+            return threading.current_thread().name
+
+        @py.handle("depth")
+        async def depth(cx: nape.Context, n: int) -> int:
+            return 0 if n == 0 else 1 + await cx.link.call("back.depth", n - 1)
+
+        @py.handle("fail")
+        async def fail(cx: nape.Context, value: Any) -> None:
+            raise nape.Fault("no room", value={"wanted": 1})
+
+        @py.handle("wait")
+        async def wait(cx: nape.Context, value: Any) -> None:
+            try:
+                await asyncio.sleep(LONG)
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+
+        @py.handle("note")
+        async def note(cx: nape.Context, value: Any) -> None:
+            self.notes.append((cx.is_event, value))
+
+        @py.stream("count")
+        async def count(cx: nape.Context, to: int) -> AsyncIterator[int]:
+            try:
+                for n in range(to):
+                    yield n
+            finally:
+                self.closed.set()
+
+        @py.upload("sum")
+        async def total(cx: nape.Context, value: Any, items: nape.AsyncIncoming) -> int:
+            return sum([item async for item in items])
+
+        @py.duplex("double")
+        async def double(
+            cx: nape.Context, value: Any, items: nape.AsyncIncoming, out: nape.AsyncOutgoing
+        ) -> str:
+            async for item in items:
+                await out.send(item * 2)
+            return "done"
+
+        return py
+
+    def test_calls(self) -> None:
+        async def test(link: nape.AsyncLink) -> None:
+            self.assertEqual(await link.call("t.add", [2, 3]), 5)
+            self.assertEqual(await link.call("t.echo", "x" * (3 << 20)), "x" * (3 << 20))
+            answers = await asyncio.gather(*(link.start("t.echo", n) for n in range(1000)))
+            self.assertEqual(answers, list(range(1000)))
+            with self.assertRaises(nape.Fault) as raised:
+                await link.call("t.full", 3)
+            self.assertEqual(raised.exception.value, {"wanted": 3})
+            with self.assertRaises(nape.Rejected):
+                await link.call("t.nowhere")
+            with self.assertRaises(nape.TimedOut):
+                await link.call("t.slow", 60_000, timeout=0.05)
+            with self.assertRaises(nape.Misuse):
+                await link.call("a b")
+
+        self.run_async(test)
+
+    def test_a_task_that_is_cancelled_gives_its_call_up(self) -> None:
+        async def test(link: nape.AsyncLink) -> None:
+            before, begun = await link.call("t.cancelled"), await link.call("t.begun")
+            task = asyncio.ensure_future(link.call("t.slow", 60_000))
+            while await link.call("t.begun") == begun:
+                pass
+            task.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await task
+            while await link.call("t.cancelled") != before + 1:
+                pass
+            with self.assertRaises(asyncio.TimeoutError):
+                await asyncio.wait_for(link.call("t.slow", 60_000), 0.05)
+
+        self.run_async(test)
+
+    def test_events(self) -> None:
+        async def test(link: nape.AsyncLink) -> None:
+            await link.call("t.notes")
+            for n in range(200):
+                link.fire("t.note", n)
+            notes: List[Any] = []
+            while len(notes) < 200:
+                notes += await link.call("t.notes")
+            self.assertEqual(sorted(notes), list(range(200)))
+            await link.call("back.fire", ["py.note", "x", 100])
+            while len(self.notes) < 100:
+                await asyncio.sleep(0.001)
+            self.assertEqual(set(self.notes), {(True, "x")})
+
+        self.run_async(test)
+
+    def test_serving(self) -> None:
+        async def test(link: nape.AsyncLink) -> None:
+            async def rust_calls(path: str, value: Any = None, millis: int = 30_000) -> Any:
+                return await link.call("back.call", [path, value, millis])
+
+            self.assertEqual(await rust_calls("py.echo", "x" * 200_000), {"ok": "x" * 200_000})
+            self.assertIn("nape-handler", (await rust_calls("py.plain"))["ok"])
+            self.assertEqual((await rust_calls("py.fail"))["fault"]["typed"], {"wanted": 1})
+            self.assertIn("NoHandler", (await rust_calls("py.nowhere"))["detail"])
+            self.assertEqual(await link.call("back.depth", 30), 30)
+            self.assertEqual(await link.call("back.many", ["py.echo", 1000]), {"ok": 499_500})
+            self.assertEqual((await rust_calls("py.wait", None, 1000))["error"], "TimedOut")
+            while not self.cancelled.is_set():
+                await asyncio.sleep(0.001)
+
+        self.run_async(test)
+
+    def test_streams(self) -> None:
+        async def test(link: nape.AsyncLink) -> None:
+            self.assertEqual([n async for n in link.stream("s.count", 1000)], list(range(1000)))
+            with self.assertRaises(nape.Fault):
+                async for _ in link.stream("s.fail", 3):
+                    pass
+            async with link.stream("s.endless", 10) as items:
+                for _ in range(300):
+                    await items.__anext__()
+            async with link.upload("s.sum", 5) as up:
+                for n in range(1000):
+                    await up.send(n)
+                self.assertEqual(await up.finish(), 499_505)
+            async with link.upload("s.three") as up:
+                with self.assertRaises(nape.Cancelled):
+                    for n in range(100_000):
+                        await up.send(1)
+                self.assertEqual(await up.finish(), 3)
+            async with link.duplex("s.chat", "Ann") as chat:
+                async def talk() -> None:
+                    for n in range(500):
+                        await chat.send(str(n))
+                    chat.end()
+
+                task = asyncio.ensure_future(talk())
+                self.assertEqual(len([line async for line in chat]), 502)
+                await task
+                self.assertEqual(await chat.finish(), 500)
+
+        self.run_async(test)
+
+    def test_streams_to_rust(self) -> None:
+        async def test(link: nape.AsyncLink) -> None:
+            told = await link.call("back.take", ["py.count", 300, 1000])
+            self.assertEqual(told, {"ok": [{"ok": n} for n in range(300)]})
+            self.closed.clear()
+            self.assertEqual(len((await link.call("back.take", ["py.count", 1 << 40, 3]))["ok"]), 3)
+            while not self.closed.is_set():
+                await asyncio.sleep(0.001)
+            self.assertEqual(await link.call("back.give", ["py.sum", list(range(500))]), {"ok": 124_750})
+            told = await link.call("back.both", ["py.double", list(range(300))])
+            self.assertEqual(told, {"ok": [list(range(0, 600, 2)), "done"]})
+
+        self.run_async(test)
+
+    def test_closing_ends_all(self) -> None:
+        async def run() -> None:
+            link = await nape.connect_async(self.peer.address)
+            pending = [link.start("t.slow", 60_000, timeout=None) for _ in range(20)]
+            await link.call("t.echo")
+            await link.close()
+            for each in pending:
+                with self.assertRaises(nape.Closed):
+                    await each
+            link = await nape.connect_async(self.peer.address)
+            last = link.start("t.slow", 50)
+            self.assertTrue(await link.shut_down(LONG))
+            self.assertEqual(await last, 50)
+
+        asyncio.run(run())
+
+    def test_a_peer_that_is_killed(self) -> None:
+        async def run() -> None:
+            peer = Peer()
+            try:
+                link = await nape.connect_async(peer.address)
+                pending = [link.start("t.slow", 60_000, timeout=None) for _ in range(20)]
+                await link.call("t.echo")
+                peer.kill()
+                for each in pending:
+                    with self.assertRaises(nape.Closed) as raised:
+                        await each
+                    self.assertIs(raised.exception.reason.kind, nape.CloseKind.GONE)
+                await asyncio.wait_for(link.wait(), LONG)
+                with self.assertRaises(nape.Closed):
+                    await link.call("t.echo")
+                await link.close()
+            finally:
+                peer.end()
+
+        asyncio.run(run())
+
+    def test_who_is_not_there_or_not_right(self) -> None:
+        async def run() -> None:
+            with self.assertRaises(nape.StartError):
+                await nape.connect_async("unix:/nowhere/at/all")
+            with self.assertRaises(nape.StartError):
+                await nape.connect_async(self.peer.address, side=nape.Side.HEAD)
+            with self.assertRaises(nape.StartError):
+                await nape.connect_async(self.peer.address, token=nape.Token("11" * 32))
+            ours, theirs = socket.socketpair()
+            link = nape.AsyncLink(nape.Side.NECK, nape._NO_TOKENS, nape.Limits(start_timeout=0.1), [])
+            with self.assertRaises(nape.StartError):
+                await link._open(ours)
+            theirs.close()
+
+        asyncio.run(run())

@@ -1,0 +1,151 @@
+//! Serving until the process is asked to end: by SIGINT or SIGTERM.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, Builder},
+    time::Duration,
+};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag::register_conditional_default,
+    iterator::Signals,
+};
+
+use crate::{error::Result, head::setup, listener::Listener, neck::Neck};
+
+/// How serving came to its end: see [`Neck::run_until_signal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stopped {
+    /// The number of the signal that ended it: 2 is SIGINT, 15 is SIGTERM. `None` when it ended without one.
+    pub signal: Option<i32>,
+    /// Whether all that was under way had ended within the grace.
+    pub drained: bool,
+}
+
+impl Neck {
+    /// [Starts](Neck::start), and serves until the link is over or the process gets SIGINT or SIGTERM. Then it takes no
+    /// new calls, waits for those under way for at most `grace`, and closes. A second signal closes at once.
+    ///
+    /// Blocks. While it does, these two signals do not end the process; before and after they do what they do by
+    /// default. A handler that the program has set before runs as well, and should not end the process itself. It
+    /// costs a thread that sleeps. It is the feature `signals`.
+    ///
+    /// Ctrl-C in a terminal sends SIGINT to a program and to all its children: a child that runs this way drains, too,
+    /// and ends after that.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use nape::{Api, Context, Fault, Neck};
+    ///
+    /// let echo = Api::new("echo").handle("text", |_: &Context, text: String| Ok::<_, Fault>(text))?;
+    /// let stopped = Neck::from_env()?.serve(echo)?.run_until_signal(Duration::from_secs(5))?;
+    /// println!("asked by {:?}, all done: {}", stopped.signal, stopped.drained);
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Neck::run`] when no signal has come. When there is no thread or no way to hear of signals.
+    pub fn run_until_signal(self, grace: Duration) -> Result<Stopped> {
+        let neck = self;
+        let hearing = Hearing::begin()?;
+        let neck = neck.start();
+        let (ended, stopped) = hearing.until(|| neck.wait(), || neck.shut_down(grace), || neck.close())?;
+        if stopped.signal.is_none() { ended.map(|()| stopped) } else { Ok(stopped) }
+    }
+}
+
+impl Listener {
+    /// Waits until it is closed or the process gets SIGINT or SIGTERM. Then it lets nobody in any more, and
+    /// [shuts down](Listener::shut_down) within `grace`. A second signal closes at once.
+    ///
+    /// Blocks. All that [`Neck::run_until_signal`] says of signals holds here.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// let listener = nape::Head::listen("unix:/run/user/1000/words.sock")?;
+    /// listener.run_until_signal(Duration::from_secs(5))?;
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When there is no thread or no way to hear of signals.
+    pub fn run_until_signal(&self, grace: Duration) -> Result<Stopped> {
+        let hearing = Hearing::begin()?;
+        let ((), stopped) = hearing.until(|| self.wait(), || self.shut_down(grace), || self.close())?;
+        Ok(stopped)
+    }
+}
+
+/// The signals come here instead of ending the process, until it goes.
+struct Hearing {
+    signals: Signals,
+    over: Arc<AtomicBool>,
+}
+
+impl Hearing {
+    fn begin() -> Result<Hearing> {
+        let over = Arc::new(AtomicBool::new(false));
+        let signals = Signals::new(ASKING).and_then(|signals| {
+            // Whoever has taken a signal over once cannot give it back: what it does by default is done here.
+            ASKING
+                .iter()
+                .try_for_each(|signal| register_conditional_default(*signal, over.clone()).map(drop))?;
+            Ok(signals)
+        });
+        Ok(Hearing { signals: signals.map_err(setup("handler for signals"))?, over })
+    }
+
+    /// Blocks in `wait` until that returns by itself, or because a signal had it shut down.
+    fn until<R>(
+        mut self,
+        wait: impl FnOnce() -> R,
+        shut_down: impl FnOnce() -> bool + Send,
+        close: impl Fn() + Sync,
+    ) -> Result<(R, Stopped)> {
+        let handle = self.signals.handle();
+        let signals = &mut self.signals;
+        let close = &close;
+        thread::scope(|scope| {
+            let listen = move || -> io::Result<Stopped> {
+                let mut heard = signals.forever();
+                let Some(signal) = heard.next() else { return Ok(Stopped { signal: None, drained: true }) };
+                log::info!("asked to end by the signal {signal}");
+                let drain = Builder::new().name("nape-drain".into()).spawn_scoped(scope, shut_down);
+                let drain = drain.inspect_err(|_| close())?;
+                let is_urgent = heard.next().is_some();
+                // What was cut off has ended, and was not drained.
+                let drained = drain.is_finished() || !is_urgent;
+                if is_urgent {
+                    close();
+                }
+                let drained = drain.join().unwrap_or(false) && drained;
+                Ok(Stopped { signal: Some(signal), drained })
+            };
+            let listening = Builder::new().name("nape-signals".into()).spawn_scoped(scope, listen);
+            let listening = listening.map_err(setup("thread for signals"))?;
+            let ended = wait();
+            handle.close();
+            let stopped = listening.join().map_err(|_| io::Error::other("the thread for signals panicked"));
+            Ok((ended, stopped.and_then(|stopped| stopped).map_err(setup("thread for signals"))?))
+        })
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What ends a process that is asked to.
+const ASKING: [i32; 2] = [SIGINT, SIGTERM];
