@@ -29,13 +29,13 @@ enum Place {
     Away { path: Path, link: Arc<Link>, endpoint: Arc<Inner> },
     /// By the shortest way, on the caller's own thread.
     Here(Arc<Shortcut>),
-    /// Through the layers of its API.
-    Passed(Arc<Passed>),
 }
 
 #[derive(Clone, Debug)]
 enum Cancel {
     Token(CancelToken),
+    /// The same, of a call that has passed the layers of its API: few have any, so that nobody else makes room for it.
+    Passed(CancelToken, Arc<Passed>),
     /// Few handlers that are short ask for theirs.
     OnDemand {
         outer: Option<CancelToken>,
@@ -75,13 +75,14 @@ impl Context {
 
     /// The same behind layers.
     pub(super) fn passed(&self, passed: Arc<Passed>) -> Context {
-        Context { place: Place::Passed(passed), ..self.clone() }
+        let cancel = Cancel::Passed(self.cancel_token().clone(), passed);
+        Context { cancel, ..self.clone() }
     }
 
     /// Shows the layers how the call ends, if it has passed any that have not seen it.
     pub(super) fn leave(&self, end: Result<Answer, CallError>) -> Result<Answer, CallError> {
-        match &self.place {
-            Place::Passed(passed) => passed.leave_all(end),
+        match &self.cancel {
+            Cancel::Passed(_, passed) => passed.leave_all(end),
             _ => end,
         }
     }
@@ -89,7 +90,7 @@ impl Context {
     pub(super) fn shortcut(&self) -> Option<&Arc<Shortcut>> {
         match &self.place {
             Place::Here(shortcut) => Some(shortcut),
-            Place::Away { .. } | Place::Passed(_) => None,
+            Place::Away { .. } => None,
         }
     }
 
@@ -98,7 +99,6 @@ impl Context {
         match &self.place {
             Place::Away { link, .. } => link,
             Place::Here(shortcut) => &shortcut.far,
-            Place::Passed(passed) => passed.context.link(),
         }
     }
 
@@ -107,7 +107,6 @@ impl Context {
         match &self.place {
             Place::Away { endpoint, .. } => endpoint,
             Place::Here(shortcut) => &shortcut.host,
-            Place::Passed(passed) => passed.context.home(),
         }
     }
 
@@ -122,7 +121,9 @@ impl Context {
     /// What ends the calls that the handler makes.
     pub(super) fn within(&self) -> Within {
         match (&self.cancel, &self.place) {
-            (Cancel::Token(token), _) if !self.is_event() => Within::Token(token.clone()),
+            (Cancel::Token(token) | Cancel::Passed(token, _), _) if !self.is_event() => {
+                Within::Token(token.clone())
+            }
             (Cancel::OnDemand { outer, .. }, Place::Here(shortcut)) => {
                 Within::Scope(shortcut.scope(outer.clone(), self.deadline))
             }
@@ -135,7 +136,6 @@ impl Context {
         match &self.place {
             Place::Away { path, .. } => path,
             Place::Here(shortcut) => &shortcut.path,
-            Place::Passed(passed) => passed.context.path(),
         }
     }
 
@@ -168,7 +168,7 @@ impl Context {
     /// that the handler has under way, as cancelled; calls that it makes after that are over at once.
     pub fn cancel_token(&self) -> &CancelToken {
         match &self.cancel {
-            Cancel::Token(token) => token,
+            Cancel::Token(token) | Cancel::Passed(token, _) => token,
             Cancel::OnDemand { token, .. } => token.get_or_init(|| match self.within() {
                 Within::Scope(scope) => scope.token(),
                 Within::Token(token) => token,

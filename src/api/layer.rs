@@ -103,6 +103,10 @@ impl LayerCall<'_> {
 
     /// The arguments as they travel. Between the two ends of one process they are the value itself until somebody
     /// looks: this encodes it. A value that cannot be encoded has no bytes.
+    ///
+    /// They are in the codec of the link: binary, unless one of the sides asks for JSON. A side that leaves the choice
+    /// to the other knows it once that one has greeted ([`Endpoint::wait_open`](crate::Endpoint::wait_open)), and
+    /// takes it for binary before.
     pub fn bytes(&self) -> Cow<'_, [u8]> {
         self.payload.bytes_in(self.codec)
     }

@@ -169,16 +169,23 @@ fn what_a_layer_refuses_goes_no_further_and_those_outside_see_it(kind: Kind) {
     assert_eq!(diary.take(), ["b in", "b denied"].repeat(5));
 }
 
-/// The bytes of a small number, whatever the codec: what an echo makes of it.
+/// Adds to the second of two small numbers, whatever the codec.
+fn add(bytes: &[u8], by: u8) -> Vec<u8> {
+    match bytes {
+        [] => Vec::new(),
+        [b'[', text @ .., b']'] => {
+            let (first, last) = std::str::from_utf8(text).unwrap().split_once(',').unwrap();
+            format!("[{first},{}]", last.parse::<u8>().unwrap() + by).into_bytes()
+        }
+        [first @ .., last] => [first, &[last + by]].concat(),
+    }
+}
+
 fn seven(call: &mut LayerCall<'_>) -> Result<Leave, CallError> {
-    let mut bytes = call.bytes().into_owned();
-    *bytes.last_mut().unwrap() += 1;
-    call.set_bytes(bytes);
+    call.set_bytes(add(&call.bytes(), 1));
     Ok(Leave::with(|outcome| {
-        let bytes = outcome.as_ref().map(|payload| payload.bytes().into_owned());
-        if let Ok(mut bytes) = bytes {
-            bytes.last_mut().into_iter().for_each(|last| *last += 3);
-            *outcome = Ok(nape::Payload::from_bytes(bytes));
+        if let Ok(payload) = outcome {
+            *payload = nape::Payload::from_bytes(add(&payload.bytes(), 3));
         }
     }))
 }
@@ -191,6 +198,8 @@ fn layers_rewrite_arguments_and_results(kind: Kind) {
         Ok::<_, Fault>(text)
     };
     let (head, _neck) = kind.serving(Api::new("echo").workers(1).handle("it", echo).unwrap().layer(seven));
+    // From then on it is known how values travel.
+    head.wait_open(HANG);
     let echo = head.api("echo").layer(seven);
     assert_eq!(echo.action("it", (1u8, 10u8)).call::<(u8, u8)>().unwrap(), (1, 18));
     assert_eq!(echo.action("it", (1u8, 10u8)).start::<(u8, u8)>().unwrap().wait().unwrap(), (1, 18));

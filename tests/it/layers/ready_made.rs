@@ -174,6 +174,8 @@ mod typed {
 
 fn calls_without_the_token_are_denied(kind: Kind) {
     let (head, _neck) = kind.serving(math().layer(CheckToken::new("sesame").or(vec![1, 2, 3])));
+    // From then on it is known how values travel.
+    head.wait_open(HANG);
     let math = head.api("math");
     let double = |token: Option<&[u8]>| {
         let math = match token {
@@ -250,7 +252,8 @@ fn no_try_begins_past_the_deadline(kind: Kind) {
     let it = head.api("it").retry(retry).timeout(Duration::from_millis(300));
     let started = Instant::now();
     let error = it.action("flaky", "the same".to_owned()).retry_safe().call::<u32>().unwrap_err();
-    assert_eq!(word(&error), "not yet", "how the last one ended, and at once");
+    // How the last one ended, unless that was cut short.
+    assert!(["not yet", "late"].contains(&&*word(&error)), "{error:?}");
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     let ran = runs.load(Ordering::Relaxed);
     assert!((2..=9).contains(&ran), "{ran} times");
