@@ -9,6 +9,8 @@ pub mod wire {}
 #[doc = include_str!("guide/streams.md")]
 pub mod streams {}
 
+#[doc = include_str!("guide/layers.md")]
+pub mod layers {}
 #[doc = include_str!("guide/limits.md")]
 pub mod limits {}
 

@@ -250,6 +250,7 @@ pub mod guide;
 #[cfg(not(all(loom, test)))]
 mod head;
 pub mod inspect;
+pub mod layers;
 mod link;
 #[cfg(not(all(loom, test)))]
 mod listener;
@@ -274,9 +275,9 @@ mod workers;
 
 pub use api::{
     Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Duplex, Endpoint,
-    Every, Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Listed, Listening, Missed, Next,
-    Outgoing, Progress, Published, QueueDepth, Report, Responder, RunningHandler, Subscription, Timer, Topic,
-    TrySendError, Upload, WaitingCaller, WhenFull,
+    Every, Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, Leave, Listed,
+    Listening, Missed, Next, Outgoing, Progress, Published, QueueDepth, Report, Responder, RunningHandler,
+    Subscription, Timer, Topic, TrySendError, Upload, WaitingCaller, WhenFull,
 };
 pub use config::{Answers, Config, Limits, Timeout};
 pub use counters::Counters;

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("workers", "wire error config sync os"),
     ("link", "wire error config sync counters semaphore os transport workers"),
     ("api", "wire error config sync counters semaphore shape os transport workers link"),
+    ("layers", "wire error sync api"),
     ("typed", "wire error config sync semaphore shape api"),
     ("inspect", "wire counters sync link api typed"),
     // Aside: it makes transports, and only the two ends depend on it.

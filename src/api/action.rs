@@ -9,8 +9,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     ApiHandle, AsyncResult,
+    around::{Rest, WayAround, left},
     endpoint::Inner,
-    relay::{Encoded, Relay, Spoken},
+    layer::{CallKind, Leaves},
+    relay::{Encoded, Kept, Relay, Spoken},
     shortcut::Shortcut,
 };
 use crate::{
@@ -31,13 +33,13 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "an action does nothing until one of its verbs sends it"]
 pub struct Action<A> {
-    to: To,
-    arguments: A,
-    timeout: Timeout,
-    semaphore: Option<Semaphore>,
+    pub(super) to: To,
+    pub(super) arguments: A,
+    pub(super) timeout: Timeout,
+    pub(super) semaphore: Option<Semaphore>,
     /// What the caller takes the method for.
     pub(super) shape: Option<&'static Shape>,
-    retry_safe: bool,
+    pub(super) retry_safe: bool,
 }
 
 /// Where an action goes.
@@ -47,6 +49,8 @@ pub(super) enum To {
     Away { endpoint: Arc<Inner>, path: Result<Path, PathError> },
     /// To an inline handler in this process, if it is still there by then.
     Here(Arc<Shortcut>),
+    /// Along the link, through layers.
+    Around(Box<WayAround>),
 }
 
 /// An action whose failures for want of an answer are nothing: see [`Action::ignore_errors`].
@@ -116,7 +120,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         match self.to {
             // An action of another kind is not even moved.
-            To::Away { .. } => self.call_away(),
+            To::Away { .. } | To::Around(_) => self.call_away(),
             To::Here(shortcut) if self.semaphore.is_none() => {
                 match shortcut.call(self.arguments, self.timeout) {
                     Ok(end) => end,
@@ -203,9 +207,22 @@ impl<A: Serialize + Send + 'static> Action<A> {
     }
 
     fn send_event(self) -> Result<(), CallError> {
+        if matches!(self.to, To::Around(_)) {
+            return self.send_event_around();
+        }
         let path = self.checked_path()?;
         let shape = self.shape.map_or(0, |shape| shape.number);
         self.to.endpoint().link()?.fire_shaped(&path, shape, self.arguments)
+    }
+
+    #[cold]
+    fn send_event_around(self) -> Result<(), CallError> {
+        // The permit is the other one's to release.
+        let (action, rest) = Action { semaphore: None, ..self }.pass(CallKind::Event)?;
+        let sent = action.send_event();
+        let mut seen = sent.clone().map(|()| Payload::from_bytes(Vec::new()));
+        rest.leaves.into_iter().for_each(|leaves| leaves.run(&mut seen));
+        sent
     }
 
     /// Sends the call. One that cannot set out releases its permit all the same, for whoever counts on it.
@@ -242,17 +259,44 @@ impl<A: Serialize + Send + 'static> Action<A> {
         sends: bool,
         takes: bool,
     ) -> Result<(Started, Arc<Slot>), CallError> {
-        let (mut slot, link) = self.prepare().inspect_err(|_| self.release())?;
+        if matches!(self.to, To::Around(_)) {
+            let (action, rest) = self.pass(CallKind::Stream)?;
+            return action.set_out_streaming_seen(sends, takes, rest.leaves);
+        }
+        self.set_out_streaming_seen(sends, takes, None)
+    }
+
+    #[inline]
+    fn set_out_streaming_seen(
+        self,
+        sends: bool,
+        takes: bool,
+        leaves: Option<Leaves>,
+    ) -> Result<(Started, Arc<Slot>), CallError> {
+        let (mut slot, link) = match self.prepare() {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.release();
+                return left(leaves, error);
+            }
+        };
         // Its time is that until it has begun.
         let begin_by = slot.deadline.take();
         let near = link.is_near().then(|| link.config().limits.stream_items as usize);
         slot.set_streams(Streams { begin_by, ..Streams::new(&slot.path, sends, takes, near) });
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
+        leaves.into_iter().for_each(|leaves| *slot.observer() = Some(Box::new(leaves)));
         let slot = Arc::new(slot);
         let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: false, scope: scope() };
         let semaphore = self.semaphore;
-        let started = link.open(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
-        Ok((started, slot))
+        match link.open(&plan, self.arguments) {
+            Ok(started) => Ok((started, slot)),
+            Err(error) => {
+                release(&semaphore);
+                slot.take_observer().into_iter().for_each(|leaves| leaves.see(Err(error.clone())));
+                Err(error)
+            }
+        }
     }
 
     #[cold]
@@ -264,9 +308,14 @@ impl<A: Serialize + Send + 'static> Action<A> {
         decode(relay.spoken.codec(), outcome.map_err(|error| name_ours(error, shape)))
     }
 
-    /// Whether the call may outlive the link that it finds, or finds none yet.
+    /// Whether the call may outlive the link that it finds, or finds none yet; or whether layers see its end.
     fn needs_relay(&self) -> bool {
-        self.to.endpoint().is_supervised() && (self.retry_safe || self.to.endpoint().is_between())
+        let endpoint = match &self.to {
+            To::Away { endpoint, .. } => endpoint,
+            To::Here(shortcut) => &shortcut.endpoint,
+            To::Around(_) => return true,
+        };
+        endpoint.is_supervised() && (self.retry_safe || endpoint.is_between())
     }
 
     /// Sends the call, now or with the next link.
@@ -276,19 +325,56 @@ impl<A: Serialize + Send + 'static> Action<A> {
         blocking: bool,
         fit_out: impl FnOnce(&mut Slot, &Arc<Spoken>),
     ) -> Result<Arc<Relay>, CallError> {
-        let path = self.checked_path().inspect_err(|_| self.release())?;
+        if matches!(self.to, To::Around(_)) {
+            let (action, rest) = self.pass(CallKind::Call)?;
+            return action.relay_with(blocking, rest, fit_out);
+        }
+        self.relay_with(blocking, Rest::default(), fit_out)
+    }
+
+    fn relay_with(
+        self,
+        blocking: bool,
+        rest: Rest,
+        fit_out: impl FnOnce(&mut Slot, &Arc<Spoken>),
+    ) -> Result<Arc<Relay>, CallError> {
+        let semaphore = self.semaphore.clone();
+        let (endpoint, retry_safe) = (self.to.endpoint().clone(), self.retry_safe);
+        let spoken = Arc::<Spoken>::default();
+        let made = self.outer_slot(|slot| fit_out(slot, &spoken)).and_then(|slot| {
+            let again = endpoint.is_supervised() || rest.retry.is_some();
+            Ok((slot, if again { Kept::Bytes(self.encode()?) } else { Kept::once(self.arguments) }))
+        });
+        let (slot, kept) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                release(&semaphore);
+                return left(rest.leaves, error);
+            }
+        };
+        let relay = Relay::new(&endpoint, Arc::new(slot), kept, spoken, blocking, retry_safe, rest);
+        relay.begin().or_else(|error| {
+            release(&semaphore);
+            left(relay.take_leaves(), error)
+        })?;
+        Ok(relay)
+    }
+
+    /// The place for the end of a call that is not of one link.
+    fn outer_slot(&self, fit_out: impl FnOnce(&mut Slot)) -> Result<Slot, CallError> {
+        let path = self.checked_path()?;
         let now = Instant::now();
-        let deadline = self.deadline(&path, now).inspect_err(|_| self.release())?;
+        let deadline = self.deadline(&path, now)?;
         let mut slot = Slot::new(path, now, deadline);
         slot.shape = self.shape.map_or(0, |shape| shape.number);
-        let arguments = self.encode().inspect_err(|_| self.release())?;
-        let spoken = Arc::<Spoken>::default();
-        fit_out(&mut slot, &spoken);
+        fit_out(&mut slot);
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
-        let (endpoint, semaphore) = (self.to.endpoint().clone(), self.semaphore);
-        let relay = Relay::new(&endpoint, Arc::new(slot), arguments, spoken, blocking, self.retry_safe);
-        endpoint.send_with_the_next(&relay).inspect_err(|_| release(&semaphore))?;
-        Ok(relay)
+        Ok(slot)
+    }
+
+    /// When the call is over, by what it says itself.
+    pub(super) fn own_deadline(&self, path: &Path) -> Result<Option<Instant>, CallError> {
+        self.deadline(path, Instant::now())
     }
 
     fn encode(&self) -> Result<Encoded, CallError> {
@@ -306,11 +392,11 @@ impl<A: Serialize + Send + 'static> Action<A> {
         Ok(Encoded { binary, json })
     }
 
-    fn release(&self) {
+    pub(super) fn release(&self) {
         release(&self.semaphore);
     }
 
-    fn checked_path(&self) -> Result<Path, CallError> {
+    pub(super) fn checked_path(&self) -> Result<Path, CallError> {
         let path = self.to.path().map_err(Misuse::BadPath)?;
         if path.is_root() { Err(Misuse::BadPath(PathError::Empty).into()) } else { Ok(path) }
     }
@@ -366,10 +452,11 @@ impl Spoke {
 }
 
 impl To {
-    fn endpoint(&self) -> &Arc<Inner> {
+    pub(super) fn endpoint(&self) -> &Arc<Inner> {
         match self {
             To::Away { endpoint, .. } => endpoint,
             To::Here(shortcut) => &shortcut.endpoint,
+            To::Around(way) => &way.endpoint,
         }
     }
 
@@ -377,6 +464,7 @@ impl To {
         match self {
             To::Away { path, .. } => path.clone(),
             To::Here(shortcut) => Ok(shortcut.path.clone()),
+            To::Around(way) => way.path.clone(),
         }
     }
 }
@@ -422,7 +510,7 @@ impl<A: Serialize + Send + 'static> IgnoringErrors<A> {
     }
 }
 
-fn release(semaphore: &Option<Semaphore>) {
+pub(super) fn release(semaphore: &Option<Semaphore>) {
     semaphore.iter().for_each(Semaphore::release);
 }
 

@@ -115,6 +115,7 @@ impl ApiArb {
             bound: api.bound,
             when_full: api.when_full,
             inline: api.inline,
+            layers: api.layers,
             measuring: Mutex::default(),
         });
         let measuring = api.measures.then(|| self.measure());
@@ -320,6 +321,7 @@ impl Routes {
 
     /// Where `path` is to lead.
     fn target(&self, path: &Path, handler: Handler, pool: &Arc<Pool>) -> Arc<Target> {
+        let handler = handler.behind(&pool.layers);
         let handler = match &self.measured {
             Some((meters, _)) => meters.wrap(path, handler),
             None => handler,
@@ -442,7 +444,7 @@ impl Attached {
         let retired = before.retire();
         drop(routes);
         drop(retired);
-        Ok(unwrapped(before.handler.clone()))
+        Ok(before.without_layers())
     }
 
     /// Puts another function in the place of a catch-all, or adds one.
@@ -467,7 +469,7 @@ impl Attached {
             return Err(ApiError::Claimed { path, owner });
         }
         let target = routes.target(&path, Handler::new(function), &self.pool);
-        Ok(routes.catch_all.insert(path, target).map(|old| unwrapped(old.handler.clone())))
+        Ok(routes.catch_all.insert(path, target).map(|old| old.without_layers()))
     }
 
     /// Takes a handler away: later calls find none, those that wait or run go on. Gives it back.
@@ -486,7 +488,7 @@ impl Attached {
         let retired = target.retire();
         drop(routes);
         drop(retired);
-        Ok(unwrapped(target.handler.clone()))
+        Ok(target.without_layers())
     }
 
     /// Serves the API no longer. What waits for a worker is answered as if it had come later, without a

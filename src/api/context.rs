@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ApiHandle, Endpoint, endpoint::Inner, shortcut::Shortcut};
+use super::{ApiHandle, Endpoint, endpoint::Inner, layered::Passed, shortcut::Shortcut};
 use crate::{
-    link::{CancelToken, Ends, Incoming, Link, Slot, Within},
+    error::CallError,
+    link::{Answer, CancelToken, Ends, Incoming, Link, Slot, Within},
     sync::{Arc, OnceLock},
     wire::{Codec, Path, Payload, Side, TransactionId},
 };
@@ -28,6 +29,8 @@ enum Place {
     Away { path: Path, link: Arc<Link>, endpoint: Arc<Inner> },
     /// By the shortest way, on the caller's own thread.
     Here(Arc<Shortcut>),
+    /// Through the layers of its API.
+    Passed(Arc<Passed>),
 }
 
 #[derive(Clone, Debug)]
@@ -70,10 +73,23 @@ impl Context {
         Context { place, transaction: Some(transaction), deadline, attempt: 0, cancel, ends }
     }
 
+    /// The same behind layers.
+    pub(super) fn passed(&self, passed: Arc<Passed>) -> Context {
+        Context { place: Place::Passed(passed), ..self.clone() }
+    }
+
+    /// Shows the layers how the call ends, if it has passed any that have not seen it.
+    pub(super) fn leave(&self, end: Result<Answer, CallError>) -> Result<Answer, CallError> {
+        match &self.place {
+            Place::Passed(passed) => passed.leave_all(end),
+            _ => end,
+        }
+    }
+
     pub(super) fn shortcut(&self) -> Option<&Arc<Shortcut>> {
         match &self.place {
             Place::Here(shortcut) => Some(shortcut),
-            Place::Away { .. } => None,
+            Place::Away { .. } | Place::Passed(_) => None,
         }
     }
 
@@ -82,6 +98,7 @@ impl Context {
         match &self.place {
             Place::Away { link, .. } => link,
             Place::Here(shortcut) => &shortcut.far,
+            Place::Passed(passed) => passed.context.link(),
         }
     }
 
@@ -90,6 +107,7 @@ impl Context {
         match &self.place {
             Place::Away { endpoint, .. } => endpoint,
             Place::Here(shortcut) => &shortcut.host,
+            Place::Passed(passed) => passed.context.home(),
         }
     }
 
@@ -117,6 +135,7 @@ impl Context {
         match &self.place {
             Place::Away { path, .. } => path,
             Place::Here(shortcut) => &shortcut.path,
+            Place::Passed(passed) => passed.context.path(),
         }
     }
 

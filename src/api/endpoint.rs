@@ -9,6 +9,9 @@ use super::{
     Api, ApiArb, ApiHandle, Attached, Context, Handler, QueueDepth, Report, WhenFull,
     arb::{Route, choose},
     hooks::Hooks,
+    layer::Layers,
+    pauses::Pauses,
+    relay::Relay,
     served::Scope,
     succession::Succession,
     task::{Pool, Target},
@@ -51,6 +54,8 @@ pub(crate) struct Inner {
     /// The last link, once no other one comes.
     pub(super) remembered: Mutex<Option<Arc<Link>>>,
     listeners: Arc<Lane<Job>>,
+    /// The calls that are made again in a while.
+    pauses: Arc<Pauses>,
     pub(super) watchdog: Option<Arc<Watchdog>>,
     /// The workers for what no API takes.
     rest: Arc<Pool>,
@@ -138,11 +143,13 @@ impl Endpoint {
                 bound: REST_QUEUE,
                 when_full: WhenFull::Refuse,
                 inline: false,
+                layers: Layers::default(),
                 measuring: Mutex::default(),
             }),
             undecided: Lane::new(1),
             subscriptions: AtomicU64::new(0),
             timers: Mutex::default(),
+            pauses: Arc::default(),
         }))
     }
 
@@ -191,6 +198,8 @@ impl Endpoint {
             timer.join();
         });
         let remembered = self.0.remembered.lock().take();
+        self.0.end_pauses();
+        self.0.pauses.join();
         discard((before, remembered, self.0.arb.clear(), self.0.hooks.clear()));
     }
 
@@ -344,6 +353,33 @@ impl Inner {
         self.subscriptions.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Makes a call again at this time, unless no link comes for it any more.
+    pub(super) fn pause(&self, at: Instant, relay: &Arc<Relay>) -> bool {
+        let there = self.pauses.add(at, relay.clone(), &self.config.name);
+        let over =
+            !self.is_supervised() && self.link().is_ok_and(|link| link.stage() >= LinkState::Disconnected);
+        if over || self.is_gone() {
+            self.end_pauses();
+        }
+        there
+    }
+
+    fn is_gone(&self) -> bool {
+        matches!(&*self.connection.read(), Connection::Over(_))
+    }
+
+    /// Ends the calls that wait until they are made again.
+    pub(super) fn end_pauses(&self) {
+        for relay in self.pauses.take_all() {
+            let reason = self.endpoint_reason();
+            relay.finish(Err(relay.closed(reason)));
+        }
+    }
+
+    fn endpoint_reason(&self) -> Arc<CloseReason> {
+        Endpoint::close_reason(&self.endpoint()).unwrap_or_else(|| Arc::new(CloseReason::Local))
+    }
+
     /// Tells all topics and subscriptions that a link has ended, on a thread of its own: it is asked for
     /// under the lock of the link.
     fn end_taps(&self, link: &Arc<Link>) {
@@ -411,7 +447,18 @@ impl Inner {
     }
 
     /// Refuses what was sent to a method of other shapes, before anything of it is decoded.
-    fn refuse_shape(&self, link: &Link, incoming: &Incoming, shape: &Shape) -> Option<Errand> {
+    fn refuse_shape(
+        self: &Arc<Inner>,
+        link: &Arc<Link>,
+        incoming: Incoming,
+        handler: &Handler,
+        shape: &Shape,
+        ancestor: Option<&Arc<Slot>>,
+    ) -> Option<Errand> {
+        if handler.serve.hides(&incoming.path, link.is_near()) {
+            let why = Rejection::NoHandler { path: incoming.path.clone() };
+            return self.unhandled(link, incoming, why, ancestor);
+        }
         let (path, own) = (incoming.path.clone(), shape.text.as_str().into());
         match incoming.id {
             // The caller adds what it has.
@@ -494,7 +541,7 @@ impl Dispatch for Inner {
         match self.arb.route(&incoming.path) {
             Route::Target(target) => match target.handler.disagrees(incoming.shape) {
                 None => target.admit(incoming, link, inner, ancestor),
-                Some(shape) => inner.refuse_shape(link, &incoming, shape),
+                Some(shape) => inner.refuse_shape(link, incoming, &target.handler, shape, ancestor),
             },
             Route::Tap(tap) => tap.take(link, &inner, incoming),
             Route::Choice(choice) => {
@@ -515,6 +562,10 @@ impl Dispatch for Inner {
         self.hooks.changed(link, state);
         if state == LinkState::Disconnected {
             self.end_taps(link);
+            if succession.is_none() && !self.pauses.is_empty() {
+                let inner = self.weak.upgrade();
+                link.submit(Box::new(move || inner.iter().for_each(|inner| inner.end_pauses())));
+            }
         }
         succession.inspect(|succession| succession.bell.ring());
         if state == LinkState::Closed && succession.is_none() {

@@ -1,6 +1,12 @@
 //! What is called: a path at the other side, and defaults for its calls.
 
-use super::{Action, action::To, endpoint::Inner, shortcut::Shortcut};
+use super::{
+    Action,
+    action::To,
+    around::{Around, WayAround},
+    endpoint::Inner,
+    shortcut::Shortcut,
+};
 use crate::{
     config::Timeout,
     sync::{Arc, Mutex, Weak},
@@ -14,9 +20,17 @@ use crate::{
 pub struct ApiHandle {
     pub(super) endpoint: Arc<Inner>,
     /// A path that cannot be one is an error of the call, which can tell it.
-    pub(super) path: Result<Path, PathError>,
+    path: Result<Path, Other>,
     pub(super) timeout: Timeout,
     recent: Recent,
+}
+
+/// What a handle is that is no plain path.
+#[derive(Clone, Debug)]
+enum Other {
+    Bad(PathError),
+    /// There is something around its calls.
+    Around(Arc<Around>, Path),
 }
 
 /// The paths that were called last: in a loop they are the next ones, too, and need not be put together.
@@ -42,7 +56,7 @@ struct Entry {
 impl ApiHandle {
     pub(crate) fn new(endpoint: Arc<Inner>, path: &str) -> ApiHandle {
         let timeout = endpoint.config.timeout;
-        let path = Path::root().join(path);
+        let path = Path::root().join(path).map_err(Other::Bad);
         ApiHandle { endpoint, path, timeout, recent: Recent::default() }
     }
 
@@ -54,7 +68,7 @@ impl ApiHandle {
 
     /// What lies at `path` below this, with the same defaults.
     pub fn api(&self, path: &str) -> ApiHandle {
-        ApiHandle { path: self.join(path), recent: Recent::default(), ..self.clone() }
+        ApiHandle { path: self.below(path), recent: Recent::default(), ..self.clone() }
     }
 
     /// A call or an event to `path` below this, which is built but not sent. The empty path is this
@@ -67,11 +81,12 @@ impl ApiHandle {
     fn recall(&self, path: &str) -> To {
         let away = |path| To::Away { endpoint: self.endpoint.clone(), path };
         // Threads that share a handle do not wait for each other here.
-        let Some(mut recent) = self.recent.0.try_lock() else { return away(self.join(path)) };
+        let recent = self.recent.0.try_lock();
         let base = match &self.path {
             Ok(base) => base,
-            Err(error) => return away(Err(error.clone())),
+            Err(other) => return other.way(&self.endpoint, path),
         };
+        let Some(mut recent) = recent else { return away(base.join(path)) };
         let is_it = |entry: &&mut Entry| entry.path.is_join(base, path);
         let entry = match recent.entries.iter_mut().flatten().find(is_it) {
             Some(entry) => entry,
@@ -93,7 +108,48 @@ impl ApiHandle {
     }
 
     fn join(&self, path: &str) -> Result<Path, PathError> {
-        self.path.as_ref().map_err(Clone::clone)?.join(path)
+        self.path.as_ref().or_else(Other::path)?.join(path)
+    }
+
+    fn below(&self, path: &str) -> Result<Path, Other> {
+        let joined = self.join(path).map_err(Other::Bad)?;
+        match &self.path {
+            Err(Other::Around(around, _)) => Err(Other::Around(around.clone(), joined)),
+            _ => Ok(joined),
+        }
+    }
+
+    /// The same with something else around its calls.
+    pub(super) fn with_around(mut self, change: impl FnOnce(&mut Around)) -> ApiHandle {
+        let (mut around, path) = match self.path {
+            Ok(path) => (Around::default(), path),
+            Err(Other::Around(around, path)) => (Arc::unwrap_or_clone(around), path),
+            Err(Other::Bad(_)) => return self,
+        };
+        change(&mut around);
+        self.path = Err(Other::Around(Arc::new(around), path));
+        self
+    }
+}
+
+impl Other {
+    fn path(&self) -> Result<&Path, PathError> {
+        match self {
+            Other::Bad(error) => Err(error.clone()),
+            Other::Around(_, path) => Ok(path),
+        }
+    }
+
+    #[cold]
+    fn way(&self, endpoint: &Arc<Inner>, path: &str) -> To {
+        let endpoint = endpoint.clone();
+        match self {
+            Other::Bad(error) => To::Away { endpoint, path: Err(error.clone()) },
+            Other::Around(around, base) => {
+                let (path, around) = (base.join(path), around.clone());
+                To::Around(Box::new(WayAround { endpoint, path, around }))
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     link::{Answer, Current, Place, depth, within},
     shape::Shape,
     sync::Arc,
-    wire::{Codec, Fault, FaultKind, Payload},
+    wire::{Codec, Fault, FaultKind, Path, Payload},
     workers::{forget_panic, panic_text},
 };
 
@@ -83,6 +83,16 @@ pub(crate) trait Serve: Send + Sync {
         false
     }
 
+    /// What it is behind its layers; `None` without any.
+    fn bare(&self) -> Option<&Arc<dyn Serve>> {
+        None
+    }
+
+    /// Whether it is to look as if it was not there.
+    fn hides(&self, _path: &Path, _local: bool) -> bool {
+        false
+    }
+
     /// What it stands for, if it only counts.
     fn inner(&self) -> Option<Arc<dyn Serve>> {
         None
@@ -99,8 +109,10 @@ pub(crate) trait Serve: Send + Sync {
 
 /// What came of it.
 pub(crate) enum Served {
-    /// Somebody else is going to answer it, or it takes no answer.
+    /// It takes no answer.
     Done,
+    /// Somebody else is going to answer it.
+    Later,
     /// It has to be answered with this.
     Answer(Answer),
     /// It has to be answered with this.
@@ -151,7 +163,7 @@ impl Handler {
     /// `here`: on the thread that waits for the call.
     pub(crate) fn run(&self, context: &Context, payload: &mut Payload, here: bool) -> Served {
         if let Err(error) = self.way.check(context) {
-            return Served::Failed(error);
+            return Served::Failed(self.or_unknown(context, error));
         }
         let streaming;
         let context = match self.way {
@@ -172,6 +184,16 @@ impl Handler {
         context.cancel_token().note_returned();
         drop(watched);
         served.unwrap_or_else(Served::Failed)
+    }
+
+    /// What a caller is told who is refused before the layers have seen the call.
+    #[cold]
+    pub(super) fn or_unknown(&self, context: &Context, error: CallError) -> CallError {
+        let path = context.path();
+        if self.serve.hides(path, context.link().is_near()) {
+            return Rejection::NoHandler { path: path.clone() }.into();
+        }
+        error
     }
 
     /// The same on the thread of the caller, for types that [fit](Serve::fits).
@@ -212,7 +234,7 @@ pub(super) fn contained<R>(
 }
 
 #[cold]
-fn panicked(context: &Context, panic: Box<dyn Any + Send>) -> CallError {
+pub(super) fn panicked(context: &Context, panic: Box<dyn Any + Send>) -> CallError {
     let text = panic_text(&*panic);
     forget_panic(panic);
     context.link().tally().handler_panics.up();
@@ -287,7 +309,7 @@ where
             Ok(arguments) => {
                 let responder = Responder::new(context);
                 (self.function)(context.clone(), arguments, responder);
-                Served::Done
+                Served::Later
             }
             Err(error) => Served::Failed(error),
         }

@@ -229,7 +229,7 @@ impl Serve for Metered {
         run.end(match &served {
             Served::Failed(CallError::Rejected(_)) => End::Rejected,
             Served::Failed(_) => End::Fault,
-            Served::Done | Served::Answer(_) | Served::Stream(_) => End::Well,
+            Served::Done | Served::Later | Served::Answer(_) | Served::Stream(_) => End::Well,
         });
         served
     }
@@ -252,6 +252,14 @@ impl Serve for Metered {
 
     fn inner(&self) -> Option<Arc<dyn Serve>> {
         Some(self.inner.clone())
+    }
+
+    fn bare(&self) -> Option<&Arc<dyn Serve>> {
+        self.inner.bare()
+    }
+
+    fn hides(&self, path: &Path, local: bool) -> bool {
+        self.inner.hides(path, local)
     }
 }
 

@@ -5,7 +5,10 @@ use std::{
     time::Instant,
 };
 
-use super::{bench::Bench, endpoint::Inner};
+use backon::ExponentialBackoff;
+use serde::Serialize;
+
+use super::{Retry, around::Rest, bench::Bench, endpoint::Inner, layer::Leaves};
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
     link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
@@ -19,6 +22,17 @@ pub(crate) struct Encoded {
     pub(crate) binary: Vec<u8>,
     /// `None` unless the program may ask for it.
     pub(crate) json: Option<Vec<u8>>,
+}
+
+impl Encoded {
+    /// For a link that speaks this, or one of both; `None` if they were not encoded for it.
+    fn speaking(&self, agreed: Option<Codec>) -> Option<Payload> {
+        match (agreed, &self.json) {
+            (Some(Codec::Json), json) => json.clone().map(Payload::from_bytes),
+            (None, Some(json)) => Some(Payload::either(self.binary.clone(), json.clone())),
+            _ => Some(Payload::from_bytes(self.binary.clone())),
+        }
+    }
 }
 
 /// The codec of the link that a call has taken last: its result is in that one.
@@ -36,19 +50,39 @@ impl Spoken {
 pub(crate) struct Relay {
     endpoint: Arc<Inner>,
     pub(crate) outer: Arc<Slot>,
-    arguments: Encoded,
+    arguments: Kept,
     pub(crate) spoken: Arc<Spoken>,
     /// A thread blocks for the call from the start.
     blocking: bool,
     /// The call in whose handler it is made ends its attempts, too.
     scope: Option<CancelToken>,
+    /// What the layers have left, until they have seen the end.
+    leaves: Mutex<Option<Leaves>>,
+    is_layered: bool,
+    retry: Option<Retry>,
     state: Mutex<State>,
     /// Where whoever waits for an attempt is told of it, or of the end of the call.
     bench: Bench,
 }
 
+/// The arguments of a call until it has left.
+pub(crate) enum Kept {
+    /// For as many attempts as it takes.
+    Bytes(Encoded),
+    /// For the one attempt that there is.
+    Once(Mutex<Option<Payload>>),
+}
+
+impl Kept {
+    pub(super) fn once<A: Serialize + Send + 'static>(arguments: A) -> Kept {
+        Kept::Once(Mutex::new(Some(Payload::moved(arguments))))
+    }
+}
+
 struct State {
     tries: Tries,
+    /// The pauses before attempts that are made because the one before failed.
+    pauses: Option<ExponentialBackoff>,
     attempt: Option<(Started, Arc<Slot>)>,
     last: Option<TransactionId>,
     over: bool,
@@ -61,8 +95,12 @@ pub(crate) struct Tries {
     began: Instant,
     retry_safe: bool,
     poison_after: u32,
+    /// Another link comes in the place of one that ends.
+    renews: bool,
     /// How many attempts may have run.
     ran: u32,
+    /// How many were refused, and made again.
+    refused: u32,
     /// In how many crashes in a row it was under way.
     crashes: u32,
 }
@@ -75,7 +113,7 @@ enum Verdict {
 
 impl Tries {
     pub(crate) fn new(path: Path, began: Instant, retry_safe: bool, poison_after: u32) -> Tries {
-        Tries { path, began, retry_safe, poison_after, ran: 0, crashes: 0 }
+        Tries { path, began, retry_safe, poison_after, renews: true, ran: 0, refused: 0, crashes: 0 }
     }
 
     fn judge(&mut self, outcome: Outcome) -> Verdict {
@@ -90,7 +128,7 @@ impl Tries {
         let ran = executed == Executed::Maybe;
         self.ran += u32::from(ran);
         // What has not left this side can go again whatever it is. Our own close is no crash.
-        let may = (self.retry_safe || !ran) && !matches!(*reason, CloseReason::Local);
+        let may = self.renews && (self.retry_safe || !ran) && !matches!(*reason, CloseReason::Local);
         if !may {
             return Verdict::End(Err(self.closed(reason)));
         }
@@ -111,6 +149,11 @@ impl Tries {
         CallError::TimedOut { path, after, executed: self.executed(executed) }
     }
 
+    /// How many came before this one.
+    fn attempt(&self) -> u32 {
+        self.ran + self.refused
+    }
+
     fn executed(&self, last: Executed) -> Executed {
         if self.ran > 0 { Executed::Maybe } else { last }
     }
@@ -120,14 +163,19 @@ impl Relay {
     pub(crate) fn new(
         endpoint: &Arc<Inner>,
         outer: Arc<Slot>,
-        arguments: Encoded,
+        arguments: Kept,
         spoken: Arc<Spoken>,
         blocking: bool,
         retry_safe: bool,
+        rest: Rest,
     ) -> Arc<Relay> {
         let poison_after = endpoint.succession.get().map_or(u32::MAX, |succession| succession.poison_after);
+        let renews = endpoint.is_supervised();
         let tries = Tries::new(outer.path.clone(), outer.started, retry_safe, poison_after);
-        let state = Mutex::new(State { tries, attempt: None, last: None, over: false });
+        let tries = Tries { renews, ..tries };
+        let Rest { leaves, retry } = rest;
+        let pauses = retry.as_ref().map(Retry::begin);
+        let state = Mutex::new(State { tries, pauses, attempt: None, last: None, over: false });
         Arc::new(Relay {
             endpoint: endpoint.clone(),
             outer,
@@ -135,6 +183,9 @@ impl Relay {
             spoken,
             blocking,
             scope: scope(),
+            is_layered: leaves.is_some(),
+            leaves: Mutex::new(leaves),
+            retry,
             state,
             bench: Bench::default(),
         })
@@ -170,19 +221,22 @@ impl Relay {
         let mut slot = Slot::new(self.outer.path.clone(), Instant::now(), self.outer.deadline);
         slot.shape = self.outer.shape;
         let slot = Arc::new(slot);
-        slot.set_waker(&Waker::from(self.clone()));
-        let attempt = self.state.lock().tries.ran;
+        // The thread that blocks for it sees its end itself, and shows it to the layers.
+        if !(self.blocking && self.is_layered) {
+            slot.set_waker(&Waker::from(self.clone()));
+        }
+        let attempt = self.state.lock().tries.attempt();
         let plan =
             CallPlan { slot: slot.clone(), attempt, blocking: self.blocking, scope: self.scope.clone() };
-        // The next link is taken once it is open, so that its codec is known.
         let codec = link.codec();
-        let arguments = match codec {
-            Codec::Binary => self.arguments.binary.clone(),
-            Codec::Json => self.arguments.json.clone().ok_or_else(|| self.not_encoded())?,
+        let arguments = match &self.arguments {
+            Kept::Once(payload) => payload.lock().take(),
+            Kept::Bytes(bytes) => bytes.speaking(link.agreed()),
         };
+        let Some(arguments) = arguments else { return Err(self.not_encoded()) };
         // SYNC: spoken. Pairs with the load of whoever decodes the result, which comes after this.
         self.spoken.0.store(codec.number(), Ordering::Release);
-        match link.start(&plan, Payload::from_bytes(arguments)) {
+        match link.start(&plan, arguments) {
             Ok(started) => {
                 self.file(started, slot);
                 Ok(true)
@@ -216,7 +270,10 @@ impl Relay {
     /// Looks whether the attempt has ended, and does what follows from that.
     pub(crate) fn advance(self: &Arc<Relay>) {
         let ended = self.state.lock().attempt.take_if(|(_, slot)| slot.is_done());
-        let Some(outcome) = ended.and_then(|(_, slot)| slot.take()) else { return };
+        let Some((started, slot)) = ended else { return };
+        // Before the other side had greeted it was not known.
+        self.spoken.0.store(started.link.codec().number(), Ordering::Release);
+        let Some(outcome) = slot.take() else { return };
         let mut state = self.state.lock();
         if state.over {
             return;
@@ -224,23 +281,86 @@ impl Relay {
         let verdict = state.tries.judge(outcome);
         drop(state);
         match verdict {
-            Verdict::End(outcome) => self.finish(outcome),
-            Verdict::Again => {
-                if let Err(error) = self.endpoint.send_with_the_next(self) {
-                    self.finish(Err(error));
-                }
-            }
+            Verdict::End(outcome) => self.finish_or_pause(outcome),
+            Verdict::Again => self.again(),
         }
     }
 
+    /// Sends the call, now or with the next link.
+    pub(super) fn begin(self: &Arc<Relay>) -> Result<(), CallError> {
+        let error = match self.send() {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if self.pause_after(&error) { Ok(()) } else { Err(error) }
+    }
+
+    fn send(self: &Arc<Relay>) -> Result<(), CallError> {
+        if self.endpoint.is_supervised() {
+            return self.endpoint.send_with_the_next(self);
+        }
+        let link = self.endpoint.link()?;
+        // No other link comes, so that it is never to be sent with that.
+        self.launch(&link).map(|_| ())
+    }
+
+    /// Makes another attempt, unless the call has ended.
+    pub(super) fn again(self: &Arc<Relay>) {
+        if !self.is_over()
+            && let Err(error) = self.send()
+        {
+            self.finish_or_pause(Err(error));
+        }
+    }
+
+    /// Whether the call has ended, or is about to.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.lock().over
+    }
+
+    fn finish_or_pause(self: &Arc<Relay>, outcome: Outcome) {
+        let pauses = outcome.as_ref().is_err_and(|error| self.pause_after(error));
+        if !pauses {
+            self.finish(outcome);
+        }
+    }
+
+    /// Has the call made again in a while, if that is worth it after this end of an attempt.
+    fn pause_after(self: &Arc<Relay>, error: &CallError) -> bool {
+        let Some(retry) = &self.retry else { return false };
+        let mut worth = false;
+        contain(|| worth = retry.is_worth(error));
+        if !worth {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let Some(pause) = state.pauses.as_mut().and_then(Iterator::next) else { return false };
+        let Some(at) = Instant::now().checked_add(pause) else { return false };
+        if state.over || self.deadline().is_some_and(|deadline| deadline <= at) {
+            return false;
+        }
+        match error {
+            CallError::Rejected(_) => state.tries.refused += 1,
+            _ => state.tries.ran += 1,
+        }
+        drop(state);
+        self.endpoint.pause(at, self)
+    }
+
+    /// What the layers have left, once.
+    pub(super) fn take_leaves(&self) -> Option<Leaves> {
+        self.leaves.lock().take()
+    }
+
     /// Ends the call, unless it has ended.
-    pub(crate) fn finish(&self, outcome: Outcome) {
+    pub(crate) fn finish(&self, mut outcome: Outcome) {
         let mut state = self.state.lock();
         if std::mem::replace(&mut state.over, true) {
             return;
         }
         let attempt = state.attempt.take();
         drop(state);
+        self.take_leaves().into_iter().for_each(|leaves| leaves.run(&mut outcome));
         let aftermath = self.outer.complete(outcome, Instant::now());
         self.bench.call(&self.state);
         if let Some((started, _)) = attempt {
@@ -318,6 +438,10 @@ impl Relay {
 /// An attempt has ended. Called by whoever ended it, without the reader role.
 impl Wake for Relay {
     fn wake(self: Arc<Relay>) {
+        // What layers do may not hold up whoever reads.
+        if let (true, Some(link)) = (self.is_layered, self.endpoint.last_link()) {
+            return link.run_callback(Box::new(move || self.advance()));
+        }
         self.advance();
     }
 }

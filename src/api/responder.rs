@@ -4,10 +4,10 @@ use std::{fmt, marker::PhantomData};
 
 use serde::Serialize;
 
-use super::{Context, HandlerError};
+use super::{Context, HandlerError, layered::nothing};
 use crate::{
     error::CallError,
-    link::CancelToken,
+    link::{Answer, CancelToken},
     wire::{Fault, FaultKind},
 };
 
@@ -26,23 +26,17 @@ impl<T: Serialize + Send + 'static> Responder<T> {
 
     /// Answers with a value. Does not block. An event takes no answer, and drops it.
     pub fn answer(mut self, value: T) {
-        if let Some(context) = self.context.take()
-            && let Some(id) = context.transaction
-        {
-            match context.link().pack_answer(context.path(), value) {
-                Ok(answer) => context.link().reply(id, context.cancel_token(), answer),
-                Err(error) => context.link().fail(id, context.cancel_token(), error),
-            }
+        if let Some(context) = self.context.take() {
+            let packed = |context: &Context| context.link().pack_answer(context.path(), value);
+            end(&context, if context.is_event() { Ok(nothing()) } else { packed(&context) });
         }
     }
 
     /// Answers with a failure. Does not block.
     pub fn fail<E: HandlerError>(mut self, error: E) {
-        if let Some(context) = self.context.take()
-            && let Some(id) = context.transaction
-        {
+        if let Some(context) = self.context.take() {
             let fault = error.into_fault_in(context.link().codec());
-            context.link().fail(id, context.cancel_token(), fault.into());
+            end(&context, Err(fault.into()));
         }
     }
 
@@ -62,14 +56,22 @@ impl<T: Serialize + Send + 'static> Responder<T> {
 
 impl<T> Drop for Responder<T> {
     fn drop(&mut self) {
-        if let Some(context) = self.context.take()
-            && let Some(id) = context.transaction
-        {
+        if let Some(context) = self.context.take() {
             // A panic that drops it has a text, but not here.
             let panicked = || Fault::of(FaultKind::Panicked, "its responder was dropped by it".into(), "");
             let error = if std::thread::panicking() { panicked().into() } else { CallError::NoAnswer };
-            context.link().fail(id, context.cancel_token(), error);
+            end(&context, Err(error));
         }
+    }
+}
+
+/// Answers a call. An event takes no answer.
+fn end(context: &Context, end: Result<Answer, CallError>) {
+    let end = context.leave(end);
+    let Some(id) = context.transaction else { return };
+    match end {
+        Ok(answer) => context.link().reply(id, context.cancel_token(), answer),
+        Err(error) => context.link().fail(id, context.cancel_token(), error),
     }
 }
 

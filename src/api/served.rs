@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Context, Handler, HandlerError, Responder, life::Life, tap::Source};
+use super::{Context, Handler, HandlerError, Layer, Responder, layer::Layers, life::Life, tap::Source};
 use crate::{
     error::ApiError,
     sync::Arc,
@@ -43,6 +43,8 @@ pub struct Api {
     pub(crate) topics: Vec<(Path, Arc<dyn Source>)>,
     /// What is to be done when it is attached, and when that is over: its own first.
     pub(crate) lives: Vec<Life>,
+    /// What stands around each handler.
+    pub(crate) layers: Layers,
 }
 
 /// What becomes of a call that finds the queue of its API full. Events are dropped and counted.
@@ -98,6 +100,7 @@ impl Api {
             entries: Vec::new(),
             topics: Vec::new(),
             lives: Vec::new(),
+            layers: Layers::default(),
         }
     }
 
@@ -114,6 +117,7 @@ impl Api {
             entries: self.entries.clone(),
             topics: self.topics.clone(),
             lives: self.lives.clone(),
+            layers: self.layers.clone(),
         }
     }
 
@@ -164,6 +168,20 @@ impl Api {
     /// ```
     pub fn inline(mut self) -> Api {
         self.inline = true;
+        self
+    }
+
+    /// Puts a [`Layer`] around every handler of this API, inside of those that it has: those that are there, those
+    /// that are added or [put in the place](crate::Attached::replace) of others later, streams, and the catch-alls. Each call
+    /// passes it when a worker takes it out of the queue. Topics have no calls, and no layers.
+    ///
+    /// An API that is [nested](Api::nest) keeps its own, inside of these. The copies of an API that a
+    /// [`Listener`](crate::Listener) serves to its peers share their layers: a limit is for all of them together.
+    /// A handler that is [inline](Api::inline) is called on the longer way.
+    ///
+    /// See [`Layer`] for an example.
+    pub fn layer(mut self, layer: impl Layer) -> Api {
+        self.layers.add(layer);
         self
     }
 
@@ -248,7 +266,7 @@ impl Api {
     pub fn nest(mut self, child: Api) -> Result<Api, ApiError> {
         child.bad.map_or(Ok(()), Err)?;
         for entry in child.entries {
-            self = self.add(entry.path.as_str(), entry.scope, entry.handler)?;
+            self = self.add(entry.path.as_str(), entry.scope, entry.handler.behind(&child.layers))?;
         }
         for (path, topic) in child.topics {
             self.insert_topic(path.as_str(), topic)?;

@@ -68,7 +68,8 @@ impl Shortcut {
         let host = dispatch.downcast::<Inner>().ok()?;
         let ids = near.ids();
         host.arb().clone().with_exact(path, |target| {
-            if !target.pool.inline {
+            // Layers see what travels.
+            if !target.pool.inline || target.handler.serve.bare().is_some() {
                 return None;
             }
             let shortcut = Arc::new(Shortcut {

@@ -188,6 +188,7 @@ impl Inner {
         *self.connection.write() = Connection::Over(reason);
         succession.bell.ring();
         succession.take_all().iter().for_each(|relay| self.send_or_keep(relay));
+        self.end_pauses();
     }
 
     /// The calls that wait for the next link.

@@ -7,6 +7,8 @@ use super::{
     arb::Measuring,
     endpoint::Inner,
     handler::Served,
+    layer::Layers,
+    meter::unwrapped,
     producer::{Outside, Produce},
     served::WhenFull,
     shortcut::Shortcut,
@@ -28,6 +30,8 @@ pub(crate) struct Pool {
     pub(crate) when_full: WhenFull,
     /// Handlers run on whatever thread brings a call.
     pub(crate) inline: bool,
+    /// What stands around each handler.
+    pub(crate) layers: Layers,
     /// Of an API while which is served, all others are counted.
     pub(crate) measuring: Mutex<Option<Measuring>>,
 }
@@ -111,6 +115,12 @@ impl Target {
         // Those of links that are gone.
         shortcuts.retain(|shortcut| shortcut.strong_count() > 0);
         shortcuts.push(Arc::downgrade(shortcut));
+    }
+
+    /// The handler as it was when it came here.
+    pub(super) fn without_layers(&self) -> Handler {
+        let handler = unwrapped(self.handler.clone());
+        if self.pool.layers.is_empty() { handler } else { handler.bare() }
     }
 
     /// The handler goes: no call takes a short way here any more. What comes back is to be dropped without a
@@ -340,7 +350,7 @@ impl Body {
                 self.producer = Some(producer);
                 return self.produce(shift, in_lane);
             }
-            (Served::Done | Served::Answer(_) | Served::Stream(_), _) => {}
+            (Served::Done | Served::Later | Served::Answer(_) | Served::Stream(_), _) => {}
         }
         Ran::Over(self)
     }
@@ -415,9 +425,10 @@ impl Body {
     /// Answers a call without running it; an event is dropped and reported.
     fn refuse(&self, why: Rejection) {
         let context = &self.context;
+        let error = self.target.handler.or_unknown(context, why.into());
         match context.transaction {
-            Some(id) => context.link().fail(id, context.cancel_token(), why.into()),
-            None => context.home().drop_event(context.link(), context.path(), CallError::Rejected(why)),
+            Some(id) => context.link().fail(id, context.cancel_token(), error),
+            None => context.home().drop_event(context.link(), context.path(), error),
         }
     }
 }

@@ -8,12 +8,13 @@ use std::{
 
 use super::{
     Core, Errand, Framed, Link, Slot, Wiring,
+    aftermath::Aftermath,
     completing::Completing,
     direct::Inline,
     inbox::Frame,
     load::Packet,
     role::Reader,
-    slot::{Aftermath, Outcome},
+    slot::Outcome,
     state::{Action, State},
 };
 use crate::{

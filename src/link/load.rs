@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::outbox::Draft;
-use crate::wire::{FRAME_LIMIT, HEADER_LEN, Kind};
+use crate::wire::{FRAME_LIMIT, HEADER_LEN, Kind, Payload};
 
 /// Room for a header, then a body. The end of a large body may be in a buffer of its own: as the user gave it.
 #[derive(Debug, Default)]
@@ -31,6 +31,19 @@ impl Load {
         // What a message leaves before its body is room for the head of the next.
         tail[start..at].copy_from_slice(&head);
         Load { head: Vec::new(), tail, at: start }
+    }
+
+    /// The body, as whoever gets it would have it.
+    pub(crate) fn into_payload(self) -> Payload {
+        let Load { mut head, tail, at } = self;
+        if tail.is_empty() {
+            return Payload::from_tail(head, HEADER_LEN);
+        }
+        if head.is_empty() {
+            return Payload::from_tail(tail, at + HEADER_LEN);
+        }
+        head.extend_from_slice(&tail[at..]);
+        Payload::from_tail(head, HEADER_LEN)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -13,9 +13,10 @@ use std::{collections::VecDeque, io, task::Wake, time::Instant};
 
 use super::{
     Remains, Slot,
+    aftermath::Aftermath,
     calls::TransactionManager,
     role::{Reader, Role},
-    slot::{Aftermath, Offer},
+    slot::Offer,
     wait::wait_in_line,
 };
 use crate::{

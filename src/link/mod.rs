@@ -6,6 +6,7 @@
 //! [`state::State`] is the link as a pure machine. Around it stand the threads: the [`role`] of the
 //! reader, the crew that takes it while nobody blocks, and the [`keeper`] of the clock.
 
+mod aftermath;
 mod budget;
 mod calls;
 mod close;
@@ -49,13 +50,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use aftermath::{Observer, Remains};
 pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
 pub(crate) use direct::Neighbour;
 #[cfg(any(test, fuzzing))]
 pub(crate) use fuzz::session as fuzz_session;
 pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use message::Incoming;
-pub(crate) use slot::{Offer, Outcome, Remains, Slot};
+pub(crate) use slot::{Offer, Outcome, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
 pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
 pub(crate) use streaming::{Put, Tap};

@@ -4,6 +4,7 @@ use std::{fmt, task::Waker, time::Duration, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::aftermath::{Aftermath, Observer, Remains};
 use super::stream::Streams;
 use super::token::{Child, Family, earlier, has_passed};
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
         Arc, AtomicUsize,
         modelled::{AtomicBool, Condvar, Mutex, Ordering},
     },
-    wire::{Path, Payload, TransactionId},
+    wire::{Path, Payload},
     workers::{Job, look_out},
 };
 
@@ -78,6 +79,7 @@ struct Extras {
     ready: Option<(Sender<()>, Receiver<()>)>,
     semaphore: Option<Semaphore>,
     callback: Option<Callback>,
+    observer: Option<Box<dyn Observer>>,
     /// Where threads may wait for its items: they run errands, too.
     seats: Vec<Arc<Slot>>,
 }
@@ -119,23 +121,6 @@ enum Stage {
     Pending,
     Done(Outcome, Instant),
     Taken(Instant),
-}
-
-/// What was set aside for a call that was served, and goes back to where it came from.
-pub(crate) trait Remains: Send {
-    /// Ends the serving, and says of which call.
-    fn settle(self: Box<Self>) -> Option<TransactionId>;
-}
-
-/// What is left to do after a slot was filled, once the reader role is given up.
-#[derive(Default)]
-pub(crate) struct Aftermath {
-    pub(crate) waker: Option<Waker>,
-    pub(crate) callback: Option<Job>,
-    /// A thread that blocked for the call was woken.
-    pub(crate) woke_caller: bool,
-    /// That thread is inside the transport.
-    pub(crate) nudge: bool,
 }
 
 /// What became of an errand.
@@ -215,12 +200,22 @@ impl Slot {
         self.inner.get_mut().extras().callback = Some(callback);
     }
 
+    /// Whoever sees the end on a thread for callbacks, if the call has none.
+    pub(crate) fn observer(&mut self) -> &mut Option<Box<dyn Observer>> {
+        &mut self.inner.get_mut().extras().observer
+    }
+
     /// Releases a permit when the call has ended.
     pub(crate) fn set_semaphore(&mut self, semaphore: Semaphore) {
         self.inner.get_mut().extras().semaphore = Some(semaphore);
         // The short way knows of no permits.
         self.plain = false;
         *self.catch.get_mut() = Catch::Away;
+    }
+
+    /// The call has not set out.
+    pub(crate) fn take_observer(&self) -> Option<Box<dyn Observer>> {
+        self.inner.lock().extras.as_mut()?.observer.take()
     }
 
     /// Fills the slot, unless it is filled already.
@@ -243,6 +238,10 @@ impl Slot {
         self.done.store(true, Ordering::Release);
         self.news.store(true, Ordering::Release);
         if let Some(extras) = &mut extras {
+            if let (Some(observer), Stage::Done(outcome, _)) = (extras.observer.take(), &inner.stage) {
+                let end = outcome.as_ref().map(|_| ()).map_err(CallError::clone);
+                aftermath.callback = Some(Box::new(move || observer.see(end)));
+            }
             // Those may still be asked for.
             inner.extras().errands = std::mem::take(&mut extras.errands);
             inner.extras().seats = std::mem::take(&mut extras.seats);

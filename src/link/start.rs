@@ -47,6 +47,16 @@ pub(crate) enum Answer {
     Bytes(Load),
 }
 
+impl Answer {
+    /// What the caller would get.
+    pub(crate) fn into_payload(self) -> Payload {
+        match self {
+            Answer::Moved(payload) => payload,
+            Answer::Bytes(load) => load.into_payload(),
+        }
+    }
+}
+
 /// A call that has set out.
 #[derive(Clone, Debug)]
 pub(crate) struct Started {

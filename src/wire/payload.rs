@@ -57,7 +57,32 @@ impl<T: Serialize + Send + 'static> Movable for Parcel<T> {
     }
 }
 
+/// Bytes for a link of which it is not known yet what it speaks.
+struct Either {
+    binary: Vec<u8>,
+    json: Vec<u8>,
+}
+
+impl Movable for Either {
+    fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.extend_from_slice(match codec {
+            Codec::Binary => &self.binary,
+            Codec::Json => &self.json,
+        });
+        Ok(())
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
 impl Payload {
+    /// A payload of the same value in either codec.
+    pub(crate) fn either(binary: Vec<u8>, json: Vec<u8>) -> Payload {
+        Payload(Inner::Moved(Box::new(Either { binary, json })))
+    }
+
     /// A payload of these bytes.
     pub fn from_bytes(bytes: Vec<u8>) -> Payload {
         Payload(Inner::Bytes { buffer: bytes, start: 0, hold: None })
@@ -177,11 +202,16 @@ impl Payload {
     ///
     /// A value whose `Serialize` fails gives no bytes.
     pub fn bytes(&self) -> Cow<'_, [u8]> {
+        self.bytes_in(Codec::default())
+    }
+
+    /// The same in a codec of choice.
+    pub(crate) fn bytes_in(&self, codec: Codec) -> Cow<'_, [u8]> {
         match &self.0 {
             Inner::Bytes { buffer, start, .. } => Cow::Borrowed(&buffer[*start..]),
             Inner::Moved(value) => {
                 let mut bytes = Vec::new();
-                let encoded = (**value).encode(Codec::default(), &mut bytes);
+                let encoded = (**value).encode(codec, &mut bytes);
                 Cow::Owned(if encoded.is_ok() { bytes } else { Vec::new() })
             }
         }

@@ -29,6 +29,7 @@ mod inline;
 mod inspect;
 #[cfg(feature = "json")]
 mod json;
+mod layers;
 mod life;
 mod lifecycle;
 mod limits;

@@ -1,0 +1,266 @@
+//! What is put around calls, on either side: it sees each call once on its way in, and once when it has ended.
+//!
+//! Knows nothing of what the layers do.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
+
+use super::Context;
+use crate::{
+    error::CallError,
+    link::Observer,
+    sync::Arc,
+    wire::{Codec, Fault, FaultKind, Path, Payload},
+    workers::{forget_panic, panic_text},
+};
+
+/// Something that is put around calls: on the side that serves by [`Api::layer`](crate::Api::layer), on the side
+/// that calls by [`ApiHandle::layer`](crate::ApiHandle::layer).
+///
+/// It sees each call once when it comes, may read and rewrite its arguments or refuse it, and leaves a
+/// [`Leave`], which sees once how the call has ended. Calls pass several layers in the order in which they were
+/// added, and their ends in reverse. So one object is before, after and around a call, however long that takes and
+/// whoever waits for it: no thread is held meanwhile. [The guide](crate::guide::layers) has the details of each verb.
+///
+/// A function of a [`LayerCall`] is a layer. A layer must not block: it runs on the thread that makes the call, or
+/// that serves it. A panic in it ends the call as a [`Fault`] of the kind [`FaultKind::Panicked`].
+///
+/// ```
+/// use std::time::Instant;
+///
+/// use nape::{Api, CallError, Context, Fault, Head, LayerCall, Leave, Rejection};
+///
+/// let api = Api::new("math").handle("double", |_: &Context, n: u64| Ok::<_, Fault>(2 * n))?;
+/// let api = api
+///     // The first one is the outermost.
+///     .layer(|call: &mut LayerCall<'_>| {
+///         let (path, began) = (call.path().clone(), Instant::now());
+///         Ok(Leave::with(move |outcome| println!("{path}: {:?}, {outcome:?}", began.elapsed())))
+///     })
+///     .layer(|call: &mut LayerCall<'_>| match call.bytes().len() {
+///         0..100 => Ok(Leave::nothing()),
+///         _ => Err(CallError::Rejected(Rejection::Denied { path: call.path().clone() })),
+///     });
+///
+/// let (head, neck) = Head::in_process()?;
+/// let _neck = neck.serve(api)?.start();
+/// assert_eq!(head.api("math").action("double", 4u64).call::<u64>()?, 8);
+/// # Ok::<(), nape::Error>(())
+/// ```
+pub trait Layer: Send + Sync + 'static {
+    /// Sees a call that comes. What it leaves sees how the call ends.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the call with it: nothing further in sees the call, and the layers further out see that end.
+    fn enter(&self, call: &mut LayerCall<'_>) -> Result<Leave, CallError>;
+
+    /// Whether the method looks to a caller as if it was not there; `local` callers are in the same process, on
+    /// a link that moves values. It is for the side that serves, and asked before anything else that could tell
+    /// the caller of the method; it may be asked several times for one call. By default nothing is hidden.
+    fn hides(&self, path: &Path, local: bool) -> bool {
+        let _ = (path, local);
+        false
+    }
+}
+
+impl<F> Layer for F
+where
+    F: Fn(&mut LayerCall<'_>) -> Result<Leave, CallError> + Send + Sync + 'static,
+{
+    fn enter(&self, call: &mut LayerCall<'_>) -> Result<Leave, CallError> {
+        self(call)
+    }
+}
+
+/// A call or an event on its way in, as a [`Layer`] sees it.
+pub struct LayerCall<'a> {
+    pub(super) path: &'a Path,
+    pub(super) context: Option<&'a Context>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) kind: CallKind,
+    pub(super) payload: &'a mut Payload,
+    pub(super) codec: Codec,
+}
+
+/// What is passing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallKind {
+    Call,
+    Event,
+    Stream,
+}
+
+impl LayerCall<'_> {
+    /// The full path.
+    pub fn path(&self) -> &Path {
+        self.path
+    }
+
+    /// The arguments as they travel. Between the two ends of one process they are the value itself until somebody
+    /// looks: this encodes it. A value that cannot be encoded has no bytes.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        self.payload.bytes_in(self.codec)
+    }
+
+    /// Puts other arguments in the place of those that came, as they travel.
+    pub fn set_bytes(&mut self, bytes: Vec<u8>) {
+        *self.payload = Payload::from_bytes(bytes);
+    }
+
+    /// When the caller gives up; `None` if never.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether nobody waits for an answer. Then the end is that of the handler, or of the sending, and its value
+    /// is empty.
+    pub fn is_event(&self) -> bool {
+        self.kind == CallKind::Event
+    }
+
+    /// Whether items follow, which layers do not see.
+    pub fn is_stream(&self) -> bool {
+        self.kind == CallKind::Stream
+    }
+
+    /// What the handler will know of the call; `None` on the side that calls.
+    pub fn context(&self) -> Option<&Context> {
+        self.context
+    }
+}
+
+impl fmt::Debug for LayerCall<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayerCall")
+            .field("path", self.path)
+            .field("kind", &self.kind)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+type AtEnd = Box<dyn FnOnce(&mut Result<Payload, CallError>) + Send>;
+
+/// What a [`Layer`] leaves behind for the end of the call that it has seen.
+#[must_use = "it is what sees the end of the call"]
+pub struct Leave(Option<AtEnd>);
+
+impl Leave {
+    /// The end is of no interest.
+    pub fn nothing() -> Leave {
+        Leave(None)
+    }
+
+    /// Calls `see` with how the call ends, exactly once, and lets it change that: its value as it travels, or the
+    /// error. What is written into the end of an event changes nothing for who has fired it, and no more does what the
+    /// side that calls writes into that of a stream.
+    ///
+    /// It runs on the thread that ends the call: of the handler's side that which answers, of the caller's side
+    /// the caller itself if it blocks, polls or cancels, else a thread of the link. It must not block.
+    pub fn with(see: impl FnOnce(&mut Result<Payload, CallError>) + Send + 'static) -> Leave {
+        Leave(Some(Box::new(see)))
+    }
+}
+
+impl fmt::Debug for Leave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Leave(..)" } else { "Leave(nothing)" })
+    }
+}
+
+/// Layers from the outermost in.
+#[derive(Clone, Default)]
+pub(crate) struct Layers(Vec<Arc<dyn Layer>>);
+
+impl Layers {
+    /// Adds one inside of all others.
+    pub(super) fn add(&mut self, layer: impl Layer) {
+        self.0.push(Arc::new(layer));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one of them hides the method from a caller.
+    pub(super) fn hide(&self, path: &Path, local: bool) -> bool {
+        // One that panics says nothing for it.
+        let hides = |layer: &Arc<dyn Layer>| caught(|| layer.hides(path, local)).unwrap_or(true);
+        self.0.iter().any(hides)
+    }
+
+    /// Takes a call in. When one of them refuses it, those outside of that have seen the end.
+    pub(super) fn enter(&self, call: &mut LayerCall<'_>) -> Result<Leaves, CallError> {
+        let mut leaves = Leaves(Vec::with_capacity(self.0.len()));
+        for layer in &self.0 {
+            match caught(|| layer.enter(call)).unwrap_or_else(Err) {
+                Ok(leave) => leaves.0.extend(leave.0),
+                Err(error) => {
+                    let mut end = Err(error);
+                    leaves.run(&mut end);
+                    // A layer may make a value of it, which nobody could tell from that of a handler.
+                    return Err(end.err().unwrap_or(CallError::NoAnswer));
+                }
+            }
+        }
+        Ok(leaves)
+    }
+}
+
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Layers({})", self.0.len())
+    }
+}
+
+/// What the layers have left, from the outermost in. Dropped before the end, it is told that nobody waits.
+pub(crate) struct Leaves(Vec<AtEnd>);
+
+impl Leaves {
+    /// Shows them the end, from the innermost out.
+    pub(super) fn run(mut self, outcome: &mut Result<Payload, CallError>) {
+        self.run_all(outcome);
+    }
+
+    fn run_all(&mut self, outcome: &mut Result<Payload, CallError>) {
+        while let Some(see) = self.0.pop() {
+            if let Err(error) = caught(|| see(outcome)) {
+                *outcome = Err(error);
+            }
+        }
+    }
+}
+
+impl Observer for Leaves {
+    fn see(self: Box<Leaves>, end: Result<(), CallError>) {
+        self.run(&mut end.map(|()| Payload::from_bytes(Vec::new())));
+    }
+}
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            self.run_all(&mut Err(CallError::Cancelled));
+        }
+    }
+}
+
+impl fmt::Debug for Leaves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Leaves({})", self.0.len())
+    }
+}
+
+/// Runs code of a layer; its panic is the end of the call.
+fn caught<R>(code: impl FnOnce() -> R) -> Result<R, CallError> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        let text = format!("a layer panicked: {}", panic_text(&*panic));
+        forget_panic(panic);
+        Fault::of(FaultKind::Panicked, text, "").into()
+    })
+}

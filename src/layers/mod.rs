@@ -1,0 +1,26 @@
+//! Layers that are ready to use: limits, a circuit breaker, tokens, methods for this process alone, and retry.
+//!
+//! Each is one object for all calls that pass it: put around an API by [`Api::layer`](crate::Api::layer), around
+//! the calls of a handle by [`ApiHandle::layer`](crate::ApiHandle::layer). They refuse and never wait, because a
+//! layer holds no thread. [The guide](crate::guide::layers) tells which one to put where.
+
+mod breaker;
+mod limits;
+mod local;
+mod token;
+
+pub use breaker::CircuitBreaker;
+pub use limits::{ConcurrencyLimit, RateLimit};
+pub use local::LocalOnly;
+pub use token::{CheckToken, SendToken};
+
+pub use crate::api::Retry;
+use crate::{
+    error::{CallError, Rejection},
+    wire::Path,
+};
+
+/// The end of a call for which there is no room now.
+fn busy(path: &Path, detail: String) -> CallError {
+    Rejection::Busy { path: path.clone(), detail: detail.into() }.into()
+}
