@@ -134,7 +134,7 @@ impl Config {
     /// let sum: u32 = head.api("math").action("add", (2u32, 3u32)).call()?;
     /// assert_eq!((sum, neck.codec()), (5, Codec::Json));
     /// # }
-    /// # Ok::<(), nape::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn codec(mut self, asks: Codec) -> Config {
         self.codecs.asks = asks;

@@ -36,7 +36,7 @@ impl fmt::Debug for Passed {
 
 impl Handler {
     /// The same behind layers.
-    pub(super) fn behind(self, layers: &Layers) -> Handler {
+    pub(crate) fn behind(self, layers: &Layers) -> Handler {
         if layers.is_empty() {
             return self;
         }

@@ -66,7 +66,8 @@ impl Handlers {
 
     /// Gives all that an API serves, each by its full path: handlers, streams, topics, the methods of a trait. A
     /// catch-all goes by the path of its node and `.*`, that of the root by `*`. The API's own workers and queue
-    /// mean nothing here, the file has those; nor do its hooks.
+    /// mean nothing here, the file has those; nor do its hooks. Its
+    /// [layers](Api::layer) stay around each handler.
     ///
     /// ```
     /// use nape::{Api, Context, Fault, Payload, Topic, config_file::Handlers};
@@ -90,7 +91,7 @@ impl Handlers {
                 (_, true) => "*".to_owned(),
                 (_, false) => format!("{}.*", entry.path),
             };
-            self.insert(name, Given::Handler(entry.scope, entry.handler))?;
+            self.insert(name, Given::Handler(entry.scope, entry.handler.behind(&api.layers)))?;
         }
         for (path, topic) in api.topics {
             self.insert(path.as_str().to_owned(), Given::Topic(topic))?;

@@ -11,8 +11,8 @@ use std::{
 };
 
 use nape::{
-    Api, Backlog, CallError, Config, Context, Fault, Handler, Head, Incoming, Limits, Neck, Payload,
-    Rejection, Topic,
+    Api, Backlog, CallError, Config, Context, Fault, Handler, Head, Incoming, LayerCall, Leave, Limits, Neck,
+    Payload, Rejection, Topic,
     config_file::{BadValue, ConfigError, ConfigFile, Handlers, check},
 };
 
@@ -158,6 +158,19 @@ fn ac_43_streams_topics_and_catch_alls_of_an_api_go_where_the_file_says() {
         assert_eq!(news.next().unwrap().unwrap(), 9);
         assert_eq!(head.api("new").action("any", 5u8).call::<u8>().unwrap(), 5);
     });
+}
+
+#[test]
+fn what_an_api_has_around_its_handlers_stays_there() {
+    let old = Api::new("old").handle("a", |_: &Context, ()| Ok::<_, Fault>(())).unwrap();
+    let refuse = |call: &mut LayerCall<'_>| -> Result<Leave, CallError> {
+        Err(CallError::Rejected(Rejection::Denied { path: call.path().clone() }))
+    };
+    let handlers = Handlers::new().api(old.layer(refuse)).unwrap();
+    let file = ConfigFile::parse("[apis.new]\nmethods.b = { handler = 'old.a' }").unwrap();
+    let (head, _neck) = served(file.api("new", &handlers).unwrap());
+    let error = head.api("new").action("b", ()).call::<()>().unwrap_err();
+    assert!(matches!(error, CallError::Rejected(Rejection::Denied { .. })), "{error}");
 }
 
 #[test]
