@@ -28,7 +28,7 @@ use crate::{
 /// use nape::{CallError, Head, layers::Retry};
 /// # use nape::{Api, Context, Fault};
 /// # let (head, neck) = Head::in_process()?;
-/// # let flaky = |cx: &Context, ()| if cx.attempt() < 2 { Err(Fault::new("not yet")) } else { Ok(7) };
+/// # let flaky = |cx: &Context, ()| if cx.attempt() < 2 { Err(Fault::new("not yet")) } else { Ok(7u32) };
 /// # let _neck = neck.serve(Api::new("disk").handle("read", flaky)?)?.start();
 ///
 /// let retry = Retry::new()

@@ -19,7 +19,7 @@ use crate::{
 ///     .handle("get", |_: &Context, key: String| Ok::<_, Fault>(key.len()))?
 ///     .handle("debug.dump", |_: &Context, ()| Ok::<_, Fault>("all of it".to_owned()))?
 ///     .layer(LocalOnly::below(["store.debug"])?);
-/// # Ok::<(), nape::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct LocalOnly {
