@@ -8,7 +8,7 @@ mod stream;
 mod thread;
 
 use std::{
-    ffi::{c_int, c_long},
+    ffi::c_int,
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
@@ -268,7 +268,7 @@ impl Drop for HandDown {
 fn mark_all_close_on_exec() -> io::Result<()> {
     // SAFETY: with this flag the call only sets the close-on-exec mark of descriptors; it closes none
     // and touches no memory.
-    match unsafe { syscall(SYS_CLOSE_RANGE, c_long::from(FIRST_FREE), LAST_NUMBER, CLOSE_RANGE_CLOEXEC) } {
+    match unsafe { libc::syscall(libc::SYS_close_range, FIRST_FREE, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -363,7 +363,8 @@ pub(crate) fn parent_id() -> u32 {
 
 /// Ends this process without running anything: no destructor, no handler registered for the exit.
 pub(crate) fn exit_now(code: i32) -> ! {
-    _exit(code)
+    // SAFETY: it takes a number and does not return.
+    unsafe { libc::_exit(code) }
 }
 
 /// 128 bits that nobody can guess.
@@ -387,17 +388,8 @@ pub(crate) fn knock(path: &str) -> io::Result<()> {
 /// As some programs do: nobody is told of the end of a child, and nobody reaps it.
 #[cfg(test)]
 pub(crate) fn ignore_children() {
-    const SIGCHLD: c_int = 17;
-    const SIG_IGN: usize = 1;
     // SAFETY: no handler is installed; the kernel is told to ignore the signal.
-    unsafe { signal(SIGCHLD, SIG_IGN) };
-}
-
-unsafe extern "C" {
-    safe fn _exit(code: c_int) -> !;
-    fn syscall(number: c_long, ...) -> c_long;
-    #[cfg(test)]
-    fn signal(number: c_int, handler: usize) -> usize;
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
 /// The most descriptors that one [`wait_readable`] takes.
@@ -409,10 +401,6 @@ const NONE: i32 = -1;
 /// The first number behind the standard streams.
 const FIRST_FREE: RawFd = 3;
 const TAKEN_ALREADY: &str = "it was taken already, and a process is a Neck once";
-/// The same on all architectures but MIPS, where it names no call at all and fails.
-const SYS_CLOSE_RANGE: c_long = 436;
-const CLOSE_RANGE_CLOEXEC: c_long = 4;
-const LAST_NUMBER: c_long = c_int::MAX as c_long;
 
 #[cfg(test)]
 #[path = "linux_tests.rs"]

@@ -1,7 +1,7 @@
 //! Sockets under which programs find each other.
 
 use std::{
-    ffi::{c_int, c_void},
+    ffi::c_int,
     fs::File,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -25,7 +25,6 @@ use super::{above_standard, poll_until};
 /// The process at the other end of a Unix socket, as the kernel knows it: the one that connected, or that
 /// began to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
 pub(crate) struct PeerIds {
     /// 0 where this process cannot see it.
     pub(crate) pid: i32,
@@ -129,14 +128,16 @@ pub(crate) fn send_at_once(socket: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) fn peer_ids(socket: BorrowedFd<'_>) -> io::Result<PeerIds> {
     // `rustix` has a type for this in which the number of a process cannot be 0, which it is where the process
     // is in another namespace.
-    let mut ids = PeerIds { pid: 0, uid: u32::MAX, gid: u32::MAX };
-    let expected = size_of::<PeerIds>() as u32;
-    let mut len = expected;
-    let value: *mut PeerIds = &mut ids;
+    let mut ids = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut len = size_of::<libc::ucred>() as u32;
+    let value: *mut libc::ucred = &mut ids;
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
     // SAFETY: the descriptor is open for the whole call. The kernel writes at most `len` bytes to `value`, which
     // has as many, and any bytes are three numbers.
-    match unsafe { getsockopt(socket.as_raw_fd(), SOL_SOCKET, SO_PEERCRED, value.cast(), &mut len) } {
-        0 if len == expected => Ok(ids),
+    match unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value.cast(), &mut len) } {
+        0 if len as usize == size_of::<libc::ucred>() => {
+            Ok(PeerIds { pid: ids.pid, uid: ids.uid, gid: ids.gid })
+        }
         0 => Err(io::ErrorKind::InvalidData.into()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -155,42 +156,6 @@ pub(crate) fn wait_for_any(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) ->
     poll_until(&mut polled, deadline)?;
     Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect())
 }
-
-unsafe extern "C" {
-    fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut u32) -> c_int;
-}
-
-// As the headers of the kernel have them.
-#[cfg(any(target_arch = "mips", target_arch = "mips64", target_arch = "mips32r6", target_arch = "mips64r6"))]
-const SOL_SOCKET: c_int = 0xffff;
-#[cfg(any(target_arch = "mips", target_arch = "mips64", target_arch = "mips32r6", target_arch = "mips64r6"))]
-const SO_PEERCRED: c_int = 18;
-#[cfg(any(target_arch = "sparc", target_arch = "sparc64"))]
-const SOL_SOCKET: c_int = 0xffff;
-#[cfg(any(target_arch = "sparc", target_arch = "sparc64"))]
-const SO_PEERCRED: c_int = 0x40;
-#[cfg(any(target_arch = "powerpc", target_arch = "powerpc64"))]
-const SO_PEERCRED: c_int = 21;
-#[cfg(not(any(
-    target_arch = "mips",
-    target_arch = "mips64",
-    target_arch = "mips32r6",
-    target_arch = "mips64r6",
-    target_arch = "sparc",
-    target_arch = "sparc64"
-)))]
-const SOL_SOCKET: c_int = 1;
-#[cfg(not(any(
-    target_arch = "mips",
-    target_arch = "mips64",
-    target_arch = "mips32r6",
-    target_arch = "mips64r6",
-    target_arch = "sparc",
-    target_arch = "sparc64",
-    target_arch = "powerpc",
-    target_arch = "powerpc64"
-)))]
-const SO_PEERCRED: c_int = 17;
 
 /// How many may stand in line before they are accepted. The kernel takes less where it is told to.
 const BACKLOG: c_int = 1024;
