@@ -163,8 +163,12 @@ impl Flood {
     /// Everything that was held, against what may be. At least so much has to come of the flood.
     fn ends_within(self, name: &str, least: usize) {
         // What was sent last is still on its way.
-        thread::sleep(Duration::from_millis(50));
-        let held = PEAK.load(Relaxed).saturating_sub(self.before);
+        let (began, held) = (Instant::now(), || PEAK.load(Relaxed).saturating_sub(self.before));
+        while held() < least && began.elapsed() < LONG {
+            thread::sleep(Duration::from_millis(10));
+        }
+        wait_until_still(&self);
+        let held = held();
         let total = self.limits.total_bytes();
         eprintln!("{name}: {held} bytes of {total}, {:?}", self.head.close_reason().map(|it| it.to_string()));
         assert!(held <= total, "{name}: {held} bytes are held, and {total} may be");
