@@ -15,14 +15,14 @@ pub(crate) use spawned::Spawned;
 use crate::{
     api::{Api, Endpoint},
     config::Config,
-    error::{AddressError, Error, Result, StartError},
+    error::{AddressError, Result, StartError},
     link::Link,
-    neck::{Neck, NeckBuilder},
+    neck::{Neck, NeckBuilder, link_over, reach},
     process::{LaunchOptions, OutputLine, Program, Stderr, Wire},
     socket::{self, Address, Allow, Terms},
     sync::Arc,
     transport::{Transport, memory_pair},
-    wire::{Side, Token},
+    wire::Side,
 };
 
 /// The end of a link that spawned the other, made it in the same process, or [met](Head::connect) it.
@@ -238,18 +238,8 @@ impl HeadBuilder {
     /// As for [`Head::connect`]; also when two of the APIs claim the same path.
     pub fn connect(self, address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Head> {
         let terms = self.terms.clone();
-        let endpoint = self.endpoint()?;
-        let limit = endpoint.0.config.start_timeout;
-        let deadline = Instant::now().checked_add(limit);
-        let (address, dialed) = socket::connect(address, &terms, deadline)?;
-        let link = Link::over(endpoint.link_parts(), dialed.transport, dialed.tokens, None, Some(limit))
-            .map_err(setup("link"))?;
-        let head = Head::new(endpoint, link);
-        if head.link.wait_peer_ready(deadline) {
-            return Ok(head);
-        }
         let state = "it is there, and was not ready in time: does it run or start its Neck?";
-        Err(socket::failed(&address, head.link.close_reason(), state).into())
+        reach(self.endpoint()?, address, &terms, Head::new, Link::wait_peer_ready, state)
     }
 
     /// See [`Head::spawn`].
@@ -262,7 +252,7 @@ impl HeadBuilder {
         let mut options = self.launch_options();
         let endpoint = self.endpoint()?;
         let outlet = on_output.map(|hook| Outlet::start(&endpoint, hook)).transpose();
-        let outlet = outlet.map_err(setup("thread for the output"))?;
+        let outlet = outlet.map_err(StartError::setup("thread for the output"))?;
         outlet.iter().for_each(|outlet| options.stderr = Stderr::Lines(outlet.lines().clone()));
         let deadline = Instant::now().checked_add(limit);
         let child = Spawned::start(&endpoint, &mut Program::new(command), options)?;
@@ -323,8 +313,7 @@ impl HeadBuilder {
 
     fn over_until(self, transport: Transport, greet_within: Option<Duration>) -> Result<Head> {
         let endpoint = self.endpoint()?;
-        let link = Link::over(endpoint.link_parts(), transport, Token::default(), None, greet_within)
-            .map_err(setup("link"))?;
+        let link = link_over(&endpoint, transport, greet_within)?;
         Ok(Head::new(endpoint, link))
     }
 
@@ -369,8 +358,4 @@ impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Head").field("state", &self.state()).field("child", &self.child_id()).finish()
     }
-}
-
-pub(crate) fn setup(what: &'static str) -> impl Fn(std::io::Error) -> Error {
-    move |error| StartError::Setup { what, error: Arc::new(error) }.into()
 }

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     api::{Api, Endpoint},
     config::Config,
-    error::{AddressError, ApiError, CloseReason, Error, Result, StartError},
+    error::{AddressError, ApiError, CloseReason, Result, StartError},
     link::Link,
     os::{self, Attendant},
     process::{self, Bootstrap, HeadWatch},
@@ -187,18 +187,8 @@ impl NeckBuilder {
     /// As for [`Neck::connect`]; also when two of the APIs claim the same path.
     pub fn connect(self, address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Neck> {
         let terms = self.terms.clone();
-        let endpoint = self.endpoint()?;
-        let limit = endpoint.0.config.start_timeout;
-        let deadline = Instant::now().checked_add(limit);
-        let (address, dialed) = socket::connect(address, &terms, deadline)?;
-        let link = Link::over(endpoint.link_parts(), dialed.transport, dialed.tokens, None, Some(limit))
-            .map_err(setup("link"))?;
-        let neck = Neck::new(endpoint, link);
-        if neck.link.wait_greeted(deadline) {
-            return Ok(neck);
-        }
         let state = "it is there, and did not greet in time";
-        Err(socket::failed(&address, neck.link.close_reason(), state).into())
+        reach(self.endpoint()?, address, &terms, Neck::new, Link::wait_greeted, state)
     }
 
     /// See [`Neck::from_env`].
@@ -210,8 +200,9 @@ impl NeckBuilder {
     pub fn from_env(self) -> Result<Neck> {
         let endpoint = self.endpoint()?;
         let Bootstrap { transport, token, guard } = process::from_env()?;
-        let link = Link::over(endpoint.link_parts(), transport, token, None, None).map_err(setup("link"))?;
-        tie_to_head(guard, &link).map_err(setup("thread that watches the Head"))?;
+        let link = Link::over(endpoint.link_parts(), transport, token, None, None)
+            .map_err(StartError::setup("link"))?;
+        tie_to_head(guard, &link).map_err(StartError::setup("thread that watches the Head"))?;
         Ok(Neck::new(endpoint, link))
     }
 
@@ -230,8 +221,7 @@ impl NeckBuilder {
 
     pub(crate) fn over_until(self, transport: Transport, greet_within: Option<Duration>) -> Result<Neck> {
         let endpoint = self.endpoint()?;
-        let link = Link::over(endpoint.link_parts(), transport, Token::default(), None, greet_within)
-            .map_err(setup("link"))?;
+        let link = link_over(&endpoint, transport, greet_within)?;
         Ok(Neck::new(endpoint, link))
     }
 
@@ -249,8 +239,36 @@ impl NeckBuilder {
     }
 }
 
-fn setup(what: &'static str) -> impl Fn(std::io::Error) -> Error {
-    move |error| StartError::Setup { what, error: Arc::new(error) }.into()
+/// The link of either end over one end of a connection.
+pub(crate) fn link_over(
+    endpoint: &Endpoint,
+    transport: Transport,
+    greet_within: Option<Duration>,
+) -> Result<Arc<Link>, StartError> {
+    Link::over(endpoint.link_parts(), transport, Token::default(), None, greet_within)
+        .map_err(StartError::setup("link"))
+}
+
+/// Either end, once whoever listens at the address `is_there` within the start timeout; `state` is how far it
+/// had come when it was not.
+pub(crate) fn reach<End>(
+    endpoint: Endpoint,
+    address: impl TryInto<Address, Error: Into<AddressError>>,
+    terms: &Terms,
+    new: fn(Endpoint, Arc<Link>) -> End,
+    is_there: fn(&Link, Option<Instant>) -> bool,
+    state: &'static str,
+) -> Result<End> {
+    let limit = endpoint.0.config.start_timeout;
+    let deadline = Instant::now().checked_add(limit);
+    let (address, dialed) = socket::connect(address, terms, deadline)?;
+    let link = Link::over(endpoint.link_parts(), dialed.transport, dialed.tokens, None, Some(limit))
+        .map_err(StartError::setup("link"))?;
+    let end = new(endpoint, link.clone());
+    if is_there(&link, deadline) {
+        return Ok(end);
+    }
+    Err(socket::failed(&address, link.close_reason(), state).into())
 }
 
 /// Starts the thread that ends this process with its Head. It outlives the Neck: a process that was

@@ -16,7 +16,11 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{error::Result, head::setup, listener::Listener, neck::Neck};
+use crate::{
+    error::{Result, StartError},
+    listener::Listener,
+    neck::Neck,
+};
 
 /// How serving came to its end: see [`Neck::run_until_signal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +106,7 @@ impl Hearing {
                 .try_for_each(|signal| register_conditional_default(*signal, over.clone()).map(drop))?;
             Ok(signals)
         });
-        Ok(Hearing { signals: signals.map_err(setup("handler for signals"))?, over })
+        Ok(Hearing { signals: signals.map_err(StartError::setup("handler for signals"))?, over })
     }
 
     /// Blocks in `wait` until that returns by itself, or because a signal had it shut down.
@@ -132,11 +136,11 @@ impl Hearing {
                 Ok(Stopped { signal: Some(signal), drained })
             };
             let listening = Builder::new().name("nape-signals".into()).spawn_scoped(scope, listen);
-            let listening = listening.map_err(setup("thread for signals"))?;
+            let listening = listening.map_err(StartError::setup("thread for signals"))?;
             let ended = wait();
             handle.close();
             let stopped = listening.join().map_err(|_| io::Error::other("the thread for signals panicked"));
-            Ok((ended, stopped.and_then(|stopped| stopped).map_err(setup("thread for signals"))?))
+            Ok((ended, stopped.and_then(|stopped| stopped).map_err(StartError::setup("thread for signals"))?))
         })
     }
 }

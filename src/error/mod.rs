@@ -448,6 +448,13 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// What makes an error of the operating system one of this part of the setting up.
+    pub(crate) fn setup(what: &'static str) -> impl Fn(io::Error) -> StartError {
+        move |error| StartError::Setup { what, error: Arc::new(error) }
+    }
+}
+
 /// Why a handler, a namespace or an API was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -19,8 +19,8 @@ pub use peer::Peer;
 use crate::{
     api::{Api, Endpoint},
     config::Config,
-    error::{AddressError, CloseReason, Result},
-    head::{Head, HeadBuilder, setup},
+    error::{AddressError, CloseReason, Result, StartError},
+    head::{Head, HeadBuilder},
     neck::{Neck, NeckBuilder},
     os::Wakeup,
     socket::{Address, Door, Terms, Token},
@@ -199,10 +199,12 @@ impl ListenerBuilder {
         }
         trial.dismantle();
         let token = match self.terms.token {
-            None if address.socket_addr().is_some() => Some(Token::random().map_err(setup("token"))?),
+            None if address.socket_addr().is_some() => {
+                Some(Token::random().map_err(StartError::setup("token"))?)
+            }
             token => token,
         };
-        let bell = Wakeup::new().map_err(setup("event"))?;
+        let bell = Wakeup::new().map_err(StartError::setup("event"))?;
         let door = Door::open(&address, &self.terms.allow)?;
         let address = door.address().clone();
         let name = format!("{}-listener", self.config.name);
@@ -223,7 +225,7 @@ impl ListenerBuilder {
         });
         let theirs = shared.clone();
         let thread = Builder::new().name(name).spawn(move || run::run(&theirs, door));
-        Ok(Listener { shared, thread: Some(thread.map_err(setup("thread"))?) })
+        Ok(Listener { shared, thread: Some(thread.map_err(StartError::setup("thread"))?) })
     }
 }
 

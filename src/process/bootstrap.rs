@@ -16,10 +16,7 @@ use crate::{
     wire::{Side, Token},
 };
 
-use super::{
-    child::setup,
-    invitation::{Arrival, Handed, Invitation, VARIABLE, WireEnd, prepare_ipc},
-};
+use super::invitation::{Arrival, Handed, Invitation, VARIABLE, WireEnd, prepare_ipc};
 
 /// The way back to the Head.
 pub(crate) struct Bootstrap {
@@ -62,14 +59,14 @@ fn meet(invitation: &Invitation, name: &str) -> Result<(OwnedFd, Transport), Sta
 
 fn inherit(invitation: &Invitation, socket: Handed) -> Result<(OwnedFd, Transport), StartError> {
     // As above: it comes first because it can fail.
-    let wakeup = os::Wakeup::new().map_err(setup("event"))?;
+    let wakeup = os::Wakeup::new().map_err(StartError::setup("event"))?;
     let [lifeline, socket] = take([invitation.lifeline, socket])?;
     Ok((lifeline, PipeEnd::from(socket).with_nudge(wakeup)))
 }
 
 fn share(invitation: &Invitation, memory: Handed) -> Result<(OwnedFd, Transport), StartError> {
     let [lifeline, memory] = take([invitation.lifeline, memory])?;
-    let transport = ShmParts::from_fd(memory, Side::Neck).map_err(setup("shared memory"))?;
+    let transport = ShmParts::from_fd(memory, Side::Neck).map_err(StartError::setup("shared memory"))?;
     Ok((lifeline, transport))
 }
 
@@ -127,10 +124,12 @@ fn connect(token: Token, name: &str) -> Result<Transport, StartError> {
     if meeting.as_ref().err().is_none_or(is_over) {
         remove(name);
     }
-    let meeting = meeting.map_err(setup("connection to the Head"))?;
-    let ends = IpcEnds::new().map_err(setup("channel"))?;
+    let meeting = meeting.map_err(StartError::setup("connection to the Head"))?;
+    let ends = IpcEnds::new().map_err(StartError::setup("channel"))?;
     let arrival = Arrival::new(token, ends.theirs);
-    meeting.send(arrival).map_err(|error| setup("connection to the Head")(io::Error::other(error)))?;
+    meeting
+        .send(arrival)
+        .map_err(|error| StartError::setup("connection to the Head")(io::Error::other(error)))?;
     Ok(ends.ours.into_transport())
 }
 

@@ -55,7 +55,7 @@ impl ChildHandle {
     ) -> Result<ChildHandle, StartError> {
         // Shows whether such descriptors can be made at all while there is no child yet that would
         // have to be killed without one, and holds a place in the table for the child's.
-        let place = os::open_process(std::process::id()).map_err(setup("process descriptor"))?;
+        let place = os::open_process(std::process::id()).map_err(StartError::setup("process descriptor"))?;
         let lines = match stderr {
             Stderr::Inherit => None,
             Stderr::PassOn => {
@@ -264,7 +264,7 @@ fn adopt(
             // Without a descriptor the number is all there is; nobody has reaped the child yet.
             let _ = child.kill();
             let _ = child.wait();
-            Err(setup("process descriptor")(error))
+            Err(StartError::setup("process descriptor")(error))
         }
     }
 }
@@ -289,11 +289,6 @@ fn streams(
         None => LastWords::none(),
     };
     Ok((words, print))
-}
-
-/// For `map_err`: something of our own could not be made.
-pub(crate) fn setup(what: &'static str) -> impl Fn(io::Error) -> StartError {
-    move |error| StartError::Setup { what, error: Arc::new(error) }
 }
 
 /// How much of a living child's stderr is read in one look.

@@ -34,7 +34,7 @@ use crate::{
     wire::Token,
 };
 
-use super::{caught::caught, child::setup};
+use super::caught::caught;
 
 /// The name of the environment variable.
 pub(crate) const VARIABLE: &str = "NAPE_NECK";
@@ -161,10 +161,11 @@ pub(crate) fn prepare_ipc() -> Result<(), StartError> {
     if MEASURED.load(Ordering::Acquire) {
         return Ok(());
     }
-    let (sender, receiver) = bytes_channel().map_err(setup("channel"))?;
+    let (sender, receiver) = bytes_channel().map_err(StartError::setup("channel"))?;
     // Proves that there is room for the pair, and makes it again by closing.
-    drop(os::pipe().map_err(setup("channel"))?);
-    caught("ipc-channel cannot measure its sockets", || sender.send(&[])).map_err(setup("channel"))?;
+    drop(os::pipe().map_err(StartError::setup("channel"))?);
+    caught("ipc-channel cannot measure its sockets", || sender.send(&[]))
+        .map_err(StartError::setup("channel"))?;
     drop(receiver);
     MEASURED.store(true, Ordering::Release);
     Ok(())

@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    child::{ChildHandle, setup},
+    child::ChildHandle,
     invitation::{Arrival, Handed, Invitation, VARIABLE, WireEnd, prepare_ipc},
     meeting::{Meeting, NoArrival, Waiting},
     output::Lines,
@@ -87,8 +87,8 @@ impl Program {
         inherited: Option<OwnedFd>,
         token: Token,
     ) -> Result<OwnedFd, StartError> {
-        let (theirs, ours) = os::pipe().map_err(setup("lifeline"))?;
-        let lifeline = Handed::of(&theirs).map_err(setup("lifeline"))?;
+        let (theirs, ours) = os::pipe().map_err(StartError::setup("lifeline"))?;
+        let lifeline = Handed::of(&theirs).map_err(StartError::setup("lifeline"))?;
         let invitation = Invitation { token, lifeline, head: std::process::id(), wire };
         self.command.env(VARIABLE, invitation.to_text());
         self.hand_down.give(inherited.into_iter().chain([theirs]).collect());
@@ -110,7 +110,7 @@ impl Program {
 /// left: no thread, descriptor or file. The one exception is a stranger of our own user who came first
 /// under the secret name of [`Wire::Ipc`] and stays silent; it keeps a thread.
 pub(crate) fn launch(program: &mut Program, options: LaunchOptions) -> Result<Launch, StartError> {
-    let token = os::random_token().map(Token).map_err(setup("token"))?;
+    let token = os::random_token().map(Token).map_err(StartError::setup("token"))?;
     match options.wire {
         Wire::Ipc => launch_to_connect(program, token, options),
         Wire::Pipe | Wire::Shm => launch_to_inherit(program, token, options),
@@ -124,7 +124,7 @@ fn launch_to_connect(
 ) -> Result<Launch, StartError> {
     let deadline = Instant::now().checked_add(options.start_timeout);
     prepare_ipc()?;
-    let meeting = Meeting::new().map_err(setup("name to meet the child under"))?;
+    let meeting = Meeting::new().map_err(StartError::setup("name to meet the child under"))?;
     let wire = WireEnd::Ipc(meeting.name().to_owned());
     let lifeline = program.invite(wire, None, token)?;
     let child = program.spawn(&options.stderr)?;
@@ -146,7 +146,7 @@ fn launch_to_inherit(
     options: LaunchOptions,
 ) -> Result<Launch, StartError> {
     let (transport, theirs) = ends(options.wire)?;
-    let handed = Handed::of(&theirs).map_err(setup("wire to the child"))?;
+    let handed = Handed::of(&theirs).map_err(StartError::setup("wire to the child"))?;
     let wire = match options.wire {
         Wire::Shm => WireEnd::Shm(handed),
         _ => WireEnd::Pipe(handed),
@@ -159,11 +159,14 @@ fn launch_to_inherit(
 /// Our end of a wire, and what the child inherits of it.
 fn ends(wire: Wire) -> Result<(Transport, OwnedFd), StartError> {
     if wire == Wire::Shm {
-        let ends = ShmEnds::new().map_err(setup("shared memory"))?;
-        return Ok((ends.ours.into_transport().map_err(setup("shared memory"))?, ends.theirs.into_fd()));
+        let ends = ShmEnds::new().map_err(StartError::setup("shared memory"))?;
+        return Ok((
+            ends.ours.into_transport().map_err(StartError::setup("shared memory"))?,
+            ends.theirs.into_fd(),
+        ));
     }
-    let (ours, theirs) = PipeEnd::pair().map_err(setup("pair of sockets"))?;
-    Ok((ours.into_transport().map_err(setup("event"))?, OwnedFd::from(theirs)))
+    let (ours, theirs) = PipeEnd::pair().map_err(StartError::setup("pair of sockets"))?;
+    Ok((ours.into_transport().map_err(StartError::setup("event"))?, OwnedFd::from(theirs)))
 }
 
 /// A child that has not come yet, and the thread that waits for it.
@@ -176,7 +179,7 @@ struct Attempt {
 
 impl Attempt {
     fn new(child: ChildHandle, meeting: Meeting, abort: Option<Arc<Wakeup>>) -> Result<Attempt, StartError> {
-        let waiting = meeting.open().map_err(setup("thread that waits for the child"))?;
+        let waiting = meeting.open().map_err(StartError::setup("thread that waits for the child"))?;
         Ok(Attempt { child, waiting: Some(waiting), abort })
     }
 
@@ -206,7 +209,7 @@ impl Attempt {
         let place = descriptors.len();
         descriptors.extend(self.waiting.as_ref().map(AsFd::as_fd));
         descriptors.extend(self.abort.as_ref().map(|abort| abort.as_fd()));
-        let ready = os::wait_readable(&descriptors, left).map_err(setup("wait for the child"))?;
+        let ready = os::wait_readable(&descriptors, left).map_err(StartError::setup("wait for the child"))?;
         Ok(ready.contains(place))
     }
 
@@ -217,7 +220,7 @@ impl Attempt {
 
     fn no_arrival(&mut self, why: NoArrival) -> StartError {
         let protocol = match why {
-            NoArrival::Io(error) => return setup("connection to the child")(error),
+            NoArrival::Io(error) => return StartError::setup("connection to the child")(error),
             NoArrival::HungUp => ProtocolError::ClosedBeforeHello,
             NoArrival::Garbage => ProtocolError::NotAPeer { expected: Side::Neck },
         };

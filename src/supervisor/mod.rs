@@ -19,7 +19,7 @@ pub use policy::Restarts;
 use crate::{
     api::Endpoint,
     error::{Crash, GivenUp, Result, StartError},
-    head::{HeadBuilder, Outlet, setup},
+    head::{HeadBuilder, Outlet},
     os::Wakeup,
     process::{Program, Stderr},
     sync::Arc,
@@ -145,16 +145,19 @@ impl SupervisorBuilder {
         let mut options = self.head.launch_options();
         let endpoint = self.head.endpoint()?;
         let outlet = on_output.map(|hook| Outlet::start(&endpoint, hook)).transpose();
-        let outlet = outlet.map_err(setup("thread for the output"))?;
+        let outlet = outlet.map_err(StartError::setup("thread for the output"))?;
         outlet.iter().for_each(|outlet| options.stderr = Stderr::Lines(outlet.lines().clone()));
-        let abort = Arc::new(Wakeup::new().map_err(setup("event"))?);
+        let abort = Arc::new(Wakeup::new().map_err(StartError::setup("event"))?);
         options.abort = Some(abort.clone());
         let succession = endpoint.0.supervise(self.restarts.poison_after);
         let shared = Arc::new(Shared::new(endpoint.clone(), succession, abort, self.hooks));
         let runner = Runner::new(shared.clone(), Program::new(command), options, self.restarts);
         let (sender, started) = crossbeam_channel::bounded(1);
         let name = format!("{}-supervisor", endpoint.0.config.name);
-        let thread = Builder::new().name(name).spawn(move || runner.run(&sender)).map_err(setup("thread"))?;
+        let thread = Builder::new()
+            .name(name)
+            .spawn(move || runner.run(&sender))
+            .map_err(StartError::setup("thread"))?;
         // From here on, whatever happens, the supervisor sees to what it has.
         let supervisor = Supervisor { endpoint, shared, thread: Some(thread), outlet };
         match started.recv() {
