@@ -12,7 +12,9 @@ fn the_guide_explains_every_error() {
     let mut names = Vec::new();
     gather(&root.join("src"), &mut names);
     assert!(names.iter().any(|name| name == "CallError::Poisonous"), "the sources were not understood");
-    let missing: Vec<_> = names.iter().filter(|name| !says(&guide, name)).collect();
+    let rows: String = guide.lines().filter(|line| line.starts_with('|')).collect();
+    let place = |name: &str| if name.contains("::") { &rows } else { &guide };
+    let missing: Vec<_> = names.iter().filter(|name| !says(place(name), name)).collect();
     assert!(missing.is_empty(), "src/guide/errors.md has no line for {missing:?}");
 }
 
