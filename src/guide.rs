@@ -1,4 +1,4 @@
-//! How it works inside, at length: for those who want to know before they build on it.
+//! Guides: what to choose, what to do, what is promised, and how it works inside. [The crate](crate) says which is for what.
 
 #[doc = include_str!("guide/architecture.md")]
 pub mod architecture {}
