@@ -260,7 +260,7 @@ mod neck;
 mod os;
 #[cfg(not(all(loom, test)))]
 mod process;
-#[cfg(all(feature = "signals", not(all(loom, test))))]
+#[cfg(all(feature = "signals", unix, not(all(loom, test))))]
 mod runner;
 mod semaphore;
 mod shape;
@@ -298,7 +298,7 @@ pub use nape_macros::api;
 pub use neck::{Neck, NeckBuilder};
 #[cfg(not(all(loom, test)))]
 pub use process::{OutputLine, OutputStream, Wire};
-#[cfg(all(feature = "signals", not(all(loom, test))))]
+#[cfg(all(feature = "signals", unix, not(all(loom, test))))]
 pub use runner::Stopped;
 pub use semaphore::Semaphore;
 #[cfg(not(all(loom, test)))]

@@ -19,14 +19,16 @@
 
 use std::{
     io::{self, ErrorKind},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{FrameReceiver, FrameSender, Nudge, Received, Transport, Window, spin::Spin};
 use crate::{
-    os::{self, Wakeup},
+    os::{
+        self, Wakeup,
+        fd::{AsFd, BorrowedFd, OwnedFd},
+    },
     wire::{FRAME_LIMIT, whole_frames},
 };
 

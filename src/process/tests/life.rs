@@ -175,7 +175,7 @@ fn p_28_children_started_at_the_same_time_do_not_hold_each_other_up(wire: Wire) 
     // Each sees the end of its own lifeline while all the others live.
     for launch in &mut launches {
         check_descriptors(wire, &launch.hear());
-        let lifeline = std::mem::replace(&mut launch.lifeline, os::pipe().unwrap().1);
+        let lifeline = std::mem::replace(&mut launch.lifeline, os::pipe().unwrap().1.into());
         drop(lifeline);
         assert_eq!(exit(&watch(&mut launch.child)), Exit::Code(0));
     }
