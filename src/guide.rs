@@ -43,5 +43,8 @@ pub mod supervision {}
 #[doc = include_str!("guide/safety.md")]
 pub mod safety {}
 
+#[doc = include_str!("guide/systems.md")]
+pub mod systems {}
+
 #[doc = include_str!("guide/checks.md")]
 pub mod checks {}

@@ -210,6 +210,21 @@
 //! that it was told of has passed. Handlers run on threads of the link, callbacks and listeners too; a
 //! caller that blocks reads its own reply. [`guide::architecture`] tells how.
 //!
+//! # Systems
+//!
+//! Linux is where all of it is built and tested. For macOS and Windows it compiles, and has never run there:
+//!
+//! | | Linux | macOS | Windows |
+//! |---|---|---|---|
+//! | in one process | yes | compiles | compiles |
+//! | [`Wire::Ipc`] | yes | compiles | compiles |
+//! | [`Wire::Pipe`] | yes | compiles | refused |
+//! | [`Wire::Shm`] | yes | refused | refused |
+//! | TCP on the loopback | yes | compiles | compiles |
+//! | Unix sockets | yes | compiles | refused |
+//!
+//! What is refused is an error when it is asked for. [`guide::systems`] has the rest.
+//!
 //! # Features
 //!
 //! - `config-file`: `config_file`, links and APIs that a file describes. It costs the reader of TOML to
@@ -218,7 +233,7 @@
 //!   each type that travels; nothing at run time where it is not asked for.
 //! - `macros`, on by default: the attribute `api` for traits. It costs one crate to build, and nothing at
 //!   run time.
-//! - `signals`: `run_until_signal`, serving until SIGINT or SIGTERM. It costs one small crate to build.
+//! - `signals`: `run_until_signal`, serving until SIGINT or SIGTERM. It costs one small crate to build. Not on Windows.
 //!
 //! # What is promised, and what is not
 //!

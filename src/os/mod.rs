@@ -7,7 +7,7 @@
 //! - `unix` is what Linux and macOS share. Below it is `linux`, for the calls that only Linux has, or `posix`, which
 //!   makes the same out of what every Unix has: for macOS, and for Linux where it is built with `--cfg nape_portable`,
 //!   so that the tests can run it.
-//! - `futex` and `memory` are for shared memory, which is for Linux only.
+//! - `futex` and `memory` are for shared memory, which is for Linux only, and so is `knock`.
 //! - `windows` is for Windows, with `nudge` and `pump`, which know nothing of it, so that the tests can run them on
 //!   Linux. `threads` is for it and for `posix`.
 
@@ -15,6 +15,8 @@ mod attend;
 mod file_id;
 #[cfg(target_os = "linux")]
 mod futex;
+#[cfg(target_os = "linux")]
+mod knock;
 #[cfg(all(target_os = "linux", not(nape_portable)))]
 mod linux;
 #[cfg(target_os = "linux")]
@@ -62,11 +64,11 @@ pub(crate) use common::{
 pub(crate) use file_id::FileId;
 #[cfg(target_os = "linux")]
 pub(crate) use futex::{Unchanged, current_core, sleep_on, wake};
-#[cfg(all(target_os = "linux", not(nape_portable)))]
-pub(crate) use imp::knock;
 pub(crate) use imp::{
     ProcessWatch, Wakeup, accept, make_room_in_pipe, random_token, stream_pair, thread_id, thread_name,
 };
+#[cfg(target_os = "linux")]
+pub(crate) use knock::knock;
 #[cfg(target_os = "linux")]
 pub(crate) use memory::{Mapping, check_sealed, sealed_memory};
 pub(crate) use poll::{is_readable, wait_for_any, wait_readable, wait_readable_until, wait_writable_until};

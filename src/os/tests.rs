@@ -161,7 +161,6 @@ fn tokens_differ() {
     assert_ne!(random_token().unwrap(), random_token().unwrap());
 }
 
-#[cfg(not(nape_portable))]
 #[test]
 fn nobody_answers_a_knock_at_a_dead_name() {
     assert!(knock("/nonexistent/socket").is_err());

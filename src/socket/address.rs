@@ -37,11 +37,11 @@ pub(super) enum Place {
 }
 
 impl Address {
-    /// The Unix socket with this path, which must be absolute.
+    /// The Unix socket with this path, which must be absolute. On Windows nobody can listen or connect there.
     ///
     /// # Errors
     ///
-    /// When no socket can have such a path; it may have 107 bytes at most on Linux.
+    /// When no socket can have such a path; it may have 107 bytes at most on Linux, and 103 elsewhere.
     pub fn unix(path: impl Into<PathBuf>) -> Result<Address, AddressError> {
         let path = path.into();
         let bytes = path.as_os_str().as_encoded_bytes();

@@ -69,6 +69,8 @@ impl Token {
     /// Writes it into a file that only its owner may read, in the place of one that is there. Whoever reads
     /// meanwhile finds the old one or the new one.
     ///
+    /// On Windows the file has the rights of its directory: take one in the user's profile.
+    ///
     /// # Errors
     ///
     /// When the file cannot be written.
@@ -86,6 +88,8 @@ impl Token {
     }
 
     /// Reads it from a file that only its owner may read: what others can read is no secret, and is refused.
+    ///
+    /// On Windows nobody looks who else can read it.
     ///
     /// # Errors
     ///

@@ -14,9 +14,7 @@ use std::{
 use rustix::{
     event::{EventfdFlags, eventfd},
     io::{read, retry_on_intr, write},
-    net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, connect, socket_with, socketpair,
-    },
+    net::{AddressFamily, SocketFlags, SocketType, accept_with, socket_with, socketpair},
     pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with},
     rand::{GetRandomFlags, getrandom},
 };
@@ -120,14 +118,6 @@ pub(crate) fn random_token() -> io::Result<[u8; 16]> {
         filled += retry_on_intr(|| getrandom(&mut token[filled..], GetRandomFlags::empty()))?;
     }
     Ok(token)
-}
-
-/// Connects to a listening socket of packets and hangs up at once. Does not wait, not even when the
-/// queue there is full.
-pub(crate) fn knock(path: &str) -> io::Result<()> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    Ok(connect(&socket, &SocketAddrUnix::new(path)?)?)
 }
 
 /// What every socket of ours is.

@@ -63,7 +63,11 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Nobody can ask for more room in a pipe: it grows to this by itself, if the system has memory for it.
-pub(crate) fn make_room_in_pipe(_: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
+#[cfg_attr(not(target_os = "linux"), expect(unused_variables))]
+pub(crate) fn make_room_in_pipe(pipe: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
+    // Linux counts pages and not bytes, so that what fits there by bytes needs more.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, bytes);
     Ok(64 * 1024)
 }
 

@@ -25,6 +25,12 @@ pub(in super::super) fn check() -> io::Result<()> {
     fs::remove_dir(&probe)
 }
 
+/// Connects and hangs up at once, to free a thread that waits there. Does not wait. An error says that nobody listens
+/// any more.
+pub(in super::super) fn knock(name: &str) {
+    let _ = os::knock(name);
+}
+
 /// The name has served, and whoever still holds the socket does not need it. A Head that is killed
 /// before it can remove the name itself leaves nothing behind in this way.
 pub(in super::super) fn remove(name: &str) {

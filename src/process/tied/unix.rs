@@ -43,7 +43,7 @@ impl From<OwnedFd> for Lifeline {
 #[derive(Serialize, Deserialize)]
 pub(in super::super) struct Brought;
 
-#[cfg(any(not(target_os = "linux"), nape_portable))]
+#[cfg(any(not(target_os = "linux"), test))]
 impl Brought {
     /// What a stranger brings.
     pub(in super::super) fn nothing() -> io::Result<Brought> {
