@@ -3,7 +3,7 @@
 //! Knows no link, no transport and no process of ours: only descriptors, numbers and time. Everything else uses
 //! what this module gives out, which is the same on every system:
 //!
-//! - `poll`, `socket` and `room` are for all of them. A descriptor on Windows is a socket.
+//! - `poll`, `socket`, `room` and `give_way` are for all of them. A descriptor on Windows is a socket.
 //! - `unix` is what Linux and macOS share. Below it is `linux`, for the calls that only Linux has, or `posix`, which
 //!   makes the same out of what every Unix has: for macOS, and for Linux where it is built with `--cfg nape_portable`,
 //!   so that the tests can run it.
@@ -15,6 +15,7 @@ mod attend;
 mod file_id;
 #[cfg(target_os = "linux")]
 mod futex;
+mod give_way;
 #[cfg(target_os = "linux")]
 mod knock;
 #[cfg(all(target_os = "linux", not(nape_portable)))]
@@ -64,6 +65,7 @@ pub(crate) use common::{
 pub(crate) use file_id::FileId;
 #[cfg(target_os = "linux")]
 pub(crate) use futex::{Unchanged, current_core, sleep_on, wake};
+pub(crate) use give_way::give_way;
 pub(crate) use imp::{
     ProcessWatch, Wakeup, accept, make_room_in_pipe, random_token, stream_pair, thread_id, thread_name,
 };
