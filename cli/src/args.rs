@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Top(Top),
     /// Call a path again and again, and tell how long it takes.
     Bench(Bench),
+    /// Tell what is wrong with a file that describes links and APIs.
+    Check(Check),
     /// Print what a shell needs to complete these commands.
     Completions {
         /// For which shell.
@@ -184,6 +186,16 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Check {
+    /// The file, in TOML.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// One JSON object, for scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum When {
     Auto,
@@ -228,7 +240,8 @@ Exit codes:
   4  the call was refused: no such path, arguments that do not fit, a full queue
   5  the handler failed
   6  time ran out
-  7  the link was lost";
+  7  the link was lost
+  8  the file that was checked has mistakes";
 
 #[cfg(test)]
 mod tests {

@@ -104,8 +104,36 @@ impl ConfigFile {
     /// ```
     pub fn parse(text: &str) -> Result<ConfigFile, BadValue> {
         let document: Result<Document, Mistake> = reader::read(text);
-        let checked = document.and_then(|document| document.validate().map(|()| document));
-        checked.map(ConfigFile).map_err(|mistake| BadValue::new(&mistake, Some(text)))
+        document.and_then(ConfigFile::checked).map_err(|mistake| BadValue::new(&mistake, Some(text)))
+    }
+
+    /// All that is wrong with the text of a file, in the order of the lines: for whoever writes it. Nothing if it is
+    /// good, and then [`ConfigFile::parse`] takes it.
+    ///
+    /// Of an array the first mistake is told, and so is of what is no TOML at all. Which APIs a link serves is looked
+    /// at when nothing else is wrong with it or with any API.
+    ///
+    /// ```
+    /// use nape::config_file::ConfigFile;
+    ///
+    /// let wrong = ConfigFile::mistakes("[apis.words]\nmethods = ['count']\nworkers = 0\nqueu = 7");
+    /// let keys: Vec<_> = wrong.iter().map(|bad| (bad.place, &*bad.key)).collect();
+    /// assert_eq!(keys, [(Some((3, 11)), "apis.words.workers"), (Some((4, 1)), "apis.words.queu")]);
+    /// ```
+    pub fn mistakes(text: &str) -> Vec<BadValue> {
+        let (document, mut mistakes) = reader::read_on::<Document>(text);
+        let deeper = document.map(|document| document.mistakes(&mistakes));
+        mistakes.extend(deeper.unwrap_or_default());
+        let mut bad: Vec<_> = mistakes.iter().map(|mistake| BadValue::new(mistake, Some(text))).collect();
+        bad.sort_by_key(|bad| bad.place);
+        bad
+    }
+
+    fn checked(document: Document) -> Result<ConfigFile, Mistake> {
+        match document.mistakes(&[]).into_iter().next() {
+            None => Ok(ConfigFile(document)),
+            Some(mistake) => Err(mistake),
+        }
     }
 
     /// The names of the links, in order.
@@ -293,9 +321,7 @@ impl ConfigFile {
 
 impl<'de> Deserialize<'de> for ConfigFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ConfigFile, D::Error> {
-        let document = Document::deserialize(deserializer)?;
-        document.validate().map_err(D::Error::custom)?;
-        Ok(ConfigFile(document))
+        ConfigFile::checked(Document::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

@@ -117,15 +117,25 @@ pub(super) struct Method {
 }
 
 impl Document {
-    /// What no single value is wrong about.
-    pub(super) fn validate(&self) -> Result<(), Mistake> {
+    /// What no single value is wrong about, leaving out what is `known` to be wrong anyway.
+    pub(super) fn mistakes(&self, known: &[Mistake]) -> Vec<Mistake> {
+        let is_known = |steps: &[Step]| known.iter().any(|mistake| mistake.is_below(steps));
+        let mut found = Vec::new();
         for (name, api) in &self.apis {
-            api.validate(name).map_err(|mistake| mistake.below(keys(["apis", name])))?;
+            let steps = keys(["apis", name]);
+            if !is_known(&steps) {
+                found.extend(api.validate(name).err().map(|mistake| mistake.below(steps)));
+            }
         }
-        for (name, link) in &self.links {
-            link.validate(self).map_err(|mistake| mistake.below(keys(["links", name])))?;
+        // A link names APIs, and one that is left out is not missing.
+        let links = self.links.iter().filter(|_| !is_known(&keys(["apis"])));
+        for (name, link) in links {
+            let steps = keys(["links", name]);
+            if !is_known(&steps) {
+                found.extend(link.mistakes(self).map(|mistake| mistake.below(steps.clone())));
+            }
         }
-        Ok(())
+        found
     }
 
     pub(super) fn api_names(&self) -> impl Iterator<Item = &str> {
@@ -146,19 +156,19 @@ impl LinkPlan {
         self.end(side).config.clone().or_else(|| self.config.clone()).unwrap_or_default()
     }
 
-    fn validate(&self, document: &Document) -> Result<(), Mistake> {
-        match (&self.spawn, &self.meet) {
-            (Some(_), None) => {}
-            (None, Some(meet)) => meet.validate().map_err(|mistake| mistake.below(keys(["meet"])))?,
-            (None, None) => return Err(Mistake::new("neither `spawn` nor `meet`", "one of them")),
+    fn mistakes(&self, document: &Document) -> impl Iterator<Item = Mistake> {
+        let way = match (&self.spawn, &self.meet) {
+            (Some(_), None) => None,
+            (None, Some(meet)) => meet.validate().err().map(|mistake| mistake.below(keys(["meet"]))),
+            (None, None) => Some(Mistake::new("neither `spawn` nor `meet`", "one of them")),
             (Some(_), Some(_)) => {
-                return Err(Mistake::new("both `spawn` and `meet`", "one of them").below(keys(["meet"])));
+                Some(Mistake::new("both `spawn` and `meet`", "one of them").below(keys(["meet"])))
             }
-        }
-        for (end, name) in [(&self.head, "head"), (&self.neck, "neck")] {
-            end.validate(document).map_err(|mistake| mistake.below(keys([name, "serve"])))?;
-        }
-        Ok(())
+        };
+        let of_end = |(end, name): (&End, _)| {
+            end.validate(document).err().map(|mistake| mistake.below(keys([name, "serve"])))
+        };
+        way.into_iter().chain([(&self.head, "head"), (&self.neck, "neck")].into_iter().filter_map(of_end))
     }
 }
 
@@ -188,7 +198,8 @@ impl End {
             let Some(plan) = document.apis.get(name) else {
                 return Err(at(Mistake::unknown(name, "API", document.api_names())));
             };
-            let api = plan.build(name, |api, method, _| stand_in(api, method))?;
+            // One that is wrong itself has said so.
+            let Ok(api) = plan.build(name, |api, method, _| stand_in(api, method)) else { continue };
             arb.attach(api).map_err(|error| at(refused(format!("the API `{name}`"), error)))?;
         }
         Ok(())

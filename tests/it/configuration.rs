@@ -402,6 +402,49 @@ fn every_key_of_a_config_is_taken_and_does_what_its_setter_does() {
 }
 
 #[test]
+fn all_mistakes_are_told_at_once_and_none_that_another_one_causes() {
+    let keys = |text: &str| -> Vec<String> {
+        let all = ConfigFile::mistakes(text);
+        // The first one that a program is told is among them, in whatever order.
+        let first = ConfigFile::parse(text).err();
+        assert!(first.is_none_or(|first| all.contains(&first)), "{text}: {all:?}");
+        all.into_iter().map(|bad| format!("{}: {}", bad.place.unwrap().0, bad.key)).collect()
+    };
+    let good = "[links.l]\nspawn.program = 'x'\nneck.serve = ['a']\n[apis.a]\nmethods = ['m']\n";
+    assert_eq!(keys(good), [""; 0]);
+
+    // Values, keys and what is missing, in the order of the lines.
+    let text = "[links.l]\nspawn = { wire = 'pipe', argument = 1 }\nconfig.timeout = 5\nconfig.workers = 1\n\
+        [apis.a]\nworkers = 0\nmethods = ['m']\nqueue = 'x'\n[link]\n";
+    let expected = [
+        "2: links.l.spawn.program",
+        "2: links.l.spawn.argument",
+        "3: links.l.config.timeout",
+        "4: links.l.config.workers",
+        "6: apis.a.workers",
+        "8: apis.a.queue",
+        "9: link",
+    ];
+    let mut told = keys(text);
+    told.sort();
+    let mut expected = expected.map(str::to_owned);
+    expected.sort();
+    assert_eq!(told, expected);
+
+    // A program of the wrong kind is not missing, too, and a link without one is not without a way.
+    assert_eq!(keys(&good.replace("'x'", "7")), ["2: links.l.spawn.program"]);
+    // What an API is wrong about is not told again where it is served; one that is left out is not unknown.
+    assert_eq!(keys(&good.replace("['m']", "[]")), ["4: apis.a"]);
+    assert_eq!(keys(&good.replace("methods = ['m']", "methods = ['a..b']")), ["5: apis.a.methods.\"a..b\""]);
+    assert_eq!(keys("apis = 7\n[links.l]\nspawn.program = 'x'\nneck.serve = ['a']"), ["1: apis"]);
+    // Both ends of a link, and both kinds of things.
+    let text = "[links.l]\nhead.serve = ['b']\nneck.serve = ['c']\n[links.m]\n[apis.a]\nworkers = 2\n";
+    let expected =
+        ["1: links.l", "2: links.l.head.serve[0]", "3: links.l.neck.serve[0]", "4: links.m", "5: apis.a"];
+    assert_eq!(keys(text), expected);
+}
+
+#[test]
 fn a_file_is_checked_and_summed_up() {
     let folder = Folder::new("check");
     let good = folder.file(
