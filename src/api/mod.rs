@@ -27,6 +27,7 @@ mod responder;
 mod retry;
 mod served;
 mod shortcut;
+mod sight;
 mod stream;
 mod streamed;
 mod succession;
@@ -38,8 +39,8 @@ mod watchdog;
 
 pub use about::About;
 pub use action::{Action, IgnoringErrors};
+pub(crate) use arb::Measuring;
 pub use arb::{ApiArb, Argument, Attached, Listed};
-pub(crate) use arb::{Measuring, Served as ServedPath};
 pub use async_result::AsyncResult;
 pub use context::Context;
 pub use endpoint::Endpoint;
@@ -55,6 +56,7 @@ pub use responder::Responder;
 pub use retry::Retry;
 pub(crate) use served::Scope;
 pub use served::{Api, WhenFull};
+pub(crate) use sight::ServedPath;
 pub use stream::{Incoming, Next, Outgoing, TrySendError};
 pub(crate) use succession::Succession;
 #[cfg(feature = "config-file")]
