@@ -7,6 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Api, Context, Handler, HandlerError, QueueDepth,
+    layer::Layers,
     life::{self, Lives},
     meter::{Meters, unwrapped},
     served::Scope,
@@ -33,6 +34,8 @@ pub(super) struct Routes {
     pub(super) catch_some: FxHashMap<Path, Vec<(Scope, Arc<Target>)>>,
     /// What takes messages without a queue. It goes before the catch-alls.
     pub(super) taps: FxHashMap<Path, Tapped>,
+    /// What stands around every API.
+    layers: Layers,
     /// There while somebody wants numbers: how many do.
     measured: Option<(Arc<Meters>, usize)>,
 }
@@ -87,6 +90,11 @@ pub(crate) enum Route {
 }
 
 impl ApiArb {
+    /// One whose APIs all stand behind these layers.
+    pub(super) fn behind(layers: Layers) -> ApiArb {
+        ApiArb(Arc::new(RwLock::new(Routes { layers, ..Routes::default() })))
+    }
+
     /// Serves an API, all of it or nothing.
     ///
     /// # Errors
@@ -103,7 +111,7 @@ impl ApiArb {
             bound: api.bound,
             when_full: api.when_full,
             inline: api.inline,
-            layers: api.layers,
+            layers: self.0.read().layers.around(&api.layers),
             measuring: Mutex::default(),
         });
         let measuring = api.measures.then(|| self.measure());

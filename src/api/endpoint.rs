@@ -121,13 +121,14 @@ impl Endpoint {
         pools.map(seen).collect()
     }
 
-    pub(crate) fn new(side: Side, config: Config) -> Endpoint {
+    /// With these layers around every call of the link, on its way in and out.
+    pub(crate) fn new(side: Side, config: Config, layers: Layers) -> Endpoint {
         Endpoint(Arc::new_cyclic(|weak| Inner {
             weak: weak.clone(),
             side,
             watchdog: config.watchdog.map(|limit| Arc::new(Watchdog::new(limit))),
             config,
-            arb: ApiArb::default(),
+            arb: ApiArb::behind(layers.clone()),
             hooks: Hooks::default(),
             tally: Arc::default(),
             connection: RwLock::new(Connection::None),
@@ -142,7 +143,7 @@ impl Endpoint {
                 bound: REST_QUEUE,
                 when_full: WhenFull::Refuse,
                 inline: false,
-                layers: Layers::default(),
+                layers,
                 measuring: Mutex::default(),
             }),
             undecided: Lane::new(1),
@@ -241,7 +242,8 @@ impl Endpoint {
     where
         F: Fn(&Context, Payload) -> Result<Payload, Fault> + Send + Sync + 'static,
     {
-        *self.0.hooks.unhandled.write() = Some(Target::new(Handler::new(function), &self.0.rest));
+        let handler = Handler::new(function).behind(&self.0.rest.layers);
+        *self.0.hooks.unhandled.write() = Some(Target::new(handler, &self.0.rest));
     }
 
     /// What this side has counted so far.
@@ -302,6 +304,11 @@ impl Endpoint {
 }
 
 impl Inner {
+    /// What stands around every call of the link.
+    pub(super) fn layers(&self) -> &Layers {
+        &self.rest.layers
+    }
+
     /// The link that a call takes now.
     pub(crate) fn link(&self) -> Result<Arc<Link>, CallError> {
         let last = match &*self.connection.read() {

@@ -183,8 +183,13 @@ pub(crate) struct Layers(Vec<Arc<dyn Layer>>);
 
 impl Layers {
     /// Adds one inside of all others.
-    pub(super) fn add(&mut self, layer: impl Layer) {
+    pub(crate) fn add(&mut self, layer: impl Layer) {
         self.0.push(Arc::new(layer));
+    }
+
+    /// These, and those inside of them.
+    pub(super) fn around(&self, inner: &Layers) -> Layers {
+        Layers(self.0.iter().chain(&inner.0).cloned().collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -200,8 +205,13 @@ impl Layers {
 
     /// Takes a call in. When one of them refuses it, those outside of that have seen the end.
     pub(super) fn enter(&self, call: &mut LayerCall<'_>) -> Result<Leaves, CallError> {
-        let mut leaves = Leaves(Vec::with_capacity(self.0.len()));
-        for layer in &self.0 {
+        self.enter_with(&Layers::default(), call)
+    }
+
+    /// The same for these, and then those inside of them.
+    pub(super) fn enter_with(&self, inner: &Layers, call: &mut LayerCall<'_>) -> Result<Leaves, CallError> {
+        let mut leaves = Leaves(Vec::with_capacity(self.0.len() + inner.0.len()));
+        for layer in self.0.iter().chain(&inner.0) {
             match caught(|| layer.enter(call)).unwrap_or_else(Err) {
                 Ok(leave) => leaves.0.extend(leave.0),
                 Err(error) => {

@@ -49,6 +49,7 @@ pub use handle::ApiHandle;
 pub use handler::{Handler, HandlerError};
 pub use hang::{HangReport, Progress, QueueDepth, RunningHandler, WaitingCaller};
 pub use hooks::Report;
+pub(crate) use layer::Layers;
 pub use layer::{Layer, LayerCall, Leave};
 pub(crate) use meter::{Meters, Reading, Seen, Witness};
 pub use opening::{Duplex, Upload};

@@ -8,11 +8,13 @@ mod breaker;
 mod limits;
 mod local;
 mod token;
+mod way;
 
 pub use breaker::CircuitBreaker;
 pub use limits::{ConcurrencyLimit, RateLimit};
 pub use local::LocalOnly;
 pub use token::{CheckToken, SendToken};
+pub use way::{WhereCalled, WhereServed};
 
 pub use crate::api::Retry;
 use crate::{
