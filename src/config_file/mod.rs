@@ -43,10 +43,11 @@ use crate::{
     neck::{Neck, NeckBuilder},
     process::Wire,
     socket::{Allow, Token},
+    supervisor::{Supervisor, SupervisorBuilder},
     wire::Side,
 };
 use reader::{Mistake, nearest};
-use schema::{Document, LinkPlan, Listens, Meet, keys, refused};
+use schema::{Document, LinkPlan, Listens, Meet, Spawn, keys, refused};
 
 /// What a file describes: links and APIs, by name. Whatever could be found wrong without the program is not.
 ///
@@ -203,20 +204,63 @@ impl ConfigFile {
         if matches!(&plan.meet, Some(meet) if meet.listens == Listens::Head) {
             return Err(wrong_end(link, "its Head listens, and is made as a listener"));
         }
+        if matches!(&plan.spawn, Some(Spawn { restarts: Some(_), .. })) {
+            return Err(wrong_end(
+                link,
+                "its program is started again, and the Head is made as a supervisor",
+            ));
+        }
         let builder = self.head_builder(link, handlers)?;
-        let made = match (&plan.spawn, &plan.meet) {
-            (_, Some(meet)) => builder.connect(&meet.address),
-            (spawn, None) => {
-                let spawn = spawn.as_ref().expect("a link without one was refused");
-                let mut command = Command::new(&spawn.program);
-                command.args(&spawn.arguments).envs(&spawn.environment);
-                if let Some(directory) = &spawn.directory {
-                    command.current_dir(directory);
-                }
-                builder.spawn(command)
-            }
+        let made = match &plan.meet {
+            Some(meet) => builder.connect(&meet.address),
+            None => builder.spawn(self.command(link)?),
         };
         made.map_err(failed(link))
+    }
+
+    /// Makes the Head of a link whose program is started again, as its `spawn.restarts` says. Blocks as
+    /// [`ConfigFile::head`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongEnd`] when the link has no `spawn.restarts`; else as for [`ConfigFile::head`].
+    pub fn supervisor(&self, link: &str, handlers: &Handlers) -> Result<Supervisor, ConfigError> {
+        let builder = self.supervisor_builder(link, handlers)?;
+        builder.spawn(self.command(link)?).map_err(failed(link))
+    }
+
+    /// What [`ConfigFile::supervisor`] makes the supervisor with: for
+    /// [hooks](SupervisorBuilder::on_transition). It is to spawn the [command](ConfigFile::command) of the link.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ConfigFile::supervisor`].
+    pub fn supervisor_builder(
+        &self,
+        link: &str,
+        handlers: &Handlers,
+    ) -> Result<SupervisorBuilder, ConfigError> {
+        let Some(Spawn { restarts: Some(restarts), .. }) = &self.link(link)?.spawn else {
+            return Err(wrong_end(link, "it has no `spawn.restarts`"));
+        };
+        Ok(self.head_builder(link, handlers)?.supervise(restarts.restarts()))
+    }
+
+    /// The program of a link, with its arguments, directory and environment: for who spawns it with a builder.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongEnd`] when the link is none to a child.
+    pub fn command(&self, link: &str) -> Result<Command, ConfigError> {
+        let Some(spawn) = &self.link(link)?.spawn else {
+            return Err(wrong_end(link, "its ends meet, and no program is spawned"));
+        };
+        let mut command = Command::new(&spawn.program);
+        command.args(&spawn.arguments).envs(&spawn.environment);
+        if let Some(directory) = &spawn.directory {
+            command.current_dir(directory);
+        }
+        Ok(command)
     }
 
     /// Makes the Neck of a link: finds the Head that spawned this process, or connects to where it listens. To be

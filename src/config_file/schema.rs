@@ -1,6 +1,6 @@
 //! What may stand in a file, and what must not stand there together.
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData, path::PathBuf};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, path::PathBuf, time::Duration};
 
 use serde::{
     Deserialize, Deserializer,
@@ -14,6 +14,7 @@ use crate::{
     error::ApiError,
     process::Wire,
     socket::Address,
+    supervisor::Restarts,
     wire::{Fault, Payload, Side},
 };
 
@@ -49,6 +50,64 @@ pub(super) struct Spawn {
     pub(super) environment: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) wire: Wire,
+    /// There if it is started again.
+    #[serde(default)]
+    pub(super) restarts: Option<RestartPlan>,
+}
+
+/// When a program is started again. What is missing is as [`Restarts`] has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RestartPlan {
+    when: When,
+    limit: Option<Within>,
+    backoff: Option<Backoff>,
+    #[serde(deserialize_with = "some_crashes")]
+    poisonous_after: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum When {
+    Never,
+    #[default]
+    OnCrash,
+    Always,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table with `restarts` and `window`")]
+struct Within {
+    #[serde(deserialize_with = "read::count::<_, _, 0, 4294967295>")]
+    restarts: u32,
+    #[serde(deserialize_with = "read::time")]
+    window: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table with `first` and `longest`")]
+struct Backoff {
+    #[serde(deserialize_with = "read::time")]
+    first: Duration,
+    #[serde(deserialize_with = "read::time")]
+    longest: Duration,
+}
+
+impl RestartPlan {
+    pub(super) fn restarts(&self) -> Restarts {
+        let mut restarts = match self.when {
+            When::Never => Restarts::never(),
+            When::OnCrash => Restarts::on_crash(),
+            When::Always => Restarts::always(),
+        };
+        if let Some(Within { restarts: most, window }) = self.limit {
+            restarts = restarts.limit(most, window);
+        }
+        if let Some(Backoff { first, longest }) = self.backoff {
+            restarts = restarts.backoff(first, longest);
+        }
+        self.poisonous_after.into_iter().fold(restarts, Restarts::poisonous_after)
+    }
 }
 
 /// Where two programs meet that run already.
@@ -263,6 +322,10 @@ fn stand_in(api: &mut Api, method: Option<&str>) -> Result<(), Mistake> {
     let scope = if method.is_some() { crate::api::Scope::Exact } else { crate::api::Scope::CatchAll };
     let path = method.unwrap_or_default();
     api.insert(path, scope, handler).map_err(|error| refused(format!("{path:?}"), error))
+}
+
+fn some_crashes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    read::count::<_, _, 1, 4_294_967_295>(deserializer).map(Some)
 }
 
 fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {

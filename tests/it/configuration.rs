@@ -233,6 +233,53 @@ fn both_ends_are_made_from_one_file_and_the_token_goes_by_its_file() {
 }
 
 #[test]
+fn a_program_is_started_again_as_the_file_says() {
+    watched(|| {
+        let text = |restarts: &str| {
+            format!(
+                "[links.l]\nspawn = {{ program = 'PROGRAM', arguments = ['ARGS'], restarts = {restarts} }}\n"
+            )
+        };
+        let file = |restarts: &str| ConfigFile::parse(&text(restarts)).unwrap();
+        // A program that is none: what is tried, and how often, is seen without one.
+        let every = "{ when = 'always', limit = { restarts = 2, window = '1m' }, \
+            backoff = { first = '1ms', longest = '2ms' }, poisonous_after = 1 }";
+        let supervised = file(every);
+        let error = supervised.supervisor("l", &Handlers::new()).unwrap_err();
+        assert!(matches!(&error, ConfigError::Link { link, .. } if link == "l"), "{error:?}");
+        let command = supervised.command("l").unwrap();
+        assert_eq!(
+            (command.get_program(), command.get_args().next()),
+            ("PROGRAM".as_ref(), Some("ARGS".as_ref()))
+        );
+        let builder = format!("{:?}", supervised.supervisor_builder("l", &Handlers::new()).unwrap());
+        for part in
+            ["when: Always", "most: 2", "window: 60s", "first: 1ms", "longest: 2ms", "poison_after: 1"]
+        {
+            assert!(builder.contains(part), "no {part} in {builder}");
+        }
+        let builder = format!("{:?}", file("{}").supervisor_builder("l", &Handlers::new()).unwrap());
+        assert!(builder.contains(&format!("{:?}", nape::Restarts::on_crash())), "{builder}");
+
+        let wrong = supervised.head("l", &Handlers::new()).unwrap_err().to_string();
+        assert_eq!(wrong, "links.l: its program is started again, and the Head is made as a supervisor");
+        let plain = ConfigFile::parse("[links.l]\nspawn = { program = 'x' }").unwrap();
+        let wrong = plain.supervisor("l", &Handlers::new()).unwrap_err().to_string();
+        assert_eq!(wrong, "links.l: it has no `spawn.restarts`");
+
+        let key = |restarts: &str| bad(&text(restarts)).key.to_string();
+        assert_eq!(key("{ when = 'often' }"), "links.l.spawn.restarts.when");
+        assert_eq!(key("{ limit = { restarts = 1 } }"), "links.l.spawn.restarts.limit.window");
+        assert_eq!(
+            key("{ backoff = { first = 1, longest = '1s' } }"),
+            "links.l.spawn.restarts.backoff.first"
+        );
+        assert_eq!(key("{ poisonous_after = 0 }"), "links.l.spawn.restarts.poisonous_after");
+        assert_eq!(key("{ more = 1 }"), "links.l.spawn.restarts.more");
+    });
+}
+
+#[test]
 fn a_bad_value_is_told_with_its_place_its_keys_and_what_was_expected() {
     for (text, place, key, found, expected) in [
         ("a = ", (1, 5), "", "what is no TOML", "TOML"),
