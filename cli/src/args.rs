@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Describe(Describe),
     /// Call a path with JSON, and print its result as JSON.
     Call(Call),
-    /// Print events as they come.
+    /// Print events, or the items of a topic, as they come.
     Tail(Tail),
     /// Tell what everybody is waiting for, and for how long.
     Inflight(Inflight),
@@ -114,10 +114,10 @@ pub(crate) struct Call {
 pub(crate) struct Tail {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Only events to this path and below it.
+    /// A topic, or a path: then only events to it and below it.
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
-    /// End after so many events.
+    /// End after so many.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// End after this time.

@@ -7,7 +7,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nape::{
-    Api, CallError, Context, Fault, Head, Inspection, Inspector, Payload, Topic,
+    Api, Backlog, CallError, Context, Fault, Head, Inspection, Inspector, Missed, Payload, Rejection, Topic,
     inspect::{EventArguments, MethodNumbers, NotServed, PathKind, Stage, TailedEvent},
     layers::LocalOnly,
 };
@@ -30,6 +30,7 @@ on_every_link! {
     what_is_hidden_is_told_nowhere,
     what_layers_hide_from_others_is_told_to_this_process_alone,
     another_link_is_told_of_under_its_name,
+    items_of_a_topic_are_read_without_their_type,
     both_sides_may_be_looked_into,
     the_version_is_that_of_the_process,
 }
@@ -343,6 +344,21 @@ fn a_tail_ends_with_whoever_wanted_it(kind: Kind) {
     // Nor does one keep a link from its end.
     let _tail = inspector.tail("log").open().unwrap();
     drop(neck);
+}
+
+fn items_of_a_topic_are_read_without_their_type(kind: Kind) {
+    let topic = Topic::<u64>::new();
+    let (head, _neck) = kind.serving(Api::new("news").topic("ticks", &topic).unwrap());
+    let refused = head.subscribe::<String>("news.ticks", Backlog::latest()).unwrap_err();
+    assert!(matches!(refused, CallError::Rejected(Rejection::Mismatch { .. })), "{refused:?}");
+    let mut numbers = head.subscribe_untyped::<u64>("news.ticks", Backlog::default()).unwrap();
+    let mut texts = head.subscribe_untyped::<String>("news.ticks", Backlog::default()).unwrap();
+    topic.publish(7);
+    assert_eq!(numbers.next_timeout(LONG).unwrap(), Some(7));
+    let missed = texts.next_timeout(LONG).unwrap_err();
+    assert!(matches!(missed, Missed::Decode(_)), "{missed:?}");
+    let unknown = head.subscribe_untyped::<u64>("news.tocks", Backlog::latest());
+    assert!(is_unknown(&unknown, "news.tocks.subscribe"), "{unknown:?}");
 }
 
 /// One API of which nothing is to be seen, and one with a method and a branch that are not.
