@@ -57,7 +57,7 @@ pub(crate) struct Inner {
     pub(super) pauses: Arc<Pauses>,
     pub(super) watchdog: Option<Arc<Watchdog>>,
     /// The workers for what no API takes.
-    rest: Arc<Pool>,
+    pub(super) rest: Arc<Pool>,
     /// What waits for the users' predicates. They are asked for one call at a time, in the order of
     /// arrival, which would else be lost here.
     undecided: Lane<Undecided>,
@@ -96,29 +96,9 @@ impl WeakEndpoint {
     }
 }
 
-/// The workers of an API at a moment.
-pub(crate) struct PoolSeen {
-    pub(crate) depth: QueueDepth,
-    pub(crate) workers: usize,
-    pub(crate) queue: usize,
-    pub(crate) is_inline: bool,
-}
-
 impl Endpoint {
     pub(crate) fn downgrade(&self) -> WeakEndpoint {
         WeakEndpoint(Arc::downgrade(&self.0))
-    }
-
-    /// The workers for what no API takes, and then those of each API.
-    pub(crate) fn pools(&self) -> Vec<PoolSeen> {
-        let pools = std::iter::once(self.0.rest.clone()).chain(self.0.arb.pools());
-        let seen = |pool: Arc<Pool>| PoolSeen {
-            depth: pool.depth(),
-            workers: pool.lane.limit(),
-            queue: pool.bound,
-            is_inline: pool.inline,
-        };
-        pools.map(seen).collect()
     }
 
     /// With these layers around every call of the link, on its way in and out.
@@ -270,6 +250,12 @@ impl Endpoint {
     /// What the link speaks; [`Codec::Binary`] before the other side has greeted, and without a link.
     pub fn codec(&self) -> Codec {
         self.0.link().map_or(Codec::Binary, |link| link.codec())
+    }
+
+    /// A random number that both sides know their link by, for logs: `None` before the other side has greeted, and
+    /// without a link. It is no secret and proves nothing.
+    pub fn link_id(&self) -> Option<u64> {
+        self.0.link().ok()?.id.get()
     }
 
     /// Why the link is over; `None` while it is not.

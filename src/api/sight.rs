@@ -2,7 +2,13 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{ApiArb, Handler, Listed, about::About, arb::Route, streamed::Way, task::Target};
+use super::{
+    ApiArb, Endpoint, Handler, Listed, QueueDepth,
+    about::About,
+    arb::Route,
+    streamed::Way,
+    task::{Pool, Target},
+};
 use crate::{shape::Shape, sync::Arc, wire::Path};
 
 /// One path as it is served, with what only whoever serves it knows.
@@ -12,6 +18,28 @@ pub(crate) struct ServedPath {
     pub(crate) is_topic: bool,
     pub(crate) way: Way,
     pub(crate) shape: Option<Arc<Shape>>,
+}
+
+/// The workers of an API at a moment.
+pub(crate) struct PoolSeen {
+    pub(crate) depth: QueueDepth,
+    pub(crate) workers: usize,
+    pub(crate) queue: usize,
+    pub(crate) is_inline: bool,
+}
+
+impl Endpoint {
+    /// The workers for what no API takes, and then those of each API.
+    pub(crate) fn pools(&self) -> Vec<PoolSeen> {
+        let pools = std::iter::once(self.0.rest.clone()).chain(self.arb().pools());
+        let seen = |pool: Arc<Pool>| PoolSeen {
+            depth: pool.depth(),
+            workers: pool.lane.limit(),
+            queue: pool.bound,
+            is_inline: pool.inline,
+        };
+        pools.map(seen).collect()
+    }
 }
 
 impl ApiArb {
@@ -64,8 +92,8 @@ impl ApiArb {
         handlers.iter().any(|handler| handler.serve.hides(path, local))
     }
 
-    /// Which paths such a caller sees. In this process those that are served no longer are no secret; to others
-    /// nobody could say whether they have been.
+    /// Which paths such a caller sees. In this process those that are served no longer are no secret; to
+    /// others nobody could say whether they have been.
     pub(crate) fn paths_seen_by(&self, local: bool) -> impl Fn(&Path) -> bool + use<> {
         let seen = (!local).then(|| self.seen_by(local).into_iter().map(|served| served.listed.path));
         let seen: Option<FxHashSet<Path>> = seen.map(Iterator::collect);

@@ -3,7 +3,8 @@
 use std::sync::mpsc;
 
 use nape::{
-    Api, CallError, Context, Fault, Head, Inspection, Inspector, LayerCall, Leave, LinkState, Neck, Payload, Rejection,
+    Api, CallError, Context, Fault, Head, Inspection, Inspector, LayerCall, Leave, LinkState, Neck, Payload,
+    Rejection,
     layers::{CheckToken, LocalOnly, SendToken, WhereCalled, WhereServed},
 };
 
