@@ -290,7 +290,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         slot.set_streams(Streams { begin_by, ..Streams::new(&slot.path, sends, takes, near) });
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
         let name = leaves.map(|mut leaves| {
-            let name = leaves.to_be_named();
+            let name = leaves.place_for_name();
             *slot.observer() = Some(Box::new(leaves));
             name
         });

@@ -341,7 +341,7 @@ impl Leaves {
     }
 
     /// Where to write the name, if these are to be given away before it is known.
-    pub(super) fn to_be_named(&mut self) -> Arc<OnceLock<Name>> {
+    pub(super) fn place_for_name(&mut self) -> Arc<OnceLock<Name>> {
         self.told.get_or_insert_default().clone()
     }
 
