@@ -272,6 +272,8 @@
 //!   each type that travels; nothing at run time where it is not asked for.
 //! - `macros`, on by default: the attribute `api` for traits. It costs one crate to build, and nothing at
 //!   run time.
+//! - `metrics` and `tracing`: the layers [`Metrics` and `Tracing`](guide::layers#those-that-are-there). They cost one
+//!   crate and three to build; at run time nothing, but where such a layer is put.
 //! - `signals`: `run_until_signal`, serving until SIGINT or SIGTERM. It costs one small crate to build. Not on Windows.
 //!
 //! # What is promised, and what is not
@@ -330,9 +332,9 @@ mod workers;
 
 pub use api::{
     Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Duplex, Endpoint,
-    Every, Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, Leave, Listed,
-    Listening, Missed, Next, Outgoing, Progress, Published, QueueDepth, Report, Responder, RunningHandler,
-    Subscription, Timer, Topic, TrySendError, Upload, WaitingCaller, WhenFull,
+    Every, Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, LayerEnd, Leave,
+    Listed, Listening, Missed, Next, Outgoing, Progress, Published, QueueDepth, Report, Responder,
+    RunningHandler, Subscription, Timer, Topic, TrySendError, Upload, WaitingCaller, WhenFull,
 };
 pub use config::{Answers, Config, Limits, Timeout};
 pub use counters::Counters;

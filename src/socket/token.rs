@@ -107,12 +107,20 @@ impl Token {
 
     /// What whoever connects shows and wants to see.
     pub(super) fn of_caller(this: Option<Token>) -> Tokens {
-        this.map_or_else(Tokens::default, |token| Tokens { ours: token.connecting, theirs: token.listening })
+        this.map_or_else(Tokens::default, |token| Tokens {
+            ours: token.connecting,
+            theirs: token.listening,
+            ..Tokens::default()
+        })
     }
 
     /// The same of whoever listens.
     pub(crate) fn of_listener(this: Option<Token>) -> Tokens {
-        this.map_or_else(Tokens::default, |token| Tokens { ours: token.listening, theirs: token.connecting })
+        this.map_or_else(Tokens::default, |token| Tokens {
+            ours: token.listening,
+            theirs: token.connecting,
+            ..Tokens::default()
+        })
     }
 }
 
