@@ -52,6 +52,9 @@ pub mod supervision {}
 #[doc = include_str!("guide/safety.md")]
 pub mod safety {}
 
+#[doc = include_str!("guide/systems.md")]
+pub mod systems {}
+
 #[cfg(feature = "macros")]
 #[doc = include_str!("guide/cookbook.md")]
 pub mod cookbook {}

@@ -249,6 +249,21 @@
 //! | come from something else | [ipc-channel](guide::from_ipc_channel), [tarpc](guide::from_tarpc), [Python's multiprocessing](guide::from_multiprocessing) |
 //! | know how it works, or write another end of it | [`guide::threads`], [`guide::architecture`], [`guide::wire`] |
 //!
+//! # Systems
+//!
+//! Linux is where all of it is built and tested. For macOS and Windows it compiles, and has never run there:
+//!
+//! | | Linux | macOS | Windows |
+//! |---|---|---|---|
+//! | in one process | yes | compiles | compiles |
+//! | [`Wire::Ipc`] | yes | compiles | compiles |
+//! | [`Wire::Pipe`] | yes | compiles | refused |
+//! | [`Wire::Shm`] | yes | refused | refused |
+//! | TCP on the loopback | yes | compiles | compiles |
+//! | Unix sockets | yes | compiles | refused |
+//!
+//! What is refused is an error when it is asked for. [`guide::systems`] has the rest.
+//!
 //! # Features
 //!
 //! - `config-file`: `config_file`, links and APIs that a file describes. It costs the reader of TOML to
@@ -257,7 +272,9 @@
 //!   each type that travels; nothing at run time where it is not asked for.
 //! - `macros`, on by default: the attribute `api` for traits. It costs one crate to build, and nothing at
 //!   run time.
-//! - `signals`: `run_until_signal`, serving until SIGINT or SIGTERM. It costs one small crate to build.
+//! - `metrics` and `tracing`: the layers [`Metrics` and `Tracing`](guide::layers#those-that-are-there). They cost one
+//!   crate and three to build; at run time nothing, but where such a layer is put.
+//! - `signals`: `run_until_signal`, serving until SIGINT or SIGTERM. It costs one small crate to build. Not on Windows.
 //!
 //! # What is promised, and what is not
 //!
@@ -299,7 +316,7 @@ mod neck;
 mod os;
 #[cfg(not(all(loom, test)))]
 mod process;
-#[cfg(all(feature = "signals", not(all(loom, test))))]
+#[cfg(all(feature = "signals", unix, not(all(loom, test))))]
 mod runner;
 mod semaphore;
 mod shape;
@@ -315,9 +332,9 @@ mod workers;
 
 pub use api::{
     Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Duplex, Endpoint,
-    Every, Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, Leave, Listed,
-    Listening, Missed, Next, Outgoing, Progress, Published, QueueDepth, Report, Responder, RunningHandler,
-    Subscription, Timer, Topic, TrySendError, Upload, WaitingCaller, WhenFull,
+    Every, Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, LayerEnd, Leave,
+    Listed, Listening, Missed, Next, Outgoing, Progress, Published, QueueDepth, Report, Responder,
+    RunningHandler, Subscription, Timer, Topic, TrySendError, Upload, WaitingCaller, WhenFull,
 };
 pub use config::{Answers, Config, Limits, Timeout};
 pub use counters::Counters;
@@ -337,7 +354,7 @@ pub use nape_macros::api;
 pub use neck::{Neck, NeckBuilder};
 #[cfg(not(all(loom, test)))]
 pub use process::{OutputLine, OutputStream, Wire};
-#[cfg(all(feature = "signals", not(all(loom, test))))]
+#[cfg(all(feature = "signals", unix, not(all(loom, test))))]
 pub use runner::Stopped;
 pub use semaphore::Semaphore;
 #[cfg(not(all(loom, test)))]
