@@ -296,6 +296,9 @@ impl Relay {
     }
 
     fn send(self: &Arc<Relay>) -> Result<(), CallError> {
+        if self.is_forked() {
+            return Err(Misuse::Forked.into());
+        }
         if self.endpoint.is_supervised() {
             return self.endpoint.send_with_the_next(self);
         }
@@ -311,6 +314,11 @@ impl Relay {
         {
             self.finish_or_pause(Err(error));
         }
+    }
+
+    /// Whether this is a child that was forked from the process which makes the call.
+    pub(super) fn is_forked(&self) -> bool {
+        self.endpoint.is_forked()
     }
 
     /// Whether the call has ended, or is about to.

@@ -4,6 +4,7 @@
 //! `cfg` for the platform stands here; everything else uses what this module gives out.
 
 mod attend;
+mod fork;
 #[cfg(target_os = "linux")]
 mod futex;
 #[cfg(target_os = "linux")]
@@ -20,6 +21,7 @@ use linux as imp;
 compile_error!("nape runs on Linux only so far");
 
 pub(crate) use attend::Attendant;
+pub(crate) use fork::Origin;
 #[cfg(target_os = "linux")]
 pub(crate) use futex::{Unchanged, current_core, sleep_on, wake};
 #[cfg(test)]

@@ -19,7 +19,7 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{inherited, life, pulse, remains, standard};
+use super::{fork, inherited, life, pulse, remains, standard};
 use crate::history;
 
 /// This binary again, as a child that does what the verb says.
@@ -89,6 +89,9 @@ fn entry() {
         Ok("over-standard") => standard::serve(),
         Ok("middle") => life::middle(),
         Ok("rounds") => remains::rounds(),
+        Ok("fork") => fork::beside_children(),
+        Ok("fork-ends") => fork::beside_both_ends(),
+        Ok("fork-listener") => fork::beside_a_listener(),
         Ok("history") => history::serve_in_a_child(),
         Ok("pulse") => pulse::beat(),
         Ok(verb) => panic!("no such verb: {verb}"),
