@@ -43,7 +43,7 @@ pub(crate) use meet::{
 };
 pub(crate) use socket::{make_room, receive_some, send_some, stop_receiving, stop_sending, stream_pair};
 pub(crate) use stream::{StreamKind, make_room_in_pipe, read_more, stream_kind};
-pub(crate) use thread::{thread_id, thread_name};
+pub(crate) use thread::{ignore_signals, thread_id, thread_name};
 
 /// Makes a thread that waits in [`wait_readable`] return, from any other thread.
 #[derive(Debug)]

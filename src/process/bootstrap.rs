@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ipc_channel::ipc::IpcSender;
+use ipc_channel::{IpcError, ipc::IpcSender};
 
 use crate::{
     error::{CloseReason, StartError},
@@ -16,7 +16,10 @@ use crate::{
     wire::{Side, Token},
 };
 
-use super::invitation::{Arrival, Handed, Invitation, VARIABLE, WireEnd, prepare_ipc};
+use super::{
+    caught::uninterrupted,
+    invitation::{Arrival, Handed, Invitation, VARIABLE, WireEnd, prepare_ipc},
+};
 
 /// The way back to the Head.
 pub(crate) struct Bootstrap {
@@ -118,19 +121,21 @@ impl Attendant for HeadWatch {
 
 /// Makes the connection, and brings the Head its end of it.
 fn connect(token: Token, name: &str) -> Result<Transport, StartError> {
-    let meeting = IpcSender::<Arrival>::connect(name.to_owned());
+    let meeting = uninterrupted(|| IpcSender::<Arrival>::connect(name.to_owned()));
     // A Head that still waits there needs the name itself until somebody has come, to free its thread.
     let is_over = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     if meeting.as_ref().err().is_none_or(is_over) {
         remove(name);
     }
     let meeting = meeting.map_err(StartError::setup("connection to the Head"))?;
-    let ends = IpcEnds::new().map_err(StartError::setup("channel"))?;
-    let arrival = Arrival::new(token, ends.theirs);
-    meeting
-        .send(arrival)
-        .map_err(|error| StartError::setup("connection to the Head")(io::Error::other(error)))?;
-    Ok(ends.ours.into_transport())
+    let ours = uninterrupted(|| {
+        let ends = IpcEnds::new()?;
+        meeting.send(Arrival::new(token, ends.theirs)).map(|()| ends.ours).map_err(|error| match error {
+            IpcError::Io(error) => error,
+            error => io::Error::other(error),
+        })
+    });
+    Ok(ours.map_err(StartError::setup("connection to the Head"))?.into_transport())
 }
 
 /// The name has served, and whoever still holds the socket does not need it. A Head that is killed

@@ -34,7 +34,7 @@ use crate::{
     wire::Token,
 };
 
-use super::caught::caught;
+use super::caught::{caught, uninterrupted};
 
 /// The name of the environment variable.
 pub(crate) const VARIABLE: &str = "NAPE_NECK";
@@ -164,7 +164,7 @@ pub(crate) fn prepare_ipc() -> Result<(), StartError> {
     let (sender, receiver) = bytes_channel().map_err(StartError::setup("channel"))?;
     // Proves that there is room for the pair, and makes it again by closing.
     drop(os::pipe().map_err(StartError::setup("channel"))?);
-    caught("ipc-channel cannot measure its sockets", || sender.send(&[]))
+    caught("ipc-channel cannot measure its sockets", || uninterrupted(|| sender.send(&[])))
         .map_err(StartError::setup("channel"))?;
     drop(receiver);
     MEASURED.store(true, Ordering::Release);

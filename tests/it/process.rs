@@ -4,7 +4,7 @@
 
 mod beside;
 mod death;
-mod fork;
+mod host;
 mod inherited;
 mod life;
 mod neighbours;
