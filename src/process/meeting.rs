@@ -31,6 +31,9 @@ impl Meeting {
     /// Makes the name: a socket in a new directory of its own, which only our user can enter.
     pub(crate) fn new() -> io::Result<Meeting> {
         check_directory()?;
+        // Where there is no room for its socket, ipc-channel leaves its directory behind, since to empty one takes a
+        // descriptor, too.
+        drop(os::pipe()?);
         let (server, name) = caught("the temporary directory cannot be used", IpcOneShotServer::new)?;
         Ok(Meeting { server, name })
     }

@@ -1,9 +1,9 @@
-//! What a program may do to its own process: fork, and have `SIGPIPE` end it.
+//! What a program may do to its own process: fork, have `SIGPIPE` end it, and become another user's.
 //!
 //! A child that was forked has a copy of all handles: it gets errors from them, and can drop them, and the process
 //! that has the links notices nothing.
 
-// Neither can be done without.
+// None of it can be done without.
 #![allow(unsafe_code)]
 
 use std::{
@@ -20,6 +20,7 @@ use nape::{
     Api, ApiHandle, AsyncResult, Backlog, CallError, Context, Endpoint, Fault, Head, Incoming, LinkState,
     Listening, Missed, Misuse, Neck, Outgoing, Payload, Responder, Restarts, Subscription, Timer, Topic,
     Wire,
+    transport::{ipc_pair, pipe_pair, shm_pair, tcp_pair},
 };
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use serde::de::DeserializeOwned;
@@ -30,6 +31,7 @@ use crate::{history::rounds, support::Kind};
 on_every_wire_to_a_child! {
     p_32_a_fork_has_no_part_in_a_link_to_a_child,
     row_49_a_peer_that_dies_raises_no_signal,
+    row_54_a_child_that_gives_its_rights_up_goes_on,
 }
 
 /// In a process of its own: no other test's descriptors are to be held by a fork. Red when nobody looks in
@@ -51,6 +53,27 @@ fn p_32_a_fork_has_no_part_in_a_listener() {
 /// Red when a packet is sent to a socket without saying that no signal is wanted.
 fn row_49_a_peer_that_dies_raises_no_signal(wire: Wire) {
     alone(wire, "sigpipe");
+}
+
+/// Where the tests do not run as root there is nothing to give up, and little to see.
+fn row_54_a_child_that_gives_its_rights_up_goes_on(wire: Wire) {
+    let head = head(wire);
+    let victim = head.api("victim");
+    let became: bool = victim.action("become-nobody", ()).call().unwrap();
+    assert_eq!(became, rustix::process::geteuid().is_root());
+    echo(&victim);
+    let large = victim.action("bytes", 3usize << 20).call::<Payload>().unwrap();
+    assert_eq!(large.into_bytes().len(), 3 << 20);
+    let watch = Watch::child_of(&head);
+    drop(head);
+    assert!(watch.has_ended());
+}
+
+/// Whether this process could give up what its user may do.
+pub(super) fn become_nobody() -> bool {
+    const NOBODY: libc::uid_t = 65_534;
+    // SAFETY: it takes a number, and changes who this process runs as.
+    unsafe { libc::setuid(NOBODY) == 0 }
 }
 
 fn alone(wire: Wire, verb: &str) {
@@ -214,6 +237,11 @@ pub(super) fn beside_a_listener() {
 pub(super) fn without_broken_pipes() {
     // SAFETY: no handler is installed; whoever writes to nobody is ended by the kernel, as it was before `main`.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    for pair in [ipc_pair, pipe_pair, tcp_pair, shm_pair] {
+        let (mut ours, theirs) = pair().unwrap();
+        drop(theirs);
+        (0..3).for_each(|_| drop(ours.sender.send(&[1; 1000])));
+    }
     for _ in 0..rounds().unwrap_or(5) {
         let head = head(victim::wire_of_its_own());
         let take = head.api("victim").action("take", Payload::from_bytes(vec![1; 4 << 20]));

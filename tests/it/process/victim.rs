@@ -222,6 +222,8 @@ pub(crate) fn api() -> Api {
             Ok::<_, Fault>(setrlimit(Resource::As, Rlimit { current: Some(little), maximum: None })?)
         })
         .unwrap()
+        .handle("become-nobody", |_: &Context, _: ()| Ok::<_, Fault>(host::become_nobody()))
+        .unwrap()
         .handle("take", |_: &Context, _: Payload| Ok::<_, Fault>(()))
         .unwrap()
         .handle("flood", |cx: &Context, _: ()| {
