@@ -7,6 +7,7 @@ mod attend;
 mod fork;
 #[cfg(target_os = "linux")]
 mod futex;
+mod give_way;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
@@ -24,6 +25,7 @@ pub(crate) use attend::Attendant;
 pub(crate) use fork::Origin;
 #[cfg(target_os = "linux")]
 pub(crate) use futex::{Unchanged, current_core, sleep_on, wake};
+pub(crate) use give_way::give_way;
 #[cfg(test)]
 pub(crate) use imp::ignore_children;
 pub(crate) use imp::{
