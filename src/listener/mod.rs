@@ -187,8 +187,8 @@ impl ListenerBuilder {
     ///
     /// # Errors
     ///
-    /// - [`StartError::Address`](crate::StartError::Address): it is none.
-    /// - [`StartError::Listen`](crate::StartError::Listen): another program listens there (`AddrInUse`), everybody
+    /// - [`StartError::Address`]: it is none.
+    /// - [`StartError::Listen`]: another program listens there (`AddrInUse`), everybody
     ///   may remove files from the directory (`PermissionDenied`), or what else the operating system says.
     /// - When two of the APIs claim the same path, or a thread or a descriptor cannot be made.
     pub fn listen(self, address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Listener> {

@@ -85,7 +85,11 @@ fn while_others_compute<T>(wire: Wire, measure: impl FnOnce() -> T) -> T {
     echo(&there);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| while !over.load(Ordering::Relaxed) {});
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                std::hint::spin_loop()
+            }
+        });
         let measured = measure();
         over.store(true, Ordering::Relaxed);
         measured
