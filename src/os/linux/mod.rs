@@ -24,7 +24,7 @@ use super::unix::{FIRST_FREE, PeerIds, above_standard};
 pub(crate) use process::ProcessWatch;
 pub(crate) use thread::{thread_id, thread_name};
 
-/// Makes a thread that waits in [`wait_readable`] return, from any other thread.
+/// Makes a thread that waits in [`wait_readable`](super::wait_readable) return, from any other thread.
 #[derive(Debug)]
 pub(crate) struct Wakeup(OwnedFd);
 
