@@ -1,14 +1,13 @@
 //! What those show who may connect, where the kernel does not say who they are.
 
 use std::{
-    fmt,
-    fs::{self, OpenOptions},
+    fmt, fs,
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     str::FromStr,
 };
 
+use super::local;
 use crate::{
     os,
     wire::{self, Tokens},
@@ -70,6 +69,8 @@ impl Token {
     /// Writes it into a file that only its owner may read, in the place of one that is there. Whoever reads
     /// meanwhile finds the old one or the new one.
     ///
+    /// On Windows the file has the rights of its directory: take one in the user's profile.
+    ///
     /// # Errors
     ///
     /// When the file cannot be written.
@@ -80,13 +81,15 @@ impl Token {
         beside.push(name);
         beside.push(format!(".{}", wire::Token(os::random_token()?).to_hex()));
         let beside = path.with_file_name(beside);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&beside)?;
+        let mut file = local::secret_file(&beside)?;
         let text = self.reveal() + "\n";
         let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&beside, path));
         written.inspect_err(|_| drop(fs::remove_file(&beside)))
     }
 
     /// Reads it from a file that only its owner may read: what others can read is no secret, and is refused.
+    ///
+    /// On Windows nobody looks who else can read it.
     ///
     /// # Errors
     ///
@@ -95,12 +98,7 @@ impl Token {
     pub fn read(path: impl AsRef<Path>) -> io::Result<Token> {
         let path = path.as_ref();
         let file = fs::File::open(path)?;
-        let about = file.metadata()?;
-        if about.permissions().mode() & OTHERS != 0 {
-            let (path, mode) = (path.display(), about.mode() & 0o777);
-            let why = format!("{path} has the mode {mode:03o}, so that others may use it: 600 is right");
-            return Err(io::Error::new(ErrorKind::PermissionDenied, why));
-        }
+        local::check_secret(path, &file)?;
         let mut text = String::new();
         file.take(LONGEST).read_to_string(&mut text)?;
         let bad = |error| io::Error::new(ErrorKind::InvalidData, format!("{}: {error}", path.display()));
@@ -142,7 +140,5 @@ impl fmt::Debug for Token {
     }
 }
 
-const OWNER_ONLY: u32 = 0o600;
-const OTHERS: u32 = 0o077;
 /// More than a token and an end of line.
 const LONGEST: u64 = 100;

@@ -22,6 +22,7 @@ mod errors;
 mod events;
 mod farewell;
 mod goodbye;
+mod guide;
 mod hangs;
 mod history;
 mod hostile;
