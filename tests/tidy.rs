@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("listener", "wire error config sync os transport workers link api socket neck head"),
     ("supervisor", "wire error config sync os workers link api process head"),
     ("runner", "wire error config sync head neck listener"),
-    ("config_file", "wire error config sync api process socket neck head listener"),
+    ("config_file", "wire error config sync api process socket neck head listener supervisor"),
 ];
 
 /// Single uses that go past their layer: `wire` asks for room in memory, which says nothing about what it means.
