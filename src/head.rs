@@ -372,6 +372,10 @@ impl std::ops::Deref for Head {
 
 impl Drop for Head {
     fn drop(&mut self) {
+        if self.link.is_forked() {
+            // All of it is another process's: it stays as it is.
+            return std::mem::forget((self.link.clone(), self.outlet.take()));
+        }
         let end = Instant::now().checked_add(self.endpoint.0.config.grace);
         let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         self.link.close();

@@ -287,7 +287,8 @@
 //!   it is left behind, and counted.
 //! - Safety from a hostile child over ipc-channel, which believes the lengths that its peer states: spawn
 //!   such a one with [`Wire::Pipe`] or [`Wire::Shm`].
-//! - Anything after a `fork` without `exec`.
+//! - More after a `fork` without `exec` than that the fork is [refused](Misuse::Forked), and does its parent no
+//!   harm.
 
 #![deny(unsafe_code)]
 // The lists stand in `clippy.toml`. Tests may name what the library must not.

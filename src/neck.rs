@@ -337,6 +337,10 @@ impl std::ops::Deref for Neck {
 
 impl Drop for Neck {
     fn drop(&mut self) {
+        if self.link.is_forked() {
+            // All of it is another process's: it stays as it is.
+            return std::mem::forget(self.link.clone());
+        }
         let end = Instant::now().checked_add(self.endpoint.0.config.grace);
         self.link.close();
         self.link.join(end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now())));

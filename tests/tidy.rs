@@ -55,6 +55,8 @@ const UNSAFE: &[&str] = &[
     "tests/allocations.rs",
     "tests/floods.rs",
     "tests/fuzz/ceiling.rs",
+    // Nor can a process be forked, or have a signal end it.
+    "tests/it/process/host.rs",
     // That it is refused has to be shown.
     "tests/ui/qualifiers.rs",
     // Nor can a ring that two processes share.

@@ -69,8 +69,19 @@ impl<T> AsyncResult<T> {
         }
     }
 
+    /// Whether this is a child that was forked from the process which has made the call.
+    fn is_forked(&self) -> bool {
+        match &self.course {
+            Course::Once(started) => started.link.is_forked(),
+            Course::Relayed(relay) => relay.is_forked(),
+        }
+    }
+
     /// Whether the call has ended, with a value or without. Does not block.
     pub fn is_done(&self) -> bool {
+        if self.is_forked() {
+            return true;
+        }
         let started = match &self.course {
             Course::Once(started) => started,
             Course::Relayed(relay) => return relay.is_done(),
@@ -105,6 +116,9 @@ impl<T> AsyncResult<T> {
 
     /// Ends the call as cancelled, unless it has ended. The handler's token fires. Does not block.
     pub fn cancel(&self) {
+        if self.is_forked() {
+            return;
+        }
         match &self.course {
             Course::Once(started) => started.link.cancel(started.id),
             Course::Relayed(relay) => relay.cancel(),
@@ -114,6 +128,10 @@ impl<T> AsyncResult<T> {
     /// A channel that gets one message when the call has ended, for a
     /// [`Select`](crossbeam_channel::Select) beside other channels.
     pub fn ready(&self) -> Receiver<()> {
+        if self.is_forked() {
+            // Nobody sends, which shows at once.
+            return crossbeam_channel::bounded(0).1;
+        }
         match &self.course {
             Course::Once(started) => started.link.send_gathered(),
             Course::Relayed(_) => drop(self.is_done()),
@@ -165,6 +183,9 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
 
     /// Blocks until the call has ended, its own deadline included, or `limit` has passed.
     fn block(&self, limit: Option<Instant>) {
+        if self.is_forked() {
+            return;
+        }
         let started = match &self.course {
             Course::Once(started) => started,
             Course::Relayed(relay) => return relay.wait(limit),
@@ -178,6 +199,9 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
     }
 
     fn take(&mut self) -> Result<T, CallError> {
+        if self.is_forked() {
+            return Err(Misuse::Forked.into());
+        }
         let taken = || CallError::from(Misuse::Taken { path: self.slot.path.clone() });
         let codec = match &self.course {
             Course::Once(started) => started.link.codec(),
@@ -202,7 +226,7 @@ impl<T: DeserializeOwned + 'static> Future for AsyncResult<T> {
 
 impl<T> Drop for AsyncResult<T> {
     fn drop(&mut self) {
-        if self.cancels && !self.slot.is_done() {
+        if self.cancels && !self.is_forked() && !self.slot.is_done() {
             self.cancel();
         }
     }

@@ -20,8 +20,9 @@ use super::{
 use crate::{
     config::Config,
     counters::{Counters, Tally},
-    error::{ApiError, CallError, CloseReason, Executed, Rejection},
+    error::{ApiError, CallError, CloseReason, Executed, Misuse, Rejection},
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
+    os::Origin,
     shape::Shape,
     sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak},
     wire::{Codec, Fault, Path, Payload, Side},
@@ -38,6 +39,7 @@ pub struct Endpoint(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     weak: Weak<Inner>,
+    pub(super) origin: Origin,
     pub(crate) side: Side,
     pub(crate) config: Config,
     arb: ApiArb,
@@ -105,6 +107,7 @@ impl Endpoint {
     pub(crate) fn new(side: Side, config: Config, layers: Layers) -> Endpoint {
         Endpoint(Arc::new_cyclic(|weak| Inner {
             weak: weak.clone(),
+            origin: Origin::here(),
             side,
             watchdog: config.watchdog.map(|limit| Arc::new(Watchdog::new(limit))),
             config,
@@ -238,6 +241,9 @@ impl Endpoint {
 
     /// The state of the link; `Starting` between two links.
     pub fn state(&self) -> LinkState {
+        if self.0.is_forked() {
+            return LinkState::Closed;
+        }
         let link = match &*self.0.connection.read() {
             Connection::None | Connection::Between(_) => return LinkState::Starting,
             Connection::Link(link) => link.clone(),
@@ -260,6 +266,9 @@ impl Endpoint {
 
     /// Why the link is over; `None` while it is not.
     pub fn close_reason(&self) -> Option<Arc<CloseReason>> {
+        if self.0.is_forked() {
+            return Some(Arc::new(CloseReason::Local));
+        }
         let link = match &*self.0.connection.read() {
             Connection::None => return None,
             Connection::Link(link) | Connection::Between(link) => link.clone(),
@@ -297,6 +306,9 @@ impl Inner {
 
     /// The link that a call takes now.
     pub(crate) fn link(&self) -> Result<Arc<Link>, CallError> {
+        if self.is_forked() {
+            return Err(Misuse::Forked.into());
+        }
         let last = match &*self.connection.read() {
             Connection::Link(link) => return Ok(link.clone()),
             Connection::Over(reason) => return Err(closed(reason.clone())),
@@ -306,12 +318,6 @@ impl Inner {
         // Not under the lock, which is taken under that of a link that ends.
         let reason = last.and_then(|last| last.close_reason());
         Err(closed(reason.unwrap_or_else(|| Arc::new(CloseReason::Local))))
-    }
-
-    /// Whether there is no link any more, and none to come.
-    pub(super) fn is_over(&self) -> bool {
-        self.succession.get().is_none() && self.endpoint().state() == LinkState::Closed
-            || matches!(*self.connection.read(), Connection::Over(_))
     }
 
     /// Itself, as users have it.
@@ -343,10 +349,6 @@ impl Inner {
     /// A number that no other subscription of this endpoint has.
     pub(crate) fn next_subscription(&self) -> u64 {
         self.subscriptions.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(super) fn is_gone(&self) -> bool {
-        matches!(&*self.connection.read(), Connection::Over(_))
     }
 
     pub(super) fn endpoint_reason(&self) -> Arc<CloseReason> {

@@ -174,7 +174,8 @@ impl LayerEnd<'_> {
     }
 
     /// The name of the call on its link, which is the same on both sides: that of the last attempt, if there were
-    /// several. `None` for an event, and for a call that has not set out.
+    /// several. `None` for an event, for a call that has not set out, and for a stream that is over before whoever
+    /// opens it has been told its name.
     pub fn transaction(&self) -> Option<TransactionId> {
         self.name?.transaction
     }

@@ -8,7 +8,7 @@ mod action;
 mod arb;
 mod around;
 mod async_result;
-mod bench;
+mod attempts;
 mod context;
 mod endpoint;
 mod handle;

@@ -8,7 +8,7 @@ use std::{
 use backon::ExponentialBackoff;
 use serde::Serialize;
 
-use super::{Retry, around::Rest, bench::Bench, endpoint::Inner, layer::Leaves};
+use super::{Retry, around::Rest, attempts::Attempts, endpoint::Inner, layer::Leaves};
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
     link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
@@ -61,8 +61,8 @@ pub(crate) struct Relay {
     is_layered: bool,
     retry: Option<Retry>,
     state: Mutex<State>,
-    /// Where whoever waits for an attempt is told of it, or of the end of the call.
-    bench: Bench,
+    /// Each has a slot of its own.
+    attempts: Attempts<(Started, Arc<Slot>)>,
 }
 
 /// The arguments of a call until it has left.
@@ -83,9 +83,7 @@ struct State {
     tries: Tries,
     /// The pauses before attempts that are made because the one before failed.
     pauses: Option<ExponentialBackoff>,
-    attempt: Option<(Started, Arc<Slot>)>,
     last: Option<TransactionId>,
-    over: bool,
 }
 
 /// What has become of a call so far.
@@ -175,7 +173,7 @@ impl Relay {
         let tries = Tries { renews, ..tries };
         let Rest { leaves, retry } = rest;
         let pauses = retry.as_ref().map(Retry::begin);
-        let state = Mutex::new(State { tries, pauses, attempt: None, last: None, over: false });
+        let state = Mutex::new(State { tries, pauses, last: None });
         Arc::new(Relay {
             endpoint: endpoint.clone(),
             outer,
@@ -187,7 +185,7 @@ impl Relay {
             leaves: Mutex::new(leaves),
             retry,
             state,
-            bench: Bench::default(),
+            attempts: Attempts::new(),
         })
     }
 
@@ -256,32 +254,25 @@ impl Relay {
     fn file(self: &Arc<Relay>, started: Started, slot: Arc<Slot>) {
         // Nobody sees the end before it is filed.
         self.leaves.lock().iter_mut().for_each(|leaves| leaves.set_out(&started.link, Some(started.id)));
-        let mut state = self.state.lock();
-        state.last = Some(started.id);
-        if state.over {
-            drop(state);
-            return started.link.cancel(started.id);
+        self.state.lock().last = Some(started.id);
+        match self.attempts.file((started, slot)) {
+            // It may have ended before it was filed.
+            Ok(()) => self.advance(),
+            Err((started, _)) => started.link.cancel(started.id),
         }
-        state.attempt = Some((started, slot));
-        drop(state);
-        self.bench.call(&self.state);
-        // It may have ended before it was filed.
-        self.advance();
     }
 
     /// Looks whether the attempt has ended, and does what follows from that.
     pub(crate) fn advance(self: &Arc<Relay>) {
-        let ended = self.state.lock().attempt.take_if(|(_, slot)| slot.is_done());
+        let ended = self.attempts.take_ended(|(_, slot)| slot.is_done());
         let Some((started, slot)) = ended else { return };
         // Before the other side had greeted it was not known.
         self.spoken.0.store(started.link.codec().number(), Ordering::Release);
         let Some(outcome) = slot.take() else { return };
-        let mut state = self.state.lock();
-        if state.over {
+        if self.is_over() {
             return;
         }
-        let verdict = state.tries.judge(outcome);
-        drop(state);
+        let verdict = self.state.lock().tries.judge(outcome);
         match verdict {
             Verdict::End(outcome) => self.finish_or_pause(outcome),
             Verdict::Again => self.again(),
@@ -298,6 +289,9 @@ impl Relay {
     }
 
     fn send(self: &Arc<Relay>) -> Result<(), CallError> {
+        if self.is_forked() {
+            return Err(Misuse::Forked.into());
+        }
         if self.endpoint.is_supervised() {
             return self.endpoint.send_with_the_next(self);
         }
@@ -315,9 +309,14 @@ impl Relay {
         }
     }
 
+    /// Whether this is a child that was forked from the process which makes the call.
+    pub(super) fn is_forked(&self) -> bool {
+        self.endpoint.is_forked()
+    }
+
     /// Whether the call has ended, or is about to.
     pub(super) fn is_over(&self) -> bool {
-        self.state.lock().over
+        self.attempts.is_over()
     }
 
     fn finish_or_pause(self: &Arc<Relay>, outcome: Outcome) {
@@ -338,7 +337,7 @@ impl Relay {
         let mut state = self.state.lock();
         let Some(pause) = state.pauses.as_mut().and_then(Iterator::next) else { return false };
         let Some(at) = Instant::now().checked_add(pause) else { return false };
-        if state.over || self.deadline().is_some_and(|deadline| deadline <= at) {
+        if self.is_over() || self.deadline().is_some_and(|deadline| deadline <= at) {
             return false;
         }
         match error {
@@ -356,15 +355,10 @@ impl Relay {
 
     /// Ends the call, unless it has ended.
     pub(crate) fn finish(&self, mut outcome: Outcome) {
-        let mut state = self.state.lock();
-        if std::mem::replace(&mut state.over, true) {
-            return;
-        }
-        let attempt = state.attempt.take();
-        drop(state);
+        let Some(attempt) = self.attempts.end() else { return };
         self.take_leaves().into_iter().for_each(|leaves| leaves.run(&mut outcome));
         let aftermath = self.outer.complete(outcome, Instant::now());
-        self.bench.call(&self.state);
+        self.attempts.tell();
         if let Some((started, _)) = attempt {
             started.link.cancel(started.id);
         }
@@ -390,17 +384,15 @@ impl Relay {
     pub(crate) fn expire(self: &Arc<Relay>) {
         // What has come in time counts.
         self.advance();
-        let state = self.state.lock();
-        let sent = state.attempt.is_some();
-        let error = state.tries.timed_out(if sent { Executed::Maybe } else { Executed::No });
-        drop(state);
+        let executed = if self.attempts.current().is_some() { Executed::Maybe } else { Executed::No };
+        let error = self.state.lock().tries.timed_out(executed);
         self.finish(Err(error));
     }
 
     /// Whether the call has ended. Does not block.
     pub(crate) fn is_done(self: &Arc<Relay>) -> bool {
         if !self.outer.is_done() {
-            let attempt = self.state.lock().attempt.clone();
+            let attempt = self.attempts.current();
             attempt.iter().for_each(|(started, _)| started.link.send_gathered());
             self.advance();
         }
@@ -414,13 +406,12 @@ impl Relay {
     pub(crate) fn wait(self: &Arc<Relay>, limit: Option<Instant>) {
         let late = || limit.is_some_and(|at| at <= Instant::now());
         while !self.outer.is_done() {
-            let attempt = self.state.lock().attempt.clone();
-            match attempt {
+            match self.attempts.current() {
                 Some((started, slot)) => {
                     started.link.wait(&slot, limit);
                     self.advance();
                 }
-                None => self.wait_for_attempt(limit),
+                None => self.attempts.wait(limit, || self.outer.is_done()),
             }
             if late() {
                 break;
@@ -430,10 +421,6 @@ impl Relay {
             self.expire();
             self.outer.settle();
         }
-    }
-
-    fn wait_for_attempt(&self, limit: Option<Instant>) {
-        self.bench.wait(&self.state, limit, |state| state.attempt.is_some() || self.outer.is_done());
     }
 }
 

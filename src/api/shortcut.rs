@@ -96,11 +96,11 @@ impl Shortcut {
         Scope { gate: self.gate.clone(), outer, deadline }
     }
 
-    /// Whether it still leads to the handler of its path.
+    /// Whether it still leads to the handler of its path, and that one is in this process.
     pub(super) fn is_live(&self) -> bool {
         // SYNC: live. Pairs with the store in `retire`: a call that is made after a handler has gone goes the
         // long way, and finds what is there.
-        self.live.load(Ordering::Acquire)
+        self.live.load(Ordering::Acquire) && !self.near.is_forked()
     }
 
     /// The handler is not that of its path any more. What comes back is to be dropped without a lock.

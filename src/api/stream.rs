@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::action::{check_may_block, name_ours};
 use crate::{
-    error::{CallError, Executed},
+    error::{CallError, Executed, Misuse},
     link::{Batch, Intake, Link, Put, Slot, Started, Tap, ask},
     shape::Shape,
     sync::Arc,
@@ -131,7 +131,7 @@ impl<T> Incoming<T> {
         self.is_over = true;
         self.batches.clear();
         // What ends the items need not be the end of the call.
-        if self.is_all && self.call.as_ref().is_some_and(|call| !call.is_done()) {
+        if self.is_all && !self.link.is_forked() && self.call.as_ref().is_some_and(|call| !call.is_done()) {
             self.link.cancel(self.id);
         }
         self.link.close_intake(self.id, &self.intake);
@@ -195,6 +195,10 @@ impl<T: DeserializeOwned + 'static> Incoming<T> {
         loop {
             if self.is_over {
                 return Next::End;
+            }
+            if self.link.is_forked() {
+                self.is_over = true;
+                return Next::Item(Err(Misuse::Forked.into()));
             }
             while let Some(batch) = self.batches.front_mut() {
                 match batch.next::<T>(self.link.codec()) {

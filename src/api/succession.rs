@@ -129,13 +129,34 @@ impl Inner {
         self.succession.get().is_some()
     }
 
+    /// Whether this is a child that was forked from the process which has the links.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.origin.is_elsewhere()
+    }
+
+    /// Whether there is no link any more, and none to come.
+    pub(super) fn is_over(&self) -> bool {
+        self.succession.get().is_none() && self.endpoint().state() == LinkState::Closed
+            || matches!(*self.connection.read(), Connection::Over(_))
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(&*self.connection.read(), Connection::Over(_))
+    }
+
     /// Whether another link is to come, and there is none now.
     pub(crate) fn is_between(&self) -> bool {
-        self.is_supervised() && matches!(*self.connection.read(), Connection::None | Connection::Between(_))
+        self.is_supervised()
+            && !self.is_forked()
+            && matches!(*self.connection.read(), Connection::None | Connection::Between(_))
     }
 
     /// The link that a call takes now. Blocks for the next one, at most until `deadline`.
     pub(crate) fn await_link(&self, deadline: Option<Instant>) -> Result<Arc<Link>, NoLink> {
+        if self.is_forked() {
+            return Err(NoLink::Over(Arc::new(CloseReason::Local)));
+        }
         let Some(succession) = self.succession.get() else { return self.link_now() };
         loop {
             let since = succession.bell.rung();
@@ -156,6 +177,9 @@ impl Inner {
 
     /// The link, or the last one that there was.
     pub(crate) fn last_link(&self) -> Option<Arc<Link>> {
+        if self.is_forked() {
+            return None;
+        }
         match &*self.connection.read() {
             Connection::Link(link) | Connection::Between(link) => Some(link.clone()),
             Connection::Over(_) => self.remembered.lock().clone(),

@@ -13,6 +13,7 @@ use super::{Action, ApiHandle, endpoint::Inner};
 use crate::{
     config::Timeout,
     error::{CallError, Misuse},
+    os::Origin,
     sync::{Arc, AtomicBool, Condvar, Mutex, Ordering},
     workers::forget_panic,
 };
@@ -33,6 +34,7 @@ pub struct Every<A> {
 #[must_use = "it stops when it is dropped: `leave` lets it run as long as the link"]
 pub struct Timer {
     ticking: Arc<Ticking>,
+    origin: Origin,
     stops: bool,
 }
 
@@ -179,7 +181,7 @@ impl<A: Serialize + Clone + Send + 'static> Every<A> {
         state.thread = Some(spawned.map_err(no_thread)?);
         drop(state);
         endpoint.keep_timer(&ticking);
-        Ok(Timer { ticking, stops: true })
+        Ok(Timer { ticking, origin: Origin::here(), stops: true })
     }
 }
 
@@ -276,7 +278,8 @@ impl Drop for Busy {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        if self.stops {
+        // A fork has no such thread.
+        if self.stops && !self.origin.is_elsewhere() {
             self.ticking.end();
             self.ticking.join();
         }

@@ -198,6 +198,9 @@ pub enum Misuse {
         /// What the operating system said.
         detail: Arc<str>,
     },
+    /// Asked of a link in a child that was forked from the process that has it: the link is its parent's alone.
+    #[error("the link belongs to the process from which this one was forked")]
+    Forked,
 }
 
 /// Why a link is closed. The first reason stands; later ones do not overwrite it.

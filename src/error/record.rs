@@ -123,6 +123,7 @@ impl Misuse {
             Misuse::Taken { path } => (3, vec![path.as_str()]),
             Misuse::WouldDeadlock { .. } => (4, vec![]),
             Misuse::NoThread { detail } => (5, vec![detail]),
+            Misuse::Forked => (6, vec![]),
         };
         record(FaultCode::Misuse, [number, 0], texts)
     }
@@ -133,6 +134,7 @@ impl Misuse {
             2 => Misuse::Encode { path: record.path(0), detail: record.text(1) },
             3 => Misuse::Taken { path: record.path(0) },
             4 => Misuse::WouldDeadlock { place: "a place at the other side" },
+            6 => Misuse::Forked,
             _ => Misuse::NoThread { detail: record.text(0) },
         }
     }

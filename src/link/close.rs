@@ -51,6 +51,9 @@ impl Link {
 
     /// Takes no new calls, and says so. Does not block. Idempotent.
     pub(crate) fn go_away(&self) {
+        if self.is_forked() {
+            return;
+        }
         self.shut_gates();
         let mut core = self.core.lock();
         core.state.go_away();
@@ -59,6 +62,9 @@ impl Link {
 
     /// Takes no new calls, waits for those under way, at most until `deadline`, then closes.
     pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> bool {
+        if self.is_forked() {
+            return false;
+        }
         self.go_away();
         let quiet = self.wait_for(&self.settled, deadline, |core| {
             (core.is_quiet() && self.inside() == (0, 0)) || core.state.is_closed()
@@ -70,6 +76,9 @@ impl Link {
     /// Ends the link from this side: what is under way fails, events that wait still leave if the
     /// other side reads within the grace, and the other side is told. Idempotent.
     pub(crate) fn close(&self) {
+        if self.is_forked() {
+            return;
+        }
         self.end_calls();
         let deadline = Instant::now().checked_add(self.config.grace);
         self.wait_for(&self.settled, deadline, |core| {

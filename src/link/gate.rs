@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use super::token::{CancelToken, Own};
 use crate::{
-    sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Weak},
+    sync::{Arc, AtomicU64, Mutex, Ordering, Weak, modelled},
     wire::{Side, TransactionId},
 };
 
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    inside: AtomicUsize,
-    shut: AtomicBool,
+    /// Two for each of those inside, and one once it is shut.
+    word: modelled::AtomicU64,
     /// The tokens of the handlers that have asked for one.
     tokens: Mutex<Tokens>,
 }
@@ -31,10 +31,9 @@ impl Gate {
     /// Lets a call in, unless the link is about to end.
     #[must_use = "whoever is in has to leave"]
     pub(crate) fn enter(&self) -> bool {
-        // SYNC: gate. One side counts and then looks whether the gate is shut, the other one shuts it and then
-        // looks at the count: so at least one of the two sees the other. That takes one order of all four.
-        self.inside.fetch_add(1, Ordering::SeqCst);
-        let open = !self.is_shut();
+        // SYNC: gate. It is one word, so that of whoever enters and whoever shuts it one comes first, and the
+        // other one sees that.
+        let open = self.word.fetch_add(ONE_INSIDE, Ordering::AcqRel) & SHUT == 0;
         if !open {
             self.leave();
         }
@@ -43,21 +42,20 @@ impl Gate {
 
     /// Counts a call out. Says whether the gate is shut, and somebody may wait for that.
     pub(crate) fn leave(&self) -> bool {
-        self.inside.fetch_sub(1, Ordering::SeqCst);
-        self.is_shut()
+        self.word.fetch_sub(ONE_INSIDE, Ordering::AcqRel) & SHUT != 0
     }
 
     /// Lets nobody in any more.
     pub(super) fn shut(&self) {
-        self.shut.store(true, Ordering::SeqCst);
+        self.word.fetch_or(SHUT, Ordering::AcqRel);
     }
 
     pub(crate) fn is_shut(&self) -> bool {
-        self.shut.load(Ordering::SeqCst)
+        self.word.load(Ordering::Acquire) & SHUT != 0
     }
 
     pub(super) fn n_inside(&self) -> usize {
-        self.inside.load(Ordering::SeqCst)
+        (self.word.load(Ordering::Acquire) / ONE_INSIDE) as usize
     }
 
     /// Fires the tokens of those inside, and of those that ask for one later.
@@ -126,3 +124,7 @@ impl Ids {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+/// What the word of a gate is made of.
+const SHUT: u64 = 1;
+const ONE_INSIDE: u64 = 2;

@@ -115,7 +115,8 @@ impl Inbox {
         let expected = expected.min(self.ledger.room() / 2);
         let hold = self.ledger.hold(expected + ENTRY);
         let mut bytes = Vec::new();
-        make_exact_room_for(&mut bytes, if hold.is_some() { expected } else { 0 });
+        // Without it the buffer grows as the parts come, as far as there is memory.
+        let _ = make_exact_room_for(&mut bytes, if hold.is_some() { expected } else { 0 });
         self.unfinished.insert(key, Parts { bytes, hold, len: 0, last_came: now });
         Ok(())
     }
@@ -202,13 +203,14 @@ impl Parts {
         let len = self.bytes.len() + part.len();
         if len > self.bytes.capacity() {
             let wanted = (2 * self.bytes.capacity()).clamp(len, limit.max(len));
-            let capacity = [wanted, len].into_iter().find(|capacity| hold.resize(capacity + ENTRY));
-            let Some(capacity) = capacity else {
+            let (has, bytes) = (self.bytes.len(), &mut self.bytes);
+            let capacity = [wanted, len]
+                .into_iter()
+                .find(|capacity| hold.resize(capacity + ENTRY) && make_exact_room_for(bytes, capacity - has));
+            if capacity.is_none() {
                 self.hold = None;
                 return false;
-            };
-            let additional = capacity - self.bytes.len();
-            make_exact_room_for(&mut self.bytes, additional);
+            }
         }
         self.bytes.extend_from_slice(part);
         true

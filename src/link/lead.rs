@@ -114,7 +114,7 @@ impl Link {
 
     /// Sends the answers of a batch as far as it has got, and the calls that wait for more of them.
     pub(crate) fn send_gathered(&self) {
-        if self.is_near() {
+        if self.is_near() || self.is_forked() {
             // Nothing waits there, and a result that is polled should not take the lock from those who work.
             return;
         }

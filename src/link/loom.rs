@@ -15,6 +15,7 @@ use super::{
     Remains, Slot,
     aftermath::Aftermath,
     calls::TransactionManager,
+    gate::Gate,
     role::{Reader, Role},
     slot::Offer,
     wait::wait_in_line,
@@ -23,7 +24,7 @@ use crate::{
     error::CallError,
     sync::{
         Arc,
-        modelled::{AtomicU32, Mutex, Ordering::Relaxed, model, spawn},
+        modelled::{AtomicU32, Condvar, Mutex, Ordering::Relaxed, model, spawn},
     },
     transport::{FrameReceiver, Received},
     wire::{Path, Payload, Side, TransactionId},
@@ -368,5 +369,59 @@ fn loom_link_a_transaction_ends_once_whoever_ends_it() {
         let table = table.lock();
         assert_eq!((table.len(), table.next_timer()), (0, None));
         assert!(waiter.take().is_some());
+    });
+}
+
+// The gate.
+
+/// The lock of a link that closes, and where it waits; as [`Link::has_left`](super::Link::has_left) and
+/// `shut_down` use them.
+struct Closing {
+    gate: Gate,
+    lock: Mutex<()>,
+    settled: Condvar,
+    closed: AtomicU32,
+}
+
+impl Closing {
+    /// Calls an inline handler of the other end.
+    fn call(&self) -> bool {
+        let inside = self.gate.enter();
+        if inside {
+            assert_eq!(self.closed.load(Relaxed), 0, "a handler runs after its link has closed");
+        }
+        // Whoever was turned away has been counted, too.
+        if !inside || self.gate.leave() {
+            drop(self.lock.lock());
+            self.settled.notify_all();
+        }
+        inside
+    }
+
+    fn shut_down(&self) {
+        self.gate.shut();
+        let mut lock = self.lock.lock();
+        while self.gate.n_inside() > 0 {
+            self.settled.wait(&mut lock);
+        }
+        self.closed.store(1, Relaxed);
+    }
+}
+
+#[test]
+fn loom_link_the_last_one_to_leave_a_shut_gate_is_waited_for_and_tells() {
+    model(|| {
+        let closing = Arc::new(Closing {
+            gate: Gate::default(),
+            lock: Mutex::new(()),
+            settled: Condvar::new(),
+            closed: AtomicU32::new(0),
+        });
+        let calls = |closing: Arc<Closing>| spawn(move || closing.call());
+        let callers = [calls(closing.clone()), calls(closing.clone())];
+        closing.shut_down();
+        assert!(!closing.call(), "nobody enters any more");
+        callers.into_iter().for_each(|caller| _ = caller.join().unwrap());
+        assert_eq!(closing.gate.n_inside(), 0);
     });
 }

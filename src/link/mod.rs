@@ -71,7 +71,7 @@ use crate::{
     config::Config,
     counters::Tally,
     error::{CloseReason, Rejection},
-    os::Attendant,
+    os::{Attendant, Origin},
     sync::{Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, Weak},
     transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Tokens},
@@ -131,6 +131,7 @@ pub(crate) struct Errand {
 pub(crate) struct Link {
     weak: Weak<Link>,
     side: Side,
+    origin: Origin,
     /// The number of the codec, 0 until it is known.
     codec: AtomicU8,
     pub(crate) id: LinkId,
@@ -304,6 +305,7 @@ impl Link {
             Link {
                 weak: weak.clone(),
                 side: parts.side,
+                origin: Origin::here(),
                 codec,
                 id: LinkId::default(),
                 core: Apart(Mutex::new(core)),
@@ -325,6 +327,12 @@ impl Link {
     /// Tells this link from every other one of this process, for as long as it lives.
     pub(crate) fn number(&self) -> usize {
         self.weak.as_ptr() as usize
+    }
+
+    /// Whether this is a child that was forked from the process which has the link: nothing may be touched then.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.origin.is_elsewhere()
     }
 
     /// Whether the other end is in this process, and takes values as they are.

@@ -70,6 +70,9 @@ impl Link {
     where
         A: Serialize + Send + 'static,
     {
+        if self.is_forked() {
+            return Err(Misuse::Forked.into());
+        }
         let slot = &plan.slot;
         let cargo = match &self.wiring {
             Wiring::Direct(_) => {
@@ -140,6 +143,9 @@ impl Link {
     where
         A: Serialize + Send + 'static,
     {
+        if self.is_forked() {
+            return Err(Misuse::Forked.into());
+        }
         let cargo = match &self.wiring {
             Wiring::Direct(_) => Cargo::Moved(Box::new(Incoming {
                 id: None,
@@ -315,6 +321,9 @@ impl Link {
     }
 
     fn abandon(&self, id: TransactionId) -> Option<(Ended<Arc<Slot>>, Completing<'_>)> {
+        if self.is_forked() {
+            return None;
+        }
         let mut core = self.core.lock();
         let ended = core.state.cancel_call(id);
         let family = ended.as_ref().map(|ended| self.give_up(&ended.waiter));
@@ -363,6 +372,9 @@ impl Link {
 
     /// Answers a call of the other side. Nobody may wait for it any more.
     pub(crate) fn reply(&self, id: TransactionId, caller: &CancelToken, answer: Answer) {
+        if self.is_forked() {
+            return;
+        }
         match answer {
             Answer::Moved(payload) => {
                 if let Some(slot) = caller.call() {
@@ -375,6 +387,9 @@ impl Link {
 
     /// Answers a call of the other side with a failure.
     pub(crate) fn fail(&self, id: TransactionId, caller: &CancelToken, error: CallError) {
+        if self.is_forked() {
+            return;
+        }
         if let Some(slot) = caller.call() {
             return self.reply_near(id, slot, Err(error));
         }

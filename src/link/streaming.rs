@@ -53,6 +53,9 @@ impl Tap {
 
     /// Whether an item may be put in, or why none ever may again.
     pub(crate) fn has_room(&self) -> Result<bool, CallError> {
+        if self.link.is_forked() {
+            return Err(Misuse::Forked.into());
+        }
         // First of all: whatever is new from here on wakes who waits.
         self.outlet.calm();
         if let Some(over) = self.outlet.over() {
@@ -147,6 +150,9 @@ impl Tap {
 
     /// No more items come.
     pub(crate) fn end(&self) {
+        if self.link.is_forked() {
+            return;
+        }
         if let Some(intake) = self.outlet.near() {
             // In the other order, whoever waits for the end could find more room.
             self.link.wake_up(intake.end(Ok(())));
@@ -165,6 +171,9 @@ impl Link {
     where
         A: Serialize + Send + 'static,
     {
+        if self.is_forked() {
+            return Err(Misuse::Forked.into());
+        }
         let slot = &plan.slot;
         let (ends, timer) = slot.streams().map(|it| (it.ours.clone(), it.begin_by)).unwrap_or_default();
         let window = self.stream_window();
@@ -247,6 +256,9 @@ impl Link {
 
     /// So much of a stream was taken: more may come.
     pub(crate) fn took_items(&self, id: TransactionId, intake: &Intake, taken: Quota, since: Quota) {
+        if self.is_forked() {
+            return;
+        }
         if intake.is_near() {
             return self.wake_up(intake.took(since.items as usize));
         }
@@ -263,6 +275,9 @@ impl Link {
 
     /// Nobody takes the items of a stream any more.
     pub(crate) fn close_intake(&self, id: TransactionId, intake: &Intake) {
+        if self.is_forked() {
+            return;
+        }
         let (left, wakeup) = intake.close();
         self.wake_up(wakeup);
         self.count_lost(left.iter().map(Batch::len).sum::<usize>() as u64);
@@ -280,6 +295,9 @@ impl Link {
 
     /// Gives a call that is under way so much time from now on.
     pub(crate) fn set_timer(&self, id: TransactionId, timer: Option<Instant>) {
+        if self.is_forked() {
+            return;
+        }
         let mut core = self.core.lock();
         let there = core.state.calls_set_timer(id, timer);
         let wake = timer.filter(|_| there).is_some_and(|at| self.arm(&mut core, at));

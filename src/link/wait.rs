@@ -17,7 +17,7 @@ impl Link {
     /// Blocks until the call has ended or `limit` has passed, and runs the calls that descend from it
     /// meanwhile. Says whether it has ended.
     pub(crate) fn wait(&self, slot: &Arc<Slot>, limit: Option<Instant>) -> bool {
-        if slot.is_done() {
+        if self.is_forked() || slot.is_done() {
             return true;
         }
         match &self.wiring {
@@ -58,6 +58,9 @@ impl Link {
         limit: Option<Instant>,
         over: impl Fn() -> bool,
     ) -> bool {
+        if self.is_forked() {
+            return true;
+        }
         seat.calm();
         if over() {
             return true;

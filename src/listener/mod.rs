@@ -22,7 +22,7 @@ use crate::{
     error::{AddressError, CloseReason, Result, StartError},
     head::{Head, HeadBuilder},
     neck::{Neck, NeckBuilder},
-    os::Wakeup,
+    os::{Origin, Wakeup},
     socket::{Address, Door, Terms, Token},
     wire::Side,
 };
@@ -57,6 +57,7 @@ use table::{Arrival, Departure, Shared};
 /// ```
 pub struct Listener {
     shared: Arc<Shared>,
+    origin: Origin,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -230,7 +231,11 @@ impl ListenerBuilder {
         });
         let theirs = shared.clone();
         let thread = Builder::new().name(name).spawn(move || run::run(&theirs, door));
-        Ok(Listener { shared, thread: Some(thread.map_err(StartError::setup("thread"))?) })
+        Ok(Listener {
+            shared,
+            origin: Origin::here(),
+            thread: Some(thread.map_err(StartError::setup("thread"))?),
+        })
     }
 }
 
@@ -268,6 +273,9 @@ impl Listener {
     /// # Ok::<(), nape::Error>(())
     /// ```
     pub fn accept(&self, limit: Duration) -> Option<Peer> {
+        if self.origin.is_elsewhere() {
+            return None;
+        }
         self.shared.accept(Instant::now().checked_add(limit))
     }
 
@@ -281,24 +289,34 @@ impl Listener {
     /// Blocks until the listener is closed, by [`close`](Listener::close) or
     /// [`shut_down`](Listener::shut_down) on another thread.
     pub fn wait(&self) {
-        self.shared.wait_closed();
+        if !self.origin.is_elsewhere() {
+            self.shared.wait_closed();
+        }
     }
 
     /// Lets nobody in any more, asks all peers to begin nothing new, waits for what is under way with them, all
     /// together for at most `limit`, then closes. Says whether all had ended. Blocks.
     pub fn shut_down(&self, limit: Duration) -> bool {
-        self.shared.end(Some(limit))
+        self.end(Some(limit))
     }
 
     /// Lets nobody in any more, and closes the links to all peers at once: calls under way end. Idempotent.
     /// Blocks for at most the [grace](Config::grace), and one second more for the hooks.
     pub fn close(&self) {
-        self.shared.end(None);
+        self.end(None);
+    }
+
+    fn end(&self, limit: Option<Duration>) -> bool {
+        !self.origin.is_elsewhere() && self.shared.end(limit)
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        if self.origin.is_elsewhere() {
+            // All of it is another process's: it stays as it is.
+            return std::mem::forget(self.shared.clone());
+        }
         self.shared.end(None);
         let Some(thread) = self.thread.take() else { return };
         if self.shared.quit() {

@@ -13,17 +13,19 @@ pub(crate) fn make_room_for(buffer: &mut Vec<u8>, additional: usize) {
     grow(buffer, |buffer| buffer.reserve(additional));
 }
 
-/// The same, for not one byte more.
-pub(crate) fn make_exact_room_for(buffer: &mut Vec<u8>, additional: usize) {
-    grow(buffer, |buffer| buffer.reserve_exact(additional));
+/// The same, for not one byte more. Says whether there is memory for that.
+#[must_use = "without room the buffer is as it was"]
+pub(crate) fn make_exact_room_for(buffer: &mut Vec<u8>, additional: usize) -> bool {
+    grow(buffer, |buffer| buffer.try_reserve_exact(additional).is_ok())
 }
 
-fn grow(buffer: &mut Vec<u8>, reserve: impl FnOnce(&mut Vec<u8>)) {
+fn grow<T>(buffer: &mut Vec<u8>, reserve: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let before = buffer.capacity();
-    reserve(buffer);
+    let outcome = reserve(buffer);
     if buffer.capacity() != before && buffer.capacity() >= WORTHWHILE {
         prefer_large_pages(buffer);
     }
+    outcome
 }
 
 #[cfg(target_os = "linux")]

@@ -2,7 +2,7 @@
 
 use std::{env, io};
 
-use ipc_channel::ipc::IpcSender;
+use ipc_channel::{IpcError, ipc::IpcSender};
 
 use crate::{
     error::StartError,
@@ -11,6 +11,7 @@ use crate::{
 };
 
 use super::{
+    caught::uninterrupted,
     invitation::{Arrival, Invitation, VARIABLE},
     name,
     tied::{self, Brought, HeadWatch},
@@ -45,19 +46,22 @@ pub(crate) fn from_env() -> Result<Bootstrap, StartError> {
 
 /// Makes the connection, and brings the Head its end of it.
 pub(super) fn connect(token: Token, name: &str, brought: Brought) -> Result<Transport, StartError> {
-    let meeting = IpcSender::<Arrival>::connect(name.to_owned());
+    let meeting = uninterrupted(|| IpcSender::<Arrival>::connect(name.to_owned()));
     // A Head that still waits there needs the name itself until somebody has come, to free its thread.
     let is_over = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     if meeting.as_ref().err().is_none_or(is_over) {
         name::remove(name);
     }
     let meeting = meeting.map_err(StartError::setup("connection to the Head"))?;
-    let ends = IpcEnds::new().map_err(StartError::setup("channel"))?;
-    let arrival = Arrival::new(token, ends.theirs, brought);
-    meeting
-        .send(arrival)
-        .map_err(|error| StartError::setup("connection to the Head")(io::Error::other(error)))?;
-    Ok(ends.ours.into_transport())
+    let ours = uninterrupted(|| {
+        let ends = IpcEnds::new()?;
+        let arrival = Arrival::new(token, ends.theirs, brought.clone());
+        meeting.send(arrival).map(|()| ends.ours).map_err(|error| match error {
+            IpcError::Io(error) => error,
+            error => io::Error::other(error),
+        })
+    });
+    Ok(ours.map_err(StartError::setup("connection to the Head"))?.into_transport())
 }
 
 pub(super) fn not_spawned(why: &str) -> StartError {

@@ -13,3 +13,13 @@ use std::{
 pub(super) fn caught<T>(words: &'static str, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(io::Error::other(words)))
 }
+
+/// Runs something again that a signal has interrupted before it did anything: ipc-channel does not.
+pub(super) fn uninterrupted<T>(mut run: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match run() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}

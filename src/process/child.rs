@@ -11,7 +11,7 @@ use std::{
 use crate::{
     error::{CloseReason, Death, Exit, StartError},
     os::{
-        self, Attendant, ProcessWatch,
+        self, Attendant, Origin, ProcessWatch,
         fd::{AsFd, BorrowedFd},
     },
 };
@@ -41,7 +41,7 @@ pub(crate) struct Process {
     pid: u32,
     watch: ProcessWatch,
     /// Who started it: a fork of that process must leave it alone.
-    owner: u32,
+    owner: Origin,
 }
 
 impl ChildHandle {
@@ -175,7 +175,7 @@ impl ChildHandle {
 
 impl Drop for ChildHandle {
     fn drop(&mut self) {
-        let ours = self.process.owner == std::process::id();
+        let ours = !self.process.owner.is_elsewhere();
         if ours && self.death.is_none() && self.finish().is_none() {
             log::warn!("{} (process {}) was killed and does not end", self.program, self.pid());
         }
@@ -204,8 +204,11 @@ impl Process {
         self.pid
     }
 
-    /// Ends the process at once; one that has ended already is fine.
+    /// Ends the process at once; one that has ended already is fine. One that is another's is let alone.
     pub(crate) fn kill(&self) -> io::Result<()> {
+        if self.owner.is_elsewhere() {
+            return Ok(());
+        }
         self.watch.kill()
     }
 
@@ -244,7 +247,7 @@ fn adopt(
     match (watched, streams(&mut child, program, lines)) {
         (Ok(watch), Ok((words, print))) => Ok(ChildHandle {
             program: program.clone(),
-            process: Arc::new(Process { pid: child.id(), watch, owner: std::process::id() }),
+            process: Arc::new(Process { pid: child.id(), watch, owner: Origin::here() }),
             started,
             words,
             print,

@@ -47,6 +47,8 @@ impl Meeting {
         let wait = move || {
             // Wakes also when ipc-channel panics over what a stranger sent.
             let _call = call;
+            // It could not wait again: the name is gone with the first attempt.
+            os::ignore_signals();
             server.accept().map(|(_, arrival)| arrival)
         };
         let thread = thread::Builder::new().name("nape-accept".to_owned()).spawn(wait)?;

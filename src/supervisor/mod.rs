@@ -209,13 +209,17 @@ impl Supervisor {
     ///
     /// Blocks until it has ended; on the thread of a hook it does not wait.
     pub fn stop(&self) {
-        self.shared.stop(None);
+        self.shut_down_within(None);
     }
 
     /// The same when the calls under way have ended, for which it waits for at most `limit`. New ones are
     /// refused meanwhile. Says whether all had ended. Blocks.
     pub fn shut_down(&self, limit: Duration) -> bool {
-        self.shared.stop(Some(limit))
+        self.shut_down_within(Some(limit))
+    }
+
+    fn shut_down_within(&self, limit: Option<Duration>) -> bool {
+        !self.endpoint.0.is_forked() && self.shared.stop(limit)
     }
 }
 
@@ -229,6 +233,10 @@ impl std::ops::Deref for Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
+        if self.endpoint.0.is_forked() {
+            // All of it is another process's: it stays as it is.
+            return std::mem::forget((self.shared.clone(), self.outlet.take()));
+        }
         let end = Instant::now().checked_add(self.endpoint.0.config.grace);
         let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         self.shared.stop(None);

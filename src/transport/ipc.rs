@@ -84,13 +84,7 @@ struct IpcSender(IpcBytesSender);
 
 impl FrameSender for IpcSender {
     fn send(&mut self, packet: &[u8]) -> io::Result<()> {
-        loop {
-            match self.0.send(packet) {
-                // Nothing of the packet was sent, and ipc-channel does not try again by itself.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return done,
-            }
-        }
+        send(&self.0, packet)
     }
 }
 
@@ -163,8 +157,18 @@ struct IpcNudge {
 impl Nudge for IpcNudge {
     fn nudge(&self) {
         // One nudge under way is enough, and more could fill the socket.
-        if !self.pending.swap(true, Ordering::AcqRel) && self.to_self.send(&[]).is_err() {
+        if !self.pending.swap(true, Ordering::AcqRel) && send(&self.to_self, &[]).is_err() {
             self.pending.store(false, Ordering::Release);
+        }
+    }
+}
+
+fn send(sender: &IpcBytesSender, packet: &[u8]) -> io::Result<()> {
+    loop {
+        match sender.send(packet) {
+            // Nothing of the packet was sent, and ipc-channel does not try again by itself.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
         }
     }
 }

@@ -27,7 +27,7 @@ use nape::{
 };
 use rustix::process::Signal;
 
-pub use chance::{Chance, rounds, seed};
+pub use chance::{Chance, alone, rounds, seed};
 
 use crate::{
     process::{Watch, victim},

@@ -4,6 +4,7 @@
 
 mod beside;
 mod death;
+mod host;
 mod inherited;
 mod life;
 mod neighbours;

@@ -45,6 +45,14 @@ const FAULTS: &[(&str, &[&str])] = &[
     ("setsockopt", &["EINVAL"]),
 ];
 
+/// What waits, or may.
+const INTERRUPTED: [&str; 4] = [
+    "recvfrom,recvmsg,sendto,sendmsg",
+    "poll,ppoll,epoll_wait,futex_waitv",
+    "connect,accept,accept4",
+    "waitid,wait4,getrandom",
+];
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -78,13 +86,34 @@ fn main() -> ExitCode {
         kills(&mut tally);
     }
     if all[1] {
+        interruptions(&mut tally);
         faults(&mut tally);
     }
     tally.report()
 }
 
+/// Rows 16 and 17: what a signal interrupts, or what was woken for nothing, is done again, and nothing shows.
+/// `read` is not among it: what loads a program does not try that again. Nor does ipc-channel where it looks whether
+/// something is there: to that, nothing to be had yet is an answer.
+///
+/// Red when the first packet over ipc-channel is not sent again.
+fn interruptions(tally: &mut Tally) {
+    for wire in WIRES {
+        for side in [Side::Head, Side::Neck] {
+            for calls in INTERRUPTED {
+                tally.add(Run::fault_at(wire, side, calls, "EINTR", "1+2").run_cleanly());
+            }
+        }
+    }
+    for side in [Side::Head, Side::Neck] {
+        tally.add(Run::fault_at("Pipe", side, INTERRUPTED[0], "EAGAIN", "2+2").run_cleanly());
+        tally.add(Run::fault_at("Shm", side, "futex_waitv", "EAGAIN", "1+2").run_cleanly());
+    }
+}
+
 /// What every run of the tests tries: a few of each.
 fn sample(tally: &mut Tally) {
+    interruptions(tally);
     for (wire, when) in WIRES.into_iter().cycle().zip([2, 3, 4, 5, 7, 9, 11, 13, 15]) {
         tally.add(Run::kill(wire, Side::Neck, "all", when).run());
     }

@@ -55,6 +55,11 @@ impl Run {
 
     /// Has the `when`th of these system calls fail.
     pub fn fault(wire: &str, side: Side, calls: &str, error: &str, when: usize) -> Run {
+        Run::fault_at(wire, side, calls, error, &when.to_string())
+    }
+
+    /// The same more than once: `1+2` stands for the first time and every second one after it.
+    pub fn fault_at(wire: &str, side: Side, calls: &str, error: &str, when: &str) -> Run {
         Run {
             wire: wire.into(),
             side,
@@ -75,6 +80,14 @@ impl Run {
 
     pub fn run(&self) -> Outcome {
         self.try_it().0
+    }
+
+    /// The same where nothing may show.
+    pub fn run_cleanly(&self) -> Outcome {
+        match self.run() {
+            Outcome::Hit | Outcome::Early => Outcome::Wrong(format!("{}: it shows", self.name())),
+            outcome => outcome,
+        }
     }
 
     /// The same, and whether anything was injected at all: strace writes down what it did.

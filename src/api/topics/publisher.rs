@@ -23,6 +23,7 @@ use crate::{
     },
     error::{ApiError, CallError, CloseReason, Rejection},
     link::{Errand, Incoming, Link},
+    os::Origin,
     shape::Shape,
     sync::{Arc, Condvar, Mutex, RwLock},
     wire::{Path, PathError},
@@ -66,6 +67,7 @@ pub struct Published {
 }
 
 struct Hub<T> {
+    origin: Origin,
     patience: Mutex<Duration>,
     list: RwLock<List<T>>,
 }
@@ -90,7 +92,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
     /// A topic without subscriptions.
     pub fn new() -> Topic<T> {
         let list = List { peers: Arc::default(), ended: false };
-        let hub = Hub { patience: Mutex::new(PATIENCE), list: RwLock::new(list) };
+        let hub = Hub { origin: Origin::here(), patience: Mutex::new(PATIENCE), list: RwLock::new(list) };
         Topic(Arc::new(Owner(Arc::new(hub))))
     }
 
@@ -144,7 +146,10 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Owner<T> {
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Drop for Owner<T> {
     fn drop(&mut self) {
-        self.end();
+        // In a fork it is another process that publishes.
+        if !self.0.origin.is_elsewhere() {
+            self.end();
+        }
     }
 }
 
@@ -165,6 +170,9 @@ impl<T> Hub<T> {
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Hub<T> {
     fn publish(&self, item: T, is_chosen: impl Fn(&Peer<T>) -> bool) -> Published {
+        if self.origin.is_elsewhere() {
+            return Published::default();
+        }
         let peers = self.peers();
         let item = Arc::new(item);
         let (mut published, mut full, mut over) = (Published::default(), Vec::new(), false);

@@ -23,7 +23,7 @@ use crate::{
         action::{check_may_block, name_ours},
         tap::{Tapped, call_over, fire_surely},
     },
-    error::{CallError, Executed, Misuse},
+    error::{CallError, CloseReason, Executed, Misuse},
     shape::Shape,
     sync::{Arc, Condvar, Mutex},
     workers::discard,
@@ -296,7 +296,7 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
     }
 
     fn wait(&self, until: Option<Instant>) {
-        if self.reader.stash.is_none() {
+        if self.reader.stash.is_none() && !self.hold.0.link.is_forked() {
             self.hold.0.wait(until);
         }
     }
@@ -329,6 +329,9 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
     }
 
     fn take(&mut self, inlet: &Inlet) -> Result<Option<T>, Missed> {
+        if inlet.link.is_forked() {
+            return Err(Missed::Closed(Arc::new(CloseReason::Local)));
+        }
         if let Some(item) = self.stash.take() {
             return Ok(Some(item));
         }
@@ -383,6 +386,9 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
 impl Drop for Hold {
     fn drop(&mut self) {
         let inlet = &self.0;
+        if inlet.link.is_forked() {
+            return;
+        }
         let mut state = inlet.state.lock();
         state.closed = true;
         let gone = (std::mem::take(&mut state.queue), state.callback.take(), state.waker.take());

@@ -74,6 +74,7 @@ fn misuses() -> Vec<Misuse> {
         // A place is a text of the program, and arrives as this one.
         Misuse::WouldDeadlock { place: "a place at the other side" },
         Misuse::NoThread { detail: "no memory".into() },
+        Misuse::Forked,
     ];
     all.extend(path_errors().into_iter().map(Misuse::BadPath));
     all

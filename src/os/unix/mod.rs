@@ -2,8 +2,10 @@
 
 #![allow(unsafe_code)]
 
+mod fork;
 mod inherit;
 mod meet;
+mod signals;
 mod stream;
 
 use std::{
@@ -21,8 +23,10 @@ use rustix::{
 use super::{imp, poll::can_take};
 use crate::error::Exit;
 
+pub(crate) use fork::Origin;
 pub(crate) use inherit::{HandDown, identity, take_inherited};
 pub(crate) use meet::{PeerIds, Standing, connect_unix, knock_at, listen_unix, lock_directory, user_id};
+pub(crate) use signals::ignore_signals;
 pub(crate) use stream::{StreamKind, read_more, stream_kind};
 
 /// Reads what is there; zero is the end. Meant for descriptors that do not block.

@@ -25,6 +25,23 @@ pub(crate) use super::{
 pub(crate) use output::{OUTPUT_LAG, output, pass_on};
 pub(crate) use process::{ProcessWatch, exit_now};
 
+/// The process that made a thing: no process is forked from another one here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin;
+
+impl Origin {
+    pub(crate) fn here() -> Origin {
+        Origin
+    }
+
+    pub(crate) fn is_elsewhere(self) -> bool {
+        false
+    }
+}
+
+/// No thread is interrupted by a signal here.
+pub(crate) fn ignore_signals() {}
+
 /// What bytes can be streamed through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamKind {

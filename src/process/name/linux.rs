@@ -8,7 +8,12 @@ use std::{
 
 use ipc_channel::ipc::bytes_channel;
 
-use crate::{error::StartError, os, process::caught::caught, wire::Token};
+use crate::{
+    error::StartError,
+    os,
+    process::caught::{caught, uninterrupted},
+    wire::Token,
+};
 
 /// ipc-channel panics over a name that is no UTF-8, cuts one that is too long, and panics and leaks a
 /// descriptor where it cannot make a directory of its own. So one is made here first.
@@ -22,7 +27,10 @@ pub(in super::super) fn check() -> io::Result<()> {
     }
     let probe = directory.join(format!(".nape-{}", Token(os::random_token()?).to_hex()));
     fs::create_dir(&probe)?;
-    fs::remove_dir(&probe)
+    fs::remove_dir(&probe)?;
+    // Where there is no room for its socket, ipc-channel leaves its directory behind, since to empty one takes a
+    // descriptor, too.
+    os::pipe().map(drop)
 }
 
 /// Connects and hangs up at once, to free a thread that waits there. Does not wait. An error says that nobody listens
@@ -51,7 +59,7 @@ pub(in super::super) fn prepare_ipc() -> Result<(), StartError> {
     let (sender, receiver) = bytes_channel().map_err(StartError::setup("channel"))?;
     // Proves that there is room for the pair, and makes it again by closing.
     drop(os::pipe().map_err(StartError::setup("channel"))?);
-    caught("ipc-channel cannot measure its sockets", || sender.send(&[]))
+    caught("ipc-channel cannot measure its sockets", || uninterrupted(|| sender.send(&[])))
         .map_err(StartError::setup("channel"))?;
     drop(receiver);
     MEASURED.store(true, Ordering::Release);

@@ -40,7 +40,7 @@ impl From<OwnedFd> for Lifeline {
 }
 
 /// What the child brings besides its end of the wire: it has inherited the rest.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(in super::super) struct Brought;
 
 #[cfg(any(not(target_os = "linux"), test))]

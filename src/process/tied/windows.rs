@@ -44,7 +44,7 @@ impl Drop for Lifeline {
 }
 
 /// What the child brings besides its end of the wire.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(in super::super) struct Brought(IpcBytesSender);
 
 impl Brought {

@@ -45,3 +45,8 @@ fn fresh() -> u64 {
 pub fn rounds() -> Option<u64> {
     env::var("NAPE_ROUNDS").ok().map(|told| told.parse().expect("NAPE_ROUNDS is a number"))
 }
+
+/// Whether nothing else happens on this machine, so that times are what they are: `NAPE_ALONE` is set.
+pub fn alone() -> bool {
+    env::var_os("NAPE_ALONE").is_some()
+}

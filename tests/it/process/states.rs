@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{ApiHandle, CallError, Config, Head, Payload, Restarts, Timeout, Wire};
+use nape::{ApiHandle, CallError, Config, Head, Payload, Rejection, Restarts, Timeout, Wire};
 use rustix::process::Signal;
 
 use super::{Watch, echo, five_times, victim};
@@ -15,6 +15,7 @@ on_every_wire_to_a_child! {
     p_04_timeouts_hold_in_every_state_of_the_link,
     p_04_a_call_under_a_supervisor_that_is_over_time_has_timed_out,
     p_20_a_child_that_gets_no_more_descriptors_goes_on,
+    row_22_a_message_for_which_there_is_no_memory_is_refused,
 }
 
 /// What it is called, and what brings it about.
@@ -82,6 +83,21 @@ fn calls(victim: &ApiHandle, limit: Duration) -> Vec<CallError> {
 }
 
 /// As one does that gives up its rights after it has started.
+/// Red when room for a message is made whether there is memory or not: the child aborts.
+fn row_22_a_message_for_which_there_is_no_memory_is_refused(wire: Wire) {
+    let mut command = victim::command("serve");
+    // With more, the C library has room that it has reserved before.
+    command.env("MALLOC_ARENA_MAX", "1");
+    let head = Head::builder().wire(wire).spawn(command).unwrap();
+    let victim = head.api("victim");
+    victim.action("take-no-more-memory", ()).call::<()>().unwrap();
+    let take = |size: usize| victim.action("take", Payload::from_bytes(vec![1; size])).call::<()>();
+    let error = take(12 << 20).unwrap_err();
+    assert!(matches!(error, CallError::Rejected(Rejection::Busy { .. })), "{error:?}");
+    take(1 << 20).unwrap();
+    (0..10).for_each(|_| echo(&head));
+}
+
 fn p_20_a_child_that_gets_no_more_descriptors_goes_on(wire: Wire) {
     let head = super::head(wire);
     let victim = head.api("victim");

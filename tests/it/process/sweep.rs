@@ -10,7 +10,7 @@ use std::{
 use nape::{AsyncResult, Timeout, Wire};
 
 use super::{Watch, death::kill_with_64_pending, echo, five_times, head, victim};
-use crate::history::{Chance, rounds, seed};
+use crate::history::{Chance, alone, rounds, seed};
 
 on_every_wire_to_a_child! {
     p_02_every_call_ends_soon_after_the_kill,
@@ -30,6 +30,9 @@ fn p_02_every_call_ends_soon_after_the_kill(wire: Wire) {
         at(99),
         at(100)
     );
+    if alone() {
+        assert!(at(99) < Duration::from_millis(20) && at(100) < Duration::from_millis(100), "{all:?}");
+    }
     assert!(at(100) < five_times(100), "{all:?}");
 }
 

@@ -19,7 +19,7 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{inherited, life, pulse, remains, standard};
+use super::{host, inherited, life, pulse, remains, standard};
 use crate::history;
 
 /// This binary again, as a child that does what the verb says.
@@ -89,6 +89,10 @@ fn entry() {
         Ok("over-standard") => standard::serve(),
         Ok("middle") => life::middle(),
         Ok("rounds") => remains::rounds(),
+        Ok("sigpipe") => host::without_broken_pipes(),
+        Ok("fork") => host::beside_children(),
+        Ok("fork-ends") => host::beside_both_ends(),
+        Ok("fork-listener") => host::beside_a_listener(),
         Ok("history") => history::serve_in_a_child(),
         Ok("pulse") => pulse::beat(),
         Ok(verb) => panic!("no such verb: {verb}"),
@@ -210,6 +214,15 @@ pub(crate) fn api() -> Api {
             }
             Ok::<_, Fault>(())
         })
+        .unwrap()
+        .handle("take-no-more-memory", |_: &Context, _: ()| {
+            let pages = fs::read_to_string("/proc/self/statm")?;
+            let pages: u64 = pages.split(' ').next().unwrap_or_default().parse()?;
+            let little = pages * 4096 + (6 << 20);
+            Ok::<_, Fault>(setrlimit(Resource::As, Rlimit { current: Some(little), maximum: None })?)
+        })
+        .unwrap()
+        .handle("become-nobody", |_: &Context, _: ()| Ok::<_, Fault>(host::become_nobody()))
         .unwrap()
         .handle("take", |_: &Context, _: Payload| Ok::<_, Fault>(()))
         .unwrap()
