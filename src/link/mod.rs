@@ -13,6 +13,7 @@ mod close;
 mod completing;
 mod current;
 mod direct;
+mod filtering;
 mod flow;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
@@ -71,7 +72,7 @@ use crate::{
     error::{CloseReason, Rejection},
     os::Attendant,
     sync::{Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, Weak},
-    transport::{FrameSender, Nudge, Transport},
+    transport::{FrameSender, Nudge, Session, Transport, filtered},
     wire::{Codec, Side, Tokens},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
@@ -230,8 +231,10 @@ impl Link {
         greet_within: Option<Duration>,
     ) -> io::Result<Arc<Link>> {
         let greet_by = greet_within.and_then(|limit| Instant::now().checked_add(limit));
-        let state = State::new(parts.side, &parts.config, transport.window, tokens.into(), greet_by);
-        let mut transport = transport;
+        let mut state = State::new(parts.side, &parts.config, transport.window, tokens.into(), greet_by);
+        let session = Session::new(&parts.config, parts.side)?.map(Arc::new);
+        let mut transport = filtered(transport, session.as_ref());
+        session.into_iter().for_each(|session| state.filter_by(session));
         parts.config.write_stall.limit().into_iter().for_each(|at| transport.sender.be_patient_for(at));
         // Whoever reads watches the clock for it, where a transport can do that.
         let patience = greet_by.filter(|_| transport.wakes_at_deadlines);

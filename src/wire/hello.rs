@@ -9,7 +9,8 @@
 //! library version are left to later versions.
 //!
 //! The codec is the one that a side asks for; 1 leaves the choice to the other. Bit 0 of the features says that a
-//! side takes JSON if it is asked to. So both know the codec of the link when both have greeted.
+//! side takes JSON if it is asked to. So both know the codec of the link when both have greeted. Bits 1 to 7 are the
+//! filters that the side has.
 
 use std::fmt;
 
@@ -182,8 +183,16 @@ impl Hello {
         let library = String::from_utf8_lossy(library).into_owned();
         Ok(Hello { side, versions, codec: fixed[1], features, token: theirs, library })
     }
+
+    /// What stands behind the fields of a greeting that was read.
+    pub(crate) fn behind(body: &[u8]) -> &[u8] {
+        let len = body.get(FIXED).map_or(0, |len| usize::from(*len));
+        body.get(FIXED + 1 + len..).unwrap_or_default()
+    }
 }
 
+/// The fixed fields of a greeting, to the token.
+const FIXED: usize = 32;
 /// The bit of the features for a side that takes JSON.
 const TAKES_JSON: u32 = 1;
 const MAGIC: &[u8; 4] = b"NAPE";
