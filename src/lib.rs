@@ -313,6 +313,8 @@ pub use semaphore::Semaphore;
 pub use socket::{Address, Allow, BadToken, Credentials, Token};
 #[cfg(not(all(loom, test)))]
 pub use supervisor::{Restarts, Supervisor, SupervisorBuilder, Transition};
+#[cfg(feature = "encryption")]
+pub use transport::BadKey;
 #[doc(hidden)]
 pub use typed::private as __private;
 pub use typed::{

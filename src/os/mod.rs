@@ -12,6 +12,7 @@ mod linux;
 mod memory;
 #[cfg(target_os = "linux")]
 mod room;
+mod secret;
 
 #[cfg(target_os = "linux")]
 use linux as imp;
@@ -36,3 +37,4 @@ pub(crate) use imp::{
 pub(crate) use memory::{Mapping, check_sealed, sealed_memory};
 #[cfg(target_os = "linux")]
 pub(crate) use room::{make_exact_room_for, make_room_for};
+pub(crate) use secret::{read_secret, write_secret};

@@ -2,9 +2,7 @@
 
 use std::{
     fmt,
-    fs::{self, OpenOptions},
-    io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    io::{self, ErrorKind},
     path::Path,
     str::FromStr,
 };
@@ -74,16 +72,7 @@ impl Token {
     ///
     /// When the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let path = path.as_ref();
-        let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
-        let mut beside = std::ffi::OsString::from(".");
-        beside.push(name);
-        beside.push(format!(".{}", wire::Token(os::random_token()?).to_hex()));
-        let beside = path.with_file_name(beside);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&beside)?;
-        let text = self.reveal() + "\n";
-        let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&beside, path));
-        written.inspect_err(|_| drop(fs::remove_file(&beside)))
+        os::write_secret(path.as_ref(), &self.reveal())
     }
 
     /// Reads it from a file that only its owner may read: what others can read is no secret, and is refused.
@@ -94,17 +83,9 @@ impl Token {
     /// whatever the operating system says when it cannot be read.
     pub fn read(path: impl AsRef<Path>) -> io::Result<Token> {
         let path = path.as_ref();
-        let file = fs::File::open(path)?;
-        let about = file.metadata()?;
-        if about.permissions().mode() & OTHERS != 0 {
-            let (path, mode) = (path.display(), about.mode() & 0o777);
-            let why = format!("{path} has the mode {mode:03o}, so that others may use it: 600 is right");
-            return Err(io::Error::new(ErrorKind::PermissionDenied, why));
-        }
-        let mut text = String::new();
-        file.take(LONGEST).read_to_string(&mut text)?;
+        let text = os::read_secret(path)?;
         let bad = |error| io::Error::new(ErrorKind::InvalidData, format!("{}: {error}", path.display()));
-        text.trim_end().parse().map_err(|error: BadToken| bad(error))
+        text.parse().map_err(|error: BadToken| bad(error))
     }
 
     /// What whoever connects shows and wants to see.
@@ -133,8 +114,3 @@ impl fmt::Debug for Token {
         f.write_str("Token(..)")
     }
 }
-
-const OWNER_ONLY: u32 = 0o600;
-const OTHERS: u32 = 0o077;
-/// More than a token and an end of line.
-const LONGEST: u64 = 100;

@@ -61,6 +61,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "encryption")]
+pub use filter::BadKey;
 pub(crate) use filter::{Session, filtered};
 pub use ipc::ipc_pair;
 pub(crate) use ipc::{IpcEnds, IpcParts};

@@ -18,6 +18,8 @@
 //! Nothing goes through before both sides have agreed: see [`Session`]. A link without filters has none of this around
 //! its transport, and none of its costs.
 
+#[cfg(feature = "encryption")]
+mod key;
 mod lz4;
 mod receiver;
 mod record;
@@ -25,6 +27,8 @@ mod seal;
 mod sender;
 mod session;
 
+#[cfg(feature = "encryption")]
+pub use key::BadKey;
 use receiver::FilterReceiver;
 use sender::FilterSender;
 pub(crate) use session::Session;

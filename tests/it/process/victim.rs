@@ -91,6 +91,8 @@ fn entry() {
         Ok("rounds") => remains::rounds(),
         Ok("history") => history::serve_in_a_child(),
         Ok("pulse") => pulse::beat(),
+        #[cfg(all(feature = "compression", feature = "encryption"))]
+        Ok("filtered") => crate::filters::child::serve(),
         Ok(verb) => panic!("no such verb: {verb}"),
     }
 }

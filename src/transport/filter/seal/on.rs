@@ -13,21 +13,6 @@ use crate::{
     wire::{ProtocolError, Side},
 };
 
-impl Key {
-    /// A key that nobody can guess.
-    ///
-    /// # Errors
-    ///
-    /// When the system has no random bytes.
-    pub fn random() -> io::Result<Key> {
-        let mut bytes = Zeroizing::new([0; Key::LEN]);
-        for half in bytes.chunks_exact_mut(Key::LEN / 2) {
-            half.copy_from_slice(&os::random_token()?);
-        }
-        Ok(Key::from_bytes(*bytes))
-    }
-}
-
 /// What one side needs to show that it has the key, and to judge whether the other has it.
 #[derive(Debug)]
 pub(in super::super) struct Handshake {
