@@ -6,6 +6,7 @@
 mod attend;
 #[cfg(target_os = "linux")]
 mod futex;
+mod give_way;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
@@ -23,6 +24,7 @@ compile_error!("nape runs on Linux only so far");
 pub(crate) use attend::Attendant;
 #[cfg(target_os = "linux")]
 pub(crate) use futex::{Unchanged, current_core, sleep_on, wake};
+pub(crate) use give_way::give_way;
 #[cfg(test)]
 pub(crate) use imp::ignore_children;
 pub(crate) use imp::{

@@ -17,7 +17,10 @@ use std::{
 
 pub(crate) use lane::{Admission, Lane};
 
-use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
+use crate::{
+    os::give_way,
+    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering},
+};
 use front::Front;
 
 /// Something to run once.
@@ -365,13 +368,7 @@ pub(crate) fn look_out(seen: impl Fn() -> bool) -> bool {
         }
         std::hint::spin_loop();
     }
-    for _ in 0..YIELDS {
-        if seen() {
-            return true;
-        }
-        std::thread::yield_now();
-    }
-    seen()
+    give_way(YIELDS, seen)
 }
 
 /// Runs a job whose panic hurts nobody else.

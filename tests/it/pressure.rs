@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Barrier,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -374,14 +374,20 @@ on_every_link! {
     p10_answers_need_no_worker,
     p9_crossed_storms_with_all_workers_busy_end,
     a_side_serves_no_more_calls_than_it_says,
+    calls_share_their_core_with_a_thread_that_computes,
 }
 
-fn many_calls_at_once_need_no_more_threads_than_there_are_workers(kind: Kind) {
-    // On one core a thread that was called takes its time to come: another must not be called for that.
+/// Holds for the threads that this one starts, too.
+fn stay_on_one_core() {
     let all = rustix::thread::sched_getaffinity(None).unwrap();
     let mut one = rustix::thread::CpuSet::new();
     one.set((0..rustix::thread::CpuSet::MAX_CPU).find(|core| all.is_set(*core)).unwrap());
     rustix::thread::sched_setaffinity(None, &one).unwrap();
+}
+
+fn many_calls_at_once_need_no_more_threads_than_there_are_workers(kind: Kind) {
+    // On one core a thread that was called takes its time to come: another must not be called for that.
+    stay_on_one_core();
     let quick = |_: &Context, n: u64| Ok::<_, Fault>(n + 1);
     let (head, neck) = kind.serving(Api::new("a").workers(2).handle("quick", quick).unwrap());
     let api = head.api("a");
@@ -395,4 +401,33 @@ fn many_calls_at_once_need_no_more_threads_than_there_are_workers(kind: Kind) {
     }
     // Two that run handlers, one that reads, one that watches, and one on its way.
     assert!(most <= 6, "{most} threads");
+}
+
+/// Whoever gives way to such a thread in each call is put aside for a whole time slice in each call.
+fn calls_share_their_core_with_a_thread_that_computes(kind: Kind) {
+    stay_on_one_core();
+    let (head, _neck) =
+        kind.serving(Api::new("a").handle("quick", |_: &Context, n: u64| Ok::<_, Fault>(n + 1)).unwrap());
+    let api = head.api("a");
+    let time_of = |n_calls: u64| {
+        let began = Instant::now();
+        (0..n_calls).for_each(|n| assert_eq!(api.action("quick", n).call::<u64>().unwrap(), n + 1));
+        began.elapsed()
+    };
+    let over = AtomicBool::new(false);
+    let ratios: Vec<_> = thread::scope(|scope| {
+        let ratios = (0..5).map(|_| {
+            let alone = time_of(1000);
+            over.store(false, Ordering::Relaxed);
+            let computes = scope.spawn(|| while !over.load(Ordering::Relaxed) {});
+            // The first of them find out.
+            let beside = (time_of(500), time_of(1000)).1;
+            over.store(true, Ordering::Relaxed);
+            computes.join().unwrap();
+            beside.as_secs_f64() / alone.as_secs_f64()
+        });
+        ratios.collect()
+    });
+    // Half of the core is the other thread's.
+    assert!(ratios.iter().any(|ratio| *ratio < 15.0), "{ratios:.1?}");
 }

@@ -37,6 +37,11 @@ impl Patience {
         if elsewhere { self.spin } else { Duration::ZERO }
     }
 
+    /// Whether to give way first in a wait that begins now.
+    pub(super) fn gives_way(&self, ours: u32, theirs: u32) -> bool {
+        theirs == ours.wrapping_add(1) && !self.longest.is_zero()
+    }
+
     /// Learns from a wait that spun for `spun` at most and took `took`.
     pub(super) fn learn(&mut self, spun: Duration, took: Duration) {
         let in_vain = !spun.is_zero() && took > spun;

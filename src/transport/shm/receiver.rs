@@ -13,6 +13,7 @@ use super::{
     sleep,
 };
 use crate::{
+    os::give_way,
     sync::modelled::Ordering,
     transport::{FrameReceiver, Received},
     wire::FRAME_LIMIT,
@@ -131,13 +132,21 @@ impl<L: Lane> ShmReceiver<L> {
     fn wait(&mut self, deadline: Option<Instant>) -> io::Result<Received> {
         let control = self.ring.lane.control();
         let theirs = control.producer.core.load(Ordering::Relaxed);
-        let spin = if self.soon { self.patience.spin(sleep::current_core(), theirs) } else { Duration::ZERO };
+        let ours = if self.soon { sleep::current_core() } else { 0 };
+        let spin = if self.soon { self.patience.spin(ours, theirs) } else { Duration::ZERO };
         // The usual case while calls follow each other, and one that does not even take a look at the clock.
         if !spin.is_zero()
             && patience::spin_once(|| self.has_news())
             && let Some(found) = self.look()?
         {
             self.patience.learn(spin, Duration::ZERO);
+            return Ok(found);
+        }
+        if self.soon
+            && self.patience.gives_way(ours, theirs)
+            && give_way(1, || self.has_news())
+            && let Some(found) = self.look()?
+        {
             return Ok(found);
         }
         let began = Instant::now();
