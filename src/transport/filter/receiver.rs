@@ -9,7 +9,7 @@ use super::{record::Unpacker, session::Session};
 use crate::{
     sync::Arc,
     transport::{FrameReceiver, Received},
-    wire::{Kind, ProtocolError, RECORD, Taken, frame_len, take_frame},
+    wire::{FRAME_LIMIT, Kind, ProtocolError, RECORD, Taken, frame_len, take_frame},
 };
 
 pub(super) struct FilterReceiver {
@@ -23,6 +23,19 @@ pub(super) struct FilterReceiver {
     at: usize,
     /// What has come of a packet that goes on in the next record.
     part: Vec<u8>,
+    /// A packet that was opened, and for which there was no room behind those before it.
+    ready: Vec<u8>,
+    /// What was wrong with what came behind the packet that was handed out last.
+    failed: Option<ProtocolError>,
+}
+
+/// What became of a record.
+enum Opened {
+    /// Its packet goes on in the next one.
+    Part,
+    Whole,
+    /// It is none, but may pass.
+    Bye(Received),
 }
 
 impl FilterReceiver {
@@ -35,50 +48,81 @@ impl FilterReceiver {
             came: Vec::new(),
             at: 0,
             part: Vec::new(),
+            ready: Vec::new(),
+            failed: None,
         }
     }
 
-    /// The next packet of what has come. One record is opened at a time, so that no more than one packet is held
-    /// whatever records expand to.
+    /// The next packet of what has come: what is in all of its records, as long as that is no longer than a packet, so
+    /// that whoever reads gets together what came together. No more than two packets are held, whatever records
+    /// expand to.
     fn next_packet(&mut self) -> io::Result<Option<Received>> {
+        if let Some(violation) = self.failed.take() {
+            return Err(io::Error::new(ErrorKind::InvalidData, violation));
+        }
+        let mut packet = std::mem::take(&mut self.ready);
         while self.at < self.came.len() {
-            if !self.greeted {
-                self.greeted = true;
-                let hello = match take_frame(&self.came[self.at..]) {
-                    Ok(Taken::Frame(_, len)) => len,
-                    // The link says what is wrong with it.
-                    _ => self.came.len() - self.at,
-                };
-                return Ok(Some(self.take_bare(hello)));
-            }
-            if self.unpacker.is_none() {
-                self.unpacker = self.session.unpacker();
-            }
-            let came = &mut self.came[self.at..];
-            // Without an agreement the link has refused the hello, and looks at nothing more.
-            let Some(unpacker) = &mut self.unpacker else {
-                let len = came.len();
-                return Ok(Some(self.take_bare(len)));
-            };
-            let whole = frame_len(came).unwrap_or(Err(ProtocolError::TooShort(came.len() as u64)));
-            let len = whole.map_err(refused)?;
-            let n_came = came.len() as u64;
-            let Some(record) = came.get_mut(..len) else {
-                return Err(refused(ProtocolError::TooShort(n_came)));
-            };
-            if record[KIND_AT] != RECORD {
-                if unpacker.is_fresh() && is_bye(record) {
-                    return Ok(Some(self.take_bare(len)));
-                }
-                return Err(refused(ProtocolError::BadRecord("a frame that went past the filters")));
-            }
-            self.at += len;
-            let goes_on = unpacker.unpack(record, &mut self.part).map_err(refused)?;
-            if !goes_on {
-                return Ok(Some(Received::Packet(std::mem::take(&mut self.part))));
+            match self.next_bare() {
+                Some(bare) => return Ok(Some(bare)),
+                None => match self.open_next() {
+                    Ok(Opened::Part) => {}
+                    Ok(Opened::Bye(bye)) => return Ok(Some(bye)),
+                    Ok(Opened::Whole) if packet.is_empty() => packet = std::mem::take(&mut self.part),
+                    Ok(Opened::Whole) if packet.len() + self.part.len() <= FRAME_LIMIT => {
+                        packet.append(&mut self.part);
+                    }
+                    Ok(Opened::Whole) => {
+                        self.ready = std::mem::take(&mut self.part);
+                        break;
+                    }
+                    Err(violation) => {
+                        self.failed = Some(violation);
+                        if packet.is_empty() {
+                            return self.next_packet();
+                        }
+                        break;
+                    }
+                },
             }
         }
-        Ok(None)
+        Ok(if packet.is_empty() { None } else { Some(Received::Packet(packet)) })
+    }
+
+    /// What passes as it is: the hello, and everything when nothing was agreed on.
+    fn next_bare(&mut self) -> Option<Received> {
+        if !self.greeted {
+            self.greeted = true;
+            let hello = match take_frame(&self.came[self.at..]) {
+                Ok(Taken::Frame(_, len)) => len,
+                // The link says what is wrong with it.
+                _ => self.came.len() - self.at,
+            };
+            return Some(self.take_bare(hello));
+        }
+        if self.unpacker.is_none() {
+            self.unpacker = self.session.unpacker();
+        }
+        // Without an agreement the link has refused the hello, and looks at nothing more.
+        let len = self.came.len() - self.at;
+        self.unpacker.is_none().then(|| self.take_bare(len))
+    }
+
+    /// Opens the next record, and leaves what is in it in `part`.
+    fn open_next(&mut self) -> Result<Opened, ProtocolError> {
+        let Some(unpacker) = &mut self.unpacker else { return Ok(Opened::Part) };
+        let came = &mut self.came[self.at..];
+        let too_short = ProtocolError::TooShort(came.len() as u64);
+        let len = frame_len(came).ok_or(too_short.clone())??;
+        let record = came.get_mut(..len).ok_or(too_short)?;
+        if record[KIND_AT] == RECORD {
+            self.at += len;
+            let goes_on = unpacker.unpack(record, &mut self.part)?;
+            return Ok(if goes_on { Opened::Part } else { Opened::Whole });
+        }
+        if unpacker.is_fresh() && is_bye(record) {
+            return Ok(Opened::Bye(self.take_bare(len)));
+        }
+        Err(ProtocolError::BadRecord("a frame that went past the filters"))
     }
 
     /// So many bytes as they came.
@@ -135,10 +179,6 @@ impl FrameReceiver for FilterReceiver {
 /// the connection; nothing else was said before.
 fn is_bye(frame: &[u8]) -> bool {
     matches!(take_frame(frame), Ok(Taken::Frame(header, _)) if header.kind == Kind::Bye)
-}
-
-fn refused(violation: ProtocolError) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, violation)
 }
 
 /// Where the kind of a frame stands.

@@ -26,10 +26,9 @@ impl FilterSender {
     /// link sends nothing else before that; should it, it must not leave. Gives back the rest.
     fn send_bare<'a>(&mut self, mut packet: &'a [u8]) -> io::Result<&'a [u8]> {
         while !packet.is_empty() && (!self.greeted || !self.session.is_agreed()) {
+            let may_go = |kind| kind == Kind::Bye || kind == Kind::Hello && !self.greeted;
             let (frame, rest) = match take_frame(packet) {
-                Ok(Taken::Frame(header, len)) if !self.greeted || header.kind == Kind::Bye => {
-                    packet.split_at(len)
-                }
+                Ok(Taken::Frame(header, len)) if may_go(header.kind) => packet.split_at(len),
                 _ => return Err(io::Error::other("a frame was about to go past the filters of its link")),
             };
             self.to.send(frame)?;

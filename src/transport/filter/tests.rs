@@ -293,7 +293,9 @@ fn nothing_passes_before_both_have_agreed() {
         Header { kind, flags: Flags::default(), id: 0, ack: Ack::default() }.write(&mut frame);
         frame
     };
+    assert!(end.sender.send(&header(Kind::Ready)).is_err());
     end.sender.send(&hello_of(&session, Side::Head)).unwrap();
+    assert!(end.sender.send(&hello_of(&session, Side::Head)).is_err());
     assert!(end.sender.send(&header(Kind::Ready)).is_err());
     assert!(end.sender.send(&[header(Kind::Bye), header(Kind::Event)].concat()).is_err());
     let mut kinds = Vec::new();

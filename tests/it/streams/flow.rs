@@ -130,9 +130,6 @@ fn ac_81_bytes_count_too(kind: Kind) {
 }
 
 fn p13_streams_that_stand_still_hold_nothing_up(kind: Kind) {
-    if kind.is_slow() {
-        return;
-    }
     let made = Arc::default();
     let (head, neck) = kind.serving(endless(&made));
     let api = head.api("s");
