@@ -1,7 +1,16 @@
-//! How it works inside, at length: for those who want to know before they build on it.
+//! Guides: what to choose, what to do, what is promised, and how it works inside. [The crate](crate) says which is for what.
 
 #[doc = include_str!("guide/architecture.md")]
 pub mod architecture {}
+
+#[doc = include_str!("guide/choosing.md")]
+pub mod choosing {}
+
+#[doc = include_str!("guide/errors.md")]
+pub mod errors {}
+
+#[doc = include_str!("guide/threads.md")]
+pub mod threads {}
 
 #[doc = include_str!("guide/wire.md")]
 pub mod wire {}
@@ -45,6 +54,25 @@ pub mod supervision {}
 
 #[doc = include_str!("guide/safety.md")]
 pub mod safety {}
+
+#[doc = include_str!("guide/systems.md")]
+pub mod systems {}
+
+#[cfg(feature = "macros")]
+#[doc = include_str!("guide/cookbook.md")]
+pub mod cookbook {}
+
+#[cfg(feature = "macros")]
+#[doc = include_str!("guide/from_ipc_channel.md")]
+pub mod from_ipc_channel {}
+
+#[cfg(feature = "macros")]
+#[doc = include_str!("guide/from_tarpc.md")]
+pub mod from_tarpc {}
+
+#[cfg(feature = "macros")]
+#[doc = include_str!("guide/from_multiprocessing.md")]
+pub mod from_multiprocessing {}
 
 #[doc = include_str!("guide/checks.md")]
 pub mod checks {}

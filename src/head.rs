@@ -13,7 +13,7 @@ pub(crate) use outlet::{OnOutput, Outlet};
 pub(crate) use spawned::Spawned;
 
 use crate::{
-    api::{Api, Endpoint},
+    api::{Api, Endpoint, Layer, Layers},
     config::Config,
     error::{AddressError, Result, StartError},
     link::Link,
@@ -48,6 +48,7 @@ pub struct Head {
 pub struct HeadBuilder {
     pub(crate) config: Config,
     apis: Vec<Api>,
+    layers: Layers,
     inherits_stderr: bool,
     pub(crate) on_output: Option<OnOutput>,
     wire: Wire,
@@ -231,6 +232,36 @@ impl HeadBuilder {
         self
     }
 
+    /// Puts a [`Layer`] around every call, event and stream of the link, on either way: what this side calls by any
+    /// handle, and what it serves by any API, now or later. One layer sees both; [`LayerCall::context`] tells them
+    /// apart, and [`layers::WhereServed`] and [`layers::WhereCalled`] keep one to one way.
+    ///
+    /// They stand next to the wire. A call passes the layers of its [handle](crate::ApiHandle::layer) first and then these
+    /// ones, in the order in which they were added; one that comes passes these ones first and then those of its
+    /// [API](Api::layer). Each end passes them in reverse. [The guide](crate::guide::layers) has the rest.
+    ///
+    /// ```
+    /// use nape::{Api, Context, Fault, Head, LayerCall, Leave, Neck};
+    ///
+    /// let log = |call: &mut LayerCall<'_>| {
+    ///     let (way, path) = (if call.context().is_some() { "served" } else { "called" }, call.path().clone());
+    ///     Ok(Leave::with(move |outcome| println!("{way} {path}: {}", outcome.is_ok())))
+    /// };
+    /// let double = Api::new("math").handle("double", |_: &Context, n: u32| Ok::<_, Fault>(2 * n))?;
+    /// let (head, neck) = Head::builder().layer(log).in_process_with(Neck::builder().layer(log).serve(double))?;
+    /// let _neck = neck.start();
+    /// assert_eq!(head.api("math").action("double", 4u32).call::<u32>()?, 8);
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    ///
+    /// [`LayerCall::context`]: crate::LayerCall::context
+    /// [`layers::WhereServed`]: crate::layers::WhereServed
+    /// [`layers::WhereCalled`]: crate::layers::WhereCalled
+    pub fn layer(mut self, layer: impl Layer) -> HeadBuilder {
+        self.layers.add(layer);
+        self
+    }
+
     /// Which processes may be at the other end of a Unix socket, where this side connects or listens: those of
     /// the same user, unless told otherwise.
     pub fn allow(mut self, allow: Allow) -> HeadBuilder {
@@ -332,12 +363,12 @@ impl HeadBuilder {
     }
 
     /// What a listener is made of.
-    pub(crate) fn into_parts(self) -> (Config, Vec<Api>, Terms) {
-        (self.config, self.apis, self.terms)
+    pub(crate) fn into_parts(self) -> (Config, Vec<Api>, Layers, Terms) {
+        (self.config, self.apis, self.layers, self.terms)
     }
 
     pub(crate) fn endpoint(self) -> Result<Endpoint> {
-        let endpoint = Endpoint::new(Side::Head, self.config);
+        let endpoint = Endpoint::new(Side::Head, self.config, self.layers);
         for api in self.apis {
             endpoint.attach(api)?;
         }

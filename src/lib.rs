@@ -26,49 +26,40 @@
 //! }
 //! ```
 //!
-//! With [`Head::spawn`] and [`Neck::from_env`] in the places of [`Head::in_process`] the two sides are
-//! two processes. Nothing else changes.
+//! # Two processes
 //!
-//! What they talk over is the choice of the one that spawns: [`HeadBuilder::wire`]. With [`Wire::Ipc`], the
-//! default, both must trust each other; with [`Wire::Pipe`] a hostile child hurts its own link and nothing
-//! else, and no name stands in the temporary directory. A call costs about the same over each. The same
-//! holds for [`Wire::Shm`], with a fraction of the time for a call, as long as calls follow each other. The
-//! child's program is the same for all.
+//! With [`Head::spawn`] and [`Neck::from_env`] in the places of [`Head::in_process`] the two sides are two
+//! programs. Nothing else changes.
 //!
-//! # Serving
+//! ```no_run
+//! # use std::process::Command;
+//! # use nape::{Api, Context, Fault, Head, Neck};
+//! // The parent. This returns when the child is ready, or says why it is not.
+//! let head = Head::spawn(Command::new("words-worker"))?;
+//! let n: usize = head.api("words").action("count", "to be or not".to_owned()).call()?;
 //!
-//! An [`Api`] is a tree of handlers under a dotted namespace, with workers and a queue of its own. A
-//! handler takes a [`Context`] and one owned value: a tuple or a struct for several, [`Payload`] for raw
-//! bytes. It returns a value, or an error: a [`Fault`], into which `?` turns any error, or an error type
-//! that can be serialized and arrives typed.
-//!
-//! ```
-//! use nape::{Api, Context, Fault, Payload, Responder, WhenFull};
-//!
-//! # fn main() -> Result<(), nape::ApiError> {
-//! let api = Api::new("text")
-//!     .workers(2) // at most two handlers at a time, in the order of arrival
-//!     .queue(256, WhenFull::Refuse)
-//!     .handle("parse", |_: &Context, text: String| -> Result<i64, Fault> { Ok(text.trim().parse()?) })?
-//!     .deferred("later", |_: Context, text: String, answer: Responder<usize>| {
-//!         let thread = std::thread::Builder::new();
-//!         thread.spawn(move || answer.answer(text.len())).expect("a thread can be had");
-//!     })?
-//!     .otherwise(|cx: &Context, raw: Payload| -> Result<Payload, Fault> {
-//!         Err(Fault::new(format!("{} takes no {} bytes", cx.path(), raw.bytes().len())))
-//!     })?;
-//! # Ok(())
-//! # }
+//! // The child, in its own `main`. This returns when the parent is gone or has closed the link.
+//! let count = |_: &Context, text: String| Ok::<_, Fault>(text.split_whitespace().count());
+//! Neck::from_env()?.serve(Api::new("words").handle("count", count)?)?.run()?;
+//! # Ok::<(), nape::Error>(())
 //! ```
 //!
-//! [`Endpoint::attach`] serves an API while the link runs, and gives an [`Attached`] by which handlers
-//! come, are replaced and go. Several APIs share the link through the arbitrator, [`ApiArb`], which
-//! refuses two that claim the same path. Both a [`Head`] and a [`Neck`] are an [`Endpoint`].
+//! The child ends with its Head, and a death of the child ends the calls to it, with its exit code and the
+//! last lines of its stderr. What they talk over is the choice of the one that spawns: [`HeadBuilder::wire`].
+//! With [`Wire::Ipc`], the default, both must trust each other; with [`Wire::Pipe`] a hostile child hurts its
+//! own link and nothing else, and no name stands in the temporary directory. The same holds for
+//! [`Wire::Shm`], with a fraction of the time for a call, as long as calls follow each other. The child's
+//! program is the same for all. [`guide::choosing`] compares them.
 //!
-//! # Traits
+//! Programs that run already meet at a socket. [`Head::listen`] waits for others to connect, and
+//! [`Neck::connect`] does; or [`Neck::listen`] and [`Head::connect`]. A [`Listener`] has many [`Peer`]s at a
+//! time. [`guide::sockets`] tells where they meet, who gets in, and what strangers can do.
 //!
-//! Two programs that share a trait need no paths: one serves it, and the other one has a client whose
-//! methods know their types. [`guide::typed`] tells what may stand in such a trait.
+//! # A trait that both know
+//!
+//! Two programs that share a trait need no paths and no tuples: one serves it, and the other one has a client
+//! whose methods know their types. Where the two were built with different versions of a method, that is told
+//! before anything runs. [`guide::typed`] tells what may stand in such a trait.
 //!
 #![cfg_attr(feature = "macros", doc = "```")]
 #![cfg_attr(not(feature = "macros"), doc = "```ignore")]
@@ -94,9 +85,40 @@
 //! # Ok::<(), nape::Error>(())
 //! ```
 //!
+//! # Serving by name
+//!
+//! What a trait makes is an [`Api`]: a tree of handlers under a dotted namespace, with workers and a queue of its
+//! own. Written by hand it can do what a trait cannot say, such as to take whatever comes. A handler takes a
+//! [`Context`] and one owned value: a tuple or a struct for several, [`Payload`] for raw bytes. It returns a
+//! value, or an error: a [`Fault`], into which `?` turns any error, or an error type that can be serialized and
+//! arrives typed.
+//!
+//! ```
+//! use nape::{Api, Context, Fault, Payload, Responder, WhenFull};
+//!
+//! # fn main() -> Result<(), nape::ApiError> {
+//! let api = Api::new("text")
+//!     .workers(2) // at most two handlers at a time, in the order of arrival
+//!     .queue(256, WhenFull::Refuse)
+//!     .handle("parse", |_: &Context, text: String| -> Result<i64, Fault> { Ok(text.trim().parse()?) })?
+//!     .deferred("later", |_: Context, text: String, answer: Responder<usize>| {
+//!         let thread = std::thread::Builder::new();
+//!         thread.spawn(move || answer.answer(text.len())).expect("a thread can be had");
+//!     })?
+//!     .otherwise(|cx: &Context, raw: Payload| -> Result<Payload, Fault> {
+//!         Err(Fault::new(format!("{} takes no {} bytes", cx.path(), raw.bytes().len())))
+//!     })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Endpoint::attach`] serves an API while the link runs, and gives an [`Attached`] by which handlers
+//! come, are replaced and go. Several APIs share the link through the arbitrator, [`ApiArb`], which
+//! refuses two that claim the same path. Both a [`Head`] and a [`Neck`] are an [`Endpoint`].
+//!
 //! # Calling
 //!
-//! [`ApiHandle::action`] builds an [`Action`]; one of its verbs sends it:
+//! [`ApiHandle::action`] builds an [`Action`], as a method of a client does; one of its verbs sends it:
 //!
 //! ```
 //! use std::time::Duration;
@@ -175,6 +197,9 @@
 //! | [`Misuse`](CallError::Misuse) | the calling code is wrong |
 //! | [`Poisonous`](CallError::Poisonous) | a call that may be repeated was under way in too many crashes |
 //!
+//! [`CallError::executed`] says for each whether the handler may have run. [`guide::errors`] has every error
+//! there is, with what to do about it.
+//!
 //! What no caller is told about, such as the failure of an event's handler, goes to
 //! [`Endpoint::on_error`] and is counted in [`Counters`]. What nobody handles goes to
 //! [`Endpoint::on_unhandled`], if it is set.
@@ -186,29 +211,58 @@
 //! side that is there and does nothing, and [`Endpoint::hang_report`] tells who waits for what.
 //! [`guide::supervision`] tells all of it.
 //!
-//! # Looking inside
-//!
-//! A program that serves an [`Inspection`] tells the other side what it serves, what is under way, and how long its
-//! handlers take; [`Inspector`] asks it, and so does the command `nape` from a shell. [`guide::inspection`] tells
-//! more.
-//!
-//! # Programs that run already
-//!
-//! [`Head::listen`] waits for others to connect, and [`Neck::connect`] does; or [`Neck::listen`] and
-//! [`Head::connect`]. A [`Listener`] has many [`Peer`]s at a time. [`guide::sockets`] tells where they meet, who
-//! gets in, and what strangers can do.
-//!
 //! # Beginning and end
 //!
-//! [`Api::on_start`] and [`Api::on_stop`] open and close what handlers need, [`ApiHandle::every`] calls at a steady
-//! pace, and with the feature `signals` `Neck::run_until_signal` serves until the process is asked to end.
+//! [`Api::on_start`] and [`Api::on_stop`] open and close what handlers need, [`ApiHandle::every`] calls at a
+//! steady pace, and with the feature `signals` `Neck::run_until_signal` serves until the process is asked to end.
+//!
+//! # Around calls
+//!
+//! A [`Layer`] stands around calls on either side: it logs, checks, limits or rewrites them. Ready-made ones are
+//! in [`layers`], [`Retry`](layers::Retry) beside them. [`guide::layers`] tells more.
+//!
+//! # Looking inside
+//!
+//! A program that serves an [`Inspection`] tells the other side what it serves, what is under way, and how long
+//! its handlers take; [`Inspector`] asks it, and so does the command `nape` from a shell. [`guide::inspection`]
+//! tells more.
 //!
 //! # Threads
 //!
-//! A link starts threads as they are needed and ends them two seconds after. An idle link has none or
-//! one in process, and two with a child; the one that watches deadlines stays until the last deadline
-//! that it was told of has passed. Handlers run on threads of the link, callbacks and listeners too; a
-//! caller that blocks reads its own reply. [`guide::architecture`] tells how.
+//! A link starts threads as they are needed and ends them two seconds after. An idle link has none or one in
+//! process, and two with a child; the one that watches deadlines stays until the last deadline that it was told
+//! of has passed. Handlers run on threads of the link, callbacks and listeners too; a caller that blocks reads
+//! its own reply. [`guide::threads`] says which thread runs what, where one may block, and how many workers to
+//! ask for.
+//!
+//! # Where to read on
+//!
+//! | you want to | read |
+//! |---|---|
+//! | have a thing done | [`guide::cookbook`] |
+//! | choose a transport | [`guide::choosing`], [`guide::performance`] |
+//! | write a trait; send many items; publish | [`guide::typed`], [`guide::streams`], [`guide::topics`] |
+//! | know what an error means | [`guide::errors`] |
+//! | know what holds when things go wrong | [`guide::safety`], [`guide::limits`], [`guide::checks`] |
+//! | keep children alive; meet at a socket | [`guide::supervision`], [`guide::sockets`] |
+//! | start, drain, configure, look inside | [`guide::lifecycle`], `guide::configuration`, [`guide::inspection`] |
+//! | come from something else | [ipc-channel](guide::from_ipc_channel), [tarpc](guide::from_tarpc), [Python's multiprocessing](guide::from_multiprocessing) |
+//! | know how it works, or write another end of it | [`guide::threads`], [`guide::architecture`], [`guide::wire`] |
+//!
+//! # Systems
+//!
+//! Linux is where all of it is built and tested. For macOS and Windows it compiles, and has never run there:
+//!
+//! | | Linux | macOS | Windows |
+//! |---|---|---|---|
+//! | in one process | yes | compiles | compiles |
+//! | [`Wire::Ipc`] | yes | compiles | compiles |
+//! | [`Wire::Pipe`] | yes | compiles | refused |
+//! | [`Wire::Shm`] | yes | refused | refused |
+//! | TCP on the loopback | yes | compiles | compiles |
+//! | Unix sockets | yes | compiles | refused |
+//!
+//! What is refused is an error when it is asked for. [`guide::systems`] has the rest.
 //!
 //! # Features
 //!
@@ -222,7 +276,9 @@
 //!   each type that travels; nothing at run time where it is not asked for.
 //! - `macros`, on by default: the attribute `api` for traits. It costs one crate to build, and nothing at
 //!   run time.
-//! - `signals`: `run_until_signal`, serving until SIGINT or SIGTERM. It costs one small crate to build.
+//! - `metrics` and `tracing`: the layers [`Metrics` and `Tracing`](guide::layers#those-that-are-there). They cost one
+//!   crate and three to build; at run time nothing, but where such a layer is put.
+//! - `signals`: `run_until_signal`, serving until SIGINT or SIGTERM. It costs one small crate to build. Not on Windows.
 //!
 //! # What is promised, and what is not
 //!
@@ -264,7 +320,7 @@ mod neck;
 mod os;
 #[cfg(not(all(loom, test)))]
 mod process;
-#[cfg(all(feature = "signals", not(all(loom, test))))]
+#[cfg(all(feature = "signals", unix, not(all(loom, test))))]
 mod runner;
 mod semaphore;
 mod shape;
@@ -280,9 +336,9 @@ mod workers;
 
 pub use api::{
     Action, Api, ApiArb, ApiHandle, Argument, AsyncResult, Attached, Backlog, Context, Duplex, Endpoint,
-    Every, Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, Leave, Listed,
-    Listening, Missed, Next, Outgoing, Progress, Published, QueueDepth, Report, Responder, RunningHandler,
-    Subscription, Timer, Topic, TrySendError, Upload, WaitingCaller, WhenFull,
+    Every, Handler, HandlerError, HangReport, IgnoringErrors, Incoming, Layer, LayerCall, LayerEnd, Leave,
+    Listed, Listening, Missed, Next, Outgoing, Progress, Published, QueueDepth, Report, Responder,
+    RunningHandler, Subscription, Timer, Topic, TrySendError, Upload, WaitingCaller, WhenFull,
 };
 #[cfg(feature = "compression")]
 pub use config::Compression;
@@ -306,7 +362,7 @@ pub use nape_macros::api;
 pub use neck::{Neck, NeckBuilder};
 #[cfg(not(all(loom, test)))]
 pub use process::{OutputLine, OutputStream, Wire};
-#[cfg(all(feature = "signals", not(all(loom, test))))]
+#[cfg(all(feature = "signals", unix, not(all(loom, test))))]
 pub use runner::Stopped;
 pub use semaphore::Semaphore;
 #[cfg(not(all(loom, test)))]

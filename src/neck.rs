@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    api::{Api, Endpoint},
+    api::{Api, Endpoint, Layer, Layers},
     config::Config,
     error::{AddressError, ApiError, CloseReason, Result, StartError},
     link::Link,
@@ -36,6 +36,7 @@ pub struct Neck {
 pub struct NeckBuilder {
     config: Config,
     apis: Vec<Api>,
+    layers: Layers,
     terms: Terms,
 }
 
@@ -180,6 +181,36 @@ impl NeckBuilder {
         self
     }
 
+    /// Puts a [`Layer`] around every call, event and stream of the link, on either way: what this side calls by any
+    /// handle, and what it serves by any API, now or later. One layer sees both; [`LayerCall::context`] tells them
+    /// apart, and [`layers::WhereServed`] and [`layers::WhereCalled`] keep one to one way.
+    ///
+    /// They stand next to the wire. A call passes the layers of its [handle](crate::ApiHandle::layer) first and then these
+    /// ones, in the order in which they were added; one that comes passes these ones first and then those of its
+    /// [API](Api::layer). Each end passes them in reverse. [The guide](crate::guide::layers) has the rest.
+    ///
+    /// ```
+    /// use nape::{Api, Context, Fault, Head, LayerCall, Leave, Neck};
+    ///
+    /// let log = |call: &mut LayerCall<'_>| {
+    ///     let (way, path) = (if call.context().is_some() { "served" } else { "called" }, call.path().clone());
+    ///     Ok(Leave::with(move |outcome| println!("{way} {path}: {}", outcome.is_ok())))
+    /// };
+    /// let double = Api::new("math").handle("double", |_: &Context, n: u32| Ok::<_, Fault>(2 * n))?;
+    /// let (head, neck) = Head::builder().layer(log).in_process_with(Neck::builder().layer(log).serve(double))?;
+    /// let _neck = neck.start();
+    /// assert_eq!(head.api("math").action("double", 4u32).call::<u32>()?, 8);
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    ///
+    /// [`LayerCall::context`]: crate::LayerCall::context
+    /// [`layers::WhereServed`]: crate::layers::WhereServed
+    /// [`layers::WhereCalled`]: crate::layers::WhereCalled
+    pub fn layer(mut self, layer: impl Layer) -> NeckBuilder {
+        self.layers.add(layer);
+        self
+    }
+
     /// Which processes may be at the other end of a Unix socket, where this side connects or listens: those of
     /// the same user, unless told otherwise.
     pub fn allow(mut self, allow: Allow) -> NeckBuilder {
@@ -240,12 +271,12 @@ impl NeckBuilder {
     }
 
     /// What a listener is made of.
-    pub(crate) fn into_parts(self) -> (Config, Vec<Api>, Terms) {
-        (self.config, self.apis, self.terms)
+    pub(crate) fn into_parts(self) -> (Config, Vec<Api>, Layers, Terms) {
+        (self.config, self.apis, self.layers, self.terms)
     }
 
     pub(crate) fn endpoint(self) -> Result<Endpoint> {
-        let endpoint = Endpoint::new(Side::Neck, self.config);
+        let endpoint = Endpoint::new(Side::Neck, self.config, self.layers);
         for api in self.apis {
             endpoint.attach(api)?;
         }

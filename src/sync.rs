@@ -26,7 +26,9 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) mod modelled {
     #[cfg(not(all(loom, test)))]
     pub(crate) use parking_lot::{Condvar, Mutex};
+    // Some are for shared memory alone.
     #[cfg(not(all(loom, test)))]
+    #[cfg_attr(not(target_os = "linux"), allow(unused_imports))]
     pub(crate) use std::{
         sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
         thread::yield_now,

@@ -19,7 +19,7 @@ use std::{
 };
 
 use nape::{
-    Api, CallError, Context, Fault, Head, LinkState, Neck,
+    Api, CallError, Context, Fault, Head, Inspection, LinkState, Neck,
     transport::{Transport, memory_pair, pipe_pair},
 };
 use raw::*;
@@ -155,6 +155,14 @@ fn a_call_allocates_no_more_often_than_it_must() {
     assert!(allocations_of_a_call(&head, neck) <= IN_PROCESS);
     let (ours, theirs) = pipe_pair().unwrap();
     let (head, neck) = (Head::builder().over(ours).unwrap(), Neck::builder().over(theirs).unwrap());
+    assert!(allocations_of_a_call(&head, neck) <= OVER_A_PIPE);
+    // Nor if its handler is counted.
+    let inspected = Neck::builder().serve(Inspection::new().into_api());
+    let (head, neck) = Head::builder().in_process_with(inspected).unwrap();
+    assert!(allocations_of_a_call(&head, neck) <= IN_PROCESS);
+    let inspected = Neck::builder().serve(Inspection::new().into_api());
+    let (ours, theirs) = pipe_pair().unwrap();
+    let (head, neck) = (Head::builder().over(ours).unwrap(), inspected.over(theirs).unwrap());
     assert!(allocations_of_a_call(&head, neck) <= OVER_A_PIPE);
 }
 

@@ -6,15 +6,20 @@
 Each file is what a run leaves under target/bench; those of several runs are put together. A bar is the
 median over the repetitions, the line on it goes from the least to the greatest, and the scale is
 logarithmic: from the fastest to the slowest it is more than a hundredfold.
+
+It needs matplotlib (`pip install matplotlib`). The same version makes the same file of the same figures.
 """
 
 import json
-import math
 import statistics
 import sys
-from html import escape
 
-ROW, LEFT, WIDTH, TOP = 24, 250, 560, 64
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
 OURS, THEIRS = "#1f6f8b", "#b8b8b8"
 
 
@@ -32,59 +37,49 @@ def read(paths):
     return machine, unit, figures
 
 
-def ticks(low, high):
-    """1, 10, 100 ... as far as they are needed."""
-    return [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-
-
-def bar(index, name, values, place):
-    """One contender: its name, its bar, its spread and its figure."""
-    middle = statistics.median(values)
-    y = TOP + index * ROW
-    color = OURS if name.startswith("nape") else THEIRS
-    start, end, low, high = place(None), place(middle), place(min(values)), place(max(values))
-    return [
-        f'<text x="{LEFT - 8}" y="{y + 15}" text-anchor="end">{escape(name)}</text>',
-        f'<rect x="{start}" y="{y + 3}" width="{end - start:.1f}" height="{ROW - 8}" fill="{color}"/>',
-        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y + 11}" y2="{y + 11}" stroke="#333"/>',
-        f'<text x="{max(end, high) + 6:.1f}" y="{y + 15}">{middle:,.4g}</text>',
-    ]
-
-
-def draw(machine, unit, figures):
+def draw(machine, unit, figures, path):
     """The whole picture."""
     # The best stands on top: less of a time, more of a rate.
     is_time = unit.endswith("us")
     rows = sorted(figures.items(), key=lambda row: statistics.median(row[1]), reverse=not is_time)
-    marks = ticks(min(map(min, figures.values())), max(map(max, figures.values())))
-    low, high = math.log10(marks[0]), math.log10(marks[-1])
-    place = lambda value: LEFT if value is None else LEFT + WIDTH * (math.log10(value) - low) / (high - low)
-    bottom = TOP + len(rows) * ROW
+    names = [name for name, _ in rows]
+    middles = [statistics.median(values) for _, values in rows]
+    least = [middle - min(values) for middle, (_, values) in zip(middles, rows)]
+    most = [max(values) - middle for middle, (_, values) in zip(middles, rows)]
+    colors = [OURS if name.startswith("nape") else THEIRS for name in names]
+
+    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "nape", "font.family": "sans-serif"})
+    figure, axes = plt.subplots(figsize=(9.4, 1.2 + 0.26 * len(rows)))
+    axes.barh(range(len(rows)), middles, height=0.66, color=colors, zorder=2)
+    axes.errorbar(middles, range(len(rows)), xerr=[least, most], fmt="none", ecolor="#333333", elinewidth=1, zorder=3)
+    for at, (middle, above) in enumerate(zip(middles, most)):
+        axes.annotate(
+            f"{middle:,.4g}", (middle + above, at), (6, 0), textcoords="offset points", va="center", fontsize=9
+        )
+    axes.set_xscale("log")
+    axes.set_xlim(min(map(min, figures.values())) / 2, max(map(max, figures.values())) * 3)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_yticks(range(len(rows)), names, fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    axes.grid(axis="x", color="#dddddd", zorder=0)
+    axes.tick_params(axis="y", length=0)
+    for edge in ("top", "right", "left"):
+        axes.spines[edge].set_visible(False)
     about = f'{machine["cpu"]}, {machine["cores"]} cores, Linux {machine["kernel"]}, {machine["rustc"]}'
-    size = f'width="{LEFT + WIDTH + 90}" height="{bottom + 30}"'
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">',
-        '<rect width="100%" height="100%" fill="white"/>',
-        f'<text x="8" y="22" font-size="15">{escape(unit)}</text>',
-        f'<text x="8" y="42" fill="#666">{escape(about)}</text>',
-    ]
-    for mark in marks:
-        x = place(mark)
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" fill="#666">{mark:,g}</text>')
-    for index, (name, values) in enumerate(rows):
-        parts += bar(index, name, values, place)
-    return "\n".join(parts + ["</svg>", ""])
+    axes.set_title(f"{unit}\n", loc="left", fontsize=12)
+    axes.text(0, 1.008, about, transform=axes.transAxes, fontsize=8.5, color="#666666", va="bottom")
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.1, facecolor="white", metadata={"Date": None})
 
 
 def main():
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     machine, unit, figures = read(sys.argv[1:-1])
-    if not figures:
+    if machine is None or not figures:
         sys.exit("there are no figures in there")
-    with open(sys.argv[-1], "w", encoding="utf-8") as picture:
-        picture.write(draw(machine, unit, figures))
+    draw(machine, unit, figures, sys.argv[-1])
 
 
 main()

@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Describe(Describe),
     /// Call a path with JSON, and print its result as JSON.
     Call(Call),
-    /// Print events as they come.
+    /// Print events, or the items of a topic, as they come.
     Tail(Tail),
     /// Tell what everybody is waiting for, and for how long.
     Inflight(Inflight),
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Top(Top),
     /// Call a path again and again, and tell how long it takes.
     Bench(Bench),
+    /// Tell what is wrong with a file that describes links and APIs.
+    Check(Check),
     /// Print what a shell needs to complete these commands.
     Completions {
         /// For which shell.
@@ -112,10 +114,10 @@ pub(crate) struct Call {
 pub(crate) struct Tail {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Only events to this path and below it.
+    /// A topic, or a path: then only events to it and below it.
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
-    /// End after so many events.
+    /// End after so many.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// End after this time.
@@ -184,6 +186,16 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Check {
+    /// The file, in TOML.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// One JSON object, for scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum When {
     Auto,
@@ -228,7 +240,8 @@ Exit codes:
   4  the call was refused: no such path, arguments that do not fit, a full queue
   5  the handler failed
   6  time ran out
-  7  the link was lost";
+  7  the link was lost
+  8  the file that was checked has mistakes";
 
 #[cfg(test)]
 mod tests {

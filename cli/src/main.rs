@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod call;
+mod check;
 mod in_flight;
 mod link;
 mod listing;
@@ -58,6 +59,7 @@ fn run(args: Args) -> Result<(), Trouble> {
             let arguments = call::arguments(&it.arguments)?;
             bench::bench(&met(&it.target)?, &it, arguments, &mut out)
         }
+        Command::Check(it) => check::check(&it, &mut out),
         Command::Completions { shell } => completions(shell, &mut out),
     }
 }

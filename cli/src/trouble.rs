@@ -15,6 +15,7 @@ pub(crate) enum Exit {
     Fault = 5,
     TimedOut = 6,
     Lost = 7,
+    BadFile = 8,
 }
 
 impl From<Exit> for ExitCode {

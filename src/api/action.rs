@@ -11,7 +11,7 @@ use super::{
     ApiHandle, AsyncResult,
     around::{Rest, WayAround, left},
     endpoint::Inner,
-    layer::{CallKind, Leaves},
+    layer::{CallKind, Leaves, Name},
     relay::{Encoded, Kept, Relay, Spoken},
     shortcut::Shortcut,
 };
@@ -219,9 +219,13 @@ impl<A: Serialize + Send + 'static> Action<A> {
     fn send_event_around(self) -> Result<(), CallError> {
         // The permit is the other one's to release.
         let (action, rest) = Action { semaphore: None, ..self }.pass(CallKind::Event)?;
+        let link = action.to.endpoint().link();
         let sent = action.send_event();
         let mut seen = sent.clone().map(|()| Payload::from_bytes(Vec::new()));
-        rest.leaves.into_iter().for_each(|leaves| leaves.run(&mut seen));
+        rest.leaves.into_iter().for_each(|mut leaves| {
+            link.iter().for_each(|link| leaves.set_out(link, None));
+            leaves.run(&mut seen);
+        });
         sent
     }
 
@@ -285,12 +289,22 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let near = link.is_near().then(|| link.config().limits.stream_items as usize);
         slot.set_streams(Streams { begin_by, ..Streams::new(&slot.path, sends, takes, near) });
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
-        leaves.into_iter().for_each(|leaves| *slot.observer() = Some(Box::new(leaves)));
+        let name = leaves.map(|mut leaves| {
+            let name = leaves.place_for_name();
+            *slot.observer() = Some(Box::new(leaves));
+            name
+        });
         let slot = Arc::new(slot);
         let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: false, scope: scope() };
         let semaphore = self.semaphore;
         match link.open(&plan, self.arguments) {
-            Ok(started) => Ok((started, slot)),
+            Ok(started) => {
+                if let Some(name) = name {
+                    let (link, transaction) = (started.link.id.clone(), Some(started.id));
+                    let _ = name.set(Name { link, transaction });
+                }
+                Ok((started, slot))
+            }
             Err(error) => {
                 release(&semaphore);
                 slot.take_observer().into_iter().for_each(|leaves| leaves.see(Err(error.clone())));

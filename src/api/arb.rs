@@ -7,17 +7,15 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Api, Context, Handler, HandlerError, QueueDepth,
-    about::About,
+    layer::Layers,
     life::{self, Lives},
     meter::{Meters, unwrapped},
     served::Scope,
-    streamed::Way,
     tap::{Tap, Tapped},
     task::{Pool, Target},
 };
 use crate::{
     error::{ApiError, Rejection},
-    shape::Shape,
     sync::{Arc, Mutex, RwLock, Weak},
     wire::{Path, PathError, parents},
     workers::{Lane, contain, discard},
@@ -25,17 +23,19 @@ use crate::{
 
 /// The APIs of one side, by the paths that they own. Cheap to clone; every clone is the same one.
 #[derive(Clone, Debug, Default)]
-pub struct ApiArb(Arc<RwLock<Routes>>);
+pub struct ApiArb(pub(super) Arc<RwLock<Routes>>);
 
 #[derive(Debug, Default)]
-struct Routes {
+pub(super) struct Routes {
     /// Before all others, so that what is served goes after it was stopped.
     lives: Lives,
-    exact: FxHashMap<Path, Arc<Target>>,
-    catch_all: FxHashMap<Path, Arc<Target>>,
-    catch_some: FxHashMap<Path, Vec<(Scope, Arc<Target>)>>,
+    pub(super) exact: FxHashMap<Path, Arc<Target>>,
+    pub(super) catch_all: FxHashMap<Path, Arc<Target>>,
+    pub(super) catch_some: FxHashMap<Path, Vec<(Scope, Arc<Target>)>>,
     /// What takes messages without a queue. It goes before the catch-alls.
-    taps: FxHashMap<Path, Tapped>,
+    pub(super) taps: FxHashMap<Path, Tapped>,
+    /// What stands around every API.
+    layers: Layers,
     /// There while somebody wants numbers: how many do.
     measured: Option<(Arc<Meters>, usize)>,
 }
@@ -43,15 +43,6 @@ struct Routes {
 /// As long as it is there, the handlers of a side are counted.
 #[derive(Debug)]
 pub(crate) struct Measuring(Weak<RwLock<Routes>>);
-
-/// One path as it is served, with what only whoever serves it knows.
-pub(crate) struct Served {
-    pub(crate) listed: Listed,
-    /// Whether it is a topic.
-    pub(crate) is_topic: bool,
-    pub(crate) way: Way,
-    pub(crate) shape: Option<Arc<Shape>>,
-}
 
 /// One handler that is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +90,11 @@ pub(crate) enum Route {
 }
 
 impl ApiArb {
+    /// One whose APIs all stand behind these layers.
+    pub(super) fn behind(layers: Layers) -> ApiArb {
+        ApiArb(Arc::new(RwLock::new(Routes { layers, ..Routes::default() })))
+    }
+
     /// Serves an API, all of it or nothing.
     ///
     /// # Errors
@@ -115,7 +111,7 @@ impl ApiArb {
             bound: api.bound,
             when_full: api.when_full,
             inline: api.inline,
-            layers: api.layers,
+            layers: self.0.read().layers.around(&api.layers),
             measuring: Mutex::default(),
         });
         let measuring = api.measures.then(|| self.measure());
@@ -171,24 +167,6 @@ impl ApiArb {
         self.0.read().measured.as_ref().map(|(meters, _)| meters.clone())
     }
 
-    /// Everything that is served, in the order of the paths.
-    pub(crate) fn served(&self) -> Vec<Served> {
-        let about: FxHashMap<Path, (Way, Option<Arc<Shape>>)> = {
-            let routes = self.0.read();
-            let known = |(path, target): (&Path, &Arc<Target>)| {
-                (path.clone(), (target.handler.way, target.handler.shape.clone()))
-            };
-            routes.exact.iter().map(known).collect()
-        };
-        let served = |listed: Listed| {
-            let known = about.get(&listed.path).filter(|_| !listed.catch_all).cloned();
-            let is_topic = known.is_none() && !listed.catch_all;
-            let (way, shape) = known.unwrap_or((Way::NONE, None));
-            Served { listed, is_topic, way, shape }
-        };
-        self.list().into_iter().map(served).collect()
-    }
-
     /// The namespace of the API that owns `path` itself; `None` if none does.
     pub fn owner_of(&self, path: &str) -> Option<Path> {
         let routes = self.0.read();
@@ -197,28 +175,9 @@ impl ApiArb {
         target.map(|target| &target.pool).or_else(tapped).map(|pool| pool.namespace.clone())
     }
 
-    /// Everything that is served, in the order of the paths.
+    /// Everything that is served, in the order of the paths: also what [layers hide](crate::Layer::hides) from others.
     pub fn list(&self) -> Vec<Listed> {
-        let routes = self.0.read();
-        let listed = |path: &Path, target: &Target, catch_all| {
-            let about = target.handler.about.unwrap_or(&About::NOTHING);
-            let (path, owner) = (path.clone(), target.pool.namespace.clone());
-            let (signature, doc) = (about.signature.into(), about.doc.into());
-            Listed { path, owner, catch_all, signature, arguments: about.arguments(), doc }
-        };
-        let exact = routes.exact.iter().map(|(path, target)| listed(path, target, false));
-        let catch_all = routes.catch_all.iter().map(|(path, target)| listed(path, target, true));
-        let some = routes.catch_some.iter().flat_map(|(path, all)| all.iter().map(move |(_, t)| (path, t)));
-        let some = some.map(|(path, target)| listed(path, target, true));
-        let topics = routes.taps.values().filter_map(|tapped| {
-            let (path, signature, doc) = tapped.listed.clone()?;
-            let owner = tapped.pool.as_ref()?.namespace.clone();
-            let (arguments, doc) = (Vec::new(), doc.to_owned());
-            Some(Listed { path, owner, catch_all: false, signature, arguments, doc })
-        });
-        let mut all: Vec<_> = exact.chain(catch_all).chain(some).chain(topics).collect();
-        all.sort_by(|a, b| a.path.cmp(&b.path));
-        all
+        self.entries().into_iter().map(|(listed, _)| listed).collect()
     }
 
     /// How much there is to do for each API, in the order of their namespaces.

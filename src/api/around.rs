@@ -18,7 +18,17 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Around {
     layers: Layers,
+    /// Those of the link, inside of them.
+    of_link: Layers,
     retry: Option<Retry>,
+}
+
+impl Around {
+    /// Nothing but what the link has around every call; `None` if that is nothing.
+    pub(super) fn of_link(layers: &Layers) -> Option<Arc<Around>> {
+        let of_link = layers.clone();
+        (!layers.is_empty()).then(|| Arc::new(Around { of_link, ..Around::default() }))
+    }
 }
 
 /// Where a call with something around it goes.
@@ -94,8 +104,10 @@ impl<A: Serialize + Send + 'static> Action<A> {
         };
         let mut payload = Payload::moved(arguments);
         let mut call = LayerCall { path: &path, context: None, deadline, kind, payload: &mut payload, codec };
-        let entered = around.layers.enter(&mut call).inspect_err(|_| super::action::release(&semaphore))?;
-        let leaves = (!around.layers.is_empty()).then_some(entered);
+        let entered = around.layers.enter_with(&around.of_link, &mut call);
+        let entered = entered.inspect_err(|_| super::action::release(&semaphore))?;
+        let is_layered = !(around.layers.is_empty() && around.of_link.is_empty());
+        let leaves = is_layered.then_some(entered);
         let retry = around.retry.clone().filter(|_| retry_safe && kind == CallKind::Call);
         let to = To::Away { endpoint, path: Ok(path) };
         Ok((Action { to, arguments: payload, timeout, semaphore, shape, retry_safe }, Rest { leaves, retry }))

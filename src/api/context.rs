@@ -149,6 +149,11 @@ impl Context {
         self.transaction
     }
 
+    /// A random number that both sides know the link by: [`Endpoint::link_id`].
+    pub fn link_id(&self) -> Option<u64> {
+        self.link().id.get()
+    }
+
     /// When the caller gives up; `None` if never.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline

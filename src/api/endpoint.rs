@@ -57,7 +57,7 @@ pub(crate) struct Inner {
     pub(super) pauses: Arc<Pauses>,
     pub(super) watchdog: Option<Arc<Watchdog>>,
     /// The workers for what no API takes.
-    rest: Arc<Pool>,
+    pub(super) rest: Arc<Pool>,
     /// What waits for the users' predicates. They are asked for one call at a time, in the order of
     /// arrival, which would else be lost here.
     undecided: Lane<Undecided>,
@@ -96,38 +96,19 @@ impl WeakEndpoint {
     }
 }
 
-/// The workers of an API at a moment.
-pub(crate) struct PoolSeen {
-    pub(crate) depth: QueueDepth,
-    pub(crate) workers: usize,
-    pub(crate) queue: usize,
-    pub(crate) is_inline: bool,
-}
-
 impl Endpoint {
     pub(crate) fn downgrade(&self) -> WeakEndpoint {
         WeakEndpoint(Arc::downgrade(&self.0))
     }
 
-    /// The workers for what no API takes, and then those of each API.
-    pub(crate) fn pools(&self) -> Vec<PoolSeen> {
-        let pools = std::iter::once(self.0.rest.clone()).chain(self.0.arb.pools());
-        let seen = |pool: Arc<Pool>| PoolSeen {
-            depth: pool.depth(),
-            workers: pool.lane.limit(),
-            queue: pool.bound,
-            is_inline: pool.inline,
-        };
-        pools.map(seen).collect()
-    }
-
-    pub(crate) fn new(side: Side, config: Config) -> Endpoint {
+    /// With these layers around every call of the link, on its way in and out.
+    pub(crate) fn new(side: Side, config: Config, layers: Layers) -> Endpoint {
         Endpoint(Arc::new_cyclic(|weak| Inner {
             weak: weak.clone(),
             side,
             watchdog: config.watchdog.map(|limit| Arc::new(Watchdog::new(limit))),
             config,
-            arb: ApiArb::default(),
+            arb: ApiArb::behind(layers.clone()),
             hooks: Hooks::default(),
             tally: Arc::default(),
             connection: RwLock::new(Connection::None),
@@ -142,7 +123,7 @@ impl Endpoint {
                 bound: REST_QUEUE,
                 when_full: WhenFull::Refuse,
                 inline: false,
-                layers: Layers::default(),
+                layers,
                 measuring: Mutex::default(),
             }),
             undecided: Lane::new(1),
@@ -241,7 +222,8 @@ impl Endpoint {
     where
         F: Fn(&Context, Payload) -> Result<Payload, Fault> + Send + Sync + 'static,
     {
-        *self.0.hooks.unhandled.write() = Some(Target::new(Handler::new(function), &self.0.rest));
+        let handler = Handler::new(function).behind(&self.0.rest.layers);
+        *self.0.hooks.unhandled.write() = Some(Target::new(handler, &self.0.rest));
     }
 
     /// What this side has counted so far.
@@ -268,6 +250,12 @@ impl Endpoint {
     /// What the link speaks; [`Codec::Binary`] before the other side has greeted, and without a link.
     pub fn codec(&self) -> Codec {
         self.0.link().map_or(Codec::Binary, |link| link.codec())
+    }
+
+    /// A random number that both sides know their link by, for logs: `None` before the other side has greeted, and
+    /// without a link. It is no secret and proves nothing.
+    pub fn link_id(&self) -> Option<u64> {
+        self.0.link().ok()?.id.get()
     }
 
     /// Why the link is over; `None` while it is not.
@@ -302,6 +290,11 @@ impl Endpoint {
 }
 
 impl Inner {
+    /// What stands around every call of the link.
+    pub(super) fn layers(&self) -> &Layers {
+        &self.rest.layers
+    }
+
     /// The link that a call takes now.
     pub(crate) fn link(&self) -> Result<Arc<Link>, CallError> {
         let last = match &*self.connection.read() {

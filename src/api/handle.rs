@@ -56,7 +56,10 @@ struct Entry {
 impl ApiHandle {
     pub(crate) fn new(endpoint: Arc<Inner>, path: &str) -> ApiHandle {
         let timeout = endpoint.config.timeout;
-        let path = Path::root().join(path).map_err(Other::Bad);
+        let path = match (Path::root().join(path), Around::of_link(endpoint.layers())) {
+            (Ok(path), Some(around)) => Err(Other::Around(around, path)),
+            (path, _) => path.map_err(Other::Bad),
+        };
         ApiHandle { endpoint, path, timeout, recent: Recent::default() }
     }
 

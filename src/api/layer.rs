@@ -12,9 +12,9 @@ use std::{
 use super::Context;
 use crate::{
     error::CallError,
-    link::Observer,
-    sync::Arc,
-    wire::{Codec, Fault, FaultKind, Path, Payload},
+    link::{Link, LinkId, Observer},
+    sync::{Arc, OnceLock},
+    wire::{Codec, Fault, FaultKind, Path, Payload, TransactionId},
     workers::{forget_panic, panic_text},
 };
 
@@ -116,6 +116,12 @@ impl LayerCall<'_> {
         *self.payload = Payload::from_bytes(bytes);
     }
 
+    /// How many bytes the arguments have; `None` where they are a value that nobody has encoded so far: on the side
+    /// that calls, and between the two ends of one process.
+    pub fn size(&self) -> Option<usize> {
+        self.payload.size()
+    }
+
     /// When the caller gives up; `None` if never.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -148,16 +154,58 @@ impl fmt::Debug for LayerCall<'_> {
     }
 }
 
-type AtEnd = Box<dyn FnOnce(&mut Result<Payload, CallError>) + Send>;
+/// How a call has ended, as what a [`Layer`] has left sees it.
+pub struct LayerEnd<'a> {
+    outcome: &'a mut Result<Payload, CallError>,
+    name: Option<&'a Name>,
+}
+
+/// What a call is known by on both sides.
+#[derive(Clone, Debug)]
+pub(crate) struct Name {
+    pub(crate) link: LinkId,
+    pub(crate) transaction: Option<TransactionId>,
+}
+
+impl LayerEnd<'_> {
+    /// Its value as it travels, or its error. May be changed as in [`Leave::with`].
+    pub fn outcome(&mut self) -> &mut Result<Payload, CallError> {
+        self.outcome
+    }
+
+    /// The name of the call on its link, which is the same on both sides: that of the last attempt, if there were
+    /// several. `None` for an event, and for a call that has not set out.
+    pub fn transaction(&self) -> Option<TransactionId> {
+        self.name?.transaction
+    }
+
+    /// The [number of the link](crate::Endpoint::link_id) that it took, which is the same on both sides. `None` if it
+    /// has taken none.
+    pub fn link_id(&self) -> Option<u64> {
+        self.name?.link.get()
+    }
+}
+
+impl fmt::Debug for LayerEnd<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayerEnd").field("outcome", self.outcome).field("name", &self.name).finish()
+    }
+}
+
+type AtEnd = Box<dyn FnOnce(&mut LayerEnd<'_>) + Send>;
+pub(super) type Around = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
 
 /// What a [`Layer`] leaves behind for the end of the call that it has seen.
 #[must_use = "it is what sees the end of the call"]
-pub struct Leave(Option<AtEnd>);
+pub struct Leave {
+    at_end: Option<AtEnd>,
+    around: Option<Around>,
+}
 
 impl Leave {
     /// The end is of no interest.
     pub fn nothing() -> Leave {
-        Leave(None)
+        Leave { at_end: None, around: None }
     }
 
     /// Calls `see` with how the call ends, exactly once, and lets it change that: its value as it travels, or the
@@ -167,13 +215,51 @@ impl Leave {
     /// It runs on the thread that ends the call: of the handler's side that which answers, of the caller's side
     /// the caller itself if it blocks, polls or cancels, else a thread of the link. It must not block.
     pub fn with(see: impl FnOnce(&mut Result<Payload, CallError>) + Send + 'static) -> Leave {
-        Leave(Some(Box::new(see)))
+        Leave::with_end(|end| see(end.outcome))
+    }
+
+    /// As [`Leave::with`], for who wants to know by which name the call went, too.
+    ///
+    /// ```
+    /// use nape::{LayerCall, Leave};
+    ///
+    /// let log = |call: &mut LayerCall<'_>| {
+    ///     let path = call.path().clone();
+    ///     Ok(Leave::with_end(move |end| println!("{path}: {:x?} {:?}", end.link_id(), end.transaction())))
+    /// };
+    /// # let _ = nape::Head::builder().layer(log);
+    /// ```
+    pub fn with_end(see: impl FnOnce(&mut LayerEnd<'_>) + Send + 'static) -> Leave {
+        Leave { at_end: Some(Box::new(see)), around: None }
+    }
+
+    /// Has `run` called around what the handler does on the thread that serves the call: for what belongs to a
+    /// thread, such as a span that is entered. It is given the rest, which it must call once. Those of layers further
+    /// out are around those further in.
+    ///
+    /// A stream that makes items runs in pieces, and `run` is around each; what a deferred handler does once it has
+    /// returned is behind it. On the side that calls it means nothing.
+    ///
+    /// ```
+    /// use nape::{LayerCall, Leave};
+    ///
+    /// let named = |_: &mut LayerCall<'_>| {
+    ///     Ok(Leave::nothing().around(|handler| {
+    ///         let began = std::time::Instant::now();
+    ///         handler();
+    ///         println!("{:?} of this thread", began.elapsed());
+    ///     }))
+    /// };
+    /// # let _ = nape::Head::builder().layer(named);
+    /// ```
+    pub fn around(self, run: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static) -> Leave {
+        Leave { around: Some(Arc::new(run)), ..self }
     }
 }
 
 impl fmt::Debug for Leave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Leave(..)" } else { "Leave(nothing)" })
+        f.write_str(if self.at_end.is_some() { "Leave(..)" } else { "Leave(nothing)" })
     }
 }
 
@@ -183,8 +269,13 @@ pub(crate) struct Layers(Vec<Arc<dyn Layer>>);
 
 impl Layers {
     /// Adds one inside of all others.
-    pub(super) fn add(&mut self, layer: impl Layer) {
+    pub(crate) fn add(&mut self, layer: impl Layer) {
         self.0.push(Arc::new(layer));
+    }
+
+    /// These, and those inside of them.
+    pub(super) fn around(&self, inner: &Layers) -> Layers {
+        Layers(self.0.iter().chain(&inner.0).cloned().collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -200,10 +291,18 @@ impl Layers {
 
     /// Takes a call in. When one of them refuses it, those outside of that have seen the end.
     pub(super) fn enter(&self, call: &mut LayerCall<'_>) -> Result<Leaves, CallError> {
-        let mut leaves = Leaves(Vec::with_capacity(self.0.len()));
-        for layer in &self.0 {
+        self.enter_with(&Layers::default(), call)
+    }
+
+    /// The same for these, and then those inside of them.
+    pub(super) fn enter_with(&self, inner: &Layers, call: &mut LayerCall<'_>) -> Result<Leaves, CallError> {
+        let mut leaves = Leaves::with_room(self.0.len() + inner.0.len());
+        for layer in self.0.iter().chain(&inner.0) {
             match caught(|| layer.enter(call)).unwrap_or_else(Err) {
-                Ok(leave) => leaves.0.extend(leave.0),
+                Ok(leave) => {
+                    leaves.at_end.extend(leave.at_end);
+                    leaves.around.extend(leave.around);
+                }
                 Err(error) => {
                     let mut end = Err(error);
                     leaves.run(&mut end);
@@ -223,20 +322,55 @@ impl fmt::Debug for Layers {
 }
 
 /// What the layers have left, from the outermost in. Dropped before the end, it is told that nobody waits.
-pub(crate) struct Leaves(Vec<AtEnd>);
+pub(crate) struct Leaves {
+    at_end: Vec<AtEnd>,
+    around: Vec<Around>,
+    name: Option<Name>,
+    /// The name of a call that is told who has them, and then sets out.
+    told: Option<Arc<OnceLock<Name>>>,
+}
 
 impl Leaves {
+    fn with_room(layers: usize) -> Leaves {
+        Leaves { at_end: Vec::with_capacity(layers), around: Vec::new(), name: None, told: None }
+    }
+
+    /// Under which name the call has set out now.
+    pub(super) fn set_out(&mut self, link: &Link, transaction: Option<TransactionId>) {
+        self.name = Some(Name { link: link.id.clone(), transaction });
+    }
+
+    /// Where to write the name, if these are to be given away before it is known.
+    pub(super) fn place_for_name(&mut self) -> Arc<OnceLock<Name>> {
+        self.told.get_or_insert_default().clone()
+    }
+
+    /// What is to be around the handler, from the outermost in.
+    pub(super) fn take_around(&mut self) -> Vec<Around> {
+        std::mem::take(&mut self.around)
+    }
+
     /// Shows them the end, from the innermost out.
     pub(super) fn run(mut self, outcome: &mut Result<Payload, CallError>) {
         self.run_all(outcome);
     }
 
     fn run_all(&mut self, outcome: &mut Result<Payload, CallError>) {
-        while let Some(see) = self.0.pop() {
-            if let Err(error) = caught(|| see(outcome)) {
+        let told = self.told.take();
+        let name = self.name.as_ref().or_else(|| told.as_ref()?.get());
+        while let Some(see) = self.at_end.pop() {
+            if let Err(error) = caught(|| see(&mut LayerEnd { outcome, name })) {
                 *outcome = Err(error);
             }
         }
+    }
+}
+
+/// Runs what a handler does inside of what layers have put around it.
+pub(super) fn run_inside(around: &[Around], run: &mut dyn FnMut()) {
+    match around.split_first() {
+        None => run(),
+        Some((first, rest)) => first(&mut || run_inside(rest, run)),
     }
 }
 
@@ -248,7 +382,7 @@ impl Observer for Leaves {
 
 impl Drop for Leaves {
     fn drop(&mut self) {
-        if !self.0.is_empty() {
+        if !self.at_end.is_empty() {
             self.run_all(&mut Err(CallError::Cancelled));
         }
     }
@@ -256,7 +390,7 @@ impl Drop for Leaves {
 
 impl fmt::Debug for Leaves {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Leaves({})", self.0.len())
+        write!(f, "Leaves({})", self.at_end.len())
     }
 }
 

@@ -7,14 +7,14 @@ use std::{any::Any, fmt, panic::AssertUnwindSafe, panic::catch_unwind};
 use super::{
     Context, Handler,
     handler::{Serve, Served, panicked},
-    layer::{CallKind, LayerCall, Layers, Leaves},
+    layer::{Around, CallKind, LayerCall, Layers, Leaves, run_inside},
     producer::{Produce, Produced},
 };
 use crate::{
     error::{CallError, Rejection},
     link::Answer,
     sync::{Arc, Mutex},
-    wire::{Path, Payload},
+    wire::{Fault, Path, Payload},
 };
 
 struct Layered {
@@ -84,23 +84,27 @@ impl Serve for Layered {
         };
         let (deadline, codec) = (context.deadline(), context.link().codec());
         let mut call = LayerCall { path, context: Some(context), deadline, kind, payload, codec };
-        let leaves = match self.layers.enter(&mut call) {
+        let mut leaves = match self.layers.enter(&mut call) {
             Ok(leaves) => leaves,
             Err(error) => return Served::Failed(error),
         };
+        leaves.set_out(context.link(), context.transaction());
+        let around = leaves.take_around();
         let passed = Arc::new(Passed { context: context.clone(), leaves: Mutex::new(Some(leaves)) });
         let inner = context.passed(passed.clone());
-        let served = catch_unwind(AssertUnwindSafe(|| self.inner.serve(&inner, payload)));
+        let served = inside(&around, context, || self.inner.serve(&inner, payload));
         let end = match served {
             Ok(Served::Later) => return Served::Later,
-            Ok(Served::Stream(inner)) => return Served::Stream(Box::new(Producing { inner, passed })),
+            Ok(Served::Stream(inner)) => {
+                return Served::Stream(Box::new(Producing { inner, passed, around }));
+            }
             Ok(Served::Done) => {
                 // The layers may make an error of it, which is reported as the handler's.
                 return passed.leave(Ok(nothing())).map_or_else(Served::Failed, |_| Served::Done);
             }
             Ok(Served::Answer(answer)) => Ok(answer),
             Ok(Served::Failed(error)) => Err(error),
-            Err(panic) => Err(panicked(context, panic)),
+            Err(error) => Err(error),
         };
         passed.leave(end).map_or_else(Served::Failed, Served::Answer)
     }
@@ -119,16 +123,36 @@ impl Serve for Layered {
     }
 }
 
+/// Runs what is the user's inside of what the layers have put around it. Whatever panics, the call ends.
+fn inside<R>(around: &[Around], context: &Context, mut run: impl FnMut() -> R) -> Result<R, CallError> {
+    let mut done = None;
+    // Most layers put nothing there.
+    let ran = catch_unwind(AssertUnwindSafe(|| match around {
+        [] => done = Some(run()),
+        _ => run_inside(around, &mut || {
+            if done.is_none() {
+                done = Some(run());
+            }
+        }),
+    }));
+    match (ran, done) {
+        (Err(panic), _) => Err(panicked(context, panic)),
+        (Ok(()), Some(done)) => Ok(done),
+        (Ok(()), None) => Err(Fault::new("a layer has not run the handler").into()),
+    }
+}
+
 /// A stream whose end the layers see.
 struct Producing {
     inner: Box<dyn Produce>,
     passed: Arc<Passed>,
+    around: Vec<Around>,
 }
 
 impl Produce for Producing {
     fn produce(&mut self, may_go_on: &dyn Fn() -> bool) -> Produced {
-        let made = catch_unwind(AssertUnwindSafe(|| self.inner.produce(may_go_on)));
-        match made.unwrap_or_else(|panic| Produced::Ended(Err(panicked(&self.passed.context, panic)))) {
+        let made = inside(&self.around, &self.passed.context, || self.inner.produce(may_go_on));
+        match made.unwrap_or_else(|error| Produced::Ended(Err(error))) {
             Produced::Ended(end) => Produced::Ended(self.passed.leave(end)),
             pause => pause,
         }

@@ -34,6 +34,9 @@ pub(crate) trait Witness: Send + Sync {
     /// Whether it wants to see those to this path.
     fn wants(&self, path: &Path) -> bool;
 
+    /// Whether it may see what layers hide from others.
+    fn is_local(&self) -> bool;
+
     /// Sees one.
     fn see(&self, path: &Path, arguments: &Seen);
 }
@@ -104,9 +107,11 @@ impl Meters {
     }
 
     #[cold]
-    fn tell(&self, context: &Context, payload: &Payload) {
+    fn tell(&self, context: &Context, payload: &Payload, handler: &dyn Serve) {
         let path = context.path();
-        let wanted = |witness: &&Arc<dyn Witness>| witness.wants(path);
+        // Asked before the lock is taken: it is code of the user's.
+        let is_hidden = handler.hides(path, false);
+        let wanted = |witness: &&Arc<dyn Witness>| witness.wants(path) && (witness.is_local() || !is_hidden);
         let witnesses: Vec<_> = self.witnesses.read().iter().filter(wanted).cloned().collect();
         if !witnesses.is_empty() {
             let seen = Seen::of(payload, context.codec());
@@ -222,7 +227,7 @@ struct Metered {
 impl Serve for Metered {
     fn serve(&self, context: &Context, payload: &mut Payload) -> Served {
         if context.is_event() && self.meters.n_witnesses.load(Ordering::Relaxed) > 0 {
-            self.meters.tell(context, payload);
+            self.meters.tell(context, payload, &*self.inner);
         }
         let run = self.meter.begin(context.is_event());
         let served = self.inner.serve(context, payload);

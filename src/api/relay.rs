@@ -254,6 +254,8 @@ impl Relay {
     }
 
     fn file(self: &Arc<Relay>, started: Started, slot: Arc<Slot>) {
+        // Nobody sees the end before it is filed.
+        self.leaves.lock().iter_mut().for_each(|leaves| leaves.set_out(&started.link, Some(started.id)));
         let mut state = self.state.lock();
         state.last = Some(started.id);
         if state.over {

@@ -24,7 +24,11 @@ impl<T: Serialize + Send + 'static> Responder<T> {
         Responder { context: Some(context.clone()), result: PhantomData }
     }
 
-    /// Answers with a value. Does not block. An event takes no answer, and drops it.
+    /// Answers with a value. An event takes no answer, and drops it.
+    ///
+    /// Does not block, but where an answer of over 1 KiB finds the
+    /// [send queue](crate::Limits::send_queue_bytes) full: then until the other side has read, or the caller's time or the
+    /// link is over.
     pub fn answer(mut self, value: T) {
         if let Some(context) = self.context.take() {
             let packed = |context: &Context| context.link().pack_answer(context.path(), value);
@@ -32,7 +36,7 @@ impl<T: Serialize + Send + 'static> Responder<T> {
         }
     }
 
-    /// Answers with a failure. Does not block.
+    /// Answers with a failure. Blocks as seldom as [`answer`](Responder::answer).
     pub fn fail<E: HandlerError>(mut self, error: E) {
         if let Some(context) = self.context.take() {
             let fault = error.into_fault_in(context.link().codec());
@@ -40,7 +44,7 @@ impl<T: Serialize + Send + 'static> Responder<T> {
         }
     }
 
-    /// Answers with what a handler would have returned. Does not block.
+    /// Answers with what a handler would have returned. Blocks as seldom as [`answer`](Responder::answer).
     pub fn respond<E: HandlerError>(self, result: Result<T, E>) {
         match result {
             Ok(value) => self.answer(value),

@@ -43,10 +43,11 @@ use crate::{
     neck::{Neck, NeckBuilder},
     process::Wire,
     socket::{Allow, Token},
+    supervisor::{Supervisor, SupervisorBuilder},
     wire::Side,
 };
 use reader::{Mistake, nearest};
-use schema::{Document, LinkPlan, Listens, Meet, keys, refused};
+use schema::{Document, LinkPlan, Listens, Meet, Spawn, keys, refused};
 
 /// What a file describes: links and APIs, by name. Whatever could be found wrong without the program is not.
 ///
@@ -104,8 +105,36 @@ impl ConfigFile {
     /// ```
     pub fn parse(text: &str) -> Result<ConfigFile, BadValue> {
         let document: Result<Document, Mistake> = reader::read(text);
-        let checked = document.and_then(|document| document.validate().map(|()| document));
-        checked.map(ConfigFile).map_err(|mistake| BadValue::new(&mistake, Some(text)))
+        document.and_then(ConfigFile::checked).map_err(|mistake| BadValue::new(&mistake, Some(text)))
+    }
+
+    /// All that is wrong with the text of a file, in the order of the lines: for whoever writes it. Nothing if it is
+    /// good, and then [`ConfigFile::parse`] takes it.
+    ///
+    /// Of an array the first mistake is told, and so is of what is no TOML at all. Which APIs a link serves is looked
+    /// at when nothing else is wrong with it or with any API.
+    ///
+    /// ```
+    /// use nape::config_file::ConfigFile;
+    ///
+    /// let wrong = ConfigFile::mistakes("[apis.words]\nmethods = ['count']\nworkers = 0\nqueu = 7");
+    /// let keys: Vec<_> = wrong.iter().map(|bad| (bad.place, &*bad.key)).collect();
+    /// assert_eq!(keys, [(Some((3, 11)), "apis.words.workers"), (Some((4, 1)), "apis.words.queu")]);
+    /// ```
+    pub fn mistakes(text: &str) -> Vec<BadValue> {
+        let (document, mut mistakes) = reader::read_on::<Document>(text);
+        let deeper = document.map(|document| document.mistakes(&mistakes));
+        mistakes.extend(deeper.unwrap_or_default());
+        let mut bad: Vec<_> = mistakes.iter().map(|mistake| BadValue::new(mistake, Some(text))).collect();
+        bad.sort_by_key(|bad| bad.place);
+        bad
+    }
+
+    fn checked(document: Document) -> Result<ConfigFile, Mistake> {
+        match document.mistakes(&[]).into_iter().next() {
+            None => Ok(ConfigFile(document)),
+            Some(mistake) => Err(mistake),
+        }
     }
 
     /// The names of the links, in order.
@@ -175,20 +204,63 @@ impl ConfigFile {
         if matches!(&plan.meet, Some(meet) if meet.listens == Listens::Head) {
             return Err(wrong_end(link, "its Head listens, and is made as a listener"));
         }
+        if matches!(&plan.spawn, Some(Spawn { restarts: Some(_), .. })) {
+            return Err(wrong_end(
+                link,
+                "its program is started again, and the Head is made as a supervisor",
+            ));
+        }
         let builder = self.head_builder(link, handlers)?;
-        let made = match (&plan.spawn, &plan.meet) {
-            (_, Some(meet)) => builder.connect(&meet.address),
-            (spawn, None) => {
-                let spawn = spawn.as_ref().expect("a link without one was refused");
-                let mut command = Command::new(&spawn.program);
-                command.args(&spawn.arguments).envs(&spawn.environment);
-                if let Some(directory) = &spawn.directory {
-                    command.current_dir(directory);
-                }
-                builder.spawn(command)
-            }
+        let made = match &plan.meet {
+            Some(meet) => builder.connect(&meet.address),
+            None => builder.spawn(self.command(link)?),
         };
         made.map_err(failed(link))
+    }
+
+    /// Makes the Head of a link whose program is started again, as its `spawn.restarts` says. Blocks as
+    /// [`ConfigFile::head`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongEnd`] when the link has no `spawn.restarts`; else as for [`ConfigFile::head`].
+    pub fn supervisor(&self, link: &str, handlers: &Handlers) -> Result<Supervisor, ConfigError> {
+        let builder = self.supervisor_builder(link, handlers)?;
+        builder.spawn(self.command(link)?).map_err(failed(link))
+    }
+
+    /// What [`ConfigFile::supervisor`] makes the supervisor with: for
+    /// [hooks](SupervisorBuilder::on_transition). It is to spawn the [command](ConfigFile::command) of the link.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ConfigFile::supervisor`].
+    pub fn supervisor_builder(
+        &self,
+        link: &str,
+        handlers: &Handlers,
+    ) -> Result<SupervisorBuilder, ConfigError> {
+        let Some(Spawn { restarts: Some(restarts), .. }) = &self.link(link)?.spawn else {
+            return Err(wrong_end(link, "it has no `spawn.restarts`"));
+        };
+        Ok(self.head_builder(link, handlers)?.supervise(restarts.restarts()))
+    }
+
+    /// The program of a link, with its arguments, directory and environment: for who spawns it with a builder.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongEnd`] when the link is none to a child.
+    pub fn command(&self, link: &str) -> Result<Command, ConfigError> {
+        let Some(spawn) = &self.link(link)?.spawn else {
+            return Err(wrong_end(link, "its ends meet, and no program is spawned"));
+        };
+        let mut command = Command::new(&spawn.program);
+        command.args(&spawn.arguments).envs(&spawn.environment);
+        if let Some(directory) = &spawn.directory {
+            command.current_dir(directory);
+        }
+        Ok(command)
     }
 
     /// Makes the Neck of a link: finds the Head that spawned this process, or connects to where it listens. To be
@@ -293,9 +365,7 @@ impl ConfigFile {
 
 impl<'de> Deserialize<'de> for ConfigFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ConfigFile, D::Error> {
-        let document = Document::deserialize(deserializer)?;
-        document.validate().map_err(D::Error::custom)?;
-        Ok(ConfigFile(document))
+        ConfigFile::checked(Document::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

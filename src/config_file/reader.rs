@@ -83,6 +83,11 @@ impl Mistake {
         Some((before.matches('\n').count() + 1, line.chars().count() + 1))
     }
 
+    /// Whether it stands at these steps or below them.
+    pub(super) fn is_below(&self, steps: &[Step]) -> bool {
+        self.path.starts_with(steps)
+    }
+
     fn at(mut self, span: &Range<usize>) -> Mistake {
         self.span.get_or_insert(span.clone());
         self
@@ -91,12 +96,58 @@ impl Mistake {
 
 /// Reads a value out of the text of a file.
 pub(super) fn read<T: de::DeserializeOwned>(text: &str) -> Result<T, Mistake> {
-    let table = DeTable::parse(text).map_err(|error| {
-        let why = error.message().replace('\n', ", ");
-        Mistake { span: error.span(), ..Mistake::new(format!("what is no TOML: {why}"), "TOML") }
-    })?;
+    let table = parse(text)?;
     let span = table.span();
     T::deserialize(Node { value: &DeValue::Table(table.into_inner()), span })
+}
+
+/// The same, but reads on behind a mistake, without the key where it is: so one run finds them all, though of an array
+/// only the first. The value is what is left then; there is none if nothing could be.
+pub(super) fn read_on<T: de::DeserializeOwned>(text: &str) -> (Option<T>, Vec<Mistake>) {
+    let table = match parse(text) {
+        Ok(table) => table,
+        Err(mistake) => return (None, vec![mistake]),
+    };
+    let (span, mut root) = (table.span(), DeValue::Table(table.into_inner()));
+    let mut mistakes: Vec<Mistake> = Vec::new();
+    loop {
+        let mistake = match T::deserialize(Node { value: &root, span: span.clone() }) {
+            Ok(value) => return (Some(value), mistakes),
+            Err(mistake) => mistake,
+        };
+        // What is missing because it was taken away for a mistake is none of its own: then what it is missing from
+        // goes, too.
+        let is_new = mistakes.iter().all(|earlier| !earlier.is_below(&mistake.path));
+        let gone = remove(&mut root, &mistake.path);
+        if is_new {
+            mistakes.push(mistake);
+        }
+        if !gone {
+            return (None, mistakes);
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Spanned<DeTable<'_>>, Mistake> {
+    DeTable::parse(text).map_err(|error| {
+        let why = error.message().replace('\n', ", ");
+        Mistake { span: error.span(), ..Mistake::new(format!("what is no TOML: {why}"), "TOML") }
+    })
+}
+
+/// Takes away the innermost key on the way to a value that is there. `false` if none is.
+fn remove(value: &mut DeValue<'_>, path: &[Step]) -> bool {
+    let Some((step, rest)) = path.split_first() else { return false };
+    match (step, value) {
+        (Step::Key(key), DeValue::Table(table)) => {
+            let Some(inner) = table.get_mut(key.as_str()) else { return false };
+            remove(inner.get_mut(), rest) || table.remove(key.as_str()).is_some()
+        }
+        (Step::Index(index), DeValue::Array(array)) => {
+            array.get_mut(*index).is_some_and(|inner| remove(inner.get_mut(), rest))
+        }
+        _ => false,
+    }
 }
 
 /// The one of `names` that was meant by `name`, if any is near.

@@ -1,6 +1,6 @@
 //! What may stand in a file, and what must not stand there together.
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData, path::PathBuf};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, path::PathBuf, time::Duration};
 
 use serde::{
     Deserialize, Deserializer,
@@ -14,6 +14,7 @@ use crate::{
     error::ApiError,
     process::Wire,
     socket::Address,
+    supervisor::Restarts,
     wire::{Fault, Payload, Side},
 };
 
@@ -49,6 +50,64 @@ pub(super) struct Spawn {
     pub(super) environment: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) wire: Wire,
+    /// There if it is started again.
+    #[serde(default)]
+    pub(super) restarts: Option<RestartPlan>,
+}
+
+/// When a program is started again. What is missing is as [`Restarts`] has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RestartPlan {
+    when: When,
+    limit: Option<Within>,
+    backoff: Option<Backoff>,
+    #[serde(deserialize_with = "some_crashes")]
+    poisonous_after: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum When {
+    Never,
+    #[default]
+    OnCrash,
+    Always,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table with `restarts` and `window`")]
+struct Within {
+    #[serde(deserialize_with = "read::count::<_, _, 0, 4294967295>")]
+    restarts: u32,
+    #[serde(deserialize_with = "read::time")]
+    window: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table with `first` and `longest`")]
+struct Backoff {
+    #[serde(deserialize_with = "read::time")]
+    first: Duration,
+    #[serde(deserialize_with = "read::time")]
+    longest: Duration,
+}
+
+impl RestartPlan {
+    pub(super) fn restarts(&self) -> Restarts {
+        let mut restarts = match self.when {
+            When::Never => Restarts::never(),
+            When::OnCrash => Restarts::on_crash(),
+            When::Always => Restarts::always(),
+        };
+        if let Some(Within { restarts: most, window }) = self.limit {
+            restarts = restarts.limit(most, window);
+        }
+        if let Some(Backoff { first, longest }) = self.backoff {
+            restarts = restarts.backoff(first, longest);
+        }
+        self.poisonous_after.into_iter().fold(restarts, Restarts::poisonous_after)
+    }
 }
 
 /// Where two programs meet that run already.
@@ -117,15 +176,25 @@ pub(super) struct Method {
 }
 
 impl Document {
-    /// What no single value is wrong about.
-    pub(super) fn validate(&self) -> Result<(), Mistake> {
+    /// What no single value is wrong about, leaving out what is `known` to be wrong anyway.
+    pub(super) fn mistakes(&self, known: &[Mistake]) -> Vec<Mistake> {
+        let is_known = |steps: &[Step]| known.iter().any(|mistake| mistake.is_below(steps));
+        let mut found = Vec::new();
         for (name, api) in &self.apis {
-            api.validate(name).map_err(|mistake| mistake.below(keys(["apis", name])))?;
+            let steps = keys(["apis", name]);
+            if !is_known(&steps) {
+                found.extend(api.validate(name).err().map(|mistake| mistake.below(steps)));
+            }
         }
-        for (name, link) in &self.links {
-            link.validate(self).map_err(|mistake| mistake.below(keys(["links", name])))?;
+        // A link names APIs, and one that is left out is not missing.
+        let links = self.links.iter().filter(|_| !is_known(&keys(["apis"])));
+        for (name, link) in links {
+            let steps = keys(["links", name]);
+            if !is_known(&steps) {
+                found.extend(link.mistakes(self).map(|mistake| mistake.below(steps.clone())));
+            }
         }
-        Ok(())
+        found
     }
 
     pub(super) fn api_names(&self) -> impl Iterator<Item = &str> {
@@ -146,19 +215,19 @@ impl LinkPlan {
         self.end(side).config.clone().or_else(|| self.config.clone()).unwrap_or_default()
     }
 
-    fn validate(&self, document: &Document) -> Result<(), Mistake> {
-        match (&self.spawn, &self.meet) {
-            (Some(_), None) => {}
-            (None, Some(meet)) => meet.validate().map_err(|mistake| mistake.below(keys(["meet"])))?,
-            (None, None) => return Err(Mistake::new("neither `spawn` nor `meet`", "one of them")),
+    fn mistakes(&self, document: &Document) -> impl Iterator<Item = Mistake> {
+        let way = match (&self.spawn, &self.meet) {
+            (Some(_), None) => None,
+            (None, Some(meet)) => meet.validate().err().map(|mistake| mistake.below(keys(["meet"]))),
+            (None, None) => Some(Mistake::new("neither `spawn` nor `meet`", "one of them")),
             (Some(_), Some(_)) => {
-                return Err(Mistake::new("both `spawn` and `meet`", "one of them").below(keys(["meet"])));
+                Some(Mistake::new("both `spawn` and `meet`", "one of them").below(keys(["meet"])))
             }
-        }
-        for (end, name) in [(&self.head, "head"), (&self.neck, "neck")] {
-            end.validate(document).map_err(|mistake| mistake.below(keys([name, "serve"])))?;
-        }
-        Ok(())
+        };
+        let of_end = |(end, name): (&End, _)| {
+            end.validate(document).err().map(|mistake| mistake.below(keys([name, "serve"])))
+        };
+        way.into_iter().chain([(&self.head, "head"), (&self.neck, "neck")].into_iter().filter_map(of_end))
     }
 }
 
@@ -188,7 +257,8 @@ impl End {
             let Some(plan) = document.apis.get(name) else {
                 return Err(at(Mistake::unknown(name, "API", document.api_names())));
             };
-            let api = plan.build(name, |api, method, _| stand_in(api, method))?;
+            // One that is wrong itself has said so.
+            let Ok(api) = plan.build(name, |api, method, _| stand_in(api, method)) else { continue };
             arb.attach(api).map_err(|error| at(refused(format!("the API `{name}`"), error)))?;
         }
         Ok(())
@@ -252,6 +322,10 @@ fn stand_in(api: &mut Api, method: Option<&str>) -> Result<(), Mistake> {
     let scope = if method.is_some() { crate::api::Scope::Exact } else { crate::api::Scope::CatchAll };
     let path = method.unwrap_or_default();
     api.insert(path, scope, handler).map_err(|error| refused(format!("{path:?}"), error))
+}
+
+fn some_crashes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    read::count::<_, _, 1, 4_294_967_295>(deserializer).map(Some)
 }
 
 fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {

@@ -1,7 +1,6 @@
 //! A process that was started, with the link to it.
 
 use std::{
-    os::fd::OwnedFd,
     process::{ChildStdin, ChildStdout},
     time::{Duration, Instant},
 };
@@ -10,7 +9,7 @@ use crate::{
     api::Endpoint,
     error::{CloseReason, Death, StartError},
     link::{Link, LinkState},
-    process::{self, Launch, LaunchOptions, Process, Program},
+    process::{self, Launch, LaunchOptions, Lifeline, Process, Program},
     sync::Arc,
 };
 
@@ -21,7 +20,7 @@ pub(crate) struct Spawned {
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     /// The child takes the end of this for ours.
-    _lifeline: OwnedFd,
+    _lifeline: Lifeline,
 }
 
 impl Spawned {

@@ -23,7 +23,7 @@ use crate::{
     typed::private::Serving,
     wire::{Fault, PROTOCOL_VERSIONS, Path, parents},
 };
-use tail::Tailing;
+use tail::{Sight, Tailing};
 
 /// Tells whoever is on the other side of a link what is served here, who waits for what, and how much there is to do:
 /// the API `nape`, to be served like any other. [`Inspector`] asks for it, and so does any client that speaks
@@ -116,7 +116,9 @@ impl Inspection {
     }
 
     /// Tells nothing of what is served at `path` and below it, on any link: it is not listed, described, counted by
-    /// path or tailed, and calls to it are left out of those in flight. Whether it may be called is another matter.
+    /// path or tailed, and calls to it are left out of those in flight. Whether it may be called is another matter:
+    /// what may not be because a [layer hides it](crate::Layer::hides) from other processes is not told to them
+    /// anyway.
     pub fn hide(self, path: &str) -> Inspection {
         self.0.hidden.lock().push(path.to_owned());
         self
@@ -161,28 +163,33 @@ impl Inspection {
     }
 
     fn list(&self, cx: &Context) -> Vec<PathInfo> {
-        let links = self.links(cx);
-        let of_link = |(link, endpoint): &Link| {
-            let served = endpoint.arb().served().into_iter();
-            let shown = served.filter(|served| self.shows(served.listed.path.as_str()));
-            shown.map(|served| path_info(link, served)).collect::<Vec<_>>()
-        };
-        links.iter().flat_map(of_link).collect()
+        self.links(cx).iter().flat_map(|link| self.list_of(link, is_local(cx))).collect()
+    }
+
+    fn list_of(&self, (link, endpoint): &Link, local: bool) -> Vec<PathInfo> {
+        let seen = endpoint.arb().seen_by(local).into_iter();
+        let shown = seen.filter(|served| self.shows(served.listed.path.as_str()));
+        shown.map(|served| path_info(link, served)).collect()
     }
 
     fn describe(&self, cx: &Context, path: String) -> Result<PathInfo, NotServed> {
-        let all = if self.shows(&path) { self.list(cx) } else { Vec::new() };
-        let mut links: Vec<&str> = all.iter().map(|info| &*info.link).collect();
-        links.dedup();
-        let found = |link: &str| {
-            let at = |node: &str, is_catch_all: bool| {
-                let fits = |info: &&PathInfo| (info.kind == PathKind::CatchAll) == is_catch_all;
-                all.iter().filter(fits).find(|info| info.link == link && info.path == node)
-            };
-            let nodes = std::iter::once(&*path).chain(parents(&path));
-            at(&path, false).or_else(|| nodes.into_iter().find_map(|node| at(node, true)))
+        let found = |link: &Link| self.described(link, &path, is_local(cx));
+        self.links(cx).iter().find_map(found).ok_or(NotServed { path })
+    }
+
+    fn described(&self, link: &Link, path: &str, local: bool) -> Option<PathInfo> {
+        // A catch-all that takes others may hide this one.
+        let is_hidden = |path: Path| link.1.arb().hides(&path, local);
+        if !self.shows(path) || Path::root().join(path).is_ok_and(is_hidden) {
+            return None;
+        }
+        let all = self.list_of(link, local);
+        let at = |node: &str, is_catch_all: bool| {
+            let fits = |info: &&PathInfo| (info.kind == PathKind::CatchAll) == is_catch_all;
+            all.iter().filter(fits).find(|info| info.path == node)
         };
-        links.into_iter().find_map(found).cloned().ok_or(NotServed { path })
+        let mut nodes = std::iter::once(path).chain(parents(path));
+        at(path, false).or_else(|| nodes.find_map(|node| at(node, true))).cloned()
     }
 
     fn counters(&self, cx: &Context) -> Vec<LinkCounters> {
@@ -194,7 +201,12 @@ impl Inspection {
     }
 
     fn in_flight(&self, cx: &Context) -> Vec<InFlight> {
-        let of_link = |(link, endpoint): Link| self.in_flight_of(link, endpoint.hang_report());
+        let of_link = |(link, endpoint): Link| {
+            let mut report = endpoint.hang_report();
+            let (arb, local) = (endpoint.arb(), is_local(cx));
+            report.handlers.retain(|handler| !arb.hides(&handler.path, local));
+            self.in_flight_of(link, report)
+        };
         self.links(cx).into_iter().map(of_link).collect()
     }
 
@@ -227,8 +239,9 @@ impl Inspection {
                 queue: pool.queue as u64,
                 is_inline: pool.is_inline,
             };
-            let pools = endpoint.pools().into_iter().map(pool);
-            pools.filter(|pool| self.shows(&pool.namespace)).collect::<Vec<_>>()
+            let is_seen = endpoint.arb().owners_seen_by(is_local(cx));
+            let seen = endpoint.pools().into_iter().filter(|pool| is_seen(&pool.depth.namespace));
+            seen.map(pool).filter(|pool| self.shows(&pool.namespace)).collect::<Vec<_>>()
         };
         self.links(cx).into_iter().flat_map(of_link).collect()
     }
@@ -236,7 +249,8 @@ impl Inspection {
     fn methods(&self, cx: &Context) -> Vec<MethodNumbers> {
         let of_link = |(link, endpoint): Link| {
             let numbers = endpoint.arb().meters().map(|meters| meters.read()).unwrap_or_default();
-            let shown = numbers.into_iter().filter(|(path, _)| self.shows(path.as_str()));
+            let is_seen = endpoint.arb().paths_seen_by(is_local(cx));
+            let shown = numbers.into_iter().filter(|(path, _)| self.shows(path.as_str()) && is_seen(path));
             let method = |(path, reading): (Path, crate::api::Reading)| MethodNumbers {
                 link: link.clone(),
                 path: text(&path),
@@ -262,7 +276,8 @@ impl Inspection {
         }
         let meters = |(link, endpoint): Link| Some((link, endpoint.arb().meters()?));
         let links = self.links(cx).into_iter().filter_map(meters).collect();
-        Ok(Tailing::new(prefix, self.0.hidden.lock().clone(), links, cx.cancel_token().clone(), place))
+        let sight = Sight { prefix, hidden: self.0.hidden.lock().clone(), local: is_local(cx) };
+        Ok(Tailing::new(sight, links, cx.cancel_token().clone(), place))
     }
 }
 
@@ -270,6 +285,11 @@ impl Watched {
     fn is_gone(&self) -> bool {
         self.endpoint.upgrade().is_none()
     }
+}
+
+/// Whether what layers hide from others is no secret to whoever asks: it could call it over the links of this process.
+fn is_local(cx: &Context) -> bool {
+    cx.link().is_near()
 }
 
 fn version(cx: &Context) -> Version {

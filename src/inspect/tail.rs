@@ -13,10 +13,17 @@ use crate::{
     wire::{Bytes, Fault, Path},
 };
 
+/// What is to be seen of all events.
+pub(super) struct Sight {
+    pub(super) prefix: String,
+    pub(super) hidden: Vec<String>,
+    /// Whether that which layers hide from others is.
+    pub(super) local: bool,
+}
+
 /// Where the events of one tail wait.
 struct Queue {
-    prefix: String,
-    hidden: Vec<String>,
+    sight: Sight,
     state: Mutex<State>,
     news: Condvar,
 }
@@ -46,13 +53,12 @@ pub(super) struct Tailing {
 impl Tailing {
     /// Sees what comes over these links from now on.
     pub(super) fn new(
-        prefix: String,
-        hidden: Vec<String>,
+        sight: Sight,
         links: Vec<(String, Arc<Meters>)>,
         caller: CancelToken,
         place: Arc<()>,
     ) -> Tailing {
-        let queue = Queue { prefix, hidden, state: Mutex::default(), news: Condvar::new() };
+        let queue = Queue { sight, state: Mutex::default(), news: Condvar::new() };
         let queue = Arc::new(queue);
         let listen = |(link, meters): (String, Arc<Meters>)| {
             let ear: Arc<dyn Witness> = Arc::new(Ear { link, queue: queue.clone() });
@@ -91,8 +97,12 @@ impl Drop for Tailing {
 
 impl Witness for Ear {
     fn wants(&self, path: &Path) -> bool {
-        let Queue { prefix, hidden, .. } = &*self.queue;
+        let Sight { prefix, hidden, .. } = &self.queue.sight;
         is_below(path.as_str(), prefix) && !hidden.iter().any(|hidden| is_below(path.as_str(), hidden))
+    }
+
+    fn is_local(&self) -> bool {
+        self.queue.sight.local
     }
 
     fn see(&self, path: &Path, arguments: &Seen) {

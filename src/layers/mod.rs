@@ -7,12 +7,24 @@
 mod breaker;
 mod limits;
 mod local;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod outcome;
 mod token;
+#[cfg(feature = "tracing")]
+mod tracing;
+mod way;
 
 pub use breaker::CircuitBreaker;
 pub use limits::{ConcurrencyLimit, RateLimit};
 pub use local::LocalOnly;
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
 pub use token::{CheckToken, SendToken};
+#[cfg(feature = "tracing")]
+pub use tracing::Tracing;
+pub use way::{WhereCalled, WhereServed};
 
 pub use crate::api::Retry;
 use crate::{

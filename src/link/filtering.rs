@@ -1,9 +1,12 @@
 //! What a side says in its hello of the filters of its transport, and what waits until both have agreed on them.
 
+use std::io;
+
 use super::{outbox::Draft, state::State};
 use crate::{
+    config::Config,
     sync::Arc,
-    transport::Session,
+    transport::{Session, Transport, filtered},
     wire::{FilterSet, Hello, Kind, ProtocolError},
 };
 
@@ -16,11 +19,20 @@ pub(super) struct Filtering {
 }
 
 impl<W: Clone> State<W> {
-    /// Greets as a side whose transport has these filters. Before anything has left.
-    pub(crate) fn filter_by(&mut self, session: Arc<Session>) {
+    /// Puts the filters of this side around its transport, if it has any, and greets accordingly. Before anything has
+    /// left.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no random bytes.
+    pub(crate) fn filter(&mut self, transport: Transport, config: &Config) -> io::Result<Transport> {
+        let Some(session) = Session::new(config, self.side)?.map(Arc::new) else { return Ok(transport) };
         let hello = Hello::ours(self.side, self.tokens.ours).choosing(self.codecs);
+        let hello = hello.numbered(self.tokens.number);
         self.outbox.replace_control(Draft::with(Kind::Hello, 0, |body| session.greet(hello, body)));
+        let transport = filtered(transport, &session);
         self.filtering.session = Some(session);
+        Ok(transport)
     }
 
     /// Takes what the hello of the other side says of filters. From here on they are at work in both directions.

@@ -322,7 +322,8 @@ impl Link {
 
     fn act(&self, action: Action<Arc<Slot>>, now: Instant, harvest: &mut Harvest) {
         match action {
-            Action::Greeted(codec) => {
+            Action::Greeted(codec, number) => {
+                self.id.set(number);
                 self.speak(codec);
                 self.changed.notify_all();
             }

@@ -3,14 +3,13 @@
 
 use std::{
     io,
-    os::fd::AsFd,
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
 
 use super::Link;
 use crate::{
-    os::{Attendant, Wakeup, wait_readable},
+    os::{Attendant, Wakeup, fd::AsFd, wait_readable},
     sync::{Arc, AtomicBool, Mutex, Ordering, Weak},
 };
 

@@ -18,6 +18,7 @@ mod flow;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
 mod gate;
+mod id;
 mod inbox;
 mod keeper;
 mod lead;
@@ -57,6 +58,7 @@ pub(crate) use direct::Neighbour;
 #[cfg(any(test, fuzzing))]
 pub(crate) use fuzz::session as fuzz_session;
 pub(crate) use gate::{Gate, Ids, Scope};
+pub(crate) use id::LinkId;
 pub(crate) use message::Incoming;
 pub(crate) use slot::{Offer, Outcome, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
@@ -72,7 +74,7 @@ use crate::{
     error::{CloseReason, Rejection},
     os::Attendant,
     sync::{Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, Weak},
-    transport::{FrameSender, Nudge, Session, Transport, filtered},
+    transport::{FrameSender, Nudge, Transport},
     wire::{Codec, Side, Tokens},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
@@ -132,6 +134,7 @@ pub(crate) struct Link {
     side: Side,
     /// The number of the codec, 0 until it is known.
     codec: AtomicU8,
+    pub(crate) id: LinkId,
     config: Config,
     core: Apart<Mutex<Core>>,
     /// The stage changed, or the other side's.
@@ -231,10 +234,9 @@ impl Link {
         greet_within: Option<Duration>,
     ) -> io::Result<Arc<Link>> {
         let greet_by = greet_within.and_then(|limit| Instant::now().checked_add(limit));
-        let mut state = State::new(parts.side, &parts.config, transport.window, tokens.into(), greet_by);
-        let session = Session::new(&parts.config, parts.side)?.map(Arc::new);
-        let mut transport = filtered(transport, session.as_ref());
-        session.into_iter().for_each(|session| state.filter_by(session));
+        let tokens = tokens.into().numbered(id::random());
+        let mut state = State::new(parts.side, &parts.config, transport.window, tokens, greet_by);
+        let mut transport = state.filter(transport, &parts.config)?;
         parts.config.write_stall.limit().into_iter().for_each(|at| transport.sender.be_patient_for(at));
         // Whoever reads watches the clock for it, where a transport can do that.
         let patience = greet_by.filter(|_| transport.wakes_at_deadlines);
@@ -263,6 +265,8 @@ impl Link {
             Link::assemble(parts, state, Wiring::Direct(Box::default()), None)
         });
         let [to_neck, to_head] = [Arc::new(Gate::default()), Arc::new(Gate::default())];
+        let number = id::random();
+        [&head, &neck].iter().for_each(|end| end.id.set(number));
         head.join_to(&neck, &to_neck, &to_head);
         neck.join_to(&head, &to_head, &to_neck);
         (head, neck)
@@ -302,6 +306,7 @@ impl Link {
                 weak: weak.clone(),
                 side: parts.side,
                 codec,
+                id: LinkId::default(),
                 core: Apart(Mutex::new(core)),
                 changed: Condvar::new(),
                 settled: Condvar::new(),

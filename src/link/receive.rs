@@ -128,7 +128,7 @@ fn hello<W: Clone>(
     let codec = state.codecs.agree(&theirs)?;
     state.agree_on_filters(&theirs, body.bytes())?;
     state.agree_on(codec);
-    actions.push(Action::Greeted(codec));
+    actions.push(Action::Greeted(codec, state.tokens.number ^ theirs.number));
     Ok(())
 }
 

@@ -41,7 +41,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Action<W> {
     /// The other side has greeted, and this is what the link speaks.
-    Greeted(Codec),
+    Greeted(Codec, u64),
     /// Hand a call its end.
     Complete(W, Result<Payload, CallError>),
     /// Find a handler. With a waiter, the call descends from a call of ours for which it waits.
@@ -154,7 +154,7 @@ impl<W: Clone> State<W> {
         let mut state = State::bare(side, config, window, tokens);
         state.greet_by = greet_by;
         state.pulse = Pulse::new(config);
-        let hello = Hello::ours(side, tokens.ours).choosing(config.codecs);
+        let hello = Hello::ours(side, tokens.ours).choosing(config.codecs).numbered(tokens.number);
         state.outbox.push_control(Draft::with(Kind::Hello, 0, |body| hello.write(body)));
         state
     }

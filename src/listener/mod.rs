@@ -17,7 +17,7 @@ use std::{
 pub use peer::Peer;
 
 use crate::{
-    api::{Api, Endpoint},
+    api::{Api, Endpoint, Layers},
     config::Config,
     error::{AddressError, CloseReason, Result, StartError},
     head::{Head, HeadBuilder},
@@ -66,11 +66,15 @@ pub struct ListenerBuilder {
     side: Side,
     config: Config,
     apis: Vec<Api>,
+    layers: Layers,
     terms: Terms,
     max_peers: usize,
     arrival: Option<Arrival>,
     departure: Option<Departure>,
 }
+
+/// What the builder of an end has.
+type Parts = (Config, Vec<Api>, Layers, Terms);
 
 impl Head {
     /// Waits for others to connect, each of which is a [`Neck`]: [`Neck::connect`]. Does not block.
@@ -143,8 +147,8 @@ impl NeckBuilder {
 }
 
 impl ListenerBuilder {
-    fn new(side: Side, (config, apis, terms): (Config, Vec<Api>, Terms)) -> ListenerBuilder {
-        ListenerBuilder { side, config, apis, terms, max_peers: 64, arrival: None, departure: None }
+    fn new(side: Side, (config, apis, layers, terms): Parts) -> ListenerBuilder {
+        ListenerBuilder { side, config, apis, layers, terms, max_peers: 64, arrival: None, departure: None }
     }
 
     /// How many peers there may be at a time: 64 by default. One more is told that it is one too many, and
@@ -186,14 +190,14 @@ impl ListenerBuilder {
     ///
     /// # Errors
     ///
-    /// - [`StartError::Address`](crate::StartError::Address): it is none.
-    /// - [`StartError::Listen`](crate::StartError::Listen): another program listens there (`AddrInUse`), everybody
+    /// - [`StartError::Address`]: it is none.
+    /// - [`StartError::Listen`]: another program listens there (`AddrInUse`), everybody
     ///   may remove files from the directory (`PermissionDenied`), or what else the operating system says.
     /// - When two of the APIs claim the same path, or a thread or a descriptor cannot be made.
     pub fn listen(self, address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Listener> {
         let address = address.try_into().map_err(Into::into)?;
         // What is wrong with the APIs is said now, and not to the first peer.
-        let trial = Endpoint::new(self.side, self.config.clone());
+        let trial = Endpoint::new(self.side, self.config.clone(), Layers::default());
         for api in &self.apis {
             trial.attach(Api { lives: Vec::new(), ..api.again() })?;
         }
@@ -213,6 +217,7 @@ impl ListenerBuilder {
             side: self.side,
             config: self.config,
             apis: self.apis,
+            layers: self.layers,
             terms,
             max_peers: self.max_peers,
             arrival: self.arrival,

@@ -6,7 +6,6 @@
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind},
-    os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +13,7 @@ use std::{
 use super::table::{Shared, Stage};
 use crate::{
     error::TurnedAway,
-    os,
+    os::{self, fd::AsFd},
     socket::{Caller, Door, Heard, Token},
     wire::ProtocolError,
 };

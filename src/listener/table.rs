@@ -10,7 +10,7 @@ use std::{
 
 use super::Peer;
 use crate::{
-    api::{Api, Endpoint},
+    api::{Api, Endpoint, Layers},
     config::Config,
     error::{CloseReason, TurnedAway},
     link::{Link, LinkState},
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) side: Side,
     pub(super) config: Config,
     pub(super) apis: Vec<Api>,
+    /// Around the calls of all peers.
+    pub(super) layers: Layers,
     pub(super) terms: Terms,
     pub(super) max_peers: usize,
     pub(super) arrival: Option<Arrival>,
@@ -185,7 +187,7 @@ impl Shared {
     }
 
     fn join(self: &Arc<Shared>, id: u64, caller: Caller) -> std::io::Result<(Peer, Arc<Link>)> {
-        let endpoint = Endpoint::new(self.side, self.config.clone());
+        let endpoint = Endpoint::new(self.side, self.config.clone(), self.layers.clone());
         for api in &self.apis {
             endpoint.attach(api.again()).map_err(std::io::Error::other)?;
         }

@@ -1,7 +1,8 @@
 //! What a link's keeper watches besides the wire: the process at the other end.
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::time::Duration;
 
+use super::fd::BorrowedFd;
 use crate::error::CloseReason;
 
 /// Somebody who knows by a descriptor that the other side is gone.

@@ -2,8 +2,8 @@
 //!
 //! Two threads that take turns on one core hand it over by giving way for two thirds of what a sleep and a wake-up
 //! cost. But a third thread, which only computes there, may then run for a whole time slice of some milliseconds,
-//! where a sleeper would have been woken at once. So whoever was put aside for long sleeps at once from then
-//! on, for a hundred times as long: to try it again costs at most one part in a hundred.
+//! where a sleeper would have been woken at once. So whoever was put aside for long sleeps at once for as long; and
+//! where that comes again and again, for up to a hundred times as long, so that to try it costs one part in a hundred.
 
 use std::{
     cell::Cell,
@@ -14,7 +14,7 @@ use std::{
 /// Gives way, and then looks, up to so many times. Says whether there was something to be seen in the end.
 pub(crate) fn give_way(times: u32, mut seen: impl FnMut() -> bool) -> bool {
     let mut before = Instant::now();
-    if RESTS_UNTIL.get().is_some_and(|until| before < until) {
+    if REST.get().is_some_and(|rest| before < rest.until) {
         return false;
     }
     for _ in 0..times {
@@ -22,7 +22,7 @@ pub(crate) fn give_way(times: u32, mut seen: impl FnMut() -> bool) -> bool {
         let now = Instant::now();
         let away = now.saturating_duration_since(before);
         if away > LONG {
-            RESTS_UNTIL.set(now.checked_add(away * REST));
+            REST.set(Rest::after(away, now));
             return seen();
         }
         if seen() {
@@ -33,15 +33,35 @@ pub(crate) fn give_way(times: u32, mut seen: impl FnMut() -> bool) -> bool {
     false
 }
 
+/// A time in which a thread does not give way.
+#[derive(Clone, Copy)]
+struct Rest {
+    until: Instant,
+    length: Duration,
+    /// How much longer it is than the thread was put aside.
+    factor: u32,
+}
+
+impl Rest {
+    fn after(away: Duration, now: Instant) -> Option<Rest> {
+        let comes_again = |last: &Rest| now.saturating_duration_since(last.until) < last.length * AGAIN;
+        let factor = REST.get().filter(comes_again).map_or(1, |last| (4 * last.factor).min(LONGEST));
+        let length = away * factor;
+        Some(Rest { until: now.checked_add(length)?, length, factor })
+    }
+}
+
 thread_local! {
-    /// It is a matter of the core, and so of the thread.
-    static RESTS_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The last one. It is a matter of the core, and so of the thread.
+    static REST: Cell<Option<Rest>> = const { Cell::new(None) };
 }
 
 /// More than whoever is waited for takes for most of what is asked of it, and less than a time slice.
 const LONG: Duration = Duration::from_micros(100);
-/// How much longer than it was put aside a thread does not give way.
-const REST: u32 = 100;
+/// What comes again within so many rests is no accident.
+const AGAIN: u32 = 10;
+/// How much longer than it was put aside a thread does not give way in the end.
+const LONGEST: u32 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -63,7 +83,7 @@ mod tests {
         // Whatever else the machine does may put this thread aside in any of them.
         let tries_for = |times, sees_at, expected| {
             assert!((0..100).any(|_| {
-                RESTS_UNTIL.set(None);
+                REST.set(None);
                 n_looks(times, sees_at) == expected
             }));
         };
@@ -72,18 +92,41 @@ mod tests {
         tries_for(1, 1, 1);
     }
 
-    #[test]
-    fn a_thread_that_was_put_aside_sleeps_at_once_for_a_while() {
+    /// Is put aside, and says how much longer the rest is than that.
+    fn put_aside() -> u32 {
+        let away = 10 * LONG;
         let began = Instant::now();
         assert!(!give_way(2, || {
-            std::thread::sleep(10 * LONG);
+            std::thread::sleep(away);
             false
         }));
-        assert!(RESTS_UNTIL.get().unwrap() >= began + 10 * LONG * REST);
-        RESTS_UNTIL.set(Instant::now().checked_add(Duration::from_secs(600)));
+        let rest = REST.get().unwrap();
+        assert!(rest.length >= away * rest.factor && rest.until >= began + away + rest.length);
+        rest.factor
+    }
+
+    fn end_rest(ago: Duration) {
+        REST.set(REST.get().map(|rest| Rest { until: Instant::now().checked_sub(ago).unwrap(), ..rest }));
+    }
+
+    #[test]
+    fn a_thread_that_was_put_aside_sleeps_at_once_for_a_while() {
+        put_aside();
+        let far = Instant::now() + Duration::from_secs(600);
+        REST.set(REST.get().map(|rest| Rest { until: far, ..rest }));
         assert_eq!(n_looks(1, 1), 0);
-        // It tries again when that is over.
-        RESTS_UNTIL.set(Some(began));
+        end_rest(Duration::ZERO);
         assert_eq!(n_looks(1, 1), 1);
+    }
+
+    #[test]
+    fn the_rest_is_longer_where_it_comes_again() {
+        let factors = (0..6).map(|_| {
+            end_rest(Duration::ZERO);
+            put_aside()
+        });
+        assert_eq!(factors.collect::<Vec<_>>(), [1, 4, 16, 64, 100, 100]);
+        end_rest(Duration::from_secs(60));
+        assert_eq!(put_aside(), 1);
     }
 }

@@ -17,7 +17,7 @@ use rustix::{
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };
 
-use super::linux::above_standard;
+use super::unix::above_standard;
 
 /// Memory of exactly `len` bytes, all of it there and zero, whose size is fixed for ever.
 ///

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(target_os = "linux")]
 use rustix::mm::{Advice, madvise};
 
 /// Makes room for `additional` more bytes.
@@ -25,6 +26,7 @@ fn grow(buffer: &mut Vec<u8>, reserve: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
+#[cfg(target_os = "linux")]
 fn prefer_large_pages(buffer: &mut Vec<u8>) {
     let start = buffer.as_mut_ptr();
     // Inward: the pages around belong to others, too.
@@ -36,6 +38,10 @@ fn prefer_large_pages(buffer: &mut Vec<u8>) {
     // does not take it says so, and all is as before.
     let _ = unsafe { madvise(start.add(offset).cast(), len, Advice::LinuxHugepage) };
 }
+
+/// Other systems have no such advice, or give such pages by themselves.
+#[cfg(not(target_os = "linux"))]
+fn prefer_large_pages(_: &mut Vec<u8>) {}
 
 const LARGE_PAGE: usize = 2 << 20;
 /// Smaller buffers come from memory that an allocator keeps, and have been touched before.

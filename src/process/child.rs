@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Arc,
     thread,
@@ -11,7 +10,10 @@ use std::{
 
 use crate::{
     error::{CloseReason, Death, Exit, StartError},
-    os::{self, Attendant},
+    os::{
+        self, Attendant, ProcessWatch,
+        fd::{AsFd, BorrowedFd},
+    },
 };
 
 use super::{
@@ -37,7 +39,7 @@ pub(crate) struct ChildHandle {
 /// Who a process is. Shared, so that one thread can kill what another one watches.
 pub(crate) struct Process {
     pid: u32,
-    pidfd: OwnedFd,
+    watch: ProcessWatch,
     /// Who started it: a fork of that process must leave it alone.
     owner: u32,
 }
@@ -55,7 +57,7 @@ impl ChildHandle {
     ) -> Result<ChildHandle, StartError> {
         // Shows whether such descriptors can be made at all while there is no child yet that would
         // have to be killed without one, and holds a place in the table for the child's.
-        let place = os::open_process(std::process::id()).map_err(StartError::setup("process descriptor"))?;
+        let place = ProcessWatch::place().map_err(StartError::setup("process descriptor"))?;
         let lines = match stderr {
             Stderr::Inherit => None,
             Stderr::PassOn => {
@@ -110,7 +112,7 @@ impl ChildHandle {
             return Vec::new();
         }
         let streams = [self.words.descriptor(), self.print.descriptor()];
-        std::iter::once(self.process.pidfd.as_fd()).chain(streams.into_iter().flatten()).collect()
+        std::iter::once(self.process.watch.as_fd()).chain(streams.into_iter().flatten()).collect()
     }
 
     /// Reads what it has written, and reaps it once it has ended. Does not block.
@@ -121,9 +123,9 @@ impl ChildHandle {
         if self.death.is_none() {
             // In this order, because what it wrote before its end is in the pipe once it has ended.
             let ended = self.process.has_ended();
-            let limit = if ended { AFTER_DEATH } else { AT_ONCE };
-            self.words.drain(limit);
-            self.print.drain(limit);
+            for stream in [&mut self.words, &mut self.print] {
+                if ended { stream.drain_last(AFTER_DEATH) } else { stream.drain(AT_ONCE) }
+            }
             self.death = ended.then(|| self.bury());
         }
         self.death.clone()
@@ -204,18 +206,18 @@ impl Process {
 
     /// Ends the process at once; one that has ended already is fine.
     pub(crate) fn kill(&self) -> io::Result<()> {
-        os::kill_process(self.pidfd.as_fd())
+        self.watch.kill()
     }
 
     /// Whether it has ended, reaped or not.
     pub(crate) fn has_ended(&self) -> bool {
-        os::is_readable(self.pidfd.as_fd())
+        os::is_readable(self.watch.as_fd())
     }
 
     /// The status of a process that has ended.
     fn reap(&self) -> Exit {
         for _ in 0..TRACER_ROUNDS {
-            match os::exit_of(self.pidfd.as_fd()) {
+            match self.watch.exit() {
                 Ok(Some(exit)) => return exit,
                 // A tracer is told of the end before the parent is, and the status is ours only when
                 // it has let go.
@@ -238,11 +240,11 @@ fn adopt(
     started: Instant,
     lines: Option<&Arc<Lines>>,
 ) -> Result<ChildHandle, StartError> {
-    let watched = os::open_process(child.id());
+    let watched = ProcessWatch::of(&child);
     match (watched, streams(&mut child, program, lines)) {
-        (Ok(pidfd), Ok((words, print))) => Ok(ChildHandle {
+        (Ok(watch), Ok((words, print))) => Ok(ChildHandle {
             program: program.clone(),
-            process: Arc::new(Process { pid: child.id(), pidfd, owner: std::process::id() }),
+            process: Arc::new(Process { pid: child.id(), watch, owner: std::process::id() }),
             started,
             words,
             print,
@@ -253,7 +255,7 @@ fn adopt(
         (Err(error), Ok((mut words, mut print))) if error.raw_os_error() == Some(NO_SUCH_PROCESS) => {
             // It has ended and somebody else has reaped it, all since the spawn.
             for stream in [&mut words, &mut print] {
-                stream.drain(AFTER_DEATH);
+                stream.drain_last(AFTER_DEATH);
                 stream.finish();
             }
             let stderr = words.tail().into();
@@ -281,11 +283,11 @@ fn streams(
         lines.map(|lines| writer(OutputStream::Stdout, lines)),
     );
     let words = match child.stderr.take() {
-        Some(pipe) => LastWords::new(pipe.into(), of_stderr)?,
+        Some(pipe) => LastWords::new(os::output(pipe)?, of_stderr),
         None => LastWords::none(),
     };
     let print = match of_stdout.and_then(|writer| Some((child.stdout.take()?, writer))) {
-        Some((pipe, writer)) => LastWords::forgetful(pipe.into(), writer)?,
+        Some((pipe, writer)) => LastWords::forgetful(os::output(pipe)?, writer),
         None => LastWords::none(),
     };
     Ok((words, print))

@@ -10,7 +10,8 @@
 //!
 //! `1` is the version of this text, and the name goes to the end, spaces included. Lifeline, socket
 //! and memory are descriptors, which the child inherits: `<number>:<device>:<inode>`. The *lifeline* is the
-//! reading end of a pipe to which nobody writes: it ends when the Head does. The socket is the child's end
+//! reading end of a pipe to which nobody writes: it ends when the Head does. On Windows nothing is inherited,
+//! the lifeline is `-`, and the child [brings](super::tied) one along. The socket is the child's end
 //! of the wire, and the memory is what both share.
 //!
 //! The variable cannot be taken out of the environment while other threads may read it, so programs
@@ -18,23 +19,13 @@
 //! them that whatever else has their numbers is not what was meant. The token is not in any argument
 //! list, which everybody could read.
 
-use std::{
-    fmt, io,
-    os::fd::{AsFd, AsRawFd, RawFd},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::fmt;
 
-use ipc_channel::ipc::bytes_channel;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::StartError,
-    os::{self, FileId},
-    transport::IpcParts,
-    wire::Token,
-};
+use crate::{os::FileId, transport::IpcParts, wire::Token};
 
-use super::caught::caught;
+use super::tied::Brought;
 
 /// The name of the environment variable.
 pub(crate) const VARIABLE: &str = "NAPE_NECK";
@@ -43,7 +34,8 @@ pub(crate) const VARIABLE: &str = "NAPE_NECK";
 #[derive(Debug)]
 pub(crate) struct Invitation {
     pub(crate) token: Token,
-    pub(crate) lifeline: Handed,
+    /// None where a child inherits nothing.
+    pub(crate) lifeline: Option<Handed>,
     pub(crate) head: u32,
     pub(crate) wire: WireEnd,
 }
@@ -62,16 +54,11 @@ pub(crate) enum WireEnd {
 /// A descriptor that the child inherits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Handed {
-    pub(crate) number: RawFd,
+    pub(crate) number: i32,
     pub(crate) file: FileId,
 }
 
 impl Handed {
-    /// What the child will have under the number that it has here.
-    pub(crate) fn of(fd: &(impl AsFd + AsRawFd)) -> io::Result<Handed> {
-        Ok(Handed { number: fd.as_raw_fd(), file: os::identity(fd.as_fd())? })
-    }
-
     fn parse(text: &str) -> Option<Handed> {
         let mut numbers = text.splitn(3, ':');
         let number = numbers.next()?.parse().ok()?;
@@ -108,6 +95,7 @@ impl Invitation {
             WireEnd::Pipe(socket) => (PIPE, socket),
             WireEnd::Shm(memory) => (SHM, memory),
         };
+        let lifeline = lifeline.map_or(NOTHING.to_owned(), |lifeline| lifeline.to_string());
         format!("{VERSION} {kind} {} {lifeline} {head} {end}", token.to_hex())
     }
 
@@ -119,7 +107,10 @@ impl Invitation {
         }
         let kind = words.next()?;
         let token = Token::from_hex(words.next()?)?;
-        let lifeline = Handed::parse(words.next()?)?;
+        let lifeline = match words.next()? {
+            NOTHING => None,
+            handed => Some(Handed::parse(handed)?),
+        };
         let head = words.next()?.parse().ok()?;
         let wire = WireEnd::parse(kind, words.next()?)?;
         Some(Invitation { token, lifeline, head, wire })
@@ -133,12 +124,13 @@ pub(crate) struct Arrival {
     pub(crate) pid: u32,
     pub(crate) token: String,
     pub(crate) parts: IpcParts,
+    pub(super) brought: Brought,
 }
 
 impl Arrival {
-    pub(crate) fn new(token: Token, parts: IpcParts) -> Arrival {
+    pub(super) fn new(token: Token, parts: IpcParts, brought: Brought) -> Arrival {
         let protocol = PROTOCOL.to_owned();
-        Arrival { protocol, pid: std::process::id(), token: token.to_hex(), parts }
+        Arrival { protocol, pid: std::process::id(), token: token.to_hex(), parts, brought }
     }
 
     /// Whether this is what a Neck says.
@@ -152,26 +144,9 @@ impl Arrival {
     }
 }
 
-/// Lets ipc-channel measure its sockets while there is room for it.
-///
-/// It opens a pair of sockets for that at its first message, and when it cannot, that message and
-/// every later one in this process panics.
-pub(crate) fn prepare_ipc() -> Result<(), StartError> {
-    static MEASURED: AtomicBool = AtomicBool::new(false);
-    if MEASURED.load(Ordering::Acquire) {
-        return Ok(());
-    }
-    let (sender, receiver) = bytes_channel().map_err(StartError::setup("channel"))?;
-    // Proves that there is room for the pair, and makes it again by closing.
-    drop(os::pipe().map_err(StartError::setup("channel"))?);
-    caught("ipc-channel cannot measure its sockets", || sender.send(&[]))
-        .map_err(StartError::setup("channel"))?;
-    drop(receiver);
-    MEASURED.store(true, Ordering::Release);
-    Ok(())
-}
-
 const VERSION: &str = "1";
+/// In the place of a lifeline.
+const NOTHING: &str = "-";
 const IPC: &str = "ipc";
 const PIPE: &str = "pipe";
 const SHM: &str = "shm";
@@ -186,7 +161,7 @@ mod tests {
         let socket = Handed { number: 8, file: FileId { device: 9, inode: 10 } };
         [WireEnd::Ipc(name), WireEnd::Pipe(socket), WireEnd::Shm(socket)].map(|wire| Invitation {
             token: Token([0xa5; 16]),
-            lifeline: Handed { number: 7, file: FileId { device: 14, inode: u64::MAX } },
+            lifeline: Some(Handed { number: 7, file: FileId { device: 14, inode: u64::MAX } }),
             head: 4711,
             wire,
         })

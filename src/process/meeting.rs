@@ -5,8 +5,7 @@
 //! connection of our own when nobody else comes.
 
 use std::{
-    env, fs, io,
-    os::fd::{AsFd, BorrowedFd},
+    io,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -14,12 +13,12 @@ use std::{
 
 use ipc_channel::{IpcError, ipc::IpcOneShotServer};
 
-use crate::{
-    os::{self, Wakeup},
-    wire::Token,
+use crate::os::{
+    self, Wakeup,
+    fd::{AsFd, BorrowedFd},
 };
 
-use super::{caught::caught, invitation::Arrival};
+use super::{caught::caught, invitation::Arrival, name};
 
 /// A name under which one child can come.
 pub(crate) struct Meeting {
@@ -28,9 +27,9 @@ pub(crate) struct Meeting {
 }
 
 impl Meeting {
-    /// Makes the name: a socket in a new directory of its own, which only our user can enter.
+    /// Makes the name. On Linux it is a socket in a new directory of its own, which only our user can enter.
     pub(crate) fn new() -> io::Result<Meeting> {
-        check_directory()?;
+        name::check()?;
         let (server, name) = caught("the temporary directory cannot be used", IpcOneShotServer::new)?;
         Ok(Meeting { server, name })
     }
@@ -88,9 +87,8 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         // Whoever connected before us and still lives keeps the thread. It cannot be freed then, and
-        // waits until that one goes; nothing here waits with it. An error says that nobody listens
-        // any more.
-        let _ = os::knock(&self.name);
+        // waits until that one goes; nothing here waits with it.
+        name::knock(&self.name);
         match os::wait_readable(&[self.done.as_fd()], Some(FREED_WITHIN)) {
             Ok(ready) if ready.any() => drop(thread.join()),
             _ => log::warn!("somebody connected to {} and is silent; a thread is left with it", self.name),
@@ -117,24 +115,5 @@ impl Drop for WakeAtEnd {
     }
 }
 
-/// ipc-channel panics over a name that is no UTF-8, cuts one that is too long, and panics and leaks a
-/// descriptor where it cannot make a directory of its own. So one is made here first.
-fn check_directory() -> io::Result<()> {
-    let directory = env::temp_dir();
-    let fits = directory.to_str().is_some_and(|name| name.len() + OWN_PART <= LONGEST_NAME);
-    if !fits {
-        let limit = LONGEST_NAME - OWN_PART;
-        let text = format!("the temporary directory must be UTF-8 of at most {limit} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-    }
-    let probe = directory.join(format!(".nape-{}", Token(os::random_token()?).to_hex()));
-    fs::create_dir(&probe)?;
-    fs::remove_dir(&probe)
-}
-
-/// What is appended to the temporary directory: `/.tmpXXXXXX/socket`.
-const OWN_PART: usize = 18;
-/// What fits into the address of a Unix socket.
-const LONGEST_NAME: usize = 107;
 /// How long the thread may take to notice our connection.
 const FREED_WITHIN: Duration = Duration::from_secs(1);

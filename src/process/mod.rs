@@ -9,16 +9,19 @@ mod caught;
 mod child;
 mod invitation;
 mod meeting;
+mod name;
 mod output;
 mod spawn;
 mod stderr;
+mod tied;
 mod wire;
 
-pub(crate) use bootstrap::{Bootstrap, HeadWatch, from_env};
+pub(crate) use bootstrap::{Bootstrap, from_env};
 pub(crate) use child::Process;
 pub(crate) use output::Lines;
 pub use output::{OutputLine, OutputStream};
 pub(crate) use spawn::{Launch, LaunchOptions, Program, Stderr, launch};
+pub(crate) use tied::{HeadWatch, Lifeline};
 pub use wire::Wire;
 
 #[cfg(test)]

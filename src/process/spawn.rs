@@ -1,7 +1,6 @@
 //! How a Head starts a program and meets it.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,16 +8,18 @@ use std::{
 
 use crate::{
     error::{CloseReason, StartError},
-    os::{self, HandDown, Wakeup},
-    transport::{PipeEnd, ShmEnds, Transport},
+    os::{self, HandDown, Wakeup, fd::AsFd},
+    transport::Transport,
     wire::{ProtocolError, Side, Token},
 };
 
 use super::{
     child::ChildHandle,
-    invitation::{Arrival, Handed, Invitation, VARIABLE, WireEnd, prepare_ipc},
+    invitation::{Arrival, WireEnd},
     meeting::{Meeting, NoArrival, Waiting},
+    name,
     output::Lines,
+    tied::{self, Lifeline},
     wire::Wire,
 };
 
@@ -28,14 +29,14 @@ pub(crate) struct Launch {
     pub(crate) child: ChildHandle,
     /// Both sides show it again in their greeting.
     pub(crate) token: Token,
-    /// The child takes the end of this pipe for the end of the Head. Nobody writes to it.
-    pub(crate) lifeline: OwnedFd,
+    /// The child takes the end of this for the end of the Head.
+    pub(crate) lifeline: Lifeline,
 }
 
 /// A program that can be started, and started again.
 pub(crate) struct Program {
-    command: Command,
-    hand_down: HandDown,
+    pub(super) command: Command,
+    pub(super) hand_down: HandDown,
     name: Arc<str>,
 }
 
@@ -74,25 +75,10 @@ impl Program {
     }
 
     /// Starts the process. It alone has what it was given after that.
-    fn spawn(&mut self, stderr: &Stderr) -> Result<ChildHandle, StartError> {
+    pub(super) fn spawn(&mut self, stderr: &Stderr) -> Result<ChildHandle, StartError> {
         let child = ChildHandle::spawn(&mut self.command, &self.name, stderr);
         self.hand_down.take_back();
         child
-    }
-
-    /// Makes the lifeline, and tells the child of it and of all the rest. Gives back our end.
-    fn invite(
-        &mut self,
-        wire: WireEnd,
-        inherited: Option<OwnedFd>,
-        token: Token,
-    ) -> Result<OwnedFd, StartError> {
-        let (theirs, ours) = os::pipe().map_err(StartError::setup("lifeline"))?;
-        let lifeline = Handed::of(&theirs).map_err(StartError::setup("lifeline"))?;
-        let invitation = Invitation { token, lifeline, head: std::process::id(), wire };
-        self.command.env(VARIABLE, invitation.to_text());
-        self.hand_down.give(inherited.into_iter().chain([theirs]).collect());
-        Ok(ours)
     }
 }
 
@@ -113,7 +99,7 @@ pub(crate) fn launch(program: &mut Program, options: LaunchOptions) -> Result<La
     let token = os::random_token().map(Token).map_err(StartError::setup("token"))?;
     match options.wire {
         Wire::Ipc => launch_to_connect(program, token, options),
-        Wire::Pipe | Wire::Shm => launch_to_inherit(program, token, options),
+        Wire::Pipe | Wire::Shm => tied::launch_to_inherit(program, token, options),
     }
 }
 
@@ -123,10 +109,10 @@ fn launch_to_connect(
     options: LaunchOptions,
 ) -> Result<Launch, StartError> {
     let deadline = Instant::now().checked_add(options.start_timeout);
-    prepare_ipc()?;
+    name::prepare_ipc()?;
     let meeting = Meeting::new().map_err(StartError::setup("name to meet the child under"))?;
     let wire = WireEnd::Ipc(meeting.name().to_owned());
-    let lifeline = program.invite(wire, None, token)?;
+    let lifeline = program.invite(wire, token)?;
     let child = program.spawn(&options.stderr)?;
     let mut attempt = Attempt::new(child, meeting, options.abort)?;
     let arrival = attempt.meet(deadline, options.start_timeout)?;
@@ -137,36 +123,8 @@ fn launch_to_connect(
         attempt.child.pid(),
         arrival.pid
     );
+    let lifeline = lifeline.with(arrival.brought);
     Ok(Launch { transport: arrival.parts.into_transport(), child: attempt.child, token, lifeline })
-}
-
-fn launch_to_inherit(
-    program: &mut Program,
-    token: Token,
-    options: LaunchOptions,
-) -> Result<Launch, StartError> {
-    let (transport, theirs) = ends(options.wire)?;
-    let handed = Handed::of(&theirs).map_err(StartError::setup("wire to the child"))?;
-    let wire = match options.wire {
-        Wire::Shm => WireEnd::Shm(handed),
-        _ => WireEnd::Pipe(handed),
-    };
-    let lifeline = program.invite(wire, Some(theirs), token)?;
-    let child = program.spawn(&options.stderr)?;
-    Ok(Launch { transport, child, token, lifeline })
-}
-
-/// Our end of a wire, and what the child inherits of it.
-fn ends(wire: Wire) -> Result<(Transport, OwnedFd), StartError> {
-    if wire == Wire::Shm {
-        let ends = ShmEnds::new().map_err(StartError::setup("shared memory"))?;
-        return Ok((
-            ends.ours.into_transport().map_err(StartError::setup("shared memory"))?,
-            ends.theirs.into_fd(),
-        ));
-    }
-    let (ours, theirs) = PipeEnd::pair().map_err(StartError::setup("pair of sockets"))?;
-    Ok((ours.into_transport().map_err(StartError::setup("event"))?, OwnedFd::from(theirs)))
 }
 
 /// A child that has not come yet, and the thread that waits for it.

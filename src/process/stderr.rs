@@ -1,13 +1,12 @@
 //! What a child writes, passed on as it comes; and its last words, remembered to the end.
 
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-};
+use std::{collections::VecDeque, io, time::Instant};
 
 use super::output::LineWriter;
-use crate::os;
+use crate::os::{
+    self,
+    fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 /// The reading end of a child's stderr or stdout, and the last of what came out of it.
 pub(crate) struct LastWords {
@@ -22,15 +21,14 @@ pub(crate) struct LastWords {
 }
 
 impl LastWords {
-    /// Reads from this pipe from now on. Without a writer of lines it goes on to our own stderr.
-    pub(crate) fn new(pipe: OwnedFd, lines: Option<LineWriter>) -> io::Result<LastWords> {
-        os::set_nonblocking(pipe.as_fd())?;
-        Ok(LastWords { pipe: Some(pipe), lines, ..LastWords::none() })
+    /// Reads from this pipe from now on, on which nothing blocks. Without a writer of lines it goes on to our own stderr.
+    pub(crate) fn new(pipe: OwnedFd, lines: Option<LineWriter>) -> LastWords {
+        LastWords { pipe: Some(pipe), lines, ..LastWords::none() }
     }
 
     /// The same for lines of which none are remembered.
-    pub(crate) fn forgetful(pipe: OwnedFd, lines: LineWriter) -> io::Result<LastWords> {
-        Ok(LastWords { forgetful: true, ..LastWords::new(pipe, Some(lines))? })
+    pub(crate) fn forgetful(pipe: OwnedFd, lines: LineWriter) -> LastWords {
+        LastWords { forgetful: true, ..LastWords::new(pipe, Some(lines)) }
     }
 
     /// Nothing to read, now and later.
@@ -41,6 +39,16 @@ impl LastWords {
     /// Reads what is there, but no more than `limit` bytes, so that a child which writes without a
     /// pause cannot keep us here.
     pub(crate) fn drain(&mut self, limit: usize) {
+        self.drain_until(limit, None);
+    }
+
+    /// The same for a child that has ended: all of what it wrote is there, or on the way.
+    pub(crate) fn drain_last(&mut self, limit: usize) {
+        let due = (!os::OUTPUT_LAG.is_zero()).then(|| Instant::now() + os::OUTPUT_LAG);
+        self.drain_until(limit, due);
+    }
+
+    fn drain_until(&mut self, limit: usize, due: Option<Instant>) {
         let mut buffer = [0; PIECE];
         let mut taken = 0;
         while taken < limit {
@@ -50,7 +58,10 @@ impl LastWords {
                     taken += len;
                     self.take(&buffer[..len]);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match due {
+                    Some(due) if is_readable_by(pipe, due) => {}
+                    _ => return,
+                },
                 Ok(0) | Err(_) => self.pipe = None,
             }
         }
@@ -68,7 +79,7 @@ impl LastWords {
         }
         match &mut self.lines {
             Some(lines) => lines.take(piece),
-            None => self.withheld += (piece.len() - pass_on(piece)) as u64,
+            None => self.withheld += (piece.len() - os::pass_on(piece)) as u64,
         }
     }
 
@@ -88,14 +99,9 @@ impl LastWords {
     }
 }
 
-/// Writes to our own stderr as much as it takes without waiting; gives how much that was.
-///
-/// Whoever reads our stderr may have stopped, and a child must not hang because of that. The lock of
-/// `std` is not taken, because somebody may be waiting in a write under it.
-fn pass_on(piece: &[u8]) -> usize {
-    let stderr = io::stderr();
-    let stderr = stderr.as_fd();
-    if os::can_take(stderr) { os::write_some(stderr, piece).unwrap_or(0) } else { 0 }
+/// Whether there is more, or the end, before `due` has passed.
+fn is_readable_by(pipe: &OwnedFd, due: Instant) -> bool {
+    os::wait_readable_until(&[pipe.as_fd()], Some(due)).is_ok_and(|ready| ready.any())
 }
 
 /// The last bytes of a long text.

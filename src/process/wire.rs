@@ -16,10 +16,12 @@ pub enum Wire {
     /// A pair of stream sockets, one of which the child inherits: for any program, a hostile one as well.
     /// It hurts its own connection and nothing else. There is no name to which another process could
     /// connect, and none to remove. Choose it for what parses files from elsewhere or runs the code of
-    /// others, and where the temporary directory cannot be used.
+    /// others, and where the temporary directory cannot be used. On Windows it is refused with
+    /// [`StartError::Setup`](crate::StartError::Setup).
     Pipe,
     /// Memory that both share, for the shortest time and the highest rate: for any program, as the pipe, and
     /// without a name as well. While calls follow each other and each side has a core, no system call is
-    /// made. It costs half a megabyte for each child. Linux only.
+    /// made. It costs half a megabyte for each child. Linux only: elsewhere it is refused with
+    /// [`StartError::Setup`](crate::StartError::Setup).
     Shm,
 }

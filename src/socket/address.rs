@@ -4,7 +4,6 @@ use std::{
     ffi::OsStr,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -38,14 +37,14 @@ pub(super) enum Place {
 }
 
 impl Address {
-    /// The Unix socket with this path, which must be absolute.
+    /// The Unix socket with this path, which must be absolute. On Windows nobody can listen or connect there.
     ///
     /// # Errors
     ///
-    /// When no socket can have such a path; it may have 107 bytes at most on Linux.
+    /// When no socket can have such a path; it may have 107 bytes at most on Linux, and 103 elsewhere.
     pub fn unix(path: impl Into<PathBuf>) -> Result<Address, AddressError> {
         let path = path.into();
-        let bytes = path.as_os_str().as_bytes();
+        let bytes = path.as_os_str().as_encoded_bytes();
         if bytes.contains(&0) || bytes.is_empty() {
             return Err(AddressError::BadPath(path));
         }

@@ -2,13 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    fmt, io,
-    os::fd::BorrowedFd,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
-use crate::os;
+use super::local;
 
 /// The process at the other end of a Unix socket: the one that connected, or that began to listen. The kernel
 /// says so, so that nobody can lie about it.
@@ -73,7 +72,7 @@ impl Allow {
 
     pub(crate) fn lets_in(&self, peer: &Credentials) -> bool {
         match &self.0 {
-            Rule::SameUser => peer.uid == os::user_id(),
+            Rule::SameUser => local::is_same_user(peer),
             Rule::Users(uids) => uids.contains(&peer.uid),
             Rule::When(rule) => catch_unwind(AssertUnwindSafe(|| rule(peer))).unwrap_or_else(|panic| {
                 // What it holds may panic as well when it goes.
@@ -89,15 +88,6 @@ impl Allow {
             Rule::SameUser => 0o600,
             Rule::Users(_) | Rule::When(_) => 0o666,
         }
-    }
-}
-
-impl Credentials {
-    /// Of whoever is at the other end of a Unix socket.
-    pub(super) fn of(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
-        let ids = os::peer_ids(socket)?;
-        let pid = u32::try_from(ids.pid).ok().filter(|pid| *pid > 0);
-        Ok(Credentials { uid: ids.uid, gid: ids.gid, pid })
     }
 }
 

@@ -3,12 +3,14 @@
 use std::{
     io::{self, ErrorKind},
     net::TcpStream,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use super::Credentials;
 use crate::{
-    os,
+    os::{
+        self,
+        fd::{AsFd, BorrowedFd, OwnedFd},
+    },
     transport::{PipeEnd, Transport, tcp_end},
     wire::{Ack, Bye, Flags, HEADER_LEN, Header, Hello, Kind, ProtocolError, Side, Taken, Token, take_frame},
 };

@@ -3,17 +3,14 @@
 use std::{
     io::{self, ErrorKind},
     net::{SocketAddr, TcpStream},
-    os::fd::AsFd,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Address, Credentials, Terms, Token, address::Place};
+use super::{Address, Terms, Token, address::Place, local};
 use crate::{
     error::{AddressError, CloseReason, StartError},
-    os,
-    transport::{PipeEnd, Transport, tcp_end},
+    transport::{Transport, tcp_end},
     wire::Tokens,
 };
 
@@ -61,21 +58,11 @@ pub(super) fn dial(
     deadline: Option<Instant>,
 ) -> Result<Dialed, StartError> {
     let transport = match address.place() {
-        Place::Unix(path) => dial_unix(path, terms, deadline),
+        Place::Unix(path) => local::dial(path, terms, deadline),
         Place::Tcp(at) => dial_tcp(*at, terms, deadline),
     };
     let connect = |error| StartError::Connect { address: address.text(), error: Arc::new(error) };
     Ok(Dialed { transport: transport.map_err(connect)?, tokens: Token::of_caller(terms.token) })
-}
-
-fn dial_unix(path: &Path, terms: &Terms, deadline: Option<Instant>) -> io::Result<Transport> {
-    let socket = os::connect_unix(path, deadline)?;
-    let peer = Credentials::of(socket.as_fd())?;
-    if !terms.allow.lets_in(&peer) {
-        let why = format!("user {} listens there, whom this side does not allow", peer.uid);
-        return Err(io::Error::new(ErrorKind::PermissionDenied, why));
-    }
-    PipeEnd::met(socket, &[], "unix")
 }
 
 fn dial_tcp(at: SocketAddr, terms: &Terms, deadline: Option<Instant>) -> io::Result<Transport> {

@@ -8,6 +8,7 @@ mod allow;
 mod caller;
 mod dial;
 mod door;
+mod local;
 mod token;
 
 pub use address::Address;

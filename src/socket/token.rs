@@ -1,12 +1,13 @@
 //! What those show who may connect, where the kernel does not say who they are.
 
 use std::{
-    fmt,
-    io::{self, ErrorKind},
+    fmt, fs,
+    io::{self, ErrorKind, Read, Write},
     path::Path,
     str::FromStr,
 };
 
+use super::local;
 use crate::{
     os,
     wire::{self, Tokens},
@@ -68,14 +69,27 @@ impl Token {
     /// Writes it into a file that only its owner may read, in the place of one that is there. Whoever reads
     /// meanwhile finds the old one or the new one.
     ///
+    /// On Windows the file has the rights of its directory: take one in the user's profile.
+    ///
     /// # Errors
     ///
     /// When the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        os::write_secret(path.as_ref(), &self.reveal())
+        let path = path.as_ref();
+        let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+        let mut beside = std::ffi::OsString::from(".");
+        beside.push(name);
+        beside.push(format!(".{}", wire::Token(os::random_token()?).to_hex()));
+        let beside = path.with_file_name(beside);
+        let mut file = local::secret_file(&beside)?;
+        let text = self.reveal() + "\n";
+        let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&beside, path));
+        written.inspect_err(|_| drop(fs::remove_file(&beside)))
     }
 
     /// Reads it from a file that only its owner may read: what others can read is no secret, and is refused.
+    ///
+    /// On Windows nobody looks who else can read it.
     ///
     /// # Errors
     ///
@@ -83,19 +97,30 @@ impl Token {
     /// whatever the operating system says when it cannot be read.
     pub fn read(path: impl AsRef<Path>) -> io::Result<Token> {
         let path = path.as_ref();
-        let text = os::read_secret(path)?;
+        let file = fs::File::open(path)?;
+        local::check_secret(path, &file)?;
+        let mut text = String::new();
+        file.take(LONGEST).read_to_string(&mut text)?;
         let bad = |error| io::Error::new(ErrorKind::InvalidData, format!("{}: {error}", path.display()));
-        text.parse().map_err(|error: BadToken| bad(error))
+        text.trim_end().parse().map_err(|error: BadToken| bad(error))
     }
 
     /// What whoever connects shows and wants to see.
     pub(super) fn of_caller(this: Option<Token>) -> Tokens {
-        this.map_or_else(Tokens::default, |token| Tokens { ours: token.connecting, theirs: token.listening })
+        this.map_or_else(Tokens::default, |token| Tokens {
+            ours: token.connecting,
+            theirs: token.listening,
+            ..Tokens::default()
+        })
     }
 
     /// The same of whoever listens.
     pub(crate) fn of_listener(this: Option<Token>) -> Tokens {
-        this.map_or_else(Tokens::default, |token| Tokens { ours: token.listening, theirs: token.connecting })
+        this.map_or_else(Tokens::default, |token| Tokens {
+            ours: token.listening,
+            theirs: token.connecting,
+            ..Tokens::default()
+        })
     }
 }
 
@@ -114,3 +139,6 @@ impl fmt::Debug for Token {
         f.write_str("Token(..)")
     }
 }
+
+/// More than a token and an end of line.
+const LONGEST: u64 = 100;

@@ -174,6 +174,13 @@ impl Nudge for IpcNudge {
 /// largest. One of those may come on top of many small ones, which makes 194,816; or there are three of
 /// them and nothing else, which makes 197,376. The rest, 15 KB, is for the few small packets that go beside
 /// the window and for a nudge.
-const WINDOW: Window = Window { frames: 48, bytes: 42 * 1024, large: 3 };
+///
+/// On Windows it is a pipe with room for 68 KiB, one frame of the largest size and little besides. On macOS a port
+/// takes 1,024 messages whatever their size.
+const WINDOW: Window = if cfg!(windows) {
+    Window { frames: 48, bytes: 4 * 1024, large: 1 }
+} else {
+    Window { frames: 48, bytes: 42 * 1024, large: 3 }
+};
 /// Packets below this size are copied into a buffer of their own.
 const COPIED: usize = 32 * 1024;

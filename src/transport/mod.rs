@@ -51,6 +51,8 @@ mod filter;
 mod ipc;
 mod memory;
 mod pipe;
+#[cfg(unix)]
+#[cfg_attr(target_os = "macos", path = "no_shm.rs")]
 mod shm;
 mod spin;
 mod tcp;
@@ -69,16 +71,18 @@ pub(crate) use ipc::{IpcEnds, IpcParts};
 pub use memory::memory_pair;
 pub(crate) use pipe::PipeEnd;
 pub use pipe::{pipe_over, pipe_pair};
-#[cfg(all(any(test, fuzzing), not(loom)))]
+#[cfg(all(target_os = "linux", any(test, fuzzing), not(loom)))]
 pub(crate) use shm::fuzz_ring;
-#[cfg(not(all(loom, test)))]
+#[cfg(all(target_os = "linux", not(all(loom, test))))]
 pub use shm::shm_pair;
 pub(crate) use tcp::tcp_end;
 pub use tcp::tcp_pair;
 // For who starts processes by other means than ours: the benches.
-#[cfg(not(all(loom, test)))]
+#[cfg(all(target_os = "linux", not(all(loom, test))))]
 #[doc(hidden)]
 pub use shm::{DeathNotice, ShmEnds, ShmParts};
+#[cfg(target_os = "macos")]
+pub(crate) use shm::{ShmEnds, ShmParts};
 
 /// One end of a connection that moves frames. See the [module](self) for what it promises.
 pub struct Transport {

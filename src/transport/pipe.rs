@@ -19,18 +19,20 @@
 
 use std::{
     io::{self, ErrorKind},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{FrameReceiver, FrameSender, Nudge, Received, Transport, Window, spin::Spin};
 use crate::{
-    os::{self, Wakeup},
+    os::{
+        self, Wakeup,
+        fd::{AsFd, BorrowedFd, OwnedFd},
+    },
     wire::{FRAME_LIMIT, whole_frames},
 };
 
-/// Both ends of a connection over a pair of sockets, within this process.
+/// Both ends of a connection over a pair of sockets, within this process. On Windows it is one over TCP.
 ///
 /// # Errors
 ///
@@ -49,6 +51,9 @@ pub fn pipe_pair() -> io::Result<(Transport, Transport)> {
 /// nobody reads raises `SIGPIPE`, which Rust programs ignore; a program in another language that makes links has to
 /// ignore it, too. Whatever else is written to the same descriptor breaks the link: a child that speaks over its
 /// standard output must not print to it.
+///
+/// On macOS a pipe takes little at a time, and on Windows an `OwnedFd` is the `OwnedSocket` of the standard library:
+/// see [`guide::systems`](crate::guide::systems).
 ///
 /// # Errors
 ///
@@ -69,8 +74,8 @@ pub fn pipe_pair() -> io::Result<(Transport, Transport)> {
 /// ```
 pub fn pipe_over(reader: OwnedFd, writer: OwnedFd) -> io::Result<Transport> {
     let (from, to) = (Half::of(reader)?, Half::of(writer)?);
-    to.make_room()?;
-    Ok(transport(from, to, Wakeup::new()?, &[], "pipe"))
+    let window = if to.make_room()? < ROOM { NARROW } else { WINDOW };
+    Ok(Transport { window, ..transport(from, to, Wakeup::new()?, &[], "pipe") })
 }
 
 /// What one direction goes through.
@@ -98,16 +103,12 @@ impl Half {
         }
     }
 
-    fn make_room(&self) -> io::Result<()> {
-        let granted = match self {
-            Half::Socket(socket) => os::make_room(socket.as_fd(), ROOM)?,
-            Half::Pipe(pipe) => os::make_room_in_pipe(pipe.as_fd(), ROOM)?,
-        };
-        if granted < ROOM {
-            // A send may have to wait then for a peer that is slow, and the link for both.
-            log::warn!("a pipe has room for {granted} bytes instead of {ROOM}");
+    /// Says how many bytes there is room for.
+    fn make_room(&self) -> io::Result<usize> {
+        match self {
+            Half::Socket(socket) => os::make_room(socket.as_fd(), ROOM),
+            Half::Pipe(pipe) => os::make_room_in_pipe(pipe.as_fd(), ROOM),
         }
-        Ok(())
     }
 
     fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
@@ -407,6 +408,9 @@ const ROOM: usize = 2 * 212_992;
 /// would be room for six of the largest size, but what is small waits behind all that is under way; and with
 /// two of four read, the credit wakes the sender early enough, with three of six it comes late.
 const WINDOW: Window = Window { frames: 96, bytes: 96 * 1024, large: 4 };
+/// What fits into 64 KiB, which a pipe has where nobody can ask for more: a frame of the largest size, and little
+/// besides.
+const NARROW: Window = Window { frames: 16, bytes: 1024, large: 1 };
 /// Packets below this size are copied, so that what is kept is no larger than it needs to be.
 const COPIED: usize = 32 * 1024;
 /// How long a send may wait for room. Only a peer that acknowledges what it has not read makes it wait.

@@ -3,11 +3,13 @@
 use std::{
     io,
     net::{Ipv4Addr, TcpListener, TcpStream},
-    os::fd::{AsFd, OwnedFd},
 };
 
 use super::{Transport, pipe::PipeEnd};
-use crate::os;
+use crate::os::{
+    self,
+    fd::{AsFd, OwnedFd},
+};
 
 /// Both ends of a connection over TCP on the loopback, within this process.
 ///

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! magic 4 B "NAPE" | side u8 (0 Head, 1 Neck) | codec u8 | zero u16 | lowest version u16 |
-//! highest version u16 | features u32 | token 16 B | library version: u8 length, text
+//! highest version u16 | features u32 | token 16 B | library version: u8 length, text | number u64
 //! ```
 //!
-//! The sides differ, so that a program that only echoes is not taken for a Neck. Bytes behind the
-//! library version are left to later versions.
+//! The sides differ, so that a program that only echoes is not taken for a Neck. The number is missing where a side
+//! has none. Bytes behind it are left to later versions.
 //!
 //! The codec is the one that a side asks for; 1 leaves the choice to the other. Bit 0 of the features says that a
 //! side takes JSON if it is asked to. So both know the codec of the link when both have greeted. Bits 1 to 7 are the
@@ -55,11 +55,20 @@ impl Token {
 pub(crate) struct Tokens {
     pub(crate) ours: Token,
     pub(crate) theirs: Token,
+    /// The share of this side in the number of the link, which is no secret; 0 for none.
+    pub(crate) number: u64,
+}
+
+impl Tokens {
+    /// The same with a number.
+    pub(crate) fn numbered(self, number: u64) -> Tokens {
+        Tokens { number, ..self }
+    }
 }
 
 impl From<Token> for Tokens {
     fn from(token: Token) -> Tokens {
-        Tokens { ours: token, theirs: token }
+        Tokens { ours: token, theirs: token, number: 0 }
     }
 }
 
@@ -111,6 +120,8 @@ pub(crate) struct Hello {
     pub(crate) features: u32,
     pub(crate) token: Token,
     pub(crate) library: String,
+    /// 0 for none.
+    pub(crate) number: u64,
 }
 
 impl Hello {
@@ -120,10 +131,15 @@ impl Hello {
         Hello { codec: choice.asks.number(), features, ..self }
     }
 
+    /// The same with the share of this side in the number of the link.
+    pub(crate) fn numbered(self, number: u64) -> Hello {
+        Hello { number, ..self }
+    }
+
     /// The greeting of this library, in binary alone.
     pub(crate) fn ours(side: Side, token: Token) -> Hello {
         let library = env!("CARGO_PKG_VERSION").to_owned();
-        Hello { side, versions: PROTOCOL_VERSIONS, codec: 1, features: 0, token, library }
+        Hello { side, versions: PROTOCOL_VERSIONS, codec: 1, features: 0, token, library, number: 0 }
     }
 
     /// Appends the body of the greeting.
@@ -143,6 +159,9 @@ impl Hello {
         out.extend_from_slice(&self.token.0);
         out.push(library.len() as u8);
         out.extend_from_slice(library);
+        if self.number != 0 {
+            out.extend_from_slice(&self.number.to_le_bytes());
+        }
     }
 
     /// Reads and judges the greeting of the other side, which should be `from` and carry `token`.
@@ -178,21 +197,24 @@ impl Hello {
         if !token.matches(&theirs) {
             return Err(ProtocolError::AuthFailed);
         }
-        let library = rest.split_first().and_then(|(len, rest)| rest.get(..usize::from(*len)));
-        let library = library.ok_or(ProtocolError::BadHello("it is cut off"))?;
+        let library = rest.split_first().and_then(|(len, rest)| rest.split_at_checked(usize::from(*len)));
+        let (library, rest) = library.ok_or(ProtocolError::BadHello("it is cut off"))?;
         let library = String::from_utf8_lossy(library).into_owned();
-        Ok(Hello { side, versions, codec: fixed[1], features, token: theirs, library })
+        let number = rest.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Ok(Hello { side, versions, codec: fixed[1], features, token: theirs, library, number })
     }
 
-    /// What stands behind the fields of a greeting that was read.
+    /// What stands behind the fields of a greeting that was read, and that has a number.
     pub(crate) fn behind(body: &[u8]) -> &[u8] {
         let len = body.get(FIXED).map_or(0, |len| usize::from(*len));
-        body.get(FIXED + 1 + len..).unwrap_or_default()
+        body.get(FIXED + 1 + len + NUMBER..).unwrap_or_default()
     }
 }
 
 /// The fixed fields of a greeting, to the token.
 const FIXED: usize = 32;
+/// The bytes of a number.
+const NUMBER: usize = size_of::<u64>();
 /// The bit of the features for a side that takes JSON.
 const TAKES_JSON: u32 = 1;
 const MAGIC: &[u8; 4] = b"NAPE";

@@ -231,6 +231,11 @@ impl Payload {
         matches!(self.0, Inner::Moved(_))
     }
 
+    /// How many bytes it has, if it has been encoded.
+    pub(crate) fn size(&self) -> Option<usize> {
+        (!self.is_moved()).then(|| self.held())
+    }
+
     /// The number of bytes that are here, 0 for a moved value.
     pub(crate) fn held(&self) -> usize {
         match &self.0 {

@@ -233,6 +233,53 @@ fn both_ends_are_made_from_one_file_and_the_token_goes_by_its_file() {
 }
 
 #[test]
+fn a_program_is_started_again_as_the_file_says() {
+    watched(|| {
+        let text = |restarts: &str| {
+            format!(
+                "[links.l]\nspawn = {{ program = 'PROGRAM', arguments = ['ARGS'], restarts = {restarts} }}\n"
+            )
+        };
+        let file = |restarts: &str| ConfigFile::parse(&text(restarts)).unwrap();
+        // A program that is none: what is tried, and how often, is seen without one.
+        let every = "{ when = 'always', limit = { restarts = 2, window = '1m' }, \
+            backoff = { first = '1ms', longest = '2ms' }, poisonous_after = 1 }";
+        let supervised = file(every);
+        let error = supervised.supervisor("l", &Handlers::new()).unwrap_err();
+        assert!(matches!(&error, ConfigError::Link { link, .. } if link == "l"), "{error:?}");
+        let command = supervised.command("l").unwrap();
+        assert_eq!(
+            (command.get_program(), command.get_args().next()),
+            ("PROGRAM".as_ref(), Some("ARGS".as_ref()))
+        );
+        let builder = format!("{:?}", supervised.supervisor_builder("l", &Handlers::new()).unwrap());
+        for part in
+            ["when: Always", "most: 2", "window: 60s", "first: 1ms", "longest: 2ms", "poison_after: 1"]
+        {
+            assert!(builder.contains(part), "no {part} in {builder}");
+        }
+        let builder = format!("{:?}", file("{}").supervisor_builder("l", &Handlers::new()).unwrap());
+        assert!(builder.contains(&format!("{:?}", nape::Restarts::on_crash())), "{builder}");
+
+        let wrong = supervised.head("l", &Handlers::new()).unwrap_err().to_string();
+        assert_eq!(wrong, "links.l: its program is started again, and the Head is made as a supervisor");
+        let plain = ConfigFile::parse("[links.l]\nspawn = { program = 'x' }").unwrap();
+        let wrong = plain.supervisor("l", &Handlers::new()).unwrap_err().to_string();
+        assert_eq!(wrong, "links.l: it has no `spawn.restarts`");
+
+        let key = |restarts: &str| bad(&text(restarts)).key.to_string();
+        assert_eq!(key("{ when = 'often' }"), "links.l.spawn.restarts.when");
+        assert_eq!(key("{ limit = { restarts = 1 } }"), "links.l.spawn.restarts.limit.window");
+        assert_eq!(
+            key("{ backoff = { first = 1, longest = '1s' } }"),
+            "links.l.spawn.restarts.backoff.first"
+        );
+        assert_eq!(key("{ poisonous_after = 0 }"), "links.l.spawn.restarts.poisonous_after");
+        assert_eq!(key("{ more = 1 }"), "links.l.spawn.restarts.more");
+    });
+}
+
+#[test]
 fn a_bad_value_is_told_with_its_place_its_keys_and_what_was_expected() {
     for (text, place, key, found, expected) in [
         ("a = ", (1, 5), "", "what is no TOML", "TOML"),
@@ -406,6 +453,49 @@ fn every_key_of_a_config_is_taken_and_does_what_its_setter_does() {
     let keys = keys.lines().filter(|line| line.contains(" = ")).count();
     assert_eq!(keys, fields(format!("{by_hand:#?}")));
     assert_eq!(limits.len(), fields(format!("{:#?}", Limits::new())));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_and_none_that_another_one_causes() {
+    let keys = |text: &str| -> Vec<String> {
+        let all = ConfigFile::mistakes(text);
+        // The first one that a program is told is among them, in whatever order.
+        let first = ConfigFile::parse(text).err();
+        assert!(first.is_none_or(|first| all.contains(&first)), "{text}: {all:?}");
+        all.into_iter().map(|bad| format!("{}: {}", bad.place.unwrap().0, bad.key)).collect()
+    };
+    let good = "[links.l]\nspawn.program = 'x'\nneck.serve = ['a']\n[apis.a]\nmethods = ['m']\n";
+    assert_eq!(keys(good), [""; 0]);
+
+    // Values, keys and what is missing, in the order of the lines.
+    let text = "[links.l]\nspawn = { wire = 'pipe', argument = 1 }\nconfig.timeout = 5\nconfig.workers = 1\n\
+        [apis.a]\nworkers = 0\nmethods = ['m']\nqueue = 'x'\n[link]\n";
+    let expected = [
+        "2: links.l.spawn.program",
+        "2: links.l.spawn.argument",
+        "3: links.l.config.timeout",
+        "4: links.l.config.workers",
+        "6: apis.a.workers",
+        "8: apis.a.queue",
+        "9: link",
+    ];
+    let mut told = keys(text);
+    told.sort();
+    let mut expected = expected.map(str::to_owned);
+    expected.sort();
+    assert_eq!(told, expected);
+
+    // A program of the wrong kind is not missing, too, and a link without one is not without a way.
+    assert_eq!(keys(&good.replace("'x'", "7")), ["2: links.l.spawn.program"]);
+    // What an API is wrong about is not told again where it is served; one that is left out is not unknown.
+    assert_eq!(keys(&good.replace("['m']", "[]")), ["4: apis.a"]);
+    assert_eq!(keys(&good.replace("methods = ['m']", "methods = ['a..b']")), ["5: apis.a.methods.\"a..b\""]);
+    assert_eq!(keys("apis = 7\n[links.l]\nspawn.program = 'x'\nneck.serve = ['a']"), ["1: apis"]);
+    // Both ends of a link, and both kinds of things.
+    let text = "[links.l]\nhead.serve = ['b']\nneck.serve = ['c']\n[links.m]\n[apis.a]\nworkers = 2\n";
+    let expected =
+        ["1: links.l", "2: links.l.head.serve[0]", "3: links.l.neck.serve[0]", "4: links.m", "5: apis.a"];
+    assert_eq!(keys(text), expected);
 }
 
 #[test]

@@ -7,13 +7,14 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nape::{
-    Api, CallError, Context, Fault, Head, Inspection, Inspector, Payload, Topic,
+    Api, Backlog, CallError, Context, Fault, Head, Inspection, Inspector, Missed, Payload, Rejection, Topic,
     inspect::{EventArguments, MethodNumbers, NotServed, PathKind, Stage, TailedEvent},
+    layers::LocalOnly,
 };
 
 use crate::{
     support::Kind,
-    tools::{LONG, eventually, is_unknown, until},
+    tools::{Gate, LONG, eventually, is_unknown, until},
 };
 
 on_every_link! {
@@ -27,7 +28,9 @@ on_every_link! {
     a_tail_that_is_not_read_loses_the_oldest_and_says_so,
     a_tail_ends_with_whoever_wanted_it,
     what_is_hidden_is_told_nowhere,
+    what_layers_hide_from_others_is_told_to_this_process_alone,
     another_link_is_told_of_under_its_name,
+    items_of_a_topic_are_read_without_their_type,
     both_sides_may_be_looked_into,
     the_version_is_that_of_the_process,
 }
@@ -341,6 +344,92 @@ fn a_tail_ends_with_whoever_wanted_it(kind: Kind) {
     // Nor does one keep a link from its end.
     let _tail = inspector.tail("log").open().unwrap();
     drop(neck);
+}
+
+fn items_of_a_topic_are_read_without_their_type(kind: Kind) {
+    let topic = Topic::<u64>::new();
+    let (head, _neck) = kind.serving(Api::new("news").topic("ticks", &topic).unwrap());
+    let refused = head.subscribe::<String>("news.ticks", Backlog::latest()).unwrap_err();
+    assert!(matches!(refused, CallError::Rejected(Rejection::Mismatch { .. })), "{refused:?}");
+    let mut numbers = head.subscribe_untyped::<u64>("news.ticks", Backlog::default()).unwrap();
+    let mut texts = head.subscribe_untyped::<String>("news.ticks", Backlog::default()).unwrap();
+    topic.publish(7);
+    assert_eq!(numbers.next_timeout(LONG).unwrap(), Some(7));
+    let missed = texts.next_timeout(LONG).unwrap_err();
+    assert!(matches!(missed, Missed::Decode(_)), "{missed:?}");
+    let unknown = head.subscribe_untyped::<u64>("news.tocks", Backlog::latest());
+    assert!(is_unknown(&unknown, "news.tocks.subscribe"), "{unknown:?}");
+}
+
+/// One API of which nothing is to be seen, and one with a method and a branch that are not.
+fn with_secrets() -> [Api; 3] {
+    let fine = |_: &Context, n: u32| Ok::<_, Fault>(n);
+    let store = Api::new("store").handle("get", fine).unwrap().handle("debug.get", fine).unwrap();
+    let store = store.otherwise(|_: &Context, raw: Payload| Ok::<_, Fault>(raw)).unwrap();
+    let core = Api::new("core").handle("get", fine).unwrap();
+    [log(), store.layer(LocalOnly::below(["store.debug"]).unwrap()), core.layer(LocalOnly::all())]
+}
+
+fn what_layers_hide_from_others_is_told_to_this_process_alone(kind: Kind) {
+    let is_near = matches!(kind, Kind::Channel);
+    let (head, neck) = kind.ends();
+    let inspection = Inspection::new();
+    let neck = with_secrets().into_iter().fold(neck, |neck, api| neck.serve(api).unwrap());
+    let neck = neck.serve(inspection.clone().into_api()).unwrap().start();
+
+    // Another link of this process, of which others are told: what is hidden there is called and seen to run.
+    let (near, far) = Head::in_process().unwrap();
+    let (entered, inside) = unbounded();
+    let gate = Gate::default();
+    let theirs = gate.clone();
+    let wait = move |_: &Context, (): ()| {
+        entered.send(()).unwrap();
+        theirs.pass();
+        Ok::<_, Fault>(())
+    };
+    let vault = Api::new("vault").handle("wait", wait.clone()).unwrap().handle("note", wait).unwrap();
+    let far = far.serve(vault.layer(LocalOnly::all())).unwrap().start();
+    inspection.watch("vault", &far);
+    let mut tail = Inspector::on(&head).tail("").open().unwrap();
+    sees(&head, &mut tail);
+    let waits = near.api("vault").action("wait", ()).start::<()>().unwrap();
+    near.api("vault").action("note", ()).fire().unwrap();
+    (0..2).for_each(|_| inside.recv_timeout(LONG).unwrap());
+    head.api("log").action("last", ()).fire().unwrap();
+    let seen = tail.map(|event| event.unwrap().path).take_while(|path| path != "log.last");
+    let seen: Vec<_> = seen.filter(|path| path != "log.first").collect();
+    assert_eq!(seen, if is_near { vec!["vault.note".to_owned()] } else { Vec::new() });
+
+    let inspector = Inspector::on(&head);
+    head.api("store").action("debug.get", 1u32).call::<u32>().ok();
+    let told = [
+        format!("{:?}", inspector.list().call().unwrap()),
+        format!("{:?}", inspector.methods().call().unwrap()),
+        format!("{:?}", inspector.in_flight().call().unwrap()),
+        format!("{:?}", inspector.pools().call().unwrap()),
+    ];
+    let names = |text: &str| ["store.debug.get", "core", "vault.wait"].map(|name| text.contains(name));
+    let every = told.each_ref().map(|text| names(text));
+    // Pools have no methods, and of this link only the calls in flight that there are.
+    let near = [[true; 3], [true; 3], [false, false, true], [false, true, false]];
+    assert_eq!(every, if is_near { near } else { [[false; 3]; 4] }, "{told:?}");
+    assert!(told[0].contains("store.get") && told[1].contains("store.get") && told[3].contains("store"));
+
+    // What is below a catch-all is unknown all the same, as it is to a call.
+    for path in ["store.debug.get", "store.debug.other", "core.get", "vault.wait"] {
+        match inspector.describe(path).call() {
+            Ok(_) => assert!(is_near, "{path}"),
+            Err(CallError::Fault(fault)) => {
+                assert!(!is_near && fault.typed::<NotServed>().is_some_and(|it| it.path == path), "{path}");
+            }
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+    assert_eq!(inspector.describe("store.other").call().unwrap().kind, PathKind::CatchAll);
+    // Its own program sees what it serves.
+    assert!(neck.arb().list().iter().any(|listed| listed.path.as_str() == "core.get"));
+    gate.open();
+    waits.wait().unwrap();
 }
 
 fn what_is_hidden_is_told_nowhere(kind: Kind) {

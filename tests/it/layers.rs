@@ -1,5 +1,8 @@
 //! Layers on both sides: what they see, in which order, and what they can do to a call.
 
+#[cfg(feature = "metrics")]
+mod metrics;
+mod of_links;
 mod ready_made;
 
 use std::{

@@ -24,6 +24,7 @@ mod farewell;
 #[cfg(all(feature = "compression", feature = "encryption"))]
 mod filters;
 mod goodbye;
+mod guide;
 mod hangs;
 mod history;
 mod hostile;

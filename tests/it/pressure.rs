@@ -419,7 +419,11 @@ fn calls_share_their_core_with_a_thread_that_computes(kind: Kind) {
         let ratios = (0..5).map(|_| {
             let alone = time_of(1000);
             over.store(false, Ordering::Relaxed);
-            let computes = scope.spawn(|| while !over.load(Ordering::Relaxed) {});
+            let computes = scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            });
             // The first of them find out.
             let beside = (time_of(500), time_of(1000)).1;
             over.store(true, Ordering::Relaxed);

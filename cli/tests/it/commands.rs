@@ -102,6 +102,42 @@ fn events_are_sent_and_tailed() {
 }
 
 #[test]
+fn items_of_a_topic_are_tailed() {
+    let prices = nape::Topic::new();
+    let shop = Api::new("shop").topic("prices", &prices).unwrap();
+    let address = format!("unix:{}", spare_path("sock").display());
+    let builder = nape::Head::builder().serve(shop).serve(Inspection::new().into_api());
+    let _listener = builder.listen(&address).unwrap();
+    let begin = |more: &[&str]| {
+        let arguments = [&["tail", &address, "shop.prices"], more].concat();
+        let tail = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until("it has subscribed", || prices.n_subscriptions() == 1);
+        tail
+    };
+    let end = |tail: std::process::Child| {
+        let ended = tail.wait_with_output().unwrap();
+        until("it has gone", || prices.n_subscriptions() == 0);
+        (ended.status.code(), String::from_utf8(ended.stdout).unwrap())
+    };
+    let tail = begin(&["--json", "--count", "2"]);
+    prices.publish(("apple".to_owned(), 3u32));
+    prices.publish(("pear".to_owned(), 4u32));
+    let (code, text) = end(tail);
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let line =
+        |item: &str| json!({"link": "", "path": "shop.prices", "arguments": {"json": item}, "lost": 0});
+    assert_eq!((code, lines), (Some(0), vec![line("[\"apple\",3]"), line("[\"pear\",4]")]));
+
+    // For people, until the topic ends.
+    let tail = begin(&[]);
+    prices.publish(("plum".to_owned(), 5u32));
+    prices.end();
+    let (code, text) = end(tail);
+    assert_eq!((code, text.lines().count()), (Some(0), 1), "{text}");
+    assert!(text.ends_with(" s  shop.prices [\"plum\",5]\n"), "{text}");
+}
+
+#[test]
 fn what_is_under_way_is_listed() {
     let place = place();
     assert_eq!(printed(&["inflight", &place.address]), "nothing is under way\n");

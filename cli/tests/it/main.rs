@@ -5,6 +5,8 @@
 /// The program: the example.
 #[path = "../../examples/canteen.rs"]
 mod canteen;
+/// Files that are checked.
+mod check;
 /// What is printed, and how it ends.
 mod commands;
 /// A session in a terminal.

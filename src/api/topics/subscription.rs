@@ -95,6 +95,51 @@ impl ApiHandle {
     where
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
+        self.subscribe_seeing(path, backlog, Some(&Shape::of::<T>()))
+    }
+
+    /// The same without naming the type that the publisher has: for a tool, which has the types of no program. Whether
+    /// an item is a `T` shows when it is read, and [`Missed::Decode`] stands where one is not.
+    ///
+    /// A `T` that takes any item, such as `serde_json::Value`, needs a codec that says what is what: a link that
+    /// speaks [JSON](crate::Config::codec).
+    ///
+    /// ```
+    /// # #[cfg(feature = "json")] {
+    /// use nape::{Api, Backlog, Codec, Config, Head, Neck, Topic};
+    ///
+    /// let lines = Topic::new();
+    /// let head = Head::builder().config(Config::new().codec(Codec::Json));
+    /// let (head, neck) = head.in_process_encoded(Neck::builder())?;
+    /// let _neck = neck.serve(Api::new("log").topic("lines", &lines)?)?.start();
+    ///
+    /// let mut news = head.api("log").subscribe_untyped::<serde_json::Value>("lines", Backlog::latest())?;
+    /// lines.publish((7, "sheep".to_owned()));
+    /// assert_eq!(news.next().unwrap().unwrap(), serde_json::json!([7, "sheep"]));
+    /// # }
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`ApiHandle::subscribe`], but for a mismatch.
+    pub fn subscribe_untyped<T>(&self, path: &str, backlog: Backlog) -> Result<Subscription<T>, CallError>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        self.subscribe_seeing(path, backlog, None)
+    }
+
+    /// Subscribes to items of this shape; `None` takes any.
+    fn subscribe_seeing<T>(
+        &self,
+        path: &str,
+        backlog: Backlog,
+        shape: Option<&Shape>,
+    ) -> Result<Subscription<T>, CallError>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
         check_may_block()?;
         let topic = self.full_path(path).map_err(Misuse::BadPath)?;
         let link = self.endpoint.link()?;
@@ -118,12 +163,11 @@ impl ApiHandle {
             self.endpoint.arb().tap(path, Tapped { tap: inlet.clone(), pool: None, listed: None });
         }
         let subscribe = topic.join("subscribe").map_err(Misuse::BadPath)?;
-        let shape = Shape::of::<T>();
         let request = Request {
             number,
             bound: backlog.bound,
             window: backlog.window(),
-            shape: shape.number,
+            shape: shape.map_or(0, |shape| shape.number),
             policy: backlog.policy,
         };
         let reader = Reader { next: 0, stash: None, over: false, item: PhantomData };
@@ -133,7 +177,7 @@ impl ApiHandle {
                 // There is nobody who would have to be told that it has gone.
                 subscription.hold.0.finish(None, Missed::Ended);
             }
-            return Err(name_ours(error, Some(&shape)));
+            return Err(name_ours(error, shape));
         }
         Ok(subscription)
     }
@@ -150,6 +194,18 @@ impl Endpoint {
         T: DeserializeOwned + Clone + Send + Sync + 'static,
     {
         self.api("").subscribe(path, backlog)
+    }
+
+    /// The same without naming the type of the items: as [`ApiHandle::subscribe_untyped`], by its full path.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn subscribe_untyped<T>(&self, path: &str, backlog: Backlog) -> Result<Subscription<T>, CallError>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        self.api("").subscribe_untyped(path, backlog)
     }
 }
 

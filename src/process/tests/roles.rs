@@ -63,8 +63,7 @@ fn hang() {
 }
 
 fn kill_self() {
-    let me = os::open_process(std::process::id()).unwrap();
-    os::kill_process(std::os::fd::AsFd::as_fd(&me)).unwrap();
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
     hang();
 }
 
@@ -89,7 +88,7 @@ fn name() -> String {
 fn arrive_with(token: Token) {
     let ends = IpcEnds::new().unwrap();
     let sender = IpcSender::connect(name()).unwrap();
-    sender.send(Arrival::new(token, ends.theirs)).unwrap();
+    sender.send(Arrival::new(token, ends.theirs, super::super::tied::Brought)).unwrap();
     hang();
 }
 
@@ -105,7 +104,7 @@ fn hang_up(then: impl FnOnce()) {
 }
 
 fn tell_descriptors() {
-    let lifeline = invitation().lifeline.number;
+    let lifeline = invitation().lifeline.unwrap().number;
     let before = descriptors();
     let mut neck = from_env().unwrap();
     let words = format!("{lifeline}\n{before:?}\n{:?}", descriptors());

@@ -1,10 +1,8 @@
 //! Where keys come from, and how they get to the other side.
 
-use std::{
-    io::{self, ErrorKind},
-    path::Path,
-    str::FromStr,
-};
+use std::{io, str::FromStr};
+#[cfg(unix)]
+use std::{io::ErrorKind, path::Path};
 
 use zeroize::Zeroizing;
 
@@ -52,6 +50,7 @@ impl Key {
     /// # Errors
     ///
     /// When the file cannot be written.
+    #[cfg(unix)]
     pub fn write(&self, path: impl AsRef<Path>) -> io::Result<()> {
         os::write_secret(path.as_ref(), &Zeroizing::new(self.reveal()))
     }
@@ -62,6 +61,7 @@ impl Key {
     ///
     /// `PermissionDenied` when others may read or write the file; `InvalidData` when no key stands in there;
     /// whatever the operating system says when it cannot be read.
+    #[cfg(unix)]
     pub fn read(path: impl AsRef<Path>) -> io::Result<Key> {
         let path = path.as_ref();
         let text = Zeroizing::new(os::read_secret(path)?);

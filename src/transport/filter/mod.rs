@@ -36,9 +36,8 @@ pub(crate) use session::Session;
 use super::Transport;
 use crate::sync::Arc;
 
-/// The transport as the link sees it: with filters around it, if this side has any.
-pub(crate) fn filtered(transport: Transport, session: Option<&Arc<Session>>) -> Transport {
-    let Some(session) = session else { return transport };
+/// The transport as the link sees it: with filters around it.
+pub(crate) fn filtered(transport: Transport, session: &Arc<Session>) -> Transport {
     Transport {
         sender: Box::new(FilterSender::new(transport.sender, session.clone())),
         receiver: Box::new(FilterReceiver::new(transport.receiver, session.clone())),

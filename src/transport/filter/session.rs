@@ -54,8 +54,11 @@ impl Session {
     /// Appends the hello of this side, with what it has to say of filters.
     pub(crate) fn greet(&self, hello: Hello, out: &mut Vec<u8>) {
         let start = out.len();
-        Hello { features: hello.features | self.filters.bits(), ..hello }.write(out);
+        let hello = Hello { features: hello.features | self.filters.bits(), ..hello };
+        hello.write(out);
         if let Some(handshake) = &self.handshake {
+            // A number is there in any case, so that what is behind it can be found.
+            out.extend_from_slice(if hello.number == 0 { &[0; 8] } else { &[] });
             handshake.write(start, out);
         }
     }

@@ -42,7 +42,7 @@ fn agreed(config: &Config, ends: (Transport, Transport)) -> (Transport, Transpor
     let sides = [Side::Head, Side::Neck];
     let sessions = sides.map(|side| session(config, side));
     let mut ends =
-        [(ends.0, &sessions[0]), (ends.1, &sessions[1])].map(|(end, session)| filtered(end, Some(session)));
+        [(ends.0, &sessions[0]), (ends.1, &sessions[1])].map(|(end, session)| filtered(end, session));
     let hellos = [0, 1].map(|i| hello_of(&sessions[i], sides[i]));
     for (end, hello) in ends.iter_mut().zip(&hellos) {
         end.sender.send(hello).unwrap();
@@ -287,7 +287,7 @@ fn a_hello_that_was_changed_is_refused() {
 fn nothing_passes_before_both_have_agreed() {
     let (ours, mut theirs) = memory_pair();
     let session = session(&both(), Side::Head);
-    let mut end = filtered(ours, Some(&session));
+    let mut end = filtered(ours, &session);
     let header = |kind| {
         let mut frame = vec![0; HEADER_LEN + 2];
         Header { kind, flags: Flags::default(), id: 0, ack: Ack::default() }.write(&mut frame);

@@ -22,6 +22,13 @@ fn refused(change: impl FnOnce(&mut Vec<u8>)) -> ProtocolError {
     read(&body(change)).expect_err("it is refused")
 }
 
+#[test]
+fn a_number_may_be_missing() {
+    assert_eq!(read(&body(|_| ())).unwrap().number, 0);
+    assert_eq!(read(&body(|body| body.extend([1; 7]))).unwrap().number, 0, "it is left to a later version");
+    assert_eq!(read(&body(|body| body.extend([1; 8]))).unwrap().number, 0x0101_0101_0101_0101);
+}
+
 const NOT_A_NECK: ProtocolError = ProtocolError::NotAPeer { expected: Side::Neck };
 
 proptest! {
@@ -34,17 +41,19 @@ proptest! {
         features in any::<u32>(),
         token in any::<[u8; 16]>(),
         library in "[0-9a-zé.]{0,99}",
+        number in 1u64..,
         later in vec(any::<u8>(), 0..9),
     ) {
         let side = if head { Side::Head } else { Side::Neck };
         let (token, versions) = (Token(token), (1, highest));
-        let hello = Hello { side, versions, codec: 1, features, token, library };
+        let hello = Hello { side, versions, codec: 1, features, token, library, number };
         let mut body = Vec::new();
         hello.write(&mut body);
         body.extend_from_slice(&later);
         let read = Hello::read(&body, side, &token).unwrap();
         prop_assert_eq!((read.side, read.versions, read.codec), (side, versions, 1));
         prop_assert_eq!((read.features, read.token.0, read.library), (features, token.0, hello.library));
+        prop_assert_eq!(read.number, number);
     }
 
     #[test]

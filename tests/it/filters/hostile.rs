@@ -185,7 +185,7 @@ fn a_link_that_is_cut_off_has_no_goodbye() {
 fn a_hello_that_was_changed_is_refused() {
     watched(|| {
         for filters in [Filters::Sealed, Filters::Both] {
-            for place in 24..24 + 33 + 5 + 64 {
+            for place in 24..24 + 33 + 5 + 8 + 64 {
                 let (head, neck) = ends(
                     filters,
                     at(0, move |mut packet: Vec<u8>| {

@@ -196,7 +196,7 @@ impl Model {
                 }
             }
             Action::Cancelled(token, _) => assert!(token.fire().is_empty()),
-            Action::Greeted(_) | Action::LateReply | Action::PeerReady | Action::PeerGoingAway => {}
+            Action::Greeted(..) | Action::LateReply | Action::PeerReady | Action::PeerGoingAway => {}
             other => panic!("{other:?} out of nothing"),
         }
     }

@@ -10,7 +10,6 @@ use rustix::{
     fs::{FileType, fstat},
     io::{read, retry_on_intr},
     net::{SocketType, sockopt},
-    pipe::{fcntl_getpipe_size, fcntl_setpipe_size},
 };
 
 /// What bytes can be streamed through.
@@ -28,13 +27,6 @@ pub(crate) fn stream_kind(fd: BorrowedFd<'_>) -> io::Result<StreamKind> {
         FileType::Socket if sockopt::socket_type(fd)? == SocketType::STREAM => Ok(StreamKind::Socket),
         _ => Err(io::Error::new(ErrorKind::InvalidInput, "it is neither a pipe nor a stream socket")),
     }
-}
-
-/// Sees to it that a pipe has room for so many bytes, as far as this process may, and says how much it has.
-pub(crate) fn make_room_in_pipe(pipe: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
-    // Refused when the user has too many pages in pipes, or beyond the limit of the system.
-    let _ = fcntl_setpipe_size(pipe, bytes);
-    Ok(fcntl_getpipe_size(pipe)?)
 }
 
 /// Appends what is there to the buffer, as far as that has room; zero is the end.

@@ -1,13 +1,14 @@
 //! What the calls promise, tried on pipes and events. Processes are tried by the layer above.
 
 use std::{
-    os::fd::{AsFd, AsRawFd},
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use super::*;
+use super::{poll::MOST_WAITED_FOR, *};
 
 const LONG: Option<Duration> = Some(Duration::from_secs(30));
 
@@ -158,20 +159,6 @@ fn a_full_stream_is_waited_for_no_longer_than_it_should() {
 #[test]
 fn tokens_differ() {
     assert_ne!(random_token().unwrap(), random_token().unwrap());
-}
-
-#[test]
-fn no_process_has_an_impossible_number() {
-    for pid in [0, u32::MAX, i32::MAX as u32] {
-        assert!(open_process(pid).is_err(), "{pid}");
-    }
-    assert!(open_process(std::process::id()).is_ok());
-}
-
-#[test]
-fn what_is_no_child_of_ours_has_no_status() {
-    let ours = open_process(std::process::id()).unwrap();
-    assert_eq!(exit_of(ours.as_fd()).unwrap(), Some(Exit::Unknown));
 }
 
 #[test]

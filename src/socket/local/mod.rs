@@ -1,0 +1,11 @@
+//! What only those on the same system can do: sockets with a path, and files that belong to one user.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+pub(super) use unix::{SocketFile, check_secret, credentials, dial, is_same_user, open, secret_file};
+#[cfg(windows)]
+pub(super) use windows::{SocketFile, check_secret, credentials, dial, is_same_user, open, secret_file};

@@ -1,0 +1,150 @@
+//! Sockets with a path, and files of one user.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    os::{self, Standing},
+    socket::{Credentials, Terms},
+    transport::{PipeEnd, Transport},
+};
+
+/// Connects to who listens at the path, if it is one whom this side allows.
+pub(in super::super) fn dial(path: &Path, terms: &Terms, deadline: Option<Instant>) -> io::Result<Transport> {
+    let socket = os::connect_unix(path, deadline)?;
+    let peer = credentials(socket.as_fd())?;
+    if !terms.allow.lets_in(&peer) {
+        let why = format!("user {} listens there, whom this side does not allow", peer.uid);
+        return Err(io::Error::new(ErrorKind::PermissionDenied, why));
+    }
+    PipeEnd::met(socket, &[], "unix")
+}
+
+/// Who is at the other end of a Unix socket.
+pub(in super::super) fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    let ids = os::peer_ids(socket)?;
+    let pid = u32::try_from(ids.pid).ok().filter(|pid| *pid > 0);
+    Ok(Credentials { uid: ids.uid, gid: ids.gid, pid })
+}
+
+/// Whether it is a process of the user whose rights this process has.
+pub(in super::super) fn is_same_user(peer: &Credentials) -> bool {
+    peer.uid == os::user_id()
+}
+
+/// A new file that only its owner may use.
+pub(in super::super) fn secret_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path)
+}
+
+/// Refuses what others may use.
+pub(in super::super) fn check_secret(path: &Path, file: &File) -> io::Result<()> {
+    let about = file.metadata()?;
+    if about.permissions().mode() & OTHERS != 0 {
+        let (path, mode) = (path.display(), about.mode() & 0o777);
+        let why = format!("{path} has the mode {mode:03o}, so that others may use it: 600 is right");
+        return Err(io::Error::new(ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
+}
+
+/// The file of a socket, which is removed when this goes, unless another one has come in its place.
+#[derive(Debug)]
+pub(in super::super) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Without the lock it is the same, but for a moment between the look and the removal.
+        let _lock = self.path.parent().and_then(|directory| os::lock_directory(directory, LOCK_LIMIT).ok());
+        let is_ours = |about: fs::Metadata| (about.dev(), about.ino()) == (self.device, self.inode);
+        if fs::symlink_metadata(&self.path).is_ok_and(is_ours)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            log::warn!("cannot remove the socket {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Listens at the path, with a file of this mode.
+pub(in super::super) fn open(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
+    let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    check_directory(directory)?;
+    // Of two who find a stale file, the second would else remove what the first has put in its place.
+    let _lock = os::lock_directory(directory, LOCK_LIMIT).map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::TimedOut => "another process holds a lock on it".to_owned(),
+            _ => error.to_string(),
+        };
+        about_directory(error.kind(), directory, &why)
+    })?;
+    make_way(path)?;
+    let socket = os::listen_unix(path, mode)?;
+    let about = fs::symlink_metadata(path)?;
+    Ok((socket, SocketFile { path: path.to_owned(), device: about.dev(), inode: about.ino() }))
+}
+
+/// In a directory where everybody may remove the files of others, anybody could put a socket of their own in
+/// the place of this one.
+fn check_directory(directory: &Path) -> io::Result<()> {
+    let named = |error: io::Error| about_directory(error.kind(), directory, &error.to_string());
+    let mode = fs::metadata(directory).map_err(named)?.permissions().mode();
+    if mode & WRITABLE_BY_ALL != 0 && mode & STICKY == 0 {
+        let why = format!(
+            "everybody may write to the directory {} and remove what others have there: it has the mode {:04o}, \
+             and 0700 is right",
+            directory.display(),
+            mode & 0o7777
+        );
+        return Err(io::Error::new(ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
+}
+
+fn about_directory(kind: ErrorKind, directory: &Path, why: &str) -> io::Error {
+    io::Error::new(kind, format!("the directory {}: {why}", directory.display()))
+}
+
+/// Removes a socket that nobody answers at. Anything else stays.
+fn make_way(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(about) if !about.file_type().is_socket() => {
+            let why = "there is a file which is no socket, and it is left alone";
+            return Err(io::Error::new(ErrorKind::AlreadyExists, why));
+        }
+        Ok(_) => {}
+    }
+    let in_use = |why| Err(io::Error::new(ErrorKind::AddrInUse, why));
+    match os::knock_at(path) {
+        Ok(Standing::Live) => in_use("a program listens there already"),
+        Ok(Standing::Stale) => {
+            log::debug!("{} was left behind by a process that has ended", path.display());
+            fs::remove_file(path)
+        }
+        Ok(Standing::Gone) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            in_use("there is a socket to which this process may not connect")
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Far longer than anybody of ours keeps it.
+const LOCK_LIMIT: Duration = Duration::from_secs(2);
+const WRITABLE_BY_ALL: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+const OWNER_ONLY: u32 = 0o600;
+const OTHERS: u32 = 0o077;
