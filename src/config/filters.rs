@@ -1,11 +1,9 @@
 //! What a link does to its bytes besides carrying them: [`guide::filters`](crate::guide::filters) tells more.
 
 #[cfg(feature = "encryption")]
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::Config;
-#[cfg(feature = "encryption")]
-use crate::sync::Arc;
 use crate::wire::FilterSet;
 
 /// How the bytes of a link are made fewer: see [`Config::compression`].
