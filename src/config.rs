@@ -1,11 +1,16 @@
 //! Every knob of a link, with its unit, its default and its price.
 
+mod filters;
 mod limits;
 #[cfg(feature = "config-file")]
 pub(crate) mod read;
 
 use std::time::Duration;
 
+#[cfg(feature = "compression")]
+pub use filters::Compression;
+#[cfg(feature = "encryption")]
+pub use filters::Key;
 pub use limits::Limits;
 pub(crate) use limits::MAX_UNREAD;
 
@@ -28,6 +33,11 @@ pub struct Config {
     pub(crate) name: String,
     #[cfg_attr(feature = "config-file", serde(rename = "codec", deserialize_with = "read::codecs"))]
     pub(crate) codecs: Choice,
+    #[cfg(feature = "compression")]
+    compression: Option<Compression>,
+    #[cfg(feature = "encryption")]
+    #[cfg_attr(feature = "config-file", serde(skip))]
+    encryption: Option<Key>,
     pub(crate) timeout: Timeout,
     pub(crate) limits: Limits,
     pub(crate) answers: Answers,
@@ -88,6 +98,10 @@ impl Default for Config {
         Config {
             name: "nape".into(),
             codecs: Choice { asks: Codec::Binary, takes_json: Codec::HAS_JSON },
+            #[cfg(feature = "compression")]
+            compression: None,
+            #[cfg(feature = "encryption")]
+            encryption: None,
             timeout: Timeout::After(Duration::from_secs(30)),
             limits: Limits::default(),
             answers: Answers::AtOnce,

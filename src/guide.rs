@@ -33,6 +33,9 @@ pub mod topics {}
 #[doc = include_str!("guide/typed.md")]
 pub mod typed {}
 
+#[doc = include_str!("guide/filters.md")]
+pub mod filters {}
+
 #[doc = include_str!("guide/inspection.md")]
 pub mod inspection {}
 

@@ -169,6 +169,20 @@ impl HeadBuilder {
         self
     }
 
+    /// Changes what is set so far, such as a config that came from a file.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use nape::Head;
+    ///
+    /// let builder = Head::builder().configure(|config| config.timeout(Duration::from_secs(5)));
+    /// ```
+    pub fn configure(mut self, change: impl FnOnce(Config) -> Config) -> HeadBuilder {
+        self.config = change(self.config);
+        self
+    }
+
     /// Serves an API to the Neck from the start.
     pub fn serve(mut self, api: Api) -> HeadBuilder {
         self.apis.push(api);

@@ -268,6 +268,10 @@
 //!
 //! - `config-file`: `config_file`, links and APIs that a file describes. It costs the reader of TOML to
 //!   build, and nothing at run time.
+//! - `compression`: [links whose bytes are compressed](guide::filters). It costs one crate to build, and nothing at run
+//!   time to a link without.
+//! - `encryption`: [links whose bytes are sealed](guide::filters) with a key that both sides have. It costs some
+//!   crates to build, and nothing at run time to a link without.
 //! - `json`, on by default: [links that speak JSON](Config::codec). It costs one crate to build, and code for
 //!   each type that travels; nothing at run time where it is not asked for.
 //! - `macros`, on by default: the attribute `api` for traits. It costs one crate to build, and nothing at
@@ -337,6 +341,10 @@ pub use api::{
     Listed, Listening, Missed, Next, Outgoing, Progress, Published, QueueDepth, Report, Responder,
     RunningHandler, Subscription, Timer, Topic, TrySendError, Upload, WaitingCaller, WhenFull,
 };
+#[cfg(feature = "compression")]
+pub use config::Compression;
+#[cfg(feature = "encryption")]
+pub use config::Key;
 pub use config::{Answers, Config, Limits, Timeout};
 pub use counters::Counters;
 pub use error::{
@@ -362,6 +370,8 @@ pub use semaphore::Semaphore;
 pub use socket::{Address, Allow, BadToken, Credentials, Token};
 #[cfg(not(all(loom, test)))]
 pub use supervisor::{Restarts, Supervisor, SupervisorBuilder, Transition};
+#[cfg(feature = "encryption")]
+pub use transport::BadKey;
 #[doc(hidden)]
 pub use typed::private as __private;
 pub use typed::{

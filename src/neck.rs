@@ -161,6 +161,20 @@ impl NeckBuilder {
         self
     }
 
+    /// Changes what is set so far, such as a config that came from a file.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use nape::Neck;
+    ///
+    /// let builder = Neck::builder().configure(|config| config.timeout(Duration::from_secs(5)));
+    /// ```
+    pub fn configure(mut self, change: impl FnOnce(Config) -> Config) -> NeckBuilder {
+        self.config = change(self.config);
+        self
+    }
+
     /// Serves an API from the start.
     pub fn serve(mut self, api: Api) -> NeckBuilder {
         self.apis.push(api);

@@ -813,6 +813,8 @@ def _check_hello(body: bytes, side: Side, token: bytes) -> None:
         raise _Violation(3, "a hello is cut off")
     if codec == 1 and not features & 1:
         raise _Violation(21, "JSON is asked for as the codec, and not taken")
+    if features & 0xFE:
+        raise _Violation(22, "the other side has filters, and this one has none")
 
 
 class _Signal:
@@ -1955,6 +1957,10 @@ _RULES = {
     19: "a frame that the state of the link does not allow",
     20: "a message of several frames that was begun and did not go on",
     21: "one side asks for a codec that the other does not take",
+    22: "the filters of the two sides differ",
+    23: "the proof of a hello is wrong: another key, or a hello that was changed",
+    24: "a record that does not open: changed, repeated, left out, or from elsewhere",
+    25: "a record that no filter makes, or a frame that is none",
 }
 
 _TAKERS: Dict[_Kind, Callable[[_Machine, _Kind, int, int, bytes, float], None]] = {

@@ -96,10 +96,13 @@ impl CloseReason {
 pub(super) fn in_words(code: u16) -> &'static str {
     const NOT_A_PEER: u16 = 1;
     const VERSION: u16 = 2;
+    const FILTERS: u16 = 22;
     match code {
         NOT_A_PEER => ": a Head goes with a Neck, and nothing with its own kind",
         VERSION => ": it speaks other versions of the protocol",
         code if code == ProtocolError::AuthFailed.code() => ": the token is wrong",
+        FILTERS => ": it has other filters",
+        code if code == ProtocolError::WrongKey.code() => ": it has another key",
         _ => "",
     }
 }
@@ -116,6 +119,8 @@ mod tests {
         }
         assert!(CloseReason::told_by(5).to_string().contains("token"));
         assert!(CloseReason::told_by(1).to_string().contains("Head"));
+        assert!(CloseReason::told_by(22).to_string().contains("filters"));
+        assert!(CloseReason::told_by(23).to_string().contains("key"));
         assert!(CloseReason::told_by(18).to_string().ends_with("(code 18)"));
     }
 }

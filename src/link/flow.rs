@@ -266,7 +266,10 @@ impl Link {
             },
             Ok(Received::Nudge | Received::Deadline) => return self.look_up(reader, harvest),
             Ok(Received::End) => self.core.lock().why_at_the_end(),
-            Err(error) => CloseReason::Io(Arc::new(error)),
+            Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<ProtocolError>()) {
+                Some(violation) => return self.break_off(violation.clone()),
+                None => CloseReason::Io(Arc::new(error)),
+            },
         };
         self.lose(end);
         Read::Over

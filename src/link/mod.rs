@@ -13,6 +13,7 @@ mod close;
 mod completing;
 mod current;
 mod direct;
+mod filtering;
 mod flow;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
@@ -235,8 +236,8 @@ impl Link {
     ) -> io::Result<Arc<Link>> {
         let greet_by = greet_within.and_then(|limit| Instant::now().checked_add(limit));
         let tokens = tokens.into().numbered(id::random());
-        let state = State::new(parts.side, &parts.config, transport.window, tokens, greet_by);
-        let mut transport = transport;
+        let mut state = State::new(parts.side, &parts.config, transport.window, tokens, greet_by);
+        let mut transport = state.filter(transport, &parts.config)?;
         parts.config.write_stall.limit().into_iter().for_each(|at| transport.sender.be_patient_for(at));
         // Whoever reads watches the clock for it, where a transport can do that.
         let patience = greet_by.filter(|_| transport.wakes_at_deadlines);

@@ -126,6 +126,7 @@ fn hello<W: Clone>(
     }
     let theirs = Hello::read(body.bytes(), state.side.other(), &state.tokens.theirs)?;
     let codec = state.codecs.agree(&theirs)?;
+    state.agree_on_filters(&theirs, body.bytes())?;
     state.agree_on(codec);
     actions.push(Action::Greeted(codec, state.tokens.number ^ theirs.number));
     Ok(())

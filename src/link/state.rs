@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use super::{
     budget::Budget,
     calls::{Pending, TransactionManager},
+    filtering::Filtering,
     inbox::{Frame, Inbox},
     load::Packet,
     message::{Cargo, Incoming, Start},
@@ -110,6 +111,7 @@ pub(crate) struct State<W> {
     pub(super) codecs: Choice,
     /// The codec of the link, once it is known.
     pub(super) codec: Option<Codec>,
+    pub(super) filtering: Filtering,
     /// When the other side must have greeted.
     greet_by: Option<Instant>,
     stall_timeout: Duration,
@@ -174,6 +176,7 @@ impl<W: Clone> State<W> {
             greeted: false,
             codecs: config.codecs,
             codec: config.codecs.settled(),
+            filtering: Filtering::default(),
             greet_by: None,
             stall_timeout: config.stall_timeout,
             suspect: None,
@@ -452,7 +455,7 @@ impl<W: Clone> State<W> {
         let first = !self.ready && !self.closed;
         if first {
             self.ready = true;
-            self.outbox.push_control(Draft::bare(Kind::Ready, 0));
+            self.say_when_agreed(Kind::Ready);
         }
         first
     }
@@ -461,7 +464,7 @@ impl<W: Clone> State<W> {
     pub(crate) fn go_away(&mut self) {
         if !self.going_away && !self.closed {
             self.going_away = true;
-            self.outbox.push_control(Draft::bare(Kind::GoAway, 0));
+            self.say_when_agreed(Kind::GoAway);
         }
     }
 

@@ -30,6 +30,8 @@ mod posix;
 #[cfg(any(windows, test))]
 mod pump;
 mod room;
+#[cfg(all(unix, feature = "encryption"))]
+mod secret;
 mod socket;
 #[cfg(any(not(target_os = "linux"), nape_portable, test))]
 mod threads;
@@ -75,6 +77,8 @@ pub(crate) use knock::knock;
 pub(crate) use memory::{Mapping, check_sealed, sealed_memory};
 pub(crate) use poll::{is_readable, wait_for_any, wait_readable, wait_readable_until, wait_writable_until};
 pub(crate) use room::{make_exact_room_for, make_room_for};
+#[cfg(all(unix, feature = "encryption"))]
+pub(crate) use secret::{read_secret, write_secret};
 pub(crate) use socket::{make_room, receive_some, send_at_once, send_some, stop_receiving, stop_sending};
 #[cfg(all(unix, test))]
 pub(crate) use {poll::can_take, unix::ignore_children};

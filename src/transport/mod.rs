@@ -47,6 +47,7 @@
 //! [`contract::check`] tries all of it on any transport.
 
 pub mod contract;
+mod filter;
 mod ipc;
 mod memory;
 mod pipe;
@@ -62,6 +63,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "encryption")]
+pub use filter::BadKey;
+pub(crate) use filter::{Session, filtered};
 pub use ipc::ipc_pair;
 pub(crate) use ipc::{IpcEnds, IpcParts};
 pub use memory::memory_pair;

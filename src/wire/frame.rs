@@ -22,6 +22,10 @@ pub const FRAME_LIMIT: usize = 60 * 1024;
 /// The bytes before the body.
 pub(crate) const HEADER_LEN: usize = 24;
 
+/// The number in the place of a kind for what the filters of a link make of its frames. A link without filters does
+/// not know it.
+pub(crate) const RECORD: u8 = 18;
+
 /// What a frame carries. A reply is never told from a call by looking ids up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -152,7 +156,7 @@ pub(crate) enum Taken {
 /// Reads the frame at the start of `packet`, which holds whole frames only.
 pub(crate) fn take_frame(packet: &[u8]) -> Result<Taken, ProtocolError> {
     let too_short = ProtocolError::TooShort(packet.len() as u64);
-    let whole = announced(packet).ok_or(too_short.clone())??;
+    let whole = frame_len(packet).ok_or(too_short.clone())??;
     let (fixed, _) = packet.split_first_chunk::<HEADER_LEN>().ok_or(too_short.clone())?;
     if whole > packet.len() {
         return Err(too_short);
@@ -183,7 +187,7 @@ pub(crate) fn whole_frames(stream: &[u8]) -> usize {
     let mut whole = 0;
     loop {
         let rest = &stream[whole..];
-        match announced(rest) {
+        match frame_len(rest) {
             Some(Ok(len)) if len <= rest.len() => whole += len,
             Some(Err(_)) => return stream.len(),
             _ => return whole,
@@ -192,7 +196,7 @@ pub(crate) fn whole_frames(stream: &[u8]) -> usize {
 }
 
 /// The length of the frame that starts here, header and all, as soon as that can be known.
-fn announced(bytes: &[u8]) -> Option<Result<usize, ProtocolError>> {
+pub(crate) fn frame_len(bytes: &[u8]) -> Option<Result<usize, ProtocolError>> {
     let len = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
     let whole = len.saturating_add(4);
     Some(match whole {

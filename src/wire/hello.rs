@@ -9,7 +9,8 @@
 //! has none. Bytes behind it are left to later versions.
 //!
 //! The codec is the one that a side asks for; 1 leaves the choice to the other. Bit 0 of the features says that a
-//! side takes JSON if it is asked to. So both know the codec of the link when both have greeted.
+//! side takes JSON if it is asked to. So both know the codec of the link when both have greeted. Bits 1 to 7 are the
+//! filters that the side has.
 
 use std::fmt;
 
@@ -202,8 +203,18 @@ impl Hello {
         let number = rest.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         Ok(Hello { side, versions, codec: fixed[1], features, token: theirs, library, number })
     }
+
+    /// What stands behind the fields of a greeting that was read, and that has a number.
+    pub(crate) fn behind(body: &[u8]) -> &[u8] {
+        let len = body.get(FIXED).map_or(0, |len| usize::from(*len));
+        body.get(FIXED + 1 + len + NUMBER..).unwrap_or_default()
+    }
 }
 
+/// The fixed fields of a greeting, to the token.
+const FIXED: usize = 32;
+/// The bytes of a number.
+const NUMBER: usize = size_of::<u64>();
 /// The bit of the features for a side that takes JSON.
 const TAKES_JSON: u32 = 1;
 const MAGIC: &[u8; 4] = b"NAPE";

@@ -9,6 +9,7 @@ mod codec;
 mod fault;
 #[cfg(any(test, fuzzing))]
 mod feed;
+mod filters;
 mod frame;
 #[cfg(test)]
 mod golden;
@@ -27,8 +28,11 @@ pub use fault::{Fault, FaultKind};
 pub(crate) use fault::{FaultCode, FaultRecord, Form, cut};
 #[cfg(any(test, fuzzing))]
 pub(crate) use feed::Feed;
+pub(crate) use filters::FilterSet;
 pub use frame::FRAME_LIMIT;
-pub(crate) use frame::{Ack, Flags, HEADER_LEN, Header, Kind, Taken, take_frame, whole_frames};
+pub(crate) use frame::{
+    Ack, Flags, HEADER_LEN, Header, Kind, RECORD, Taken, frame_len, take_frame, whole_frames,
+};
 pub(crate) use hello::{Choice, Hello, PROTOCOL_VERSIONS, Token, Tokens};
 pub(crate) use hold::{Hold, Ledger};
 pub use id::{Side, TransactionId};

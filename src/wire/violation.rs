@@ -84,6 +84,23 @@ pub enum ProtocolError {
     /// One side asks for a codec that the other does not take.
     #[error("{0} is asked for as the codec, and not taken")]
     CodecRefused(Codec),
+    /// One side has [filters](crate::guide::filters) that the other has not.
+    #[error("the filters differ: this side has {ours}; the other side has {theirs}")]
+    FiltersDiffer {
+        /// The filters of this side.
+        ours: &'static str,
+        /// Those that the other side names.
+        theirs: &'static str,
+    },
+    /// The other side has another key, or somebody has changed its hello.
+    #[error("the other side has another key, or its hello was changed on the way")]
+    WrongKey,
+    /// What came is not what the other side sealed next.
+    #[error("record {0} does not open: it was changed, repeated, left out or put elsewhere on the way")]
+    BadSeal(u64),
+    /// What came is nothing that the filters of this link make.
+    #[error("bad record: {0}")]
+    BadRecord(&'static str),
 }
 
 impl ProtocolError {
@@ -111,6 +128,10 @@ impl ProtocolError {
             ProtocolError::OutOfPlace(_) => 19,
             ProtocolError::Stalled(_) => 20,
             ProtocolError::CodecRefused(_) => 21,
+            ProtocolError::FiltersDiffer { .. } => 22,
+            ProtocolError::WrongKey => 23,
+            ProtocolError::BadSeal(_) => 24,
+            ProtocolError::BadRecord(_) => 25,
         }
     }
 }
@@ -143,7 +164,11 @@ mod tests {
             ProtocolError::OutOfPlace("a pong"),
             ProtocolError::Stalled(Duration::from_secs(30)),
             ProtocolError::CodecRefused(Codec::Json),
+            ProtocolError::FiltersDiffer { ours: "none", theirs: "lz4" },
+            ProtocolError::WrongKey,
+            ProtocolError::BadSeal(7),
+            ProtocolError::BadRecord("why"),
         ];
-        assert_eq!(rules.map(|rule| rule.code()).to_vec(), (1..=21).collect::<Vec<u16>>());
+        assert_eq!(rules.map(|rule| rule.code()).to_vec(), (1..=25).collect::<Vec<u16>>());
     }
 }

@@ -53,7 +53,7 @@ fn ends(kind: Kind, limit: usize) -> (Head, Neck) {
 
 /// Red when the rest of large messages goes first.
 fn ac_85_large_values_in_a_struct_hold_up_no_small_call(kind: Kind) {
-    if kind.is_json() {
+    if kind.is_json() || kind.is_slow() {
         // It is not made for so many bytes: they are text there.
         return;
     }

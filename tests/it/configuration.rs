@@ -318,6 +318,8 @@ fn a_bad_value_is_told_with_its_place_its_keys_and_what_was_expected() {
         ("heartbeat = { interval = '1s' }", "nothing", "required"),
         ("answers = 'soon'", "the value `soon`, which is unknown", "one of `at-once`, `together`"),
         ("codec = 1.5", "float", "\"binary\""),
+        #[cfg(feature = "compression")]
+        ("compression = 'zip'", "the value `zip`, which is unknown", "lz4"),
     ] {
         let bad = bad(&format!("[links.l.neck.config]\n\n{knob}"));
         assert!(
@@ -386,6 +388,7 @@ fn every_key_of_a_config_is_taken_and_does_what_its_setter_does() {
         [links.l.config]
         name = "me"
         codec = "only-binary"
+        COMPRESSION
         timeout = "never"
         answers = "together"
         start_timeout = "1500us"
@@ -409,6 +412,8 @@ fn every_key_of_a_config_is_taken_and_does_what_its_setter_does() {
         "callbacks = 6",
     ];
     let text = text.replace("LIMITS", &limits.join(", "));
+    let compression = if cfg!(feature = "compression") { "compression = 'lz4'" } else { "" };
+    let text = text.replace("COMPRESSION", compression);
     let by_hand = Config::new()
         .name("me")
         .only_binary()
@@ -433,14 +438,16 @@ fn every_key_of_a_config_is_taken_and_does_what_its_setter_does() {
         .heartbeat(Duration::from_millis(10), Duration::from_secs(3600))
         .watchdog(Duration::from_millis(10))
         .grace(Duration::ZERO);
+    #[cfg(feature = "compression")]
+    let by_hand = by_hand.compression(nape::Compression::Lz4);
     let file = ConfigFile::parse(&text).unwrap();
     let builder = format!("{:?}", file.head_builder("l", &Handlers::new()).unwrap());
     assert!(builder.contains(&format!("{by_hand:?}")), "{builder}\n{by_hand:?}");
-    // Whatever fields there are, each has a key.
+    // Whatever fields there are, each has a key, but for the secret one.
     let fields = |debug: String| {
         let direct =
             |line: &&str| line.starts_with("    ") && !line.starts_with("     ") && line.contains(": ");
-        debug.lines().filter(direct).count()
+        debug.lines().filter(direct).filter(|line| !line.starts_with("    encryption")).count()
     };
     let (_, keys) = text.split_once(".config]").unwrap();
     let keys = keys.lines().filter(|line| line.contains(" = ")).count();

@@ -28,6 +28,8 @@ fn with_raw_neck(kind: Kind, builder: HeadBuilder) -> (Head, RawNeck) {
         Kind::Encoded => memory_pair(),
         Kind::Ipc => ipc_pair().unwrap(),
         Kind::Pipe => pipe_pair().unwrap(),
+        #[cfg(all(feature = "compression", feature = "encryption"))]
+        Kind::Filtered => unreachable!("a peer that is played by hand has no filters"),
         Kind::Tcp => tcp_pair().unwrap(),
         Kind::Shm => shm_pair().unwrap(),
     };

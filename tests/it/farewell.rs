@@ -128,6 +128,8 @@ fn p24_a_listener_may_close_or_drop_its_own_end(kind: Kind) {
             tell.send(state).unwrap();
         });
         if at != LinkState::Open {
+            // Behind filters nothing is said before both have greeted.
+            assert_eq!(neck.wait_open(LONG), LinkState::Open);
             neck.close();
         }
         for wanted in [LinkState::Open, LinkState::Disconnected, LinkState::Closed] {

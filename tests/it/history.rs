@@ -198,6 +198,14 @@ fn in_one_process(kind: Kind, nemesis: Nemesis, chance: &mut Chance) -> Stage {
     let book = Book::here();
     let head = Head::builder().config(config()).serve(served::host());
     let neck = Neck::builder().config(config()).serve(served::api(&book));
+    #[cfg(all(feature = "compression", feature = "encryption"))]
+    let (head, neck) = match kind {
+        Kind::Filtered => {
+            use crate::support::filtered;
+            (head.configure(filtered), neck.configure(filtered))
+        }
+        _ => (head, neck),
+    };
     let pair = match kind {
         Kind::Channel => None,
         Kind::Encoded => Some(memory_pair()),
@@ -209,6 +217,8 @@ fn in_one_process(kind: Kind, nemesis: Nemesis, chance: &mut Chance) -> Stage {
         }
         Kind::Ipc => Some(ipc_pair().unwrap()),
         Kind::Pipe => Some(pipe_pair().unwrap()),
+        #[cfg(all(feature = "compression", feature = "encryption"))]
+        Kind::Filtered => Some(pipe_pair().unwrap()),
         Kind::Tcp => Some(tcp_pair().unwrap()),
         Kind::Shm => Some(shm_pair().unwrap()),
     };

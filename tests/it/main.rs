@@ -21,6 +21,8 @@ mod deaf_peer;
 mod errors;
 mod events;
 mod farewell;
+#[cfg(all(feature = "compression", feature = "encryption"))]
+mod filters;
 mod goodbye;
 mod guide;
 mod hangs;

@@ -33,6 +33,9 @@ pub enum Kind {
     Ipc,
     /// Over a pair of sockets.
     Pipe,
+    /// The same, compressed and encrypted.
+    #[cfg(all(feature = "compression", feature = "encryption"))]
+    Filtered,
     /// Over TCP on the loopback.
     Tcp,
     /// Over shared memory.
@@ -63,6 +66,8 @@ impl Kind {
                 let (ours, theirs) = pipe_pair().unwrap();
                 (head.over(ours).unwrap(), neck.over(theirs).unwrap())
             }
+            #[cfg(all(feature = "compression", feature = "encryption"))]
+            Kind::Filtered => Kind::Pipe.ends_with(head.configure(filtered), neck.configure(filtered)),
             Kind::Tcp => {
                 let (ours, theirs) = tcp_pair().unwrap();
                 (head.over(ours).unwrap(), neck.over(theirs).unwrap())
@@ -85,6 +90,11 @@ impl Kind {
         format!("{self:?}") == "Json"
     }
 
+    /// Whether each byte costs far more here than on any other link: ciphers that are not optimized.
+    pub fn is_slow(self) -> bool {
+        cfg!(debug_assertions) && format!("{self:?}") == "Filtered"
+    }
+
     /// Itself, for a test of what is otherwise there: `json.rs` shows how.
     pub fn unless_json(self) -> Option<Kind> {
         (!self.is_json()).then_some(self)
@@ -94,6 +104,12 @@ impl Kind {
     pub fn encodes(self) -> bool {
         !matches!(self, Kind::Channel)
     }
+}
+
+/// The same with filters of each kind.
+#[cfg(all(feature = "compression", feature = "encryption"))]
+pub fn filtered(config: nape::Config) -> nape::Config {
+    config.compression(nape::Compression::Lz4).encryption(nape::Key::from_bytes([7; nape::Key::LEN]))
 }
 
 /// The same end, whose side greets as one that asks for JSON, whatever its config says.
@@ -125,6 +141,8 @@ macro_rules! on_every_link {
         mod shm { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Shm)) })* }
         mod ipc { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Ipc)) })* }
         mod pipe { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Pipe)) })* }
+        #[cfg(all(feature = "compression", feature = "encryption"))]
+        mod filtered { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Filtered)) })* }
         mod tcp { $(#[test] fn $test() { $crate::support::watched(|| super::$test($crate::support::Kind::Tcp)) })* }
     };
 }

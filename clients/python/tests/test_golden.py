@@ -167,6 +167,14 @@ class Golden(Test):
                 nape._check_hello(golden(name)[24:], nape.Side(1 - side), TOKEN)
             self.assertEqual(raised.exception.code, 1)
 
+    def test_who_has_filters_is_refused(self) -> None:
+        for name, side in [("hello_head", nape.Side.NECK), ("hello_neck", nape.Side.HEAD)]:
+            body = bytearray(golden(f"../golden_filters/{name}")[24:])
+            body[12] |= 1  # It would take JSON.
+            with self.assertRaises(nape._Violation) as raised:
+                nape._check_hello(bytes(body), side, TOKEN)
+            self.assertEqual(raised.exception.code, 22)
+
     def test_calls_and_events_are_read(self) -> None:
         for name, left, attempt, body in [
             ("call_binary", 2.0, 0, BINARY),

@@ -95,6 +95,8 @@ fn entry() {
         Ok("fork-listener") => host::beside_a_listener(),
         Ok("history") => history::serve_in_a_child(),
         Ok("pulse") => pulse::beat(),
+        #[cfg(all(feature = "compression", feature = "encryption"))]
+        Ok("filtered") => crate::filters::child::serve(),
         Ok(verb) => panic!("no such verb: {verb}"),
     }
 }
