@@ -1,7 +1,7 @@
 //! One connection: the calls under way in both directions, who reads, who waits, and how it ends.
 //!
 //! Knows no handler, namespace or type: what comes in is handed up through [`Dispatch`], the only way
-//! up. Knows no process either; what else may end a link is an [`Attendant`].
+//! up. Knows no process either; what else may end a link is an [`Attendant`](crate::os::Attendant).
 //!
 //! [`state::State`] is the link as a pure machine. Around it stand the threads: the [`role`] of the
 //! reader, the crew that takes it while nobody blocks, and the [`keeper`] of the clock.
@@ -26,6 +26,7 @@ mod line;
 mod load;
 #[cfg(all(loom, test))]
 mod loom;
+mod make;
 mod message;
 mod outbox;
 mod outlets;
@@ -44,13 +45,7 @@ mod timers;
 mod token;
 mod wait;
 
-use std::{
-    any::Any,
-    collections::VecDeque,
-    fmt, io,
-    task::Waker,
-    time::{Duration, Instant},
-};
+use std::{any::Any, collections::VecDeque, fmt, io, task::Waker, time::Instant};
 
 pub(crate) use aftermath::{Observer, Remains};
 pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
@@ -59,6 +54,7 @@ pub(crate) use direct::Neighbour;
 pub(crate) use fuzz::session as fuzz_session;
 pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use id::LinkId;
+pub(crate) use make::LinkParts;
 pub(crate) use message::Incoming;
 pub(crate) use slot::{Offer, Outcome, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
@@ -72,15 +68,14 @@ use crate::{
     config::Config,
     counters::Tally,
     error::{CloseReason, Rejection},
-    os::{Attendant, Origin},
+    os::Origin,
     sync::{Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, Weak},
-    transport::{FrameSender, Nudge, Transport},
-    wire::{Codec, Side, Tokens},
+    transport::{FrameSender, Nudge},
+    wire::{Codec, Side},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
 use direct::Direct;
 use keeper::Keeper;
-use lead::StandBy;
 use load::Packet;
 use role::Role;
 use state::State;
@@ -211,120 +206,7 @@ struct Framed {
     wakes_at_deadlines: bool,
 }
 
-/// What a link is made of besides its wire.
-pub(crate) struct LinkParts {
-    pub(crate) side: Side,
-    pub(crate) config: Config,
-    pub(crate) listeners: Arc<Lane<Job>>,
-    pub(crate) dispatch: Arc<dyn Dispatch>,
-    pub(crate) tally: Arc<Tally>,
-}
-
 impl Link {
-    /// A link over `transport`. It greets at once; [`Link::say_ready`] lets calls in. With a limit it
-    /// breaks off when it is not greeted in time.
-    ///
-    /// # Errors
-    ///
-    /// When a thread or a descriptor cannot be made.
-    pub(crate) fn over(
-        parts: LinkParts,
-        transport: Transport,
-        tokens: impl Into<Tokens>,
-        attendant: Option<Box<dyn Attendant>>,
-        greet_within: Option<Duration>,
-    ) -> io::Result<Arc<Link>> {
-        let greet_by = greet_within.and_then(|limit| Instant::now().checked_add(limit));
-        let tokens = tokens.into().numbered(id::random());
-        let mut state = State::new(parts.side, &parts.config, transport.window, tokens, greet_by);
-        let mut transport = state.filter(transport, &parts.config)?;
-        parts.config.write_stall.limit().into_iter().for_each(|at| transport.sender.be_patient_for(at));
-        // Whoever reads watches the clock for it, where a transport can do that.
-        let patience = greet_by.filter(|_| transport.wakes_at_deadlines);
-        let wiring = Wiring::Framed(Box::new(Framed {
-            role: Role::new(transport.receiver, patience),
-            batch: Mutex::default(),
-            sender: Mutex::new(Some(transport.sender)),
-            nudge: Mutex::new(Some(transport.nudge)),
-            look_around: AtomicBool::new(false),
-            wakes_at_deadlines: transport.wakes_at_deadlines,
-        }));
-        let kept = attendant.is_some() || (greet_by.is_some() && patience.is_none());
-        let link = Link::assemble(parts, state, wiring, attendant);
-        if kept {
-            link.keeper.wake(&link)?;
-        }
-        link.flush(link.core.lock());
-        link.call_reader()?;
-        Ok(link)
-    }
-
-    /// Both ends of a link within this process. Values move over it; nothing is encoded.
-    pub(crate) fn direct(head: LinkParts, neck: LinkParts) -> (Arc<Link>, Arc<Link>) {
-        let [head, neck] = [head, neck].map(|parts| {
-            let state = State::greeted(parts.side, &parts.config);
-            Link::assemble(parts, state, Wiring::Direct(Box::default()), None)
-        });
-        let [to_neck, to_head] = [Arc::new(Gate::default()), Arc::new(Gate::default())];
-        let number = id::random();
-        [&head, &neck].iter().for_each(|end| end.id.set(number));
-        head.join_to(&neck, &to_neck, &to_head);
-        neck.join_to(&head, &to_head, &to_neck);
-        (head, neck)
-    }
-
-    fn assemble(
-        parts: LinkParts,
-        state: State<Arc<Slot>>,
-        wiring: Wiring,
-        attendant: Option<Box<dyn Attendant>>,
-    ) -> Arc<Link> {
-        let codec = AtomicU8::new(state.codec().map_or(0, Codec::number));
-        let core = Core {
-            state,
-            stage: LinkState::Starting,
-            reason: None,
-            dying: None,
-            mute: None,
-            near: 0,
-            answering: 0,
-            awaiting_room: 0,
-            sending: false,
-            batching: false,
-            gathering: false,
-            last_start: None,
-            last_item: None,
-            gathered: 0,
-            items_due: None,
-            spare: Packet::default(),
-            armed: None,
-        };
-        let name = parts.config.name.clone();
-        let framed = matches!(wiring, Wiring::Framed(_));
-        Arc::new_cyclic(|weak: &Weak<Link>| {
-            let crew = if framed { Crew::with_idle(name, StandBy(weak.clone())) } else { Crew::new(name) };
-            Link {
-                weak: weak.clone(),
-                side: parts.side,
-                origin: Origin::here(),
-                codec,
-                id: LinkId::default(),
-                core: Apart(Mutex::new(core)),
-                changed: Condvar::new(),
-                settled: Condvar::new(),
-                wiring,
-                crew,
-                keeper: Keeper::new(attendant),
-                callbacks: Lane::new(parts.config.limits.callback_workers),
-                listeners: parts.listeners,
-                dispatch: parts.dispatch,
-                tally: parts.tally,
-                completing: AtomicUsize::new(0),
-                config: parts.config,
-            }
-        })
-    }
-
     /// Tells this link from every other one of this process, for as long as it lives.
     pub(crate) fn number(&self) -> usize {
         self.weak.as_ptr() as usize
