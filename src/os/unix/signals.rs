@@ -25,7 +25,7 @@ mod tests {
     #[test]
     fn row_16_a_thread_that_cannot_try_again_is_interrupted_by_no_signal() {
         let blocked = || {
-            let status = fs::read_to_string(format!("/proc/thread-self/status")).unwrap();
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
             let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim();
             u64::from_str_radix(mask, 16).unwrap()
         };

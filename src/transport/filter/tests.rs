@@ -93,7 +93,11 @@ fn pair(config: &Config) -> (Packer, Unpacker) {
 
 fn records(packer: &mut Packer, packet: &[u8]) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
-    packer.pack(packet, |record| Ok(records.push(record.to_vec()))).unwrap();
+    let keep = |record: &[u8]| {
+        records.push(record.to_vec());
+        Ok(())
+    };
+    packer.pack(packet, keep).unwrap();
     records
 }
 
