@@ -70,6 +70,14 @@ impl AsFd for ProcessWatch {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs,
+        os::unix::process::ExitStatusExt,
+        process::{Command, Stdio},
+    };
+
+    use rustix::process::kill_process;
+
     use super::*;
 
     #[test]
@@ -84,5 +92,31 @@ mod tests {
     fn what_is_no_child_of_ours_has_no_status() {
         let ours = ProcessWatch::place().unwrap();
         assert_eq!(ours.exit().unwrap(), Some(Exit::Unknown));
+    }
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Red when a process is killed by its number. Only root may say which number comes next; for others the
+    /// stranger has another one.
+    #[test]
+    fn row_36_a_stranger_with_the_number_of_a_child_is_let_alone() {
+        for _ in 0..200 {
+            let mut child = sleeper();
+            let watch = ProcessWatch::of(&child).unwrap();
+            watch.kill().unwrap();
+            assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+            let _ = fs::write("/proc/sys/kernel/ns_last_pid", (child.id() - 1).to_string());
+            let mut stranger = sleeper();
+            watch.kill().unwrap();
+            assert_eq!(watch.exit().unwrap(), Some(Exit::Unknown));
+            // Who was killed before dies of that.
+            kill_process(Pid::from_child(&stranger), Signal::TERM).unwrap();
+            assert_eq!(stranger.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
+            if stranger.id() == child.id() {
+                return;
+            }
+        }
     }
 }

@@ -32,6 +32,39 @@ on_every_wire_to_a_child! {
     p_32_a_fork_has_no_part_in_a_link_to_a_child,
     row_49_a_peer_that_dies_raises_no_signal,
     row_54_a_child_that_gives_its_rights_up_goes_on,
+    row_55_a_child_costs_what_the_guide_says,
+}
+
+/// In a process of its own, whose descriptors and threads nobody else changes.
+fn row_55_a_child_costs_what_the_guide_says(wire: Wire) {
+    alone(wire, "many");
+}
+
+/// Has many children at once, all of which answer.
+pub(super) fn with_many_children() {
+    let wire = victim::wire_of_its_own();
+    let count = |what| std::fs::read_dir(what).unwrap().count();
+    let owned = || (count("/proc/self/fd"), count("/proc/self/task"));
+    // What is there once for all of them.
+    drop(head(wire));
+    let before = owned();
+    let n = rounds().unwrap_or(20) as usize;
+    let heads: Vec<Head> = (0..n).map(|_| head(wire)).collect();
+    let now = owned();
+    let of_each = ((now.0 - before.0).div_ceil(n), (now.1 - before.1).div_ceil(n));
+    println!(
+        "{wire:?}: {n} children, {} descriptors and {} threads of the Head for each",
+        of_each.0, of_each.1
+    );
+    heads.iter().for_each(super::echo);
+    // As `guide::choosing` has it.
+    let n_descriptors = match wire {
+        Wire::Ipc => 7,
+        Wire::Pipe => 6,
+        _ => 4,
+    };
+    assert_eq!(of_each, (n_descriptors, 2));
+    println!("{LAST_WORD}");
 }
 
 /// In a process of its own: no other test's descriptors are to be held by a fork. Red when nobody looks in

@@ -90,6 +90,7 @@ fn entry() {
         Ok("middle") => life::middle(),
         Ok("rounds") => remains::rounds(),
         Ok("sigpipe") => host::without_broken_pipes(),
+        Ok("many") => host::with_many_children(),
         Ok("fork") => host::beside_children(),
         Ok("fork-ends") => host::beside_both_ends(),
         Ok("fork-listener") => host::beside_a_listener(),
