@@ -240,19 +240,22 @@ impl Link {
 
     /// Reads what the other side had sent before it died, then ends the link.
     pub(super) fn drain(&self, reader: &mut Reader, harvest: &mut Harvest) {
-        loop {
+        let mut violation = None;
+        while violation.is_none() && !self.is_over() {
             match reader.receiver.try_receive() {
                 Ok(Some(Received::Packet(packet))) => {
-                    if self.take_packet(packet, &mut reader.actions, harvest).is_err() || self.is_over() {
-                        break;
-                    }
+                    violation = self.take_packet(packet, &mut reader.actions, harvest).err();
                 }
                 Ok(Some(Received::Nudge | Received::Deadline)) => {}
                 Ok(Some(Received::End) | None) | Err(_) => break,
             }
         }
-        let dying = self.core.lock().dying.take();
-        self.lose(dying.unwrap_or(CloseReason::Gone));
+        let dying = self.core.lock().dying.take().unwrap_or(CloseReason::Gone);
+        match violation {
+            // What is wrong with what came says more than that there is nobody any more.
+            Some(violation) if matches!(dying, CloseReason::Gone) => _ = self.break_off(violation),
+            _ => self.lose(dying),
+        }
     }
 
     fn take(&self, received: std::io::Result<Received>, reader: &mut Reader, harvest: &mut Harvest) -> Read {

@@ -319,10 +319,16 @@ fn d_24_two_answers(place: Place) {
 fn d_26_a_cancelled_call_is_in_use(place: Place) {
     let (release, released) = mpsc::channel::<()>();
     let released = Mutex::new(released);
-    let stubborn = move |_: &Context, (): ()| Ok::<_, Fault>(released.lock().unwrap().recv().is_ok());
+    let (begin, begun) = mpsc::channel::<()>();
+    let stubborn = move |_: &Context, (): ()| {
+        begin.send(()).unwrap();
+        Ok::<_, Fault>(released.lock().unwrap().recv().is_ok())
+    };
     let api = Api::new("api").handle("stubborn", stubborn).unwrap();
     let mut stage = Stage::with(place, Config::new(), api);
     let id = stage.call(1, "api.stubborn", &[]);
+    // What is cancelled before it begins is over at once.
+    begun.recv_timeout(crate::tools::LONG).unwrap();
     stage.raw.send(CANCEL, 0, id, &[]);
     stage.call(1, "api.stubborn", &[]);
     assert_eq!(stage.broken(), ProtocolError::DuplicateId(id));

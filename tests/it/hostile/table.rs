@@ -30,6 +30,9 @@ fn cases(name: &'static str, packets: Vec<Vec<u8>>, expected: Expected) -> Case 
     Case { name, packets, expected }
 }
 
+/// The features that name filters.
+const FILTERS: u32 = 0xfe;
+
 /// What comes first, by somebody on `side`.
 pub(crate) fn hellos(side: Side) -> Vec<Case> {
     let with = |spoil: fn(&mut Hello)| {
@@ -75,9 +78,11 @@ pub(crate) fn hellos(side: Side) -> Vec<Case> {
         case("a_hello_with_another_codec", with(|hello| hello.codec = 3), Broken(3)),
         case(
             "a_hello_from_the_future",
-            [with(|hello| (hello.versions, hello.features) = ((1, 9), u32::MAX)), ready.clone()].concat(),
+            [with(|hello| (hello.versions, hello.features) = ((1, 9), !FILTERS)), ready.clone()].concat(),
             Lives,
         ),
+        case("a_hello_with_a_filter", with(|hello| hello.features = 2), Broken(22)),
+        case("a_hello_with_a_filter_from_the_future", with(|hello| hello.features = 0x80), Broken(22)),
         case("a_longer_hello", [frame(HELLO, 0, 0, &long), ready.clone()].concat(), Lives),
         cases("one_frame_a_packet", vec![good, ready], Lives),
     ]
