@@ -158,11 +158,18 @@ fn p13_a_long_stream_gives_way_to_calls(kind: Kind) {
     let (head, _neck) = kind.serving(endless(&made));
     let items = head.api("s").action("endless", 0usize).open::<(u64, Vec<u8>)>().unwrap();
     let (stop, stopped) = mpsc::channel::<()>();
+    let (flow, flows) = mpsc::channel();
     let taker = thread::spawn(move || {
-        items.take_while(|_| stopped.try_recv() != Err(mpsc::TryRecvError::Disconnected)).count()
+        let goes_on = |_: &_| {
+            let _ = flow.send(());
+            stopped.try_recv() != Err(mpsc::TryRecvError::Disconnected)
+        };
+        items.take_while(goes_on).count()
     });
     let api = head.api("s");
     for n in 0..100 {
+        // Beside items that come, and not before them.
+        flows.recv_timeout(crate::tools::LONG).unwrap();
         assert_eq!(api.action("double", n).call::<u32>().unwrap(), 2 * n);
     }
     drop(stop);
