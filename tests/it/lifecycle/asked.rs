@@ -63,7 +63,9 @@ fn expect(lines: &mut impl Iterator<Item = std::io::Result<String>>, begin: &str
 
 /// A child that serves, and its lines.
 fn child() -> (Head, impl Iterator<Item = std::io::Result<String>> + use<>) {
-    let mut head = Head::builder().wire(Wire::Pipe).spawn(command("neck")).unwrap();
+    // It must not kill a child that takes its own grace to end.
+    let config = nape::Config::new().grace(HANG);
+    let mut head = Head::builder().wire(Wire::Pipe).config(config).spawn(command("neck")).unwrap();
     let lines = BufReader::<ChildStdout>::new(head.take_stdout().unwrap()).lines();
     (head, lines)
 }
