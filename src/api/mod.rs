@@ -35,6 +35,7 @@ mod tap;
 mod task;
 mod timer;
 mod topics;
+mod waiting;
 mod watchdog;
 
 pub use about::About;

@@ -1,103 +1,49 @@
 //! Calls that wait until they are made again.
 
-use std::{
-    thread::{Builder, JoinHandle},
-    time::Instant,
-};
+use std::time::Instant;
 
-use super::{endpoint::Inner, relay::Relay};
-use crate::{
-    link::LinkState,
-    sync::{Arc, Condvar, Mutex},
+use super::{
+    endpoint::Inner,
+    relay::Relay,
+    waiting::{WaitingList, Waits},
 };
+use crate::{link::LinkState, sync::Arc};
 
-/// Those of one endpoint. One thread watches them while there are any.
-#[derive(Default)]
-pub(crate) struct Pauses {
-    waiting: Mutex<Waiting>,
-    news: Condvar,
+/// Those of one endpoint.
+pub(super) type Pauses = WaitingList<Paused>;
+
+/// A call, and when it is made again.
+pub(super) struct Paused {
+    at: Instant,
+    relay: Arc<Relay>,
 }
 
-#[derive(Default)]
-struct Waiting {
-    relays: Vec<(Instant, Arc<Relay>)>,
-    /// There is a thread.
-    watched: bool,
-    watcher: Option<JoinHandle<()>>,
-}
-
-impl Pauses {
-    /// Makes a call again at this time. `false` if there is no thread for it.
-    pub(super) fn add(self: &Arc<Pauses>, at: Instant, relay: Arc<Relay>, name: &str) -> bool {
-        let mut waiting = self.waiting.lock();
-        waiting.relays.push((at, relay));
-        if waiting.watched {
-            drop(waiting);
-            self.news.notify_all();
-            return true;
-        }
-        let theirs = self.clone();
-        match Builder::new().name(format!("{name}-pauses")).spawn(move || theirs.watch()) {
-            Ok(thread) => {
-                waiting.watched = true;
-                // The one before it has run its last line, or is about to.
-                waiting.watcher = Some(thread);
-                true
-            }
-            Err(error) => {
-                log::warn!("no thread to make calls again: {error}");
-                waiting.relays.pop();
-                false
-            }
-        }
+impl Waits for Paused {
+    fn due_at(&self) -> Option<Instant> {
+        Some(self.at)
     }
 
-    /// All that wait, which do not any more.
-    pub(super) fn take_all(&self) -> Vec<Arc<Relay>> {
-        let all = std::mem::take(&mut self.waiting.lock().relays);
-        self.news.notify_all();
-        all.into_iter().map(|(_, relay)| relay).collect()
+    fn is_due(&self, now: Instant) -> bool {
+        self.at <= now || self.relay.is_over()
     }
 
-    /// Whether nobody waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.lock().relays.is_empty()
-    }
-
-    fn watch(&self) {
-        loop {
-            let mut waiting = self.waiting.lock();
-            let now = Instant::now();
-            let due: Vec<_> =
-                waiting.relays.extract_if(.., |(at, relay)| *at <= now || relay.is_over()).collect();
-            if due.is_empty() {
-                let next = waiting.relays.iter().map(|(at, _)| *at).min();
-                let Some(next) = next else {
-                    waiting.watched = false;
-                    return;
-                };
-                self.news.wait_until(&mut waiting, next);
-                continue;
-            }
-            drop(waiting);
-            due.into_iter().for_each(|(_, relay)| relay.again());
-        }
-    }
-
-    /// Waits for the thread, which has nothing to watch any more.
-    pub(super) fn join(&self) {
-        let watcher = self.waiting.lock().watcher.take();
-        if let Some(watcher) = watcher.filter(|watcher| watcher.thread().id() != std::thread::current().id())
-        {
-            let _ = watcher.join();
-        }
+    fn go(self) {
+        self.relay.again();
     }
 }
 
 impl Inner {
     /// Makes a call again at this time, unless no link comes for it any more.
     pub(super) fn pause(&self, at: Instant, relay: &Arc<Relay>) -> bool {
-        let there = self.pauses.add(at, relay.clone(), &self.config.name);
+        let mut waiting = self.pauses.lock();
+        waiting.all.push(Paused { at, relay: relay.clone() });
+        let watched = self.pauses.watch(&mut waiting, format!("{}-pauses", self.config.name));
+        let there = watched.is_ok();
+        if let Err(error) = watched {
+            log::warn!("no thread to make calls again: {error}");
+            waiting.all.pop();
+        }
+        drop(waiting);
         let over =
             !self.is_supervised() && self.link().is_ok_and(|link| link.stage() >= LinkState::Disconnected);
         if over || self.is_gone() {
@@ -108,7 +54,7 @@ impl Inner {
 
     /// Ends the calls that wait until they are made again.
     pub(super) fn end_pauses(&self) {
-        for relay in self.pauses.take_all() {
+        for Paused { relay, .. } in self.pauses.take_all() {
             let reason = self.endpoint_reason();
             relay.finish(Err(relay.closed(reason)));
         }

@@ -1,14 +1,11 @@
 //! Links that follow each other behind the same handles: who waits for the next one, and what is sent on it.
 
-use std::{
-    fmt,
-    thread::{Builder, JoinHandle},
-    time::Instant,
-};
+use std::{fmt, time::Instant};
 
 use super::{
     endpoint::{Connection, Inner},
     relay::Relay,
+    waiting::{Waiting, WaitingList, Waits},
 };
 use crate::{
     error::{CallError, CloseReason, Executed},
@@ -22,18 +19,18 @@ pub(crate) struct Succession {
     pub(crate) poison_after: u32,
     /// Rings when a link has come or gone, and when there is anything else for the supervisor.
     pub(crate) bell: Bell,
-    waiting: Mutex<Waiting>,
-    /// There is a deadline to watch that was not there before, or nobody waits any more.
-    news: Condvar,
+    /// Calls that nobody blocks for, or not here, and that go with the next link.
+    waiting: Arc<WaitingList<Arc<Relay>>>,
 }
 
-#[derive(Default)]
-struct Waiting {
-    /// Calls that nobody blocks for, or not here, and that go with the next link.
-    relays: Vec<Arc<Relay>>,
-    /// A thread watches their deadlines.
-    watched: bool,
-    watcher: Option<JoinHandle<()>>,
+impl Waits for Arc<Relay> {
+    fn due_at(&self) -> Option<Instant> {
+        self.deadline()
+    }
+
+    fn go(self) {
+        self.expire();
+    }
 }
 
 /// Why there is no link.
@@ -78,44 +75,12 @@ impl Bell {
 
 impl Succession {
     pub(crate) fn new(poison_after: u32) -> Succession {
-        let (bell, waiting, news) = (Bell::default(), Mutex::default(), Condvar::new());
-        Succession { poison_after, bell, waiting, news }
-    }
-
-    fn take_all(&self) -> Vec<Arc<Relay>> {
-        let all = std::mem::take(&mut self.waiting.lock().relays);
-        self.news.notify_all();
-        all
-    }
-
-    /// Ends the calls whose time is over, until nobody waits any more.
-    fn watch(&self) {
-        loop {
-            let mut waiting = self.waiting.lock();
-            let now = Instant::now();
-            let late = |relay: &mut Arc<Relay>| relay.deadline().is_some_and(|at| at <= now);
-            let late: Vec<_> = waiting.relays.extract_if(.., late).collect();
-            if late.is_empty() {
-                let next = waiting.relays.iter().filter_map(|relay| relay.deadline()).min();
-                let Some(next) = next else {
-                    waiting.watched = false;
-                    return;
-                };
-                self.news.wait_until(&mut waiting, next);
-                continue;
-            }
-            drop(waiting);
-            late.iter().for_each(Relay::expire);
-        }
+        Succession { poison_after, bell: Bell::default(), waiting: Arc::default() }
     }
 
     /// Waits for the thread that watches deadlines, which has nothing to watch any more.
     pub(crate) fn join(&self) {
-        let watcher = self.waiting.lock().watcher.take();
-        if let Some(watcher) = watcher.filter(|watcher| watcher.thread().id() != std::thread::current().id())
-        {
-            let _ = watcher.join();
-        }
+        self.waiting.join();
     }
 }
 
@@ -195,7 +160,7 @@ impl Inner {
             self.part_from(link);
         }
         succession.bell.ring();
-        succession.take_all().iter().for_each(|relay| self.send_or_keep(relay));
+        succession.waiting.take_all().iter().for_each(|relay| self.send_or_keep(relay));
     }
 
     /// The link is about to end: whoever comes waits for the next one.
@@ -211,14 +176,14 @@ impl Inner {
         *self.remembered.lock() = self.last_link();
         *self.connection.write() = Connection::Over(reason);
         succession.bell.ring();
-        succession.take_all().iter().for_each(|relay| self.send_or_keep(relay));
+        succession.waiting.take_all().iter().for_each(|relay| self.send_or_keep(relay));
         self.end_pauses();
     }
 
     /// The calls that wait for the next link.
     pub(super) fn waiting_for_a_link(&self) -> Vec<CallSeen> {
         let waiting = self.succession.get().map(|succession| succession.waiting.lock());
-        let relays = waiting.iter().flat_map(|waiting| &waiting.relays);
+        let relays = waiting.iter().flat_map(|waiting| &waiting.all);
         relays.map(|relay| relay.seen()).collect()
     }
 
@@ -241,8 +206,9 @@ impl Inner {
                 Ok(link) => link,
                 Err(NoLink::Over(reason)) => return Err(relay.closed(reason)),
                 Err(NoLink::Yet) => {
-                    waiting.relays.push(relay.clone());
-                    return self.watch_deadlines(succession, &mut waiting, relay);
+                    waiting.all.push(relay.clone());
+                    self.watch_deadlines(succession, &mut waiting, relay);
+                    return Ok(());
                 }
             };
             drop(waiting);
@@ -252,30 +218,14 @@ impl Inner {
         }
     }
 
-    fn watch_deadlines(
-        &self,
-        succession: &Arc<Succession>,
-        waiting: &mut Waiting,
-        relay: &Relay,
-    ) -> Result<(), CallError> {
+    fn watch_deadlines(&self, succession: &Succession, waiting: &mut Waiting<Arc<Relay>>, relay: &Relay) {
         if relay.deadline().is_none() {
-            return Ok(());
+            return;
         }
-        if waiting.watched {
-            succession.news.notify_all();
-            return Ok(());
+        let watched = succession.waiting.watch(waiting, format!("{}-waiting", self.config.name));
+        if let Err(error) = watched {
+            log::warn!("no thread to watch the deadlines of calls that wait: {error}");
         }
-        let name = format!("{}-waiting", self.config.name);
-        let theirs = succession.clone();
-        match Builder::new().name(name).spawn(move || theirs.watch()) {
-            Ok(thread) => {
-                waiting.watched = true;
-                // The one before it has run its last line, or is about to.
-                waiting.watcher = Some(thread);
-            }
-            Err(error) => log::warn!("no thread to watch the deadlines of calls that wait: {error}"),
-        }
-        Ok(())
     }
 }
 

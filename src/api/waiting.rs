@@ -1,0 +1,107 @@
+//! Things that wait, each at most until a time, and the thread that watches those times while there are any.
+
+use std::{
+    io,
+    thread::{Builder, JoinHandle},
+    time::Instant,
+};
+
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+/// Something that waits.
+pub(super) trait Waits: Send + 'static {
+    /// When it is due; `None` if time alone does not end its waiting.
+    fn due_at(&self) -> Option<Instant>;
+
+    /// Whether it waits no longer.
+    fn is_due(&self, now: Instant) -> bool {
+        self.due_at().is_some_and(|at| at <= now)
+    }
+
+    /// What is done with it then, on the thread that watches, without a lock.
+    fn go(self);
+}
+
+/// All that wait for one thing.
+pub(super) struct WaitingList<W> {
+    state: Mutex<Waiting<W>>,
+    /// There is a time to watch that was not there before, or nobody waits any more.
+    news: Condvar,
+}
+
+pub(super) struct Waiting<W> {
+    pub(super) all: Vec<W>,
+    /// There is a thread.
+    watched: bool,
+    watcher: Option<JoinHandle<()>>,
+}
+
+impl<W> Default for WaitingList<W> {
+    fn default() -> WaitingList<W> {
+        let state = Waiting { all: Vec::new(), watched: false, watcher: None };
+        WaitingList { state: Mutex::new(state), news: Condvar::new() }
+    }
+}
+
+impl<W: Waits> WaitingList<W> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Waiting<W>> {
+        self.state.lock()
+    }
+
+    /// Has the times watched, after something was added under this lock.
+    ///
+    /// # Errors
+    ///
+    /// When the thread for it, whose name this is, cannot be started.
+    pub(super) fn watch(self: &Arc<Self>, waiting: &mut Waiting<W>, name: String) -> io::Result<()> {
+        if waiting.watched {
+            self.news.notify_all();
+            return Ok(());
+        }
+        let theirs = self.clone();
+        // The one before it has run its last line, or is about to.
+        waiting.watcher = Some(Builder::new().name(name).spawn(move || theirs.run())?);
+        waiting.watched = true;
+        Ok(())
+    }
+
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().all.is_empty()
+    }
+
+    /// All that wait, which do not any more.
+    pub(super) fn take_all(&self) -> Vec<W> {
+        let all = std::mem::take(&mut self.lock().all);
+        self.news.notify_all();
+        all
+    }
+
+    fn run(&self) {
+        loop {
+            let mut waiting = self.lock();
+            let now = Instant::now();
+            let due: Vec<_> = waiting.all.extract_if(.., |one| one.is_due(now)).collect();
+            if due.is_empty() {
+                let next = waiting.all.iter().filter_map(W::due_at).min();
+                let Some(next) = next else {
+                    waiting.watched = false;
+                    return;
+                };
+                self.news.wait_until(&mut waiting, next);
+                continue;
+            }
+            drop(waiting);
+            due.into_iter().for_each(W::go);
+        }
+    }
+
+    /// Waits for the thread, which has nothing to watch any more.
+    pub(super) fn join(&self) {
+        let watcher = self.lock().watcher.take();
+        if let Some(watcher) = watcher.filter(|watcher| watcher.thread().id() != std::thread::current().id())
+        {
+            let _ = watcher.join();
+        }
+    }
+}
