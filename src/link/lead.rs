@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     config::Answers,
+    os::let_others_run,
     sync::Weak,
     workers::{Idle, Shift, run_elsewhere},
 };
@@ -74,6 +75,8 @@ impl Link {
             let first = harvest.first.take();
             let stay = first.is_none() && harvest.wakers.is_empty() && !harvest.woke_caller;
             if stay {
+                // There may be no end to it, and the calls of other links need this core now and then.
+                let_others_run();
                 reader.receiver.expect_soon(false);
                 continue;
             }

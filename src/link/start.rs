@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     error::{CallError, Executed, Misuse, Rejection},
+    os::let_others_run,
     sync::Arc,
     wire::{
         CallHead, Codec, CodecError, EventHead, FRAME_LIMIT, Fault, HEADER_LEN, Kind, MAX_ENVELOPE, OpenHead,
@@ -169,7 +170,11 @@ impl Link {
         if let Err(refusal) = core.state.begin_event(cargo, packet.as_mut()) {
             self.tally.events_unsent.up();
             core.keep(packet);
-            return Err(core.refused(path, refusal));
+            let refused = core.refused(path, refusal);
+            drop(core);
+            // Many try again at once, for as long as it takes.
+            let_others_run();
+            return Err(refused);
         }
         self.tally.events_sent.up();
         self.flush_with(core, packet).run_here();

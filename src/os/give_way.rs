@@ -12,7 +12,19 @@ use std::{
 };
 
 /// Gives way, and then looks, up to so many times. Says whether there was something to be seen in the end.
-pub(crate) fn give_way(times: u32, mut seen: impl FnMut() -> bool) -> bool {
+pub(crate) fn give_way(times: u32, seen: impl FnMut() -> bool) -> bool {
+    give_way_unless(LONG, times, seen)
+}
+
+/// Gives way once, for the sake of others: by a thread that could go on for long without a pause, since somebody
+/// floods it, or since it tries again and again what it is refused. What else is to be done here, most of which is
+/// short, need not wait for the end of its time slice.
+pub(crate) fn let_others_run() {
+    give_way_unless(SLICE, 1, || true);
+}
+
+/// Unless it was put aside for longer than this not long ago.
+fn give_way_unless(long: Duration, times: u32, mut seen: impl FnMut() -> bool) -> bool {
     let mut before = Instant::now();
     if REST.get().is_some_and(|rest| before < rest.until) {
         return false;
@@ -21,7 +33,7 @@ pub(crate) fn give_way(times: u32, mut seen: impl FnMut() -> bool) -> bool {
         yield_now();
         let now = Instant::now();
         let away = now.saturating_duration_since(before);
-        if away > LONG {
+        if away > long {
             REST.set(Rest::after(away, now));
             return seen();
         }
@@ -58,6 +70,8 @@ thread_local! {
 
 /// More than whoever is waited for takes for most of what is asked of it, and less than a time slice.
 const LONG: Duration = Duration::from_micros(100);
+/// More than what is short takes, and not more than a time slice.
+const SLICE: Duration = Duration::from_millis(1);
 /// What comes again within so many rests is no accident.
 const AGAIN: u32 = 10;
 /// How much longer than it was put aside a thread does not give way in the end.
@@ -103,6 +117,22 @@ mod tests {
         let rest = REST.get().unwrap();
         assert!(rest.length >= away * rest.factor && rest.until >= began + away + rest.length);
         rest.factor
+    }
+
+    #[test]
+    fn whoever_lets_others_run_does_not_mind_what_is_short() {
+        let rests_after = |long, away| {
+            REST.set(None);
+            give_way_unless(long, 2, || {
+                std::thread::sleep(away);
+                false
+            });
+            REST.get().is_some()
+        };
+        // Whatever else the machine does may put this thread aside for longer.
+        assert!((0..100).any(|_| !rests_after(SLICE, 2 * LONG)));
+        assert!(rests_after(LONG, 2 * LONG));
+        assert!(rests_after(SLICE, 2 * SLICE));
     }
 
     fn end_rest(ago: Duration) {
