@@ -5,7 +5,6 @@ use std::{fs, panic, path::Path};
 use super::*;
 
 #[path = "../../tests/hostile/seeds.rs"]
-#[allow(dead_code, reason = "the tests that play the files need more of them")]
 mod seeds;
 
 /// The targets, and the inputs of each: a line of hexadecimal digits for each of them.

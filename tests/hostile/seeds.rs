@@ -3,6 +3,7 @@
 use std::path::Path;
 
 #[path = "file.rs"]
+#[allow(dead_code, reason = "the tests that play the files need more of them")]
 mod file;
 
 use file::HostileFile;

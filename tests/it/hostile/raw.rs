@@ -241,10 +241,9 @@ impl Raw {
     /// Sends a frame as it should be: within the window, and with what has been read.
     pub(crate) fn send(&mut self, kind: u8, flags: u8, id: u64, body: &[u8]) -> bool {
         let frame = acknowledging(frame(kind, flags, id, body), self.read);
-        if !is_free(kind) && OPTIONAL & flags == 0 {
-            if !self.wait_for_room() {
-                return false;
-            }
+        let counts = !is_free(kind) && OPTIONAL & flags == 0;
+        if counts && !self.wait_for_room() {
+            return false;
         }
         self.send_as_is(&frame)
     }
