@@ -4,6 +4,7 @@ use std::path::Path;
 
 #[path = "file.rs"]
 #[allow(dead_code, reason = "the tests that play the files need more of them")]
+#[allow(clippy::duplicate_mod, reason = "tests of several layers read the files")]
 mod file;
 
 use file::HostileFile;

@@ -15,8 +15,11 @@ use super::{
     table::{self, Case},
 };
 
+/// What a side sends.
+type Table = fn(Side) -> Vec<Case>;
+
 /// The folders of each side, and what stands in them.
-const TABLES: &[(&str, fn(Side) -> Vec<Case>)] = &[
+const TABLES: &[(&str, Table)] = &[
     ("hello", table::hellos),
     ("header", table::headers),
     ("message", table::messages),

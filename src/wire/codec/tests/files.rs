@@ -7,6 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Chain, Maps, Shape, Tree, decoded, encoded, on_a_small_stack};
 
 #[path = "../../../../tests/hostile/file.rs"]
+#[allow(clippy::duplicate_mod, reason = "tests of several layers read the files")]
 mod file;
 
 use file::HostileFile;
