@@ -325,6 +325,8 @@ mod process;
 mod runner;
 mod semaphore;
 mod shape;
+#[cfg(test)]
+mod soak;
 #[cfg(not(all(loom, test)))]
 mod socket;
 #[cfg(not(all(loom, test)))]

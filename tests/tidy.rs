@@ -24,20 +24,22 @@ const LAYERS: &[(&str, &str)] = &[
     ("counters", "sync"),
     ("semaphore", "sync"),
     ("shape", ""),
+    // For tests alone.
+    ("soak", ""),
     ("os", "wire error config sync"),
-    ("transport", "wire error config sync os"),
+    ("transport", "wire error config sync soak os"),
     ("workers", "wire error config sync os"),
-    ("link", "wire error config sync counters semaphore os transport workers"),
+    ("link", "wire error config sync soak counters semaphore os transport workers"),
     ("api", "wire error config sync counters semaphore shape os transport workers link"),
     ("layers", "wire error sync api"),
     ("typed", "wire error config sync semaphore shape api"),
     ("inspect", "wire counters sync link api typed"),
     // Aside: it makes transports, and only the two ends depend on it.
-    ("process", "wire error config sync os transport"),
+    ("process", "wire error config sync soak os transport"),
     // The same for programs that run already.
     ("socket", "wire error config sync os transport"),
     // For tests and fuzzers alone.
-    ("fuzz", "wire error transport link"),
+    ("fuzz", "wire error soak transport link"),
     ("guide", ""),
     ("neck", "wire error config sync os transport workers link api typed process socket"),
     ("head", "wire error config sync os transport workers link api typed process socket neck"),

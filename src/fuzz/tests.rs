@@ -125,7 +125,7 @@ fn d_68_every_byte_of_a_golden_session_as_every_other_byte() {
 /// fails is in the message. `NAPE_ROUNDS` says how many there are.
 #[test]
 fn p_33_random_sessions_are_stood() {
-    let rounds = std::env::var("NAPE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000);
+    let rounds = crate::soak::rounds(3_000);
     let start = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
     let golden = golden();
     for seed in start..start + rounds {

@@ -96,7 +96,7 @@ mod tests {
     fn it_looks_until_it_sees_something() {
         // Whatever else the machine does may put this thread aside in any of them.
         let tries_for = |times, sees_at, expected| {
-            assert!((0..100).any(|_| {
+            assert!((0..10_000).any(|_| {
                 REST.set(None);
                 n_looks(times, sees_at) == expected
             }));
@@ -151,11 +151,15 @@ mod tests {
 
     #[test]
     fn the_rest_is_longer_where_it_comes_again() {
-        let factors = (0..6).map(|_| {
-            end_rest(Duration::ZERO);
-            put_aside()
-        });
-        assert_eq!(factors.collect::<Vec<_>>(), [1, 4, 16, 64, 100, 100]);
+        // Whatever else the machine does may keep this thread away for so long that it is no rest that comes again.
+        assert!((0..100).any(|_| {
+            REST.set(None);
+            let factors = (0..6).map(|_| {
+                end_rest(Duration::ZERO);
+                put_aside()
+            });
+            factors.eq([1, 4, 16, 64, 100, 100])
+        }));
         end_rest(Duration::from_secs(60));
         assert_eq!(put_aside(), 1);
     }

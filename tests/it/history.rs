@@ -27,7 +27,7 @@ use nape::{
 };
 use rustix::process::Signal;
 
-pub use chance::{Chance, alone, rounds, seed};
+pub use chance::{Chance, alone, rounds, seed, slow_rounds};
 
 use crate::{
     process::{Watch, victim},

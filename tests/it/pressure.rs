@@ -13,6 +13,7 @@ use crossbeam_channel::unbounded;
 use nape::{Api, CallError, Config, Context, Executed, Fault, FaultKind, Head, Neck, Responder, WhenFull};
 
 use crate::{
+    history::rounds,
     support::Kind,
     tools::{Gate, SOON, is_busy, is_unknown, until},
 };
@@ -333,7 +334,7 @@ fn p9_crossed_storms_with_all_workers_busy_end(kind: Kind) {
         for seed in 0..8u32 {
             let end: &nape::Endpoint = if seed % 2 == 0 { &head } else { &neck };
             scope.spawn(move || {
-                for round in 0..60u32 {
+                for round in 0..60 * rounds().unwrap_or(1) as u32 {
                     let depth = (round * 3 + seed) % 9;
                     assert_eq!(end.api("a").action("down", depth).call::<u32>().unwrap(), depth);
                 }

@@ -115,5 +115,5 @@ fn call_for_ever(head: &Head) -> Vec<JoinHandle<CallError>> {
 
 /// A promised limit is tested with a factor of five, for busy machines.
 fn five_times(milliseconds: u64) -> Duration {
-    Duration::from_millis(5 * milliseconds)
+    crate::support::patience() * Duration::from_millis(5 * milliseconds)
 }

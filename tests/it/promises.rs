@@ -15,6 +15,7 @@ use std::{
 use nape::{Api, CallError, Context, Fault, Responder, Timeout};
 
 use crate::{
+    history::rounds,
     support::Kind,
     tools::{Gate, LONG, eventually, nothing_is_under_way},
 };
@@ -33,7 +34,8 @@ fn p_05_late_answers_reach_nobody_and_cost_nothing(kind: Kind) {
     let api = Api::new("a").deferred("late", late).unwrap().handle("echo", echo).unwrap();
     let (head, neck) = kind.serving(api);
     let a = head.api("a");
-    for batch in 0..20u64 {
+    let batches = 10 * rounds().unwrap_or(5);
+    for batch in 0..batches {
         let start = |n| a.action("late", batch * 100 + n).timeout(Duration::from_millis(1)).start::<u64>();
         let calls: Vec<_> = (0..100).map(|n| start(n).unwrap()).collect();
         for call in calls {
@@ -45,7 +47,7 @@ fn p_05_late_answers_reach_nobody_and_cost_nothing(kind: Kind) {
     }
     kept.try_iter().for_each(|(n, answer)| answer.answer(n));
     nothing_is_under_way(&head, &neck);
-    assert_eq!(head.counters().timeouts, 2000);
+    assert_eq!(head.counters().timeouts, 100 * batches);
     assert!(head.hang_report().callers.is_empty(), "{}", head.hang_report());
 }
 
@@ -62,7 +64,7 @@ fn p_06_a_flood_of_cancels_runs_no_more_handlers_than_workers(kind: Kind) {
     };
     let (head, neck) = kind.serving(Api::new("a").workers(2).handle("slow", slow).unwrap());
     let a = head.api("a");
-    for _ in 0..5_000 {
+    for _ in 0..1000 * rounds().unwrap_or(5) {
         match a.action("slow", ()).start::<()>() {
             Ok(call) => drop(call),
             Err(error) => assert!(matches!(error, CallError::Rejected(_)), "{error:?}"),

@@ -156,6 +156,11 @@ macro_rules! on_every_wire_to_a_child {
     };
 }
 
+/// How many times longer than usual anything may take: `NAPE_PATIENCE` says it, for builds and machines that are slow.
+pub fn patience() -> u32 {
+    env::var("NAPE_PATIENCE").map_or(1, |told| told.parse().expect("NAPE_PATIENCE is a number"))
+}
+
 /// Runs a test, and fails it when it hangs.
 pub fn watched(test: impl FnOnce() + Send + 'static) {
     let (done, finished) = mpsc::channel();
@@ -167,8 +172,8 @@ pub fn watched(test: impl FnOnce() + Send + 'static) {
         })
         .unwrap();
     // Who asks for many rounds has a watchdog for each.
-    let limit = if env::var_os("NAPE_ROUNDS").is_some() { 1000 * HANG } else { HANG };
-    match finished.recv_timeout(limit) {
+    let rounds = if env::var_os("NAPE_ROUNDS").is_some() { 1000 } else { 1 };
+    match finished.recv_timeout(patience() * rounds * HANG) {
         Ok(Ok(())) => {}
         Ok(Err(panic)) => resume_unwind(panic),
         Err(_) => panic!("{name} hangs"),

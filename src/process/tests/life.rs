@@ -13,6 +13,7 @@ use crate::process::child::ChildHandle;
 use crate::{
     error::{CloseReason, Exit},
     os::{self, Attendant},
+    soak::slow_rounds,
 };
 
 on_every_wire_to_a_child! {
@@ -171,14 +172,17 @@ fn check_descriptors(wire: Wire, said: &str) {
 
 fn p_28_children_started_at_the_same_time_do_not_hold_each_other_up(wire: Wire) {
     let _watchdog = Watchdog::new();
-    let threads: Vec<_> = (0..8).map(|_| thread::spawn(move || start_three(wire))).collect();
-    let mut launches: Vec<Launch> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-    // Each sees the end of its own lifeline while all the others live.
-    for launch in &mut launches {
-        check_descriptors(wire, &launch.hear());
-        let lifeline = std::mem::replace(&mut launch.lifeline, os::pipe().unwrap().1.into());
-        drop(lifeline);
-        assert_eq!(exit(&watch(&mut launch.child)), Exit::Code(0));
+    for _ in 0..slow_rounds() {
+        let threads: Vec<_> = (0..8).map(|_| thread::spawn(move || start_three(wire))).collect();
+        let mut launches: Vec<Launch> =
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        // Each sees the end of its own lifeline while all the others live.
+        for launch in &mut launches {
+            check_descriptors(wire, &launch.hear());
+            let lifeline = std::mem::replace(&mut launch.lifeline, os::pipe().unwrap().1.into());
+            drop(lifeline);
+            assert_eq!(exit(&watch(&mut launch.child)), Exit::Code(0));
+        }
     }
 }
 

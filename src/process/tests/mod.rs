@@ -137,7 +137,7 @@ impl Watchdog {
         let (fed, starved) = mpsc::sync_channel(0);
         let test = thread::current().name().unwrap_or("?").to_owned();
         thread::spawn(move || {
-            if starved.recv_timeout(2 * LONG) == Err(RecvTimeoutError::Timeout) {
+            if starved.recv_timeout(crate::soak::patience() * 2 * LONG) == Err(RecvTimeoutError::Timeout) {
                 // Past the capture of the harness, which would keep it for a test that never ends.
                 let _ = io::Write::write_all(&mut io::stderr(), format!("{test} hangs\n").as_bytes());
                 std::process::abort();

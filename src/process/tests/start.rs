@@ -7,6 +7,7 @@ use crate::{
     error::{CloseReason, Death, Exit},
     os,
     process::meeting::Meeting,
+    soak::slow_rounds,
     wire::ProtocolError,
 };
 
@@ -66,13 +67,15 @@ fn stderr_can_be_left_as_it_was() {
 #[test]
 fn p_22_a_child_that_never_comes_costs_the_time_limit() {
     let _watchdog = Watchdog::new();
-    let limit = Duration::from_millis(500);
-    let start = Instant::now();
-    let error = fail(role("hang"), limit);
-    let took = start.elapsed();
-    let StartError::TimedOut { after, state, stderr, .. } = error else { panic!("{error:?}") };
-    assert_eq!((after, state, &*stderr), (limit, "it never connected", "hanging\n"));
-    assert!(took >= limit && took < limit + 5 * Duration::from_millis(200), "{took:?}");
+    for _ in 0..slow_rounds() {
+        let limit = Duration::from_millis(500);
+        let start = Instant::now();
+        let error = fail(role("hang"), limit);
+        let took = start.elapsed();
+        let StartError::TimedOut { after, state, stderr, .. } = error else { panic!("{error:?}") };
+        assert_eq!((after, state, &*stderr), (limit, "it never connected", "hanging\n"));
+        assert!(took >= limit && took < limit + 5 * Duration::from_millis(200), "{took:?}");
+    }
 }
 
 #[test]
@@ -90,29 +93,33 @@ fn time_without_end_is_one_too() {
 #[test]
 fn p_22_programs_that_know_nothing_of_us_are_no_necks() {
     let _watchdog = Watchdog::new();
-    assert_eq!(death(&fail(Command::new("/bin/true"), LONG)).exit, Exit::Code(0));
-    let mut deaf = Command::new("/bin/cat");
-    deaf.stdin(Stdio::null()).stdout(Stdio::null());
-    assert_eq!(death(&fail(deaf, LONG)).exit, Exit::Code(0));
-    let mut listening = Command::new("/bin/cat");
-    listening.stdin(Stdio::piped()).stdout(Stdio::piped());
-    assert!(matches!(fail(listening, Duration::from_millis(200)), StartError::TimedOut { .. }));
+    for _ in 0..slow_rounds() {
+        assert_eq!(death(&fail(Command::new("/bin/true"), LONG)).exit, Exit::Code(0));
+        let mut deaf = Command::new("/bin/cat");
+        deaf.stdin(Stdio::null()).stdout(Stdio::null());
+        assert_eq!(death(&fail(deaf, LONG)).exit, Exit::Code(0));
+        let mut listening = Command::new("/bin/cat");
+        listening.stdin(Stdio::piped()).stdout(Stdio::piped());
+        assert!(matches!(fail(listening, Duration::from_millis(200)), StartError::TimedOut { .. }));
+    }
 }
 
 #[test]
 fn p_22_what_cannot_be_executed_says_so() {
     let _watchdog = Watchdog::new();
-    for (program, kind) in [
-        ("/nonexistent/program", io::ErrorKind::NotFound),
-        ("no-program-has-this-name", io::ErrorKind::NotFound),
-        ("/", io::ErrorKind::PermissionDenied),
-        ("/dev/null", io::ErrorKind::PermissionDenied),
-        ("/proc/self/status", io::ErrorKind::PermissionDenied),
-        ("a\0b", io::ErrorKind::InvalidInput),
-    ] {
-        let error = fail(Command::new(program), LONG);
-        let StartError::Spawn { error, .. } = error else { panic!("{error:?} from {program:?}") };
-        assert_eq!(error.kind(), kind, "{program:?}");
+    for _ in 0..slow_rounds() {
+        for (program, kind) in [
+            ("/nonexistent/program", io::ErrorKind::NotFound),
+            ("no-program-has-this-name", io::ErrorKind::NotFound),
+            ("/", io::ErrorKind::PermissionDenied),
+            ("/dev/null", io::ErrorKind::PermissionDenied),
+            ("/proc/self/status", io::ErrorKind::PermissionDenied),
+            ("a\0b", io::ErrorKind::InvalidInput),
+        ] {
+            let error = fail(Command::new(program), LONG);
+            let StartError::Spawn { error, .. } = error else { panic!("{error:?} from {program:?}") };
+            assert_eq!(error.kind(), kind, "{program:?}");
+        }
     }
 }
 

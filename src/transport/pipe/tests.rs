@@ -72,7 +72,7 @@ fn p_21_one_byte_at_a_time_arrives_the_same() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(64 * crate::soak::rounds(1) as u32))]
 
     #[test]
     fn p_21_any_portions_arrive_the_same(

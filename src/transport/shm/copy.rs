@@ -38,7 +38,7 @@ pub(super) fn load(words: &[AtomicU64], bytes: &mut [u8]) {
 
 /// With the string instruction of the processor, which writes whole cache lines without reading them first: a
 /// line of a ring has last been in the cache of the other side.
-#[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(loom), not(miri), not(nape_sanitized)))]
 mod block {
     #![allow(unsafe_code)]
 
@@ -79,7 +79,33 @@ mod block {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+/// As plain memory, for sanitizers: they do not see an instruction that is written down, and find that nobody else is at
+/// the same words only where these are no atomics.
+#[cfg(nape_sanitized)]
+mod block {
+    #![allow(unsafe_code)]
+
+    use std::ptr::copy_nonoverlapping;
+
+    use super::{AtomicU64, WORD};
+
+    pub(super) fn store(words: &[AtomicU64], bytes: &[u8]) -> bool {
+        assert_eq!(words.len() * WORD, bytes.len());
+        // SAFETY: both are of this many bytes, and atomics may be written through a shared reference. That nobody else
+        // is at them is what the sanitizer is to see.
+        unsafe { copy_nonoverlapping(bytes.as_ptr(), words.as_ptr().cast_mut().cast(), bytes.len()) };
+        true
+    }
+
+    pub(super) fn load(words: &[AtomicU64], bytes: &mut [u8]) -> bool {
+        assert_eq!(words.len() * WORD, bytes.len());
+        // SAFETY: as above, and `bytes` is ours alone.
+        unsafe { copy_nonoverlapping(words.as_ptr().cast(), bytes.as_mut_ptr(), bytes.len()) };
+        true
+    }
+}
+
+#[cfg(not(any(nape_sanitized, all(target_arch = "x86_64", not(loom), not(miri)))))]
 mod block {
     use super::AtomicU64;
 
@@ -94,8 +120,8 @@ mod block {
 
 /// The bytes of a word.
 pub(super) const WORD: usize = size_of::<u64>();
-/// The words from which on a block is worth it.
-const BLOCK: usize = 128;
+/// The words from which on a block is worth it. Sanitizers are to see all.
+const BLOCK: usize = if cfg!(nape_sanitized) { 1 } else { 128 };
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -104,7 +130,8 @@ mod tests {
     #[test]
     fn what_is_stored_is_loaded_whatever_its_length() {
         let words: Vec<AtomicU64> = (0..4 * BLOCK).map(|_| AtomicU64::new(u64::MAX)).collect();
-        let lengths = (0..20).chain((BLOCK - 2) * WORD..(BLOCK + 2) * WORD).chain([4 * BLOCK * WORD]);
+        let lengths =
+            (0..20).chain(BLOCK.saturating_sub(2) * WORD..(BLOCK + 2) * WORD).chain([4 * BLOCK * WORD]);
         for len in lengths {
             let bytes: Vec<u8> = (0..len).map(|at| (at * 7 + len) as u8).collect();
             store(&words, &bytes);

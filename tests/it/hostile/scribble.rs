@@ -18,7 +18,7 @@ use nape::{
 };
 
 use super::stage::{BOUND, Bystander, THREADS, count_panics, echo, nobody_panicked};
-use crate::support::watched;
+use crate::{history::rounds, support::watched};
 
 /// The memory as a file, and both ends of a link over it.
 fn three_holders() -> (File, Transport, Transport) {
@@ -74,7 +74,7 @@ fn scribble_for_a_second(words: Range<u64>) {
     watched(move || {
         count_panics();
         let (bystander, start, mut seed) = (Bystander::new(), Instant::now(), words.end);
-        while start.elapsed() < Duration::from_secs(1) {
+        while start.elapsed() < Duration::from_secs(rounds().unwrap_or(1)) {
             seed += 1;
             scribbled_over(&words, seed);
             bystander.works();

@@ -10,7 +10,7 @@ use nape::{AsyncResult, CallError, Exit, Head, LinkState, Timeout, Wire};
 use rustix::process::Signal;
 
 use super::{Watch, call_for_ever, death, echo, five_times, head};
-use crate::support::HANG;
+use crate::{history::rounds, support::HANG};
 
 on_every_wire_to_a_child! {
     ac_73_a_child_that_exits_in_a_handler_is_quoted,
@@ -130,11 +130,15 @@ fn ac_73_callers_that_never_pause_learn_of_the_death(wire: Wire) {
 
 /// Red when the end of the process ends the link before what had come is read.
 fn ac_73_what_was_answered_before_the_death_is_delivered(wire: Wire) {
-    (0..=16).for_each(|k| answers_some(wire, k));
+    for round in 0..rounds().unwrap_or(9) {
+        for waits in [false, true] {
+            answers_some(wire, 2 * round as usize % 17, waits);
+        }
+    }
 }
 
-/// The child answers `k` of 16 calls, and is killed with more of them unread.
-fn answers_some(wire: Wire, k: usize) {
+/// The child answers `k` of 16 calls, and is killed with more of them unread; who called may wait for that first.
+fn answers_some(wire: Wire, k: usize, waits: bool) {
     const N: usize = 16;
     let head = head(wire);
     let victim = Watch::child_of(&head);
@@ -149,7 +153,7 @@ fn answers_some(wire: Wire, k: usize) {
     // credit for them: another thread that sends it could hold the answers up.
     let unread: Vec<_> =
         (0..6).map_while(|_| head.api("victim").action("wait", ()).start::<()>().ok()).collect();
-    if k % 2 == 1 {
+    if waits {
         // Nobody asks before it is dead.
         victim.wait_end(HANG).expect("it kills itself");
     }

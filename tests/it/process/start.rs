@@ -9,6 +9,8 @@ use std::{
 use nape::{CloseReason, Config, Error, Exit, Head, StartError, Wire};
 
 use super::{five_times, victim};
+use crate::history::slow_rounds;
+
 on_every_wire_to_a_child! {
     ac_79_a_child_that_exits_early_is_quoted,
     ac_79_a_child_that_ends_after_it_has_connected_is_quoted,
@@ -20,44 +22,62 @@ on_every_wire_to_a_child! {
 }
 
 fn ac_79_a_child_that_exits_early_is_quoted(wire: Wire) {
-    let StartError::Died { program, death } = start(wire, victim::command("exit-early")) else { panic!() };
-    assert!(program.contains("it-"), "{program} is this binary");
-    assert_eq!(death.exit, Exit::Code(3));
-    assert!(death.stderr.contains("no license"), "{death}");
+    for _ in 0..slow_rounds() {
+        let StartError::Died { program, death } = start(wire, victim::command("exit-early")) else {
+            panic!()
+        };
+        assert!(program.contains("it-"), "{program} is this binary");
+        assert_eq!(death.exit, Exit::Code(3));
+        assert!(death.stderr.contains("no license"), "{death}");
+    }
 }
 
 fn ac_79_a_child_that_ends_after_it_has_connected_is_quoted(wire: Wire) {
-    let StartError::Died { death, .. } = start(wire, victim::command("connect-and-exit")) else { panic!() };
-    assert_eq!(death.exit, Exit::Code(4));
-    assert!(death.stderr.contains("changed my mind"), "{death}");
+    for _ in 0..slow_rounds() {
+        let StartError::Died { death, .. } = start(wire, victim::command("connect-and-exit")) else {
+            panic!()
+        };
+        assert_eq!(death.exit, Exit::Code(4));
+        assert!(death.stderr.contains("changed my mind"), "{death}");
+    }
 }
 
 fn ac_79_a_child_that_hangs_before_it_connects_times_out(wire: Wire) {
-    times_out(wire, victim::command("hang"), "connected", "thinking");
+    for _ in 0..slow_rounds() {
+        times_out(wire, victim::command("hang"), "connected", "thinking");
+    }
 }
 
 fn ac_79_a_child_that_connects_and_never_is_ready_times_out(wire: Wire) {
-    times_out(wire, victim::command("connect-and-hang"), "ready", "still thinking");
+    for _ in 0..slow_rounds() {
+        times_out(wire, victim::command("connect-and-hang"), "ready", "still thinking");
+    }
 }
 
 fn ac_79_a_child_that_closes_before_it_is_ready_is_refused(wire: Wire) {
-    let error = start(wire, victim::command("connect-and-close"));
-    let StartError::Refused { reason, .. } = error else { panic!("{error:?}") };
-    assert!(matches!(*reason, CloseReason::Peer), "{reason:?}");
+    for _ in 0..slow_rounds() {
+        let error = start(wire, victim::command("connect-and-close"));
+        let StartError::Refused { reason, .. } = error else { panic!("{error:?}") };
+        assert!(matches!(*reason, CloseReason::Peer), "{reason:?}");
+    }
 }
 
 fn ac_79_a_program_that_is_no_neck_times_out_or_ends(wire: Wire) {
-    let mut cat = Command::new("/bin/cat");
-    cat.stdin(Stdio::piped());
-    times_out(wire, cat, "connected", "");
-    let StartError::Died { death, .. } = start(wire, Command::new("/bin/true")) else { panic!() };
-    assert_eq!((death.exit, &*death.stderr), (Exit::Code(0), ""));
+    for _ in 0..slow_rounds() {
+        let mut cat = Command::new("/bin/cat");
+        cat.stdin(Stdio::piped());
+        times_out(wire, cat, "connected", "");
+        let StartError::Died { death, .. } = start(wire, Command::new("/bin/true")) else { panic!() };
+        assert_eq!((death.exit, &*death.stderr), (Exit::Code(0), ""));
+    }
 }
 
 fn ac_79_a_program_that_cannot_be_started_is_an_error_of_the_system(wire: Wire) {
-    cannot_start(wire, "/nowhere/at/all", ErrorKind::NotFound);
-    cannot_start(wire, env!("CARGO_MANIFEST_DIR"), ErrorKind::PermissionDenied);
-    cannot_start(wire, concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), ErrorKind::PermissionDenied);
+    for _ in 0..slow_rounds() {
+        cannot_start(wire, "/nowhere/at/all", ErrorKind::NotFound);
+        cannot_start(wire, env!("CARGO_MANIFEST_DIR"), ErrorKind::PermissionDenied);
+        cannot_start(wire, concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), ErrorKind::PermissionDenied);
+    }
 }
 
 /// What becomes of a child that has much time.

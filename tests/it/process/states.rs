@@ -9,7 +9,7 @@ use nape::{ApiHandle, CallError, Config, Head, Payload, Rejection, Restarts, Tim
 use rustix::process::Signal;
 
 use super::{Watch, echo, five_times, victim};
-use crate::history::{Chance, seed};
+use crate::history::{Chance, rounds, seed, slow_rounds};
 
 on_every_wire_to_a_child! {
     p_04_timeouts_hold_in_every_state_of_the_link,
@@ -45,7 +45,7 @@ const STATES: [State; 5] = [
 
 /// Red when nobody ends a call whose time is over.
 fn p_04_timeouts_hold_in_every_state_of_the_link(wire: Wire) {
-    for (state, bring_about) in STATES {
+    for (state, bring_about) in (0..slow_rounds()).flat_map(|_| STATES) {
         let config = Config::new().grace(Duration::from_millis(50)).write_stall(Timeout::Never);
         let head = Head::builder().wire(wire).config(config).spawn(victim::command("serve")).unwrap();
         echo(&head);
@@ -67,7 +67,7 @@ fn p_04_a_call_under_a_supervisor_that_is_over_time_has_timed_out(wire: Wire) {
     let supervisor = builder.spawn(victim::command("serve")).unwrap();
     let victim = supervisor.api("victim");
     let mut chance = Chance::of(seed());
-    for _ in 0..300 {
+    for _ in 0..rounds().unwrap_or(300) {
         let limit = Duration::from_micros(1 + chance.below(4000));
         for error in calls(&victim, limit) {
             assert!(matches!(error, CallError::TimedOut { .. }), "{error:?} with {limit:?}");

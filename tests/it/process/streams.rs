@@ -8,7 +8,7 @@ use std::{
 use nape::{Api, Context, Exit, Fault, Head, Wire};
 
 use super::{death, five_times, victim};
-use crate::support::HANG;
+use crate::{history::rounds, support::HANG};
 
 on_every_wire_to_a_child! {
     p_03_items_that_were_sent_before_the_death_are_delivered,
@@ -28,7 +28,7 @@ fn head(wire: Wire) -> (Head, mpsc::Receiver<()>) {
 }
 
 fn p_03_items_that_were_sent_before_the_death_are_delivered(wire: Wire) {
-    for n in [0u32, 1, 50] {
+    for n in [0u32, 1, 50].into_iter().cycle().take(rounds().unwrap_or(3) as usize) {
         let (head, made) = head(wire);
         let mut items = head.api("victim").action("make", n).open::<u32>().unwrap();
         made.recv_timeout(HANG).unwrap();

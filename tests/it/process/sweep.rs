@@ -10,7 +10,7 @@ use std::{
 use nape::{AsyncResult, Timeout, Wire};
 
 use super::{Watch, death::kill_with_64_pending, echo, five_times, head, victim};
-use crate::history::{Chance, alone, rounds, seed};
+use crate::history::{Chance, alone, rounds, seed, slow_rounds};
 
 on_every_wire_to_a_child! {
     p_02_every_call_ends_soon_after_the_kill,
@@ -38,15 +38,18 @@ fn p_02_every_call_ends_soon_after_the_kill(wire: Wire) {
 
 /// The kernel takes its memory back before it closes its sockets.
 fn p_02_a_child_with_much_memory_is_no_exception(wire: Wire) {
-    let head = head(wire);
-    head.api("victim").action("hoard", 256usize).timeout(Timeout::Never).call::<()>().unwrap();
-    let wait = || head.api("victim").action("wait", ()).timeout(Timeout::Never).start::<()>().unwrap();
-    let pending: Vec<AsyncResult<()>> = (0..8).map(|_| wait()).collect();
-    echo(&head);
-    let killed = Instant::now();
-    head.kill();
-    pending.into_iter().for_each(|call| drop(super::death(&call.wait().unwrap_err())));
-    assert!(killed.elapsed() < five_times(100), "{:?}", killed.elapsed());
+    let mebibytes = if rounds().is_some() { 512usize } else { 256 };
+    for _ in 0..slow_rounds() {
+        let head = head(wire);
+        head.api("victim").action("hoard", mebibytes).timeout(Timeout::Never).call::<()>().unwrap();
+        let wait = || head.api("victim").action("wait", ()).timeout(Timeout::Never).start::<()>().unwrap();
+        let pending: Vec<AsyncResult<()>> = (0..8).map(|_| wait()).collect();
+        echo(&head);
+        let killed = Instant::now();
+        head.kill();
+        pending.into_iter().for_each(|call| drop(super::death(&call.wait().unwrap_err())));
+        assert!(killed.elapsed() < five_times(100), "{:?}", killed.elapsed());
+    }
 }
 
 /// The child holds the stdout of its Head, which thus ends when both are gone. Red when the child does not watch

@@ -12,7 +12,7 @@ use std::{
 use crossbeam_channel::unbounded;
 use nape::{Api, CallError, CloseReason, Config, Context, Fault, Head, Neck, Timeout};
 
-use crate::{support::Kind, tools::LONG};
+use crate::{history::rounds, support::Kind, tools::LONG};
 
 on_every_link! {
     p_24_a_head_may_be_dropped_in_a_callback,
@@ -79,7 +79,7 @@ fn p_24_a_head_may_be_dropped_in_a_handler_of_its_own_link(kind: Kind) {
 }
 
 fn p_24_many_may_close_at_once(kind: Kind) {
-    for _ in 0..10 {
+    for _ in 0..rounds().unwrap_or(10) {
         let (head, neck) = ends(kind);
         let waits = head.api("a").action("never", ()).timeout(Timeout::Never).start::<()>().unwrap();
         let (head, barrier) = (Arc::new(head), Barrier::new(4));
@@ -103,7 +103,7 @@ fn p_24_many_may_close_at_once(kind: Kind) {
 
 /// Red when the threads of a link are not joined.
 fn p_25_dropping_wakes_whoever_waits_and_no_callback_comes_later(kind: Kind) {
-    for _ in 0..20 {
+    for _ in 0..rounds().map_or(20, |n| 100 * n) {
         let (head, neck) = ends(kind);
         let (over, late) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (tell, told) = unbounded();

@@ -302,7 +302,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(100 * crate::soak::rounds(1) as u32))]
 
     #[test]
     fn p_13_what_comes_is_what_was_sent_and_nothing_is_left(

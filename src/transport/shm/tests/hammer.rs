@@ -7,10 +7,13 @@ use std::{
 };
 
 use super::{Random, helper, lane, watched};
-use crate::transport::{
-    FrameReceiver, FrameSender, Received, Transport,
-    shm::{lane::Lane, receiver::ShmReceiver, sender::ShmSender},
-    shm_pair,
+use crate::{
+    soak::rounds,
+    transport::{
+        FrameReceiver, FrameSender, Received, Transport,
+        shm::{lane::Lane, receiver::ShmReceiver, sender::ShmSender},
+        shm_pair,
+    },
 };
 
 /// Waits for a random while: mostly not at all, sometimes for longer than a spin takes.
@@ -72,7 +75,7 @@ fn one_way<L: Lane + Send + 'static>(sender: ShmSender<L>, receiver: ShmReceiver
 fn p_40_a_million_packets_one_way() {
     watched(|| {
         let (_, sender, receiver, _) = lane(1024);
-        one_way(sender, receiver, 1_000_000, 32);
+        one_way(sender, receiver, 1000 * rounds(1000), 32);
     });
 }
 
@@ -80,7 +83,7 @@ fn p_40_a_million_packets_one_way() {
 fn p_40_packets_that_are_larger_than_the_ring() {
     watched(|| {
         let (_, sender, receiver, _) = lane(4);
-        one_way(sender, receiver, 10_000, 300);
+        one_way(sender, receiver, 100 * rounds(100), 300);
     });
 }
 
@@ -91,7 +94,7 @@ fn p_40_no_wake_up_is_lost() {
     watched(|| {
         let (_, sender, mut receiver, _) = lane(1024);
         receiver.never_spin();
-        one_way(sender, receiver, 200_000, 8);
+        one_way(sender, receiver, 1000 * rounds(200), 8);
     });
 }
 
@@ -101,7 +104,7 @@ fn p_40_there_and_back() {
         let (ours, theirs) = shm_pair().unwrap();
         let thread = helper(move || echo(theirs));
         let (mut random, Transport { mut sender, mut receiver, .. }) = (Random(4), ours);
-        for number in 0..200_000 {
+        for number in 0..1000 * rounds(200) {
             sender.send(&packet(number, 24)).unwrap();
             assert_eq!(receiver.receive(None).unwrap(), Received::Packet(packet(number, 24)));
             dawdle(&mut random);

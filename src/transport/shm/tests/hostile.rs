@@ -120,6 +120,7 @@ fn p_33_a_length_alone_costs_no_more_than_a_packet() {
     assert_eq!(receiver.receive(None).unwrap(), Received::End, "half a packet is none");
 }
 
+/// Hangs when nobody notices that a wait runs in circles.
 #[test]
 fn d_64_a_bell_that_never_stands_still() {
     watched(|| {
@@ -136,8 +137,9 @@ fn d_64_a_bell_that_never_stands_still() {
                 }
             })
         };
-        let (mut n_waits, mut broken, start) = (0, 0, Instant::now());
-        while start.elapsed() < Duration::from_millis(500) {
+        let (mut broken, start) = (false, Instant::now());
+        // None runs in circles while the other thread does not run, which on a busy machine takes a while.
+        while !broken || start.elapsed() < Duration::from_millis(500) {
             let wait = Duration::from_millis(20);
             let began = Instant::now();
             match receiver.receive(Some(began + wait)) {
@@ -145,18 +147,16 @@ fn d_64_a_bell_that_never_stands_still() {
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => {
                     corrupt(Err::<(), _>(error));
-                    broken += 1;
+                    broken = true;
                 }
             }
             assert!(began.elapsed() < wait * 50, "{:?}", began.elapsed());
-            n_waits += 1;
             // Nudges of our own are seen all the same.
             own.nudge(lane.control());
             assert_eq!(receiver.receive(None).unwrap(), Received::Nudge);
         }
         over.store(true, Relaxed);
         scribbler.join().unwrap();
-        assert!(broken > 0, "{n_waits} waits ran in circles");
     });
 }
 
@@ -261,7 +261,7 @@ fn p_39_scribbling_over_the_packets() {
 fn scribble(words: std::ops::Range<u64>) {
     watched(move || {
         let (mut random, start) = (Random(words.start + 7), Instant::now());
-        while start.elapsed() < Duration::from_secs(1) {
+        while start.elapsed() < Duration::from_secs(crate::soak::rounds(1)) {
             let (memory, ours, theirs) = three_holders();
             let over = Arc::new(AtomicBool::new(false));
             let scribbler = {

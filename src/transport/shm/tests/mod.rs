@@ -25,7 +25,7 @@ fn lane(words: usize) -> (HeapLane, ShmSender<HeapLane>, ShmReceiver<HeapLane>, 
 fn watched(test: impl FnOnce() + Send + 'static) {
     let (done, finished) = crossbeam_channel::bounded(1);
     helper(move || drop(done.send(catch_unwind(AssertUnwindSafe(test)))));
-    match finished.recv_timeout(HANG) {
+    match finished.recv_timeout(crate::soak::patience() * HANG) {
         Ok(Ok(())) => {}
         Ok(Err(panic)) => resume_unwind(panic),
         Err(_) => panic!("it hangs"),
