@@ -4,6 +4,7 @@
 
 mod beside;
 mod death;
+mod group;
 mod host;
 mod inherited;
 mod life;

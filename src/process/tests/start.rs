@@ -57,7 +57,8 @@ fn stderr_can_be_left_as_it_was() {
     let mut command = role("exit");
     command.stderr(Stdio::null());
     let stderr = Stderr::Inherit;
-    let options = LaunchOptions { start_timeout: LONG, stderr, wire: Wire::Ipc, abort: None };
+    let options =
+        LaunchOptions { start_timeout: LONG, stderr, own_group: false, wire: Wire::Ipc, abort: None };
     let error = launch(&mut Program::new(command), options).err().unwrap();
     assert_eq!((death(&error).exit, &*death(&error).stderr), (Exit::Code(7), ""));
 }
