@@ -88,8 +88,8 @@ pub(crate) use {
     imp::{peer_ids, pipe},
     poll::has_hung_up,
     unix::{
-        Standing, connect_unix, identity, knock_at, listen_unix, lock_directory, parent_id, take_inherited,
-        user_id,
+        Standing, check_directory, connect_unix, identity, knock_at, listen_unix, lock_directory, parent_id,
+        take_inherited, user_id,
     },
 };
 

@@ -29,7 +29,9 @@ use crate::error::Exit;
 
 pub(crate) use fork::Origin;
 pub(crate) use inherit::{HandDown, identity, take_inherited};
-pub(crate) use meet::{PeerIds, Standing, connect_unix, knock_at, listen_unix, lock_directory, user_id};
+pub(crate) use meet::{
+    PeerIds, Standing, check_directory, connect_unix, knock_at, listen_unix, lock_directory, user_id,
+};
 pub(crate) use signals::ignore_signals;
 pub(crate) use stream::{StreamKind, read_more, stream_kind};
 
