@@ -286,7 +286,6 @@ fn numbered(line: &str) -> Option<(usize, &str)> {
 }
 
 /// `todo!` and `unimplemented!` in code.
-
 fn unfinished(files: &[File]) -> Vec<String> {
     files
         .iter()

@@ -25,11 +25,14 @@ fn grandchild(head: &Head) -> Watch {
     Watch::of(head.api("victim").action("leave-grandchild", ()).call().unwrap())
 }
 
+/// What it is called, and what brings it about.
+type End = (&'static str, fn(Head));
+
 /// Red when the group is not killed as the child is reaped.
 fn p_26_what_a_child_leaves_behind_ends_with_it_if_that_is_asked(wire: Wire) {
     let beside = builder(wire).spawn(victim::command("serve")).unwrap();
     let stays = grandchild(&beside);
-    let ways: [(&str, fn(Head)); 4] = [
+    let ways: [End; 4] = [
         ("it is dropped", |head| drop(head)),
         ("it is killed", |head| {
             head.kill();

@@ -44,8 +44,11 @@ fn row_09_a_stopped_child_is_given_up_in_time_whoever_drops(wire: Wire) {
     }
 }
 
+/// Whose doing it is, and what it is.
+type Dropping = (&'static str, fn(Head));
+
 /// Who drops a Head, and returns when that is done.
-const WHO_DROPS: [(&str, fn(Head)); 6] = [
+const WHO_DROPS: [Dropping; 6] = [
     ("the thread that has spawned", |head| drop(head)),
     ("another thread", |head| thread::spawn(|| drop(head)).join().unwrap()),
     ("whoever unwinds", |head| {
