@@ -50,6 +50,7 @@ pub struct HeadBuilder {
     apis: Vec<Api>,
     layers: Layers,
     inherits_stderr: bool,
+    own_group: bool,
     pub(crate) on_output: Option<OnOutput>,
     wire: Wire,
     terms: Terms,
@@ -195,6 +196,28 @@ impl HeadBuilder {
         self
     }
 
+    /// Starts the child in a process group of its own, and kills what is left of that group when the child has ended:
+    /// whatever it has started and left behind.
+    ///
+    /// So it is however the child ends, also when it never becomes ready. Without this, which is the default, what a
+    /// child starts is its own affair. Three things stay as they are: nobody is left to kill anything when this
+    /// process itself is killed; who makes a group of its own, as a daemon does, has left this one; and a group of
+    /// its own does not hear of Ctrl-C in a terminal. It does nothing on Windows, which has no such groups.
+    ///
+    /// ```no_run
+    /// use std::process::Command;
+    ///
+    /// use nape::Head;
+    ///
+    /// // What the shell runs in the background ends with the shell.
+    /// let head = Head::builder().own_group().spawn(Command::new("worker.sh"))?;
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    pub fn own_group(mut self) -> HeadBuilder {
+        self.own_group = true;
+        self
+    }
+
     /// Takes the child's stdout and stderr line by line, instead of passing its stderr on: `hook` gets each
     /// line with the name of the program.
     ///
@@ -310,7 +333,13 @@ impl HeadBuilder {
 
     pub(crate) fn launch_options(&self) -> LaunchOptions {
         let stderr = if self.inherits_stderr { Stderr::Inherit } else { Stderr::PassOn };
-        LaunchOptions { start_timeout: self.config.start_timeout, stderr, wire: self.wire, abort: None }
+        LaunchOptions {
+            start_timeout: self.config.start_timeout,
+            stderr,
+            own_group: self.own_group,
+            wire: self.wire,
+            abort: None,
+        }
     }
 
     /// See [`Head::in_process`].

@@ -122,6 +122,7 @@ fn one_file_names_the_codec() {
 #[test]
 fn the_tests_that_the_guide_names_are_there() {
     tidy(promised(&read("src/guide/safety.md"), &sources()));
+    tidy(faults(&read("src/guide/checks.md"), &sources()));
 }
 
 #[test]
@@ -289,12 +290,32 @@ fn promised(guide: &str, files: &[File]) -> Vec<String> {
     let rows = guide.lines().filter(|line| line.starts_with("| P"));
     let cells = rows.filter_map(|row| row.split(" | ").nth(1)).filter(|cell| cell.starts_with('`'));
     let named = cells.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`'));
-    let is_there = |name: &str| {
-        files.iter().any(|file| {
-            file.text.contains(&format!("fn {name}(")) || file.text.contains(&format!("as {name};"))
-        })
-    };
-    named.filter(|name| !is_there(name)).map(|name| format!("no test is called {name}")).collect()
+    named.filter(|name| !is_a_test(name, files)).map(|name| format!("no test is called {name}")).collect()
+}
+
+fn is_a_test(name: &str, files: &[File]) -> bool {
+    let known = [format!("fn {name}("), format!("as {name};")];
+    files.iter().any(|file| known.iter().any(|known| file.text.contains(known)))
+}
+
+/// Each fault has its row, in order, and what such a row names in its third column is a test.
+fn faults(guide: &str, files: &[File]) -> Vec<String> {
+    let rows: Vec<(usize, &str)> = guide.lines().filter_map(numbered).collect();
+    let mut wrong = Vec::new();
+    if !rows.iter().map(|(number, _)| *number).eq(1..=FAULTS) {
+        wrong.push(format!("the faults are not those from 1 to {FAULTS}, each once"));
+    }
+    let named = rows.iter().flat_map(|(_, tests)| tests.split('`').skip(1).step_by(2));
+    let names = named.filter(|name| name.chars().all(is_word) && !is_a_test(name, files));
+    wrong.extend(names.map(|name| format!("no test is called {name}")));
+    wrong
+}
+
+/// The number of a row, and its third cell.
+fn numbered(line: &str) -> Option<(usize, &str)> {
+    let mut cells = line.strip_prefix("| ")?.trim_end_matches(" |").split(" | ");
+    let number = cells.next()?.parse().ok()?;
+    Some((number, cells.nth(1)?))
 }
 
 /// `todo!` and `unimplemented!` in code.
@@ -304,6 +325,9 @@ fn unfinished(files: &[File]) -> Vec<String> {
         .flat_map(|file| file.complain(&["todo!", "unimplemented!"], "has to be finished first"))
         .collect()
 }
+
+/// How many faults there are.
+const FAULTS: usize = 55;
 
 /// A source file, its path relative to the package and with `/`.
 struct File {
@@ -554,6 +578,19 @@ mod samples {
         assert_eq!(missing(&text(2..=68), &["d_01_nothing".to_owned()]), 0);
         assert_eq!(missing(&(text(1..=66) + "fn " + "d_67_d_68_both() {}"), &[]), 0);
         assert_eq!(missing(&(text(1..=67) + "// d_68_only_said"), &[]), 1);
+    }
+
+    #[test]
+    fn a_fault_without_its_test_is_found() {
+        let files = one("tests/a.rs", "#[test]\nfn p_1_there() {}");
+        let table = |first: &str| {
+            let rest =
+                (2..=FAULTS).map(|number| format!("| {number} | it is so | `p_1_there`, and the sweep |\n"));
+            format!("| | fault | tests |\n{first}{}", rest.collect::<String>())
+        };
+        let wrong = |first: &str| faults(&table(first), &files).len();
+        assert_eq!(wrong("| 1 | it is `SO` | none: see `clippy.toml` |\n"), 0);
+        assert_eq!((wrong(""), wrong("| 1 | it is so | `p_1_gone` |\n")), (1, 1));
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub(crate) struct Unchanged<'a> {
 }
 
 /// Sleeps until somebody wakes those who sleep on `shared`, or the deadline passes; not at all when one
-/// of the two words has changed. May come back for no reason.
+/// of the two words has changed. May come back for no reason. Says whether somebody may have had it come back, which
+/// nobody has when a signal did, or the deadline.
 ///
 /// `shared` may lie in memory that another process writes; `own` must not. The kernel looks at both
 /// in the moment of falling asleep, so that who changes `own` and then wakes those on `shared` is never
@@ -39,7 +40,7 @@ pub(crate) fn sleep_on(
     shared: Unchanged<'_>,
     own: Unchanged<'_>,
     deadline: Option<Instant>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     match futex::waitv(
         &[waiter(shared, SHARED), waiter(own, PRIVATE)],
@@ -48,17 +49,19 @@ pub(crate) fn sleep_on(
         CLOCK,
     ) {
         Err(Errno::NOSYS | Errno::PERM) => sleep_on_one(shared, left),
-        Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) | Ok(_) => Ok(()),
+        Err(Errno::INTR | Errno::TIMEDOUT) => Ok(false),
+        Err(Errno::AGAIN) | Ok(_) => Ok(true),
         Err(error) => Err(error.into()),
     }
 }
 
 /// The same without the look at a second word: comes back soon instead.
-pub(super) fn sleep_on_one(shared: Unchanged<'_>, left: Option<Duration>) -> io::Result<()> {
+pub(super) fn sleep_on_one(shared: Unchanged<'_>, left: Option<Duration>) -> io::Result<bool> {
     let left = left.map_or(GLANCE, |left| left.min(GLANCE));
     let left = Timespec::try_from(left).ok();
     match futex::wait(shared.word, Flags::empty(), shared.value, left.as_ref()) {
-        Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) | Ok(()) => Ok(()),
+        Err(Errno::INTR | Errno::TIMEDOUT) => Ok(false),
+        Err(Errno::AGAIN) | Ok(()) => Ok(true),
         Err(error) => Err(error.into()),
     }
 }

@@ -61,8 +61,8 @@ pub(crate) mod fd {
 
 pub(crate) use attend::Attendant;
 pub(crate) use common::{
-    HandDown, OUTPUT_LAG, Origin, StreamKind, exit_now, ignore_signals, output, pass_on, read_more,
-    read_some, set_nonblocking, stream_kind, write_some,
+    HandDown, OUTPUT_LAG, Origin, StreamKind, exit_now, ignore_signals, lead_group, output, pass_on,
+    read_more, read_some, set_nonblocking, stream_kind, write_some,
 };
 pub(crate) use file_id::FileId;
 #[cfg(target_os = "linux")]
@@ -88,8 +88,8 @@ pub(crate) use {
     imp::{peer_ids, pipe},
     poll::has_hung_up,
     unix::{
-        Standing, connect_unix, identity, knock_at, listen_unix, lock_directory, parent_id, take_inherited,
-        user_id,
+        Standing, check_directory, connect_unix, identity, knock_at, listen_unix, lock_directory, parent_id,
+        take_inherited, user_id,
     },
 };
 

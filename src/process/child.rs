@@ -19,7 +19,7 @@ use crate::{
 use super::{
     caught::caught,
     output::{LineWriter, Lines, OutputStream},
-    spawn::Stderr,
+    spawn::{LaunchOptions, Stderr},
     stderr::LastWords,
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Process {
     watch: ProcessWatch,
     /// Who started it: a fork of that process must leave it alone.
     owner: Origin,
+    /// It leads a process group, and what is left of that is to end with it.
+    leads: bool,
 }
 
 impl ChildHandle {
@@ -53,12 +55,12 @@ impl ChildHandle {
     pub(crate) fn spawn(
         command: &mut Command,
         program: &Arc<str>,
-        stderr: &Stderr,
+        options: &LaunchOptions,
     ) -> Result<ChildHandle, StartError> {
         // Shows whether such descriptors can be made at all while there is no child yet that would
         // have to be killed without one, and holds a place in the table for the child's.
         let place = ProcessWatch::place().map_err(StartError::setup("process descriptor"))?;
-        let lines = match stderr {
+        let lines = match &options.stderr {
             Stderr::Inherit => None,
             Stderr::PassOn => {
                 command.stderr(Stdio::piped());
@@ -69,11 +71,14 @@ impl ChildHandle {
                 Some(lines)
             }
         };
+        if options.own_group {
+            os::lead_group(command);
+        }
         let started = Instant::now();
         let child = caught("it cannot be executed, and somebody else has reaped it", || command.spawn())
             .map_err(|error| StartError::Spawn { program: program.clone(), error: Arc::new(error) })?;
         drop(place);
-        adopt(child, program, started, lines)
+        adopt(child, program, started, lines, options.own_group)
     }
 
     /// The number of the process, for a log.
@@ -219,6 +224,12 @@ impl Process {
 
     /// The status of a process that has ended.
     fn reap(&self) -> Exit {
+        // While its number, and that of its group, is still its own.
+        if self.leads
+            && let Err(error) = self.watch.kill_group(self.pid)
+        {
+            log::warn!("cannot kill what process {} has left behind: {error}", self.pid);
+        }
         for _ in 0..TRACER_ROUNDS {
             match self.watch.exit() {
                 Ok(Some(exit)) => return exit,
@@ -242,12 +253,13 @@ fn adopt(
     program: &Arc<str>,
     started: Instant,
     lines: Option<&Arc<Lines>>,
+    leads: bool,
 ) -> Result<ChildHandle, StartError> {
     let watched = ProcessWatch::of(&child);
     match (watched, streams(&mut child, program, lines)) {
         (Ok(watch), Ok((words, print))) => Ok(ChildHandle {
             program: program.clone(),
-            process: Arc::new(Process { pid: child.id(), watch, owner: Origin::here() }),
+            process: Arc::new(Process { pid: child.id(), watch, owner: Origin::here(), leads }),
             started,
             words,
             print,
@@ -318,7 +330,7 @@ mod tests {
         let mut command = Command::new("/bin/sh");
         let mut child = command.args(["-c", "echo last words >&2"]).stderr(Stdio::piped()).spawn().unwrap();
         child.wait().unwrap();
-        let error = adopt(child, &program, Instant::now(), None).err().unwrap();
+        let error = adopt(child, &program, Instant::now(), None, false).err().unwrap();
         let StartError::Died { death, .. } = error else { panic!("{error:?}") };
         assert_eq!((death.exit, &*death.stderr), (Exit::Unknown, "last words\n"));
     }

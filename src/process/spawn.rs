@@ -46,6 +46,8 @@ pub(crate) struct LaunchOptions {
     /// How long the child may take to connect, where it has to. A time too long to be counted is no limit.
     pub(crate) start_timeout: Duration,
     pub(crate) stderr: Stderr,
+    /// It gets a process group of its own, of which nothing is to outlive it.
+    pub(crate) own_group: bool,
     pub(crate) wire: Wire,
     /// Ends the wait for the child, from any thread and for good.
     pub(crate) abort: Option<Arc<Wakeup>>,
@@ -75,8 +77,8 @@ impl Program {
     }
 
     /// Starts the process. It alone has what it was given after that.
-    pub(super) fn spawn(&mut self, stderr: &Stderr) -> Result<ChildHandle, StartError> {
-        let child = ChildHandle::spawn(&mut self.command, &self.name, stderr);
+    pub(super) fn spawn(&mut self, options: &LaunchOptions) -> Result<ChildHandle, StartError> {
+        let child = ChildHandle::spawn(&mut self.command, &self.name, options);
         self.hand_down.take_back();
         child
     }
@@ -113,7 +115,7 @@ fn launch_to_connect(
     let meeting = Meeting::new().map_err(StartError::setup("name to meet the child under"))?;
     let wire = WireEnd::Ipc(meeting.name().to_owned());
     let lifeline = program.invite(wire, token)?;
-    let child = program.spawn(&options.stderr)?;
+    let child = program.spawn(&options)?;
     let mut attempt = Attempt::new(child, meeting, options.abort)?;
     let arrival = attempt.meet(deadline, options.start_timeout)?;
     attempt.check(&arrival, &token)?;

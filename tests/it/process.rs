@@ -4,12 +4,14 @@
 
 mod beside;
 mod death;
+mod group;
 mod host;
 mod inherited;
 mod life;
 mod neighbours;
 mod pulse;
 mod remains;
+mod rows;
 mod standard;
 mod start;
 mod states;
@@ -111,6 +113,11 @@ fn call_for_ever(head: &Head) -> Vec<JoinHandle<CallError>> {
     let callers: Vec<_> = (0..4).map(caller).collect();
     callers.iter().for_each(|_| calling.recv().unwrap());
     callers
+}
+
+/// Holds a process until whoever started it is gone, or closes its stdin.
+fn until_stdin_ends() {
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
 }
 
 /// A promised limit is tested with a factor of five, for busy machines.

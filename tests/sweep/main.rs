@@ -103,6 +103,8 @@ fn interruptions(tally: &mut Tally) {
             for calls in INTERRUPTED {
                 tally.add(Run::fault_at(wire, side, calls, "EINTR", "1+2").run_cleanly());
             }
+            // Every third, since who waits and looks in turn would else wait in vain each time, which no kernel does.
+            tally.add(Run::woken_at(wire, side, "poll,ppoll", "1+3").run_cleanly());
         }
     }
     for side in [Side::Head, Side::Neck] {

@@ -68,6 +68,11 @@ impl Run {
         }
     }
 
+    /// Has these system calls say that there is something, where there is nothing: `when` says which of them.
+    pub fn woken_at(wire: &str, side: Side, calls: &str, when: &str) -> Run {
+        Run { wire: wire.into(), side, inject: Some(format!("{calls}:retval=1:when={when}")), kills: false }
+    }
+
     /// One by its name.
     pub fn named(wire: &str, side: &str, inject: &str) -> Run {
         let side = if side == "Head" { Side::Head } else { Side::Neck };

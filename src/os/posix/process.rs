@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     io::{Errno, retry_on_intr},
-    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid},
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid},
 };
 
 use super::{super::unix::exit, Wakeup};
@@ -69,6 +69,20 @@ impl ProcessWatch {
         }
         match kill_process(self.pid, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends every process of the group that the child leads, and which may outlive it; an empty one is fine. To be
+    /// called before the child is reaped.
+    pub(crate) fn kill_group(&self, _: u32) -> io::Result<()> {
+        let reaped = self.reaped.lock();
+        if *reaped {
+            return Ok(());
+        }
+        match kill_process_group(self.pid, Signal::KILL) {
+            // That of a group of which only the dead are left is refused on macOS.
+            Ok(()) | Err(Errno::SRCH | Errno::PERM) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

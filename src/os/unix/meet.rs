@@ -2,9 +2,9 @@
 
 use std::{
     ffi::c_int,
-    fs::File,
-    io,
-    os::fd::OwnedFd,
+    fs::{self, File},
+    io::{self, ErrorKind},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::Path,
     time::{Duration, Instant},
 };
@@ -113,3 +113,22 @@ pub(crate) fn user_id() -> u32 {
 const BACKLOG: c_int = 1024;
 /// How long to wait before something is tried again of which nobody is told.
 const AGAIN: Duration = Duration::from_millis(2);
+
+/// Refuses a directory where everybody may remove the files of others: anybody could put a socket of their own in the
+/// place of one that is there.
+pub(crate) fn check_directory(directory: &Path) -> io::Result<()> {
+    let about =
+        |kind, why: &str| io::Error::new(kind, format!("the directory {}: {why}", directory.display()));
+    let mode = fs::metadata(directory).map_err(|error| about(error.kind(), &error.to_string()))?.mode();
+    if mode & WRITABLE_BY_ALL != 0 && mode & STICKY == 0 {
+        let why = format!(
+            "everybody may write there and remove what others have: it has the mode {:04o}, and 0700 is right",
+            mode & 0o7777
+        );
+        return Err(about(ErrorKind::PermissionDenied, &why));
+    }
+    Ok(())
+}
+
+const WRITABLE_BY_ALL: u32 = 0o002;
+const STICKY: u32 = 0o1000;

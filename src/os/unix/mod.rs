@@ -10,7 +10,11 @@ mod stream;
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
     time::Duration,
 };
 
@@ -25,7 +29,9 @@ use crate::error::Exit;
 
 pub(crate) use fork::Origin;
 pub(crate) use inherit::{HandDown, identity, take_inherited};
-pub(crate) use meet::{PeerIds, Standing, connect_unix, knock_at, listen_unix, lock_directory, user_id};
+pub(crate) use meet::{
+    PeerIds, Standing, check_directory, connect_unix, knock_at, listen_unix, lock_directory, user_id,
+};
 pub(crate) use signals::ignore_signals;
 pub(crate) use stream::{StreamKind, read_more, stream_kind};
 
@@ -43,6 +49,11 @@ pub(crate) fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> 
 /// end.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
+}
+
+/// The process that the command starts leads a group of its own.
+pub(crate) fn lead_group(command: &mut Command) {
+    command.process_group(0);
 }
 
 /// What a child writes, as something that can be waited for.

@@ -55,6 +55,9 @@ pub(crate) fn stream_kind(_: BorrowedFd<'_>) -> io::Result<StreamKind> {
     Ok(StreamKind::Socket)
 }
 
+/// There are no such groups.
+pub(crate) fn lead_group(_: &mut Command) {}
+
 /// Reads what is there; zero is the end. Meant for sockets that do not block.
 pub(crate) fn read_some(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     let (len, _) = net::recv(socket, buffer, net::RecvFlags::empty())?;

@@ -54,6 +54,11 @@ impl ProcessWatch {
         if killed != 0 || has_ended(&self.handle, 0) { Ok(()) } else { Err(error) }
     }
 
+    /// There are no such groups.
+    pub(crate) fn kill_group(&self, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
     /// How the child ended; `None` while it has not.
     pub(crate) fn exit(&self) -> io::Result<Option<Exit>> {
         if !has_ended(&self.handle, 0) {

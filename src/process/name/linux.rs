@@ -25,6 +25,9 @@ pub(in super::super) fn check() -> io::Result<()> {
         let text = format!("the temporary directory must be UTF-8 of at most {limit} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
+    // What stands in it is for our user alone, but the directory around that decides whose it is.
+    let around = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
+    os::check_directory(around)?;
     let probe = directory.join(format!(".nape-{}", Token(os::random_token()?).to_hex()));
     fs::create_dir(&probe)?;
     fs::remove_dir(&probe)?;

@@ -56,7 +56,7 @@ fn role_in_shell(script: &str, name: &str) -> Command {
 }
 
 fn options(wire: Wire, start_timeout: Duration) -> LaunchOptions {
-    LaunchOptions { start_timeout, stderr: Stderr::PassOn, wire, abort: None }
+    LaunchOptions { start_timeout, stderr: Stderr::PassOn, own_group: false, wire, abort: None }
 }
 
 /// Starts a command that should come.

@@ -1,6 +1,10 @@
 //! How a start ends.
 
-use std::{os::fd::AsFd, time::Instant};
+use std::{
+    fs,
+    os::{fd::AsFd, unix::fs::PermissionsExt},
+    time::Instant,
+};
 
 use super::*;
 use crate::{
@@ -58,7 +62,8 @@ fn stderr_can_be_left_as_it_was() {
     let mut command = role("exit");
     command.stderr(Stdio::null());
     let stderr = Stderr::Inherit;
-    let options = LaunchOptions { start_timeout: LONG, stderr, wire: Wire::Ipc, abort: None };
+    let options =
+        LaunchOptions { start_timeout: LONG, stderr, own_group: false, wire: Wire::Ipc, abort: None };
     let error = launch(&mut Program::new(command), options).err().unwrap();
     assert_eq!((death(&error).exit, &*death(&error).stderr), (Exit::Code(7), ""));
 }
@@ -146,8 +151,9 @@ fn without_a_head_there_is_no_neck() {
     }
 }
 
+/// Red when nobody looks who may remove what stands in the directory.
 #[test]
-fn a_directory_for_the_name_that_will_not_do_is_an_error() {
+fn row_44_a_directory_for_the_name_that_will_not_do_is_an_error() {
     let mut deep = env::temp_dir();
     deep.push("x".repeat(90));
     for directory in
@@ -157,6 +163,15 @@ fn a_directory_for_the_name_that_will_not_do_is_an_error() {
         command.env("TMPDIR", directory);
         run(command);
     }
+    // Whoever may rename what stands there could meet the child in our place.
+    let everybodys = env::temp_dir().join(format!("nape-everybodys-{}", std::process::id()));
+    fs::create_dir(&everybodys).unwrap();
+    fs::set_permissions(&everybodys, fs::Permissions::from_mode(0o777)).unwrap();
+    let mut command = role("bad-directory");
+    command.env("TMPDIR", &everybodys);
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(command)));
+    fs::remove_dir(&everybodys).unwrap();
+    outcome.unwrap();
     let mut command = role("bad-directory");
     command.env("TMPDIR", std::os::unix::ffi::OsStrExt::from_bytes(b"/tmp/\xff") as &OsStr);
     run(command);

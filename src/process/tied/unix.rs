@@ -91,7 +91,7 @@ pub(in super::super) fn launch_to_inherit(
         _ => WireEnd::Pipe(handed),
     };
     let lifeline = program.invite_with(wire, Some(theirs), token)?;
-    let child = program.spawn(&options.stderr)?;
+    let child = program.spawn(&options)?;
     Ok(Launch { transport, child, token, lifeline })
 }
 

@@ -80,7 +80,7 @@ impl Drop for SocketFile {
 /// Listens at the path, with a file of this mode.
 pub(in super::super) fn open(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
     let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
-    check_directory(directory)?;
+    os::check_directory(directory)?;
     // Of two who find a stale file, the second would else remove what the first has put in its place.
     let _lock = os::lock_directory(directory, LOCK_LIMIT).map_err(|error| {
         let why = match error.kind() {
@@ -93,23 +93,6 @@ pub(in super::super) fn open(path: &Path, mode: u32) -> io::Result<(OwnedFd, Soc
     let socket = os::listen_unix(path, mode)?;
     let about = fs::symlink_metadata(path)?;
     Ok((socket, SocketFile { path: path.to_owned(), device: about.dev(), inode: about.ino() }))
-}
-
-/// In a directory where everybody may remove the files of others, anybody could put a socket of their own in
-/// the place of this one.
-fn check_directory(directory: &Path) -> io::Result<()> {
-    let named = |error: io::Error| about_directory(error.kind(), directory, &error.to_string());
-    let mode = fs::metadata(directory).map_err(named)?.permissions().mode();
-    if mode & WRITABLE_BY_ALL != 0 && mode & STICKY == 0 {
-        let why = format!(
-            "everybody may write to the directory {} and remove what others have there: it has the mode {:04o}, \
-             and 0700 is right",
-            directory.display(),
-            mode & 0o7777
-        );
-        return Err(io::Error::new(ErrorKind::PermissionDenied, why));
-    }
-    Ok(())
 }
 
 fn about_directory(kind: ErrorKind, directory: &Path, why: &str) -> io::Error {
@@ -144,7 +127,5 @@ fn make_way(path: &Path) -> io::Result<()> {
 
 /// Far longer than anybody of ours keeps it.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
-const WRITABLE_BY_ALL: u32 = 0o002;
-const STICKY: u32 = 0o1000;
 const OWNER_ONLY: u32 = 0o600;
 const OTHERS: u32 = 0o077;

@@ -95,11 +95,25 @@ proptest! {
     }
 }
 
+/// Over a socket with the least room that there is, and over pipes of one page.
 #[test]
 fn p_21_writes_of_a_part_go_on_where_they_ended() {
     let (theirs, ours) = PipeEnd::pair().unwrap();
     os::make_room(ours.0.as_fd(), 1).unwrap();
-    let (mut theirs, mut ours) = (theirs.into_transport().unwrap(), ours.into_transport().unwrap());
+    in_parts(theirs.into_transport().unwrap(), ours.into_transport().unwrap());
+    #[cfg(target_os = "linux")]
+    {
+        let ((from_ours, to_theirs), (from_theirs, to_ours)) = (os::pipe().unwrap(), os::pipe().unwrap());
+        let narrow = to_theirs.try_clone().unwrap();
+        let theirs = pipe_over(from_ours, to_ours).unwrap();
+        let ours = pipe_over(from_theirs, to_theirs).unwrap();
+        // Not before, since who makes a link over a pipe asks for more.
+        assert_eq!(rustix::pipe::fcntl_setpipe_size(&narrow, 4096).unwrap(), 4096);
+        in_parts(theirs, ours);
+    }
+}
+
+fn in_parts(mut theirs: Transport, mut ours: Transport) {
     let frames = [frame(FRAME_LIMIT, 1), frame(100, 2), frame(50_000, 3)];
     let sent = frames.clone();
     let sender = thread::spawn(move || sent.iter().for_each(|frame| ours.sender.send(frame).unwrap()));

@@ -111,19 +111,19 @@ impl OwnBell {
     }
 
     /// Sleeps until somebody rings or the deadline passes, unless `news` says that there is something to
-    /// see. May come back for no reason.
+    /// see. May come back for no reason; says whether that may be the doing of whoever rings.
     pub(super) fn doze(
         &self,
         control: &Control,
         deadline: Option<Instant>,
         news: impl FnOnce() -> bool,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let bell = &control.producer.bell;
         // SYNC: bell, own. Pairs with `ring`, `hang_up` and `mark`, each of which says how.
         let shared = bell.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP;
         let own = self.0.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP;
         let slept = if news() {
-            Ok(())
+            Ok(true)
         } else {
             let shared = Unchanged { word: bell, value: shared };
             sleep::sleep_on(shared, Unchanged { word: &self.0, value: own }, deadline)

@@ -172,11 +172,11 @@ impl<L: Lane> ShmReceiver<L> {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Ok(self.look()?.unwrap_or(Received::Deadline));
             }
-            self.own.doze(self.ring.lane.control(), deadline, || self.has_news())?;
+            let was_rung = self.own.doze(self.ring.lane.control(), deadline, || self.has_news())?;
             let before = self.ring.n_taken();
             match self.look()? {
                 Some(found) => return Ok(found),
-                None if self.ring.n_taken() == before => self.alarms.count()?,
+                None if was_rung && self.ring.n_taken() == before => self.alarms.count()?,
                 None => {}
             }
         }

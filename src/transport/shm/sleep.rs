@@ -33,12 +33,12 @@ mod modelled {
         shared: Unchanged<'_>,
         own: Unchanged<'_>,
         _deadline: Option<Instant>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let mut sleepers = QUEUE.0.lock();
         if shared.is_true() && own.is_true() {
             QUEUE.1.wait(&mut sleepers);
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(in super::super) fn wake(_word: &AtomicU32) {

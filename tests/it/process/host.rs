@@ -22,22 +22,25 @@ use nape::{
     Wire,
     transport::{ipc_pair, pipe_pair, shm_pair, tcp_pair},
 };
-use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, setrlimit, waitpid};
 use serde::de::DeserializeOwned;
 
-use super::{Watch, head, victim};
+use super::{Watch, head, remains::resident_kib, victim};
 use crate::{history::rounds, support::Kind};
 
 on_every_wire_to_a_child! {
     p_32_a_fork_has_no_part_in_a_link_to_a_child,
+    row_17_signals_for_every_thread_show_nowhere,
     row_49_a_peer_that_dies_raises_no_signal,
+    row_53_a_child_that_forbids_itself_new_files_goes_on,
     row_54_a_child_that_gives_its_rights_up_goes_on,
     row_55_a_child_costs_what_the_guide_says,
 }
 
 /// In a process of its own, whose descriptors and threads nobody else changes.
 fn row_55_a_child_costs_what_the_guide_says(wire: Wire) {
-    alone(wire, "many");
+    let told = alone(wire, "many");
+    told.lines().filter(|line| line.contains("for each")).for_each(|line| println!("{line}"));
 }
 
 /// Has many children at once, all of which answer.
@@ -47,14 +50,16 @@ pub(super) fn with_many_children() {
     let owned = || (count("/proc/self/fd"), count("/proc/self/task"));
     // What is there once for all of them.
     drop(head(wire));
-    let before = owned();
-    let n = rounds().unwrap_or(20) as usize;
+    let (before, held) = (owned(), resident_kib());
+    let n = (rounds().unwrap_or(20) as usize).min(most_children());
     let heads: Vec<Head> = (0..n).map(|_| head(wire)).collect();
     let now = owned();
     let of_each = ((now.0 - before.0).div_ceil(n), (now.1 - before.1).div_ceil(n));
     println!(
-        "{wire:?}: {n} children, {} descriptors and {} threads of the Head for each",
-        of_each.0, of_each.1
+        "{wire:?}: {n} children, {} descriptors, {} threads and {} KiB of the Head for each",
+        of_each.0,
+        of_each.1,
+        resident_kib().saturating_sub(held) / n as u64
     );
     heads.iter().for_each(super::echo);
     // As `guide::choosing` has it. Where a process is no descriptor a thread waits for it, and pipes stand in for events.
@@ -71,6 +76,13 @@ pub(super) fn with_many_children() {
     println!("{LAST_WORD}");
 }
 
+/// As many as this process may have descriptors for, of which it gets as many as it may.
+fn most_children() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    limit.maximum.map_or(usize::MAX, |most| (most as usize).saturating_sub(100) / 8)
+}
+
 /// In a process of its own: no other test's descriptors are to be held by a fork. Red when nobody looks in
 /// which process a link was made.
 fn p_32_a_fork_has_no_part_in_a_link_to_a_child(wire: Wire) {
@@ -79,17 +91,42 @@ fn p_32_a_fork_has_no_part_in_a_link_to_a_child(wire: Wire) {
 
 #[test]
 fn p_32_a_fork_has_no_part_in_links_within_a_process() {
-    crate::support::watched(|| alone(Wire::Pipe, "fork-ends"));
+    crate::support::watched(|| drop(alone(Wire::Pipe, "fork-ends")));
 }
 
 #[test]
 fn p_32_a_fork_has_no_part_in_a_listener() {
-    crate::support::watched(|| alone(Wire::Pipe, "fork-listener"));
+    crate::support::watched(|| drop(alone(Wire::Pipe, "fork-listener")));
 }
 
 /// Red when a packet is sent to a socket without saying that no signal is wanted.
 fn row_49_a_peer_that_dies_raises_no_signal(wire: Wire) {
     alone(wire, "sigpipe");
+}
+
+/// In a process of its own, all of whose threads are interrupted all the time, and its child's too. Red when what a
+/// signal wakes is held against the other side.
+fn row_17_signals_for_every_thread_show_nowhere(wire: Wire) {
+    alone(wire, "signals");
+}
+
+/// Red when anything of the library opens something for a message.
+fn row_53_a_child_that_forbids_itself_new_files_goes_on(wire: Wire) {
+    let head = head(wire);
+    let victim = head.api("victim");
+    let opens = || victim.action("open-a-file", ()).call::<bool>().unwrap();
+    assert!(opens());
+    assert!(victim.action("forbid-new-files", ()).call::<bool>().unwrap(), "it can be forbidden");
+    assert!(!opens());
+    (0..10).for_each(|_| echo(&victim));
+    let large = victim.action("bytes", 3usize << 20).call::<Payload>().unwrap();
+    victim.action("take", large).call::<()>().unwrap();
+    let started = |n: u64| victim.action("echo", n).start::<u64>().unwrap();
+    let calls: Vec<_> = (0..200).map(started).collect();
+    assert!(calls.into_iter().enumerate().all(|(n, call)| call.wait().unwrap() == n as u64));
+    let watch = Watch::child_of(&head);
+    drop(head);
+    assert!(watch.has_ended());
 }
 
 /// Where the tests do not run as root there is nothing to give up, and little to see.
@@ -113,11 +150,139 @@ pub(super) fn become_nobody() -> bool {
     unsafe { libc::setuid(NOBODY) == 0 }
 }
 
-fn alone(wire: Wire, verb: &str) {
+/// From now on every thread of this process gets an error for whatever would give it a new descriptor.
+pub(super) fn forbid_new_files() -> bool {
+    let forbidden = [
+        libc::SYS_openat,
+        libc::SYS_openat2,
+        libc::SYS_socket,
+        libc::SYS_socketpair,
+        libc::SYS_accept4,
+        libc::SYS_pipe2,
+        libc::SYS_eventfd2,
+        libc::SYS_epoll_create1,
+        libc::SYS_memfd_create,
+        libc::SYS_pidfd_open,
+        libc::SYS_dup3,
+    ];
+    let step = |code: u32, jt, k| libc::sock_filter { code: code as u16, jt, jf: 0, k };
+    // The number of the system call, which is the first word of what is looked at.
+    let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for (at, call) in forbidden.into_iter().enumerate() {
+        let to_refuse = (forbidden.len() - at) as u8;
+        program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, to_refuse, call as u32));
+    }
+    program.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
+    program.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
+    let all = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program lives as long as these calls, which copy it.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                libc::SECCOMP_FILTER_FLAG_TSYNC,
+                &raw const all,
+            ) == 0
+    }
+}
+
+/// From now on this signal interrupts a wait, and nothing more.
+pub(super) fn take_signals() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: the handler does nothing, and the action is made of zeros but for it: no system call is begun again.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()), 0);
+    }
+}
+
+/// Everything that a link does, while each thread of both processes is interrupted thousands of times.
+pub(super) fn with_signals_for_everybody() {
+    take_signals();
+    let over = Arc::new(AtomicBool::new(false));
+    let child = Arc::new(Mutex::new(None));
+    let (seen, of_the_child) = (over.clone(), child.clone());
+    let pepper = thread::spawn(move || {
+        let mut n_sent = 0u64;
+        while !seen.load(Ordering::Relaxed) {
+            n_sent += interrupt_all(std::process::id());
+            if let Some(pid) = *of_the_child.lock().unwrap() {
+                n_sent += interrupt_all(pid);
+            }
+            thread::yield_now();
+        }
+        n_sent
+    });
+    let builder = || Head::builder().wire(victim::wire_of_its_own());
+    for _ in 0..3 {
+        // Interrupted from the start, at this side.
+        let head = builder().spawn(victim::command("serve-through-signals")).unwrap();
+        *child.lock().unwrap() = head.child_id();
+        let victim = head.api("victim").timeout(HANG);
+        (0..200).for_each(|_| echo(&victim));
+        let started = |n: u64| victim.action("echo", n).start::<u64>().unwrap();
+        let calls: Vec<_> = (0..100).map(started).collect();
+        assert!(calls.into_iter().enumerate().all(|(n, call)| call.wait().unwrap() == n as u64));
+        let large = victim.action("bytes", 1usize << 20).call::<Payload>().unwrap();
+        victim.action("take", large).call::<()>().unwrap();
+        // One whose time is over has had all of it.
+        let began = std::time::Instant::now();
+        let limit = Duration::from_millis(500);
+        let late = victim.action("wait", ()).timeout(limit).call::<()>();
+        assert!(matches!(late, Err(CallError::TimedOut { .. })), "{late:?}");
+        assert!(began.elapsed() >= limit);
+        // The end of a child is one to those who send it signals, too.
+        *child.lock().unwrap() = None;
+        drop(head);
+    }
+    over.store(true, Ordering::Relaxed);
+    assert!(pepper.join().unwrap() > 1000);
+    println!("{LAST_WORD}");
+}
+
+/// Sends the signal to each thread of a process but the calling one.
+fn interrupt_all(pid: u32) -> u64 {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let numbers = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse::<libc::pid_t>().ok());
+    // SAFETY: it takes nothing.
+    let me = unsafe { libc::gettid() };
+    // SAFETY: it takes numbers.
+    let send = |to: i32| unsafe { libc::syscall(libc::SYS_tgkill, pid as i32, to, libc::SIGUSR1) == 0 };
+    numbers.filter(|thread| *thread != me && send(*thread)).count() as u64
+}
+
+/// With a program that does not want to hear of children.
+pub(super) fn with_children_ignored() {
+    // SAFETY: no handler is installed; the kernel forgets children that end.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    super::rows::deaths_of_unknown_cause();
+    println!("{LAST_WORD}");
+}
+
+/// With a thread that reaps every child there is.
+pub(super) fn with_a_thief() {
+    let over = Arc::new(AtomicBool::new(false));
+    let seen = over.clone();
+    let thief = thread::spawn(move || {
+        while !seen.load(Ordering::Relaxed) {
+            let _ = rustix::process::wait(WaitOptions::NOHANG);
+            thread::yield_now();
+        }
+    });
+    super::rows::deaths_of_unknown_cause();
+    over.store(true, Ordering::Relaxed);
+    thief.join().unwrap();
+    println!("{LAST_WORD}");
+}
+
+pub(super) fn alone(wire: Wire, verb: &str) -> String {
     let output = victim::command_over(wire, verb).output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}: {out}{err}", output.status);
     assert!(out.contains(LAST_WORD), "{out}{err}");
+    out.into_owned()
 }
 
 /// With a Head and a supervisor, while others call.

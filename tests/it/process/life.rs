@@ -1,13 +1,13 @@
 //! A child that lives: calls both ways, its output, and its end with its Head.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use nape::{Api, CallError, Context, Executed, Fault, Head, Timeout, Wire};
+use nape::{Api, CallError, Config, Context, Executed, Fault, Head, Timeout, Wire};
 use rustix::process::Signal;
 
 use super::{Watch, call_for_ever, echo, five_times, head, head_with_grace, victim};
@@ -21,6 +21,7 @@ on_every_wire_to_a_child! {
     a_child_ends_by_itself_when_its_head_is_dropped,
     a_child_outlives_the_thread_that_spawned_it,
     a_child_ends_soon_after_its_head_was_killed,
+    p_26_a_child_ends_however_its_head_ends,
 }
 
 fn ac_97_a_child_may_call_before_it_is_ready(wire: Wire) {
@@ -159,21 +160,36 @@ fn a_child_outlives_the_thread_that_spawned_it(wire: Wire) {
 /// Red when the child does not watch its lifeline.
 fn a_child_ends_soon_after_its_head_was_killed(wire: Wire) {
     for _ in 0..3 {
-        ends_with_its_head(wire, "idle");
-        ends_with_its_head(wire, "busy");
-        ends_with_its_head(wire, "lingering");
+        CHILDREN.iter().for_each(|how| ends_with_its_head(wire, how, "killed"));
     }
 }
 
-fn ends_with_its_head(wire: Wire, how: &str) {
+/// The same for other ends.
+fn p_26_a_child_ends_however_its_head_ends(wire: Wire) {
+    for end in ["abort", "exit", "panic"] {
+        CHILDREN.iter().for_each(|how| ends_with_its_head(wire, how, end));
+    }
+}
+
+/// What the child is about: nothing, a handler that never returns, something behind its link, or a write to a
+/// stdout that nobody reads.
+const CHILDREN: [&str; 4] = ["idle", "busy", "lingering", "stuck"];
+
+fn ends_with_its_head(wire: Wire, how: &str, end: &str) {
     let mut command = victim::command_over(wire, "middle");
     command.env(HOW, how).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut middle = Middle(command.spawn().unwrap());
     let neck = Watch::of(middle.neck());
-    let killed = Instant::now();
-    middle.0.kill().unwrap();
+    let ended = Instant::now();
+    if end == "killed" {
+        middle.0.kill().unwrap();
+    } else {
+        middle.0.stdin.take().unwrap().write_all(end.as_bytes()).unwrap();
+    }
     neck.wait_end(HANG).expect("it ends with its Head");
-    assert!(killed.elapsed() < five_times(1000), "{:?}", killed.elapsed());
+    // One that is dropped while it unwinds waits for its child as ever.
+    let grace = if end == "panic" { MIDDLE_GRACE } else { Duration::ZERO };
+    assert!(ended.elapsed() < grace + five_times(1000), "{how} {end}: {:?}", ended.elapsed());
 }
 
 /// A process that has a Head, and is killed with it.
@@ -199,15 +215,29 @@ impl Drop for Middle {
 pub(super) fn middle() {
     let how = std::env::var(HOW).unwrap();
     let verb = if how == "lingering" { "linger" } else { "serve" };
-    let head = Head::builder().wire(victim::wire_of_its_own()).spawn(victim::command(verb)).unwrap();
-    if how == "busy" {
-        let spin = head.api("victim").action("spin", ()).timeout(Timeout::Never);
-        spin.then(|_: Result<(), CallError>| ()).unwrap();
+    let builder = Head::builder().wire(victim::wire_of_its_own()).config(Config::new().grace(MIDDLE_GRACE));
+    let head = builder.spawn(victim::command(verb)).unwrap();
+    let victim = head.api("victim").timeout(Timeout::Never);
+    match how.as_str() {
+        "busy" => victim.action("spin", ()).then(|_: Result<(), CallError>| ()).unwrap(),
+        // Far more than the pipe holds which both have for their stdout, and which is read as far as the next line.
+        "stuck" => victim.action("print", 100_000usize).then(|_: Result<(), CallError>| ()).unwrap(),
+        _ => {}
     }
     echo(&head);
     println!("neck {}", head.child_id().unwrap());
-    // Until the tests are gone.
-    let _ = std::io::stdin().read(&mut [0]);
+    // Until it is told how to end, or the tests are gone.
+    let mut end = String::new();
+    let _ = std::io::stdin().read_to_string(&mut end);
+    match end.as_str() {
+        "abort" => std::process::abort(),
+        // Nothing is dropped.
+        "exit" => std::process::exit(0),
+        "panic" => std::panic::resume_unwind(Box::new("a panic that is a part of the test")),
+        _ => {}
+    }
 }
+
+const MIDDLE_GRACE: Duration = Duration::from_millis(500);
 
 pub(super) const HOW: &str = "NAPE_TEST_MIDDLE";

@@ -8,7 +8,7 @@ use std::{
 use nape::{AsyncResult, CallError, CloseReason, Config, Head, LinkState, Restarts, Silence, Timeout, Wire};
 use rustix::process::Signal;
 
-use super::{Watch, echo, five_times, victim};
+use super::{Watch, echo, five_times, rows::Told, victim};
 use crate::{support::HANG, tools::until};
 
 on_every_wire_to_a_child! {
@@ -17,6 +17,7 @@ on_every_wire_to_a_child! {
     p_31_a_child_that_is_busy_in_all_its_handlers_is_not_unresponsive,
     p_31_a_stopped_child_is_started_again_if_it_is_supervised,
     p_31_a_side_that_was_stopped_itself_blames_nobody,
+    row_52_nobody_is_blamed_where_both_sides_were_stopped,
     p_17_a_child_that_reads_nothing_loses_its_link,
 }
 
@@ -41,7 +42,7 @@ fn silence(error: &CallError) -> Silence {
 }
 
 /// Stops a process, and waits until it is.
-fn stop(pid: u32) -> Watch {
+pub(super) fn stop(pid: u32) -> Watch {
     let child = Watch::of(pid);
     child.send(Signal::STOP);
     let is_stopped = |task: fs::DirEntry| {
@@ -113,28 +114,35 @@ fn p_31_a_stopped_child_is_started_again_if_it_is_supervised(wire: Wire) {
 
 /// The Head runs in a process of its own, which is stopped for longer than its limit.
 fn p_31_a_side_that_was_stopped_itself_blames_nobody(wire: Wire) {
-    let mut middle = victim::command_over(wire, "pulse");
-    middle.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-    let mut middle = middle.spawn().unwrap();
-    let mut told = std::io::BufReader::new(middle.stdout.take().unwrap());
-    let mut hear = |wanted: &str| {
-        let mut line = String::new();
-        while !line.contains(wanted) {
-            line.clear();
-            assert!(std::io::BufRead::read_line(&mut told, &mut line).unwrap() > 0, "it is gone");
-        }
-    };
-    hear("beating");
-    let watch = Watch::of(middle.id());
+    stand_still(wire, |head, _| vec![head]);
+}
+
+/// As when a laptop sleeps, or somebody freezes all that runs: both stand still, and go on one after the other.
+/// Red when a look that comes late counts for all the time that has passed.
+fn row_52_nobody_is_blamed_where_both_sides_were_stopped(wire: Wire) {
+    stand_still(wire, |head, child| vec![head, child]);
+    // The Head has asked by then, and gets no answer.
+    stand_still(wire, |head, child| vec![child, head]);
+}
+
+/// The processes that are named stand still twice, one after the other, for longer than the limit.
+fn stand_still(wire: Wire, who: fn(u32, u32) -> Vec<u32>) {
+    let mut middle = Told::of(victim::command_over(wire, "pulse"));
+    let child = middle.hear("beating ").parse().unwrap();
     for _ in 0..2 {
-        watch.send(Signal::STOP);
+        let stop_each = |pid| {
+            let stopped = stop(pid);
+            thread::sleep(2 * INTERVAL);
+            stopped
+        };
+        let stopped: Vec<Watch> = who(middle.process.id(), child).into_iter().map(stop_each).collect();
         thread::sleep(5 * LIMIT);
-        watch.send(Signal::CONT);
+        stopped.iter().for_each(|process| process.send(Signal::CONT));
         thread::sleep(2 * INTERVAL);
     }
-    drop(middle.stdin.take());
-    hear("alive");
-    assert!(middle.wait().unwrap().success());
+    drop(middle.process.stdin.take());
+    middle.hear("alive");
+    assert!(middle.process.wait().unwrap().success());
 }
 
 /// What that process does.
@@ -142,7 +150,7 @@ pub(super) fn beat() {
     let head = head(victim::wire_of_its_own(), Config::new().heartbeat(INTERVAL, 3 * LIMIT));
     let _pending = wait_for_ever(&head);
     echo(&head);
-    println!("beating");
+    println!("beating {}", head.child_id().unwrap());
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut std::io::stdin(), &mut rest).unwrap();
     assert_eq!(head.state(), LinkState::Open, "{:?}", head.close_reason());

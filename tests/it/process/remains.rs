@@ -51,7 +51,7 @@ pub(super) fn rounds() {
     let wire = victim::wire_of_its_own();
     // What is made once and kept is no leak.
     FAULTS.iter().for_each(|fault| fault(wire));
-    let before = Snapshot::take();
+    let before = Snapshot::at_rest();
     let mut seed = process::id();
     println!("seed {seed}");
     let wanted = rounds_wanted();
@@ -63,6 +63,10 @@ pub(super) fn rounds() {
         // In a long run a fault comes in every fifth round.
         let fault = if wanted.is_some() && !(seed >> 8).is_multiple_of(5) { 0 } else { any };
         FAULTS[fault](wire);
+        // A thread that was joined may still be listed; what it had may not.
+        let now = Snapshot::take();
+        let what = format!("right after fault {fault} in round {round}");
+        assert_eq!((now.descriptors, now.children, now.files), before.without_threads(), "{what}");
         resident.push(resident_kib());
         let after = Snapshot::settled(&before);
         assert_eq!(after, before, "after fault {fault} in round {round}");
@@ -85,7 +89,7 @@ fn growth(resident: &[u64]) -> String {
     format!("{early} KiB resident, and {late} KiB in the end")
 }
 
-fn resident_kib() -> u64 {
+pub(super) fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
@@ -193,6 +197,23 @@ impl Snapshot {
         let children = tasks.iter().map(|task| read(task, "children")).collect();
         let files = list(&env::temp_dir());
         Snapshot { threads, descriptors, children, files }
+    }
+
+    /// What stays the same for a moment.
+    fn at_rest() -> Snapshot {
+        let mut last = Snapshot::take();
+        loop {
+            thread::sleep(Duration::from_millis(50));
+            let now = Snapshot::take();
+            if now == last {
+                return now;
+            }
+            last = now;
+        }
+    }
+
+    fn without_threads(&self) -> (Vec<String>, String, Vec<PathBuf>) {
+        (self.descriptors.clone(), self.children.clone(), self.files.clone())
     }
 
     /// The state of things once it is what it was before, or does not become so.

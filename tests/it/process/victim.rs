@@ -19,7 +19,7 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{host, inherited, life, pulse, remains, standard};
+use super::{host, inherited, life, pulse, remains, rows, standard};
 use crate::history;
 
 /// This binary again, as a child that does what the verb says.
@@ -90,6 +90,15 @@ fn entry() {
         Ok("middle") => life::middle(),
         Ok("rounds") => remains::rounds(),
         Ok("sigpipe") => host::without_broken_pipes(),
+        Ok("robbed") => host::with_a_thief(),
+        Ok("ignoring") => host::with_children_ignored(),
+        Ok("signals") => host::with_signals_for_everybody(),
+        Ok("serve-through-signals") => {
+            host::take_signals();
+            serve(Neck::from_env().unwrap());
+        }
+        Ok("middle-that-is-asked") => rows::be_asked(),
+        Ok("ask") => rows::ask(),
         Ok("many") => host::with_many_children(),
         Ok("fork") => host::beside_children(),
         Ok("fork-ends") => host::beside_both_ends(),
@@ -224,6 +233,10 @@ pub(crate) fn api() -> Api {
             let little = pages * 4096 + (6 << 20);
             Ok::<_, Fault>(setrlimit(Resource::As, Rlimit { current: Some(little), maximum: None })?)
         })
+        .unwrap()
+        .handle("forbid-new-files", |_: &Context, _: ()| Ok::<_, Fault>(host::forbid_new_files()))
+        .unwrap()
+        .handle("open-a-file", |_: &Context, _: ()| Ok::<_, Fault>(fs::File::open("/dev/null").is_ok()))
         .unwrap()
         .handle("become-nobody", |_: &Context, _: ()| Ok::<_, Fault>(host::become_nobody()))
         .unwrap()

@@ -135,3 +135,63 @@ fn p_34_one_large_value_is_no_nesting() {
     decoded::<Option<Vec<Vec<Large>>>>(&bytes).unwrap();
     decoded::<Option<Vec<(Box<Large>, u8)>>>(&[&[1, 1], &vec![0; 4096 + 1][..]].concat()).unwrap();
 }
+
+/// The same for the other codec: a text announces nothing, so that each element is counted as it comes.
+#[cfg(feature = "json")]
+mod json {
+    use super::*;
+    use crate::wire::codec::Codec;
+
+    #[track_caller]
+    fn refused<T: serde::de::DeserializeOwned>(text: &str) {
+        let error = Codec::Json.decode::<T>(text.as_bytes()).err().expect("it is refused");
+        assert!(error.text().contains(WHY), "{error}");
+    }
+
+    fn list(n: usize, element: &str) -> String {
+        format!("[{}]", vec![element; n].join(","))
+    }
+
+    #[test]
+    fn d_47_elements_that_are_much_larger_than_their_text_are_refused() {
+        let many = 1 << 18;
+        refused::<Vec<Wide>>(&list(many, "{}"));
+        refused::<Vec<(u8, Wide)>>(&list(many, "[1,{}]"));
+        refused::<VecDeque<Wide>>(&list(many, "{}"));
+        refused::<Vec<Box<Wide>>>(&list(many, "{}"));
+        refused::<Vec<super::Either>>(&list(many, "{\"Boxed\":{}}"));
+        let pairs: Vec<String> = (0..many).map(|key| format!("\"{key}\":{{}}")).collect();
+        refused::<HashMap<u32, Wide>>(&format!("{{{}}}", pairs.join(",")));
+        refused::<Vec<Vec<Wide>>>(&list(1000, &list(100, "{}")));
+    }
+
+    /// What serde reads into a buffer of its own, to see what it is.
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        Many(Vec<Either>),
+    }
+
+    #[test]
+    fn p_34_what_serde_buffers_is_no_deeper_than_the_rest() {
+        on_a_small_stack(|| {
+            let nested = |n: usize| format!("{}\"\"{}", "[".repeat(n), "]".repeat(n));
+            let decode = |n| Codec::Json.decode::<Either>(nested(n).as_bytes());
+            let Either::Many(inner) = decode(20).unwrap() else { panic!("it is a list") };
+            assert_eq!(inner.len(), 1);
+            assert!(decode(1_000).is_err() && decode(1_000_000).is_err());
+            assert!(
+                matches!(Codec::Json.decode::<Either>(b"\"a\"").unwrap(), Either::Text(text) if text == "a")
+            );
+        });
+    }
+
+    #[test]
+    fn d_47_what_is_not_much_larger_than_its_text_passes() {
+        let text = list(1 << 18, "{\"fields\":null,\"more\":4}");
+        assert_eq!(Codec::Json.decode::<Vec<Wide>>(text.as_bytes()).unwrap().len(), 1 << 18);
+        let texts = list(1 << 18, "\"\"");
+        assert_eq!(Codec::Json.decode::<Vec<String>>(texts.as_bytes()).unwrap().len(), 1 << 18);
+    }
+}
