@@ -39,6 +39,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("supervisor", "wire error config sync os workers link api process head"),
     ("runner", "wire error config sync head neck listener"),
     ("config_file", "wire error config sync api process socket neck head listener supervisor"),
+    // For tests alone.
+    ("failures", "wire error config sync transport link api neck head supervisor"),
 ];
 
 /// Single uses that go past their layer: `wire` asks for room in memory, which says nothing about what it means.
