@@ -51,7 +51,7 @@ pub(crate) use parking_lot::Mutex as OwnMutex;
 /// does not notice.
 pub(crate) mod modelled {
     #[cfg(not(all(loom, test)))]
-    pub(crate) use super::{Condvar, Mutex};
+    pub(crate) use crate::sync::{Condvar, Mutex};
     // Some are for shared memory alone.
     #[cfg(not(all(loom, test)))]
     #[cfg_attr(not(target_os = "linux"), allow(unused_imports))]
