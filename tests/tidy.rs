@@ -5,6 +5,12 @@
 
 use std::{fs, path::Path};
 
+#[path = "hostile/file.rs"]
+#[allow(dead_code, reason = "the tests that play the files need more of them")]
+mod file;
+
+use file::HostileFile;
+
 /// Each module below `src`, and the modules that it may name besides itself: what it sees.
 ///
 /// From the bottom up: a module sees only what stands above it in this list. A new module is a new
@@ -68,6 +74,9 @@ const UNSAFE: &[&str] = &[
 /// The one file below `src` that names bincode.
 const CODEC: &str = "src/wire/codec.rs";
 
+/// How many hostile cases are numbered.
+const HOSTILE: u32 = 68;
+
 /// The longest a file may be, in lines.
 const LONGEST: usize = 600;
 
@@ -113,6 +122,12 @@ fn one_file_names_the_codec() {
 #[test]
 fn the_tests_that_the_guide_names_are_there() {
     tidy(promised(&read("src/guide/safety.md"), &sources()));
+}
+
+#[test]
+fn every_hostile_case_has_a_file_or_a_test() {
+    let names = HostileFile::all(&root().join("tests/hostile")).into_iter().map(|file| file.name);
+    tidy(hostile(&sources(), &names.collect::<Vec<String>>()));
 }
 
 #[test]
@@ -253,7 +268,22 @@ fn codec(files: &[File]) -> Vec<String> {
     wrong
 }
 
-/// `todo!` and `unimplemented!` in code.
+/// Numbers from `d_01` to `d_68` that neither a file nor a test carries in its name.
+fn hostile(files: &[File], names: &[String]) -> Vec<String> {
+    let has = |text: &str, before: &str, id: &str| {
+        text.match_indices(before).any(|(at, _)| {
+            let name = text[at + before.len()..].split(|c| !is_word(c)).next().unwrap_or_default();
+            format!("_{name}").contains(&format!("_{id}_"))
+        })
+    };
+    (1..=HOSTILE)
+        .map(|number| format!("d_{number:02}"))
+        .filter(|id| !names.iter().any(|name| name.starts_with(&format!("{id}_"))))
+        .filter(|id| !files.iter().any(|file| has(&file.text, "fn ", id)))
+        .map(|id| format!("no hostile file is called {id}_…, and no test"))
+        .collect()
+}
+
 /// What a row of the guide names in its second column is a test.
 fn promised(guide: &str, files: &[File]) -> Vec<String> {
     let rows = guide.lines().filter(|line| line.starts_with("| P"));
@@ -267,6 +297,7 @@ fn promised(guide: &str, files: &[File]) -> Vec<String> {
     named.filter(|name| !is_there(name)).map(|name| format!("no test is called {name}")).collect()
 }
 
+/// `todo!` and `unimplemented!` in code.
 fn unfinished(files: &[File]) -> Vec<String> {
     files
         .iter()
@@ -510,6 +541,19 @@ mod samples {
             (missing("`p_1_there`"), missing("`p_1_there`, `p_1_gone`"), missing("a promise")),
             (0, 1, 0)
         );
+    }
+
+    #[test]
+    fn a_hostile_case_without_a_test_is_found() {
+        let text = |numbers: std::ops::RangeInclusive<u32>| {
+            numbers.map(|number| format!("fn d_{number:02}_x() {{}}\n")).collect::<String>()
+        };
+        let missing = |text: &str, names: &[String]| hostile(&one("tests/a.rs", text), names).len();
+        assert_eq!(missing(&text(1..=68), &[]), 0);
+        assert_eq!(missing(&text(2..=68), &[]), 1);
+        assert_eq!(missing(&text(2..=68), &["d_01_nothing".to_owned()]), 0);
+        assert_eq!(missing(&(text(1..=66) + "fn " + "d_67_d_68_both() {}"), &[]), 0);
+        assert_eq!(missing(&(text(1..=67) + "// d_68_only_said"), &[]), 1);
     }
 
     #[test]

@@ -4,18 +4,23 @@ use std::{fs, panic, path::Path};
 
 use super::*;
 
+#[path = "../../tests/hostile/seeds.rs"]
+mod seeds;
+
 /// The targets, and the inputs of each: a line of hexadecimal digits for each of them.
 const TARGETS: &[(&str, Target)] =
     &[("frames", frames), ("decode", decode), ("session", session), ("ring", ring)];
 
 type Target = fn(&[u8]);
 
-/// The inputs of a target with the numbers of their lines.
-fn corpus(target: &str) -> Vec<(usize, Vec<u8>)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(format!("{target}.hex"));
+/// The inputs of a target with their places: what was kept of it, and the hostile cases.
+fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let path = tests.join("corpus").join(format!("{target}.hex"));
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
-    lines.filter(|(_, line)| !line.starts_with('#')).map(|(at, line)| (at, bytes(line))).collect()
+    let lines = text.lines().zip(1..).filter(|(line, _)| !line.starts_with('#'));
+    let kept = lines.map(|(line, at)| (format!("line {at} of {target}.hex"), bytes(line)));
+    kept.chain(seeds::seeds(target, &tests.join("hostile"))).collect()
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -35,8 +40,8 @@ fn the_corpus_is_stood() {
     for (name, target) in TARGETS {
         let corpus = corpus(name);
         assert!(corpus.len() >= 10, "{name} has {} inputs", corpus.len());
-        for (line, input) in corpus {
-            run(*target, &input, || format!("line {line} of {name}.hex"));
+        for (place, input) in corpus {
+            run(*target, &input, || place);
         }
     }
 }
@@ -45,13 +50,13 @@ fn the_corpus_is_stood() {
 #[test]
 fn the_corpus_cut_and_changed_is_stood() {
     for (name, target) in TARGETS {
-        for (line, input) in corpus(name) {
+        for (place, input) in corpus(name) {
             for at in (0..input.len()).step_by(input.len() / PLACES + 1) {
-                run(*target, &input[..at], || format!("line {line} of {name}.hex, cut at {at}"));
+                run(*target, &input[..at], || format!("{place}, cut at {at}"));
                 let mut changed = input.clone();
                 for byte in [255, input[at] ^ 1, input[at] ^ 128] {
                     changed[at] = byte;
-                    run(*target, &changed, || format!("line {line} of {name}.hex, byte {at} changed"));
+                    run(*target, &changed, || format!("{place}, byte {at} changed"));
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! corpus unpack tests/corpus/frames.hex FOLDER    a file for each line
 //! corpus pack FOLDER tests/corpus/frames.hex      lines for the files that have none yet
+//! corpus seeds tests/hostile frames FOLDER        a file for each hostile case
 //! ```
 
 use std::{
@@ -14,12 +15,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[path = "../hostile/seeds.rs"]
+mod seeds;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["unpack", text, folder] => unpack(text.as_ref(), folder.as_ref()),
         ["pack", folder, text] => pack(folder.as_ref(), text.as_ref()),
-        _ => Err("usage: corpus unpack TEXT FOLDER | corpus pack FOLDER TEXT".into()),
+        ["seeds", hostile, target, folder] => seed(hostile.as_ref(), target, folder.as_ref()),
+        _ => Err("usage: corpus unpack TEXT FOLDER | pack FOLDER TEXT | seeds HOSTILE TARGET FOLDER".into()),
     }
 }
 
@@ -31,6 +36,14 @@ fn unpack(text: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
         let bytes: Result<Vec<u8>, _> =
             digits.map(|pair| u8::from_str_radix(&String::from_utf8_lossy(pair), 16)).collect();
         fs::write(folder.join(format!("line-{index:04}")), bytes?)?;
+    }
+    Ok(())
+}
+
+fn seed(hostile: &Path, target: &str, folder: &Path) -> Result<(), Box<dyn Error>> {
+    fs::create_dir_all(folder)?;
+    for (name, seed) in seeds::seeds(target, hostile) {
+        fs::write(folder.join(name), seed)?;
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! Bytes that no correct peer sends, to a Head and to a Neck. Each ends the link with the number of the
 //! rule that it breaks, or does no harm; nothing panics, nothing hangs, and no other link notices.
 
+#[path = "../hostile/file.rs"]
+mod file;
+mod files;
 #[allow(dead_code, reason = "the floods need more of it")]
 mod raw;
 mod room;
@@ -18,8 +21,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{Answers, Api, CallError, CloseReason, Config, Context, Fault, FaultKind, ProtocolError};
+use nape::{Answers, Api, AsyncResult, CallError, CloseReason, Config, Context, Fault, ProtocolError};
 
+use file::HostileFile;
 use raw::*;
 use room::{
     p_15_a_call_for_which_there_is_no_room_is_refused,
@@ -30,9 +34,9 @@ use room::{
 use stage::{Bystander, Place, Stage, Wire, echo};
 use streams::{
     a_stream_by_hand, d_55_items_for_a_caller, d_55_items_without_end_of_what_is_over,
-    p_15_a_peer_that_grants_everything_and_reads_nothing, streams as d_55_frames_of_streams,
+    p_15_a_peer_that_grants_everything_and_reads_nothing, set,
 };
-use table::{Case, Expected};
+use table::Expected;
 
 /// Makes a test of each function for each side and each wire.
 macro_rules! towards_every_end {
@@ -55,7 +59,7 @@ macro_rules! towards_every_end {
 }
 
 towards_every_end! {
-    hellos, headers, messages, parts, limits,
+    hellos, headers, messages, parts, limits, answers,
     d_01_somebody_who_says_nothing,
     d_02_somebody_who_hangs_up,
     d_10_a_hello_that_drips,
@@ -68,10 +72,7 @@ towards_every_end! {
     d_26_a_cancelled_call_is_in_use,
     d_30_more_calls_than_are_served,
     d_32_calls_and_cancels_without_end,
-    d_34_a_fault_from_the_future,
-    d_36_an_answer_of_another_type,
-    d_49_a_second_start_of_an_answer,
-    d_50_starts_without_an_end,
+    d_56_an_event_that_nobody_takes_is_counted,
     d_67_an_end_anywhere,
     a_stream_by_hand,
     d_55_frames_of_streams,
@@ -87,54 +88,104 @@ towards_every_end! {
     an_acknowledgement_that_goes_back,
 }
 
-fn play(place: Place, cases: Vec<Case>, set: impl Fn() -> Stage) {
+/// Plays the files of a kind, each on a stage of its own, and looks what comes of them.
+fn play<T>(
+    place: Place,
+    kind: &str,
+    set: impl Fn() -> Stage,
+    before: impl Fn(&mut Stage) -> T,
+    after: impl Fn(&mut Stage, &HostileFile, T),
+) {
     let bystander = Bystander::new();
-    for Case { name, packets, expected } in cases {
-        eprintln!("{place:?} {name}");
+    for file in files::played(place.1.other(), kind) {
+        eprintln!("{place:?} {}", file.name);
         let mut stage = set();
-        for packet in &packets {
-            stage.raw.send_as_is(packet);
-        }
-        // Of packets this is a mistake. A stream cannot tell it from bytes that are on their way.
-        let waits = stage.raw.is_stream() && ends_within_a_frame(&packets.concat());
-        match expected {
+        let begun = before(&mut stage);
+        send(&mut stage, &file);
+        let waits = stage.raw.is_stream() && file.field("on a stream").is_some();
+        match Expected::parse(file.field("expected").expect("it expects something")) {
             _ if waits => stage.waits_for_the_rest(),
             Expected::Broken(code) => {
-                let error = stage.broken_and_told();
-                assert_eq!(error.code(), code, "{name}: {error:?}");
+                // In the midst of a flood nobody may hear what is said last.
+                let is_flood = file.packets.iter().any(|(_, times)| *times > 1);
+                let error = if is_flood { stage.broken() } else { stage.broken_and_told() };
+                assert_eq!(error.code(), code, "{}: {error:?}", file.name);
             }
             Expected::Lives => stage.works(),
             Expected::Answered(kind, id, start) => {
                 // Two handlers may answer in either order.
                 let frame = std::iter::from_fn(|| stage.raw.next())
                     .find(|frame| frame.kind == kind && frame.id == id)
-                    .unwrap_or_else(|| panic!("{name}: no answer came"));
-                assert!(frame.body.starts_with(&start), "{name}: {frame:?}");
+                    .unwrap_or_else(|| panic!("{}: no answer came", file.name));
+                assert!(frame.body.starts_with(&start), "{}: {frame:?}", file.name);
             }
         }
+        after(&mut stage, &file, begun);
         stage.leave();
         bystander.works();
     }
 }
 
+/// The packets of a file; those behind the first when there is room for them.
+fn send(stage: &mut Stage, file: &HostileFile) {
+    let packets = file.packets.iter().flat_map(|(packet, times)| (0..*times).map(move |_| packet));
+    for (index, packet) in packets.enumerate() {
+        let is_there = (index == 0 || stage.raw.wait_for_room()) && stage.raw.send_as_is(packet);
+        if !is_there {
+            return;
+        }
+    }
+}
+
+/// What needs nothing before it and leaves nothing to look at.
+fn play_alone(place: Place, kind: &str, set: impl Fn() -> Stage) {
+    play(place, kind, set, |_| (), |_, _, ()| ());
+}
+
 fn hellos(place: Place) {
-    play(place, table::hellos(place.1.other()), || Stage::silent(place, Config::new(), echo()));
+    play_alone(place, "hello", || Stage::silent(place, Config::new(), echo()));
 }
 
 fn headers(place: Place) {
-    play(place, table::headers(place.1.other()), || Stage::new(place));
+    play_alone(place, "header", || Stage::new(place));
 }
 
 fn messages(place: Place) {
-    play(place, table::messages(place.1.other()), || Stage::new(place));
+    play_alone(place, "message", || Stage::new(place));
 }
 
 fn parts(place: Place) {
-    play(place, table::parts(place.1.other()), || Stage::new(place));
+    play_alone(place, "part", || Stage::new(place));
 }
 
 fn limits(place: Place) {
-    play(place, table::limits(place.1.other()), || Stage::with(place, table::small(), echo()));
+    play_alone(place, "limit", || Stage::with(place, table::small(), echo()));
+}
+
+fn d_55_frames_of_streams(place: Place) {
+    play_alone(place, "stream", || set(place));
+}
+
+/// The subject has called, and what comes is the answer.
+fn answers(place: Place) {
+    let call = |stage: &mut Stage| {
+        let result = stage.subject.api("raw").action("x", ()).start::<String>().unwrap();
+        stage.raw.next_of(CALL);
+        result
+    };
+    let after = |_: &mut Stage, file: &HostileFile, result: AsyncResult<String>| {
+        let outcome = match result.wait() {
+            Ok(text) => format!("gives {text:?}"),
+            Err(CallError::Decode(_)) => "does not decode".to_owned(),
+            Err(CallError::Closed { .. }) => "ends with the link".to_owned(),
+            Err(CallError::Fault(fault)) => {
+                format!("fails with {:?} and a text of {} bytes", fault.kind(), fault.message().len())
+            }
+            Err(other) => format!("{other:?}"),
+        };
+        assert_eq!(Some(&*outcome), file.field("the call"), "{}", file.name);
+    };
+    play(place, "answer", || Stage::new(place), call, after);
 }
 
 /// A start timeout that is soon over.
@@ -242,6 +293,8 @@ fn d_22_a_packet_that_is_cut_anywhere(place: Place) {
         let mut stage = Stage::new(place);
         stage.raw.send_as_is(&good[..len]);
         if place.0 == Wire::Pipe {
+            // Most of the time what is cut off is read before the rest is there.
+            std::thread::sleep(Duration::from_millis(2));
             stage.raw.send_as_is(&good[len..]);
             assert_eq!(stage.raw.next_of(REPLY).body, text("hi"));
         } else {
@@ -383,65 +436,6 @@ fn d_32_calls_and_cancels_without_end(place: Place) {
     stage.leave();
 }
 
-fn d_34_a_fault_from_the_future(place: Place) {
-    let mut stage = Stage::new(place);
-    let result = stage.subject.api("raw").action("x", ()).start::<()>().unwrap();
-    let asked = stage.raw.next_of(CALL);
-    let long = [b'x'; 56_000];
-    let mut body = fault(65_535, &[&long, b"\xff\xfe"]);
-    body.extend([7; 5_000]);
-    stage.raw.send(FAULT, 0, asked.id, &body);
-    let error = result.wait().unwrap_err();
-    let CallError::Fault(fault) = error else { panic!("{error:?}") };
-    assert_eq!((fault.kind(), fault.message().len()), (FaultKind::Other(65_535), 4096));
-    stage.works();
-    // One that is cut off is no error of the handler but of the peer.
-    let result = stage.subject.api("raw").action("x", ()).start::<()>().unwrap();
-    let asked = stage.raw.next_of(CALL);
-    stage.raw.send(FAULT, 0, asked.id, &body[..100]);
-    assert!(matches!(stage.broken(), ProtocolError::BadEnvelope(_)));
-    let CallError::Closed { reason, .. } = result.wait().unwrap_err() else { panic!("it has no reason") };
-    assert!(matches!(&*reason, CloseReason::Protocol(ProtocolError::BadEnvelope(_))));
-    stage.leave();
-}
-
-fn d_36_an_answer_of_another_type(place: Place) {
-    let mut stage = Stage::new(place);
-    for body in [&b""[..], b"\xff", b"\x05hi", b"\x02hi!", b"\xfd\xff\xff\xff\xff\xff\xff\xff\xff"] {
-        let result = stage.subject.api("raw").action("x", ()).start::<String>().unwrap();
-        let asked = stage.raw.next_of(CALL);
-        stage.raw.send(REPLY, 0, asked.id, body);
-        let error = result.wait().unwrap_err();
-        assert!(matches!(error, CallError::Decode(_)), "{body:02x?}: {error:?}");
-    }
-    stage.works();
-    stage.leave();
-}
-
-fn d_49_a_second_start_of_an_answer(place: Place) {
-    let mut stage = Stage::new(place);
-    let result = stage.subject.api("raw").action("x", ()).start::<String>().unwrap();
-    let asked = stage.raw.next_of(CALL);
-    stage.raw.send(REPLY, MORE, asked.id, b"\x05");
-    stage.raw.send(REPLY, MORE, asked.id, b"\x05");
-    assert_eq!(stage.broken(), ProtocolError::BadChunk(asked.id));
-    assert!(matches!(result.wait(), Err(CallError::Closed { .. })));
-    stage.leave();
-}
-
-fn d_50_starts_without_an_end(place: Place) {
-    let mut stage = Stage::new(place);
-    let body = call("echo.text", &[]);
-    let sent = (1..1026u64).take_while(|counter| {
-        let id = stage.raw.side.id(*counter);
-        stage.raw.send(CALL, MORE, id, &body)
-    });
-    let sent = sent.count();
-    assert_eq!(stage.broken(), ProtocolError::Flood("unfinished messages"));
-    assert!((64..1025).contains(&sent), "{sent} were taken");
-    stage.leave();
-}
-
 /// A session of five frames.
 fn session(side: Side) -> Vec<Vec<u8>> {
     vec![
@@ -498,10 +492,19 @@ fn an_acknowledgement_that_goes_back(place: Place) {
     stage.leave();
 }
 
-/// Every bit of a good session is turned once.
+fn d_56_an_event_that_nobody_takes_is_counted(place: Place) {
+    let mut stage = Stage::new(place);
+    stage.raw.send(EVENT, 0, stage.raw.side.id(1), &event("echo.nothing", &[5]));
+    stage.works();
+    assert_eq!(stage.subject.counters().events_dropped, 1);
+    stage.leave();
+}
+
+/// Every bit of a good session is turned once; where a link costs much, some of them.
 fn d_68_every_flip(place: Place) {
     let good = session(place.1.other()).concat();
-    for bit in 0..good.len() * 8 {
+    let step = if matches!(place.0, Wire::Memory | Wire::Pipe) { 1 } else { 11 };
+    for bit in (0..good.len() * 8).step_by(step) {
         let mut packet = good.clone();
         packet[bit / 8] ^= 1 << (bit % 8);
         let mut stage = Stage::silent(place, Config::new(), echo());
@@ -515,14 +518,16 @@ fn d_68_every_flip(place: Place) {
 
 #[test]
 fn d_68_every_flip_towards_a_head() {
-    crate::support::watched(|| d_68_every_flip((Wire::Memory, Side::Head)));
-    crate::support::watched(|| d_68_every_flip((Wire::Pipe, Side::Head)));
+    for wire in [Wire::Memory, Wire::Pipe, Wire::Shm] {
+        crate::support::watched(move || d_68_every_flip((wire, Side::Head)));
+    }
 }
 
 #[test]
 fn d_68_every_flip_towards_a_neck() {
-    crate::support::watched(|| d_68_every_flip((Wire::Memory, Side::Neck)));
-    crate::support::watched(|| d_68_every_flip((Wire::Pipe, Side::Neck)));
+    for wire in [Wire::Memory, Wire::Pipe, Wire::Shm] {
+        crate::support::watched(move || d_68_every_flip((wire, Side::Neck)));
+    }
 }
 
 /// Good sessions of which a few bytes are others, and now and then with noise behind them. A round that fails

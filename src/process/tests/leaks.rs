@@ -3,12 +3,25 @@
 
 use std::{
     fs::{self, File},
+    io::IoSlice,
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::PathBuf,
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 
 use super::*;
+use crate::{
+    os,
+    transport::{PipeEnd, Received},
+};
 
 /// Everything that a start makes.
 #[derive(Debug, PartialEq)]
@@ -50,6 +63,11 @@ fn p_20_too_few_descriptors_are_an_error_and_the_next_start_works() {
 #[test]
 fn p_20_a_child_that_cannot_be_watched_is_ended() {
     in_own_directory("no-descriptors");
+}
+
+#[test]
+fn d_58_as_many_descriptors_as_may_come_along_and_no_room_for_them() {
+    in_own_directory("gifts");
 }
 
 #[test]
@@ -161,6 +179,31 @@ fn start_with_few_descriptors(wire: Wire) {
     let mut launch = start(wire, role("echo"));
     launch.say("still works");
     assert_eq!(launch.hear(), "still works");
+}
+
+/// Whoever is given descriptors with a frame, as many as go at once, takes the frame and none of them, whether there
+/// are numbers for them or not.
+pub(super) fn with_gifts() {
+    let usual = getrlimit(Resource::Nofile);
+    let (peer, ours) = PipeEnd::pair().unwrap();
+    let (peer, mut ours) = (UnixStream::from(OwnedFd::from(peer)), ours.into_transport().unwrap());
+    let (read, write) = os::pipe().unwrap();
+    let before = descriptors();
+    for room in [0, 1, 100] {
+        let taken = take_all_but(room);
+        let gifts = [write.as_fd(); 253];
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        let mut along = SendAncillaryBuffer::new(&mut space);
+        assert!(along.push(SendAncillaryMessage::ScmRights(&gifts)));
+        let frame = [&20u32.to_le_bytes()[..], &[8; 20]].concat();
+        sendmsg(&peer, &[IoSlice::new(&frame)], &mut along, SendFlags::empty()).unwrap();
+        assert_eq!(ours.receiver.receive(None).unwrap(), Received::Packet(frame));
+        setrlimit(Resource::Nofile, usual).unwrap();
+        drop(taken);
+        assert_eq!(descriptors(), before, "with room for {room}");
+    }
+    drop(write);
+    assert!(os::has_hung_up(read.as_fd()), "somebody holds the other end of this pipe");
 }
 
 /// Leaves so many numbers for new descriptors: there may be free ones in between.

@@ -1,6 +1,7 @@
 //! Values through the codec and back, and bytes that are no values.
 
 mod bounds;
+mod files;
 
 use std::{
     collections::{BTreeMap, HashMap},

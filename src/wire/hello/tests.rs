@@ -88,7 +88,7 @@ fn p_37_the_hello_is_that_of_the_wire_format() {
 }
 
 #[test]
-fn d_3_a_hello_that_is_cut_off_is_refused() {
+fn d_03_a_hello_that_is_cut_off_is_refused() {
     let whole = body(|_| ());
     for len in 0..whole.len() {
         let expected = if len < 4 { NOT_A_NECK } else { ProtocolError::BadHello("it is cut off") };
@@ -97,12 +97,12 @@ fn d_3_a_hello_that_is_cut_off_is_refused() {
 }
 
 #[test]
-fn d_4_a_browser_is_not_a_neck() {
+fn d_04_a_browser_is_not_a_neck() {
     assert_eq!(read(b"GET / HTTP/1.1\r\n\r\n").unwrap_err(), NOT_A_NECK);
 }
 
 #[test]
-fn d_5_our_own_hello_echoed_is_not_a_neck() {
+fn d_05_our_own_hello_echoed_is_not_a_neck() {
     let mut ours = Vec::new();
     Hello::ours(Side::Head, TOKEN).write(&mut ours);
     assert_eq!(read(&ours).unwrap_err(), NOT_A_NECK);
@@ -111,7 +111,7 @@ fn d_5_our_own_hello_echoed_is_not_a_neck() {
 
 /// Red when versions are not compared.
 #[test]
-fn d_6_another_version_is_refused_whatever_else_it_holds() {
+fn d_06_another_version_is_refused_whatever_else_it_holds() {
     let expected = ProtocolError::VersionMismatch { ours: (1, 1), theirs: (9, 9) };
     assert_eq!(refused(|body| body[8..12].copy_from_slice(&[9, 0, 9, 0])), expected);
     let later = |body: &mut Vec<u8>| body[5..12].copy_from_slice(&[7, 1, 1, 9, 0, 9, 0]);
@@ -127,14 +127,14 @@ fn p_37_versions_that_overlap_are_accepted() {
 }
 
 #[test]
-fn d_7_versions_upside_down_are_refused() {
+fn d_07_versions_upside_down_are_refused() {
     let upside_down = |body: &mut Vec<u8>| body[8..12].copy_from_slice(&[3, 0, 1, 0]);
     assert_eq!(refused(upside_down), ProtocolError::BadHello("its versions are upside down"));
 }
 
 /// Red when tokens are not compared.
 #[test]
-fn d_8_a_wrong_token_is_refused() {
+fn d_08_a_wrong_token_is_refused() {
     for at in 16..32 {
         assert_eq!(refused(|body| body[at] ^= 0x80), ProtocolError::AuthFailed);
     }

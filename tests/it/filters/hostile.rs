@@ -120,21 +120,28 @@ fn records_that_are_repeated_left_out_or_swapped_end_the_link() {
     });
 }
 
+/// What the Head of a sealed link has sent, from its greeting to a call.
+fn packets_of_a_call() -> Vec<Vec<u8>> {
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let keep = sent.clone();
+    let (head, _neck) = ends(
+        Filters::Sealed,
+        Box::new(move |_, packet| {
+            keep.lock().unwrap().push(packet.clone());
+            vec![packet]
+        }),
+    );
+    assert_eq!(head.api("a").action("echo", vec![0u8; 40]).call::<Vec<u8>>().unwrap(), [0; 40]);
+    drop(head);
+    let sent = sent.lock().unwrap();
+    sent.clone()
+}
+
 /// Red when what was sealed for another link opens on this one, or what one side has sealed on that side.
 #[test]
 fn records_from_elsewhere_end_the_link() {
     watched(|| {
-        let other = Arc::new(Mutex::new(Vec::new()));
-        let keep = other.clone();
-        let (head, _neck) = ends(
-            Filters::Sealed,
-            Box::new(move |_, packet| {
-                keep.lock().unwrap().push(packet.clone());
-                vec![packet]
-            }),
-        );
-        assert_eq!(head.api("a").action("echo", vec![0u8; 40]).call::<Vec<u8>>().unwrap(), [0; 40]);
-        let foreign = other.lock().unwrap()[2].clone();
+        let foreign = packets_of_a_call()[2].clone();
         assert_eq!(
             verdict(Filters::Sealed, at(2, move |_| vec![foreign.clone()])),
             ProtocolError::BadSeal(1)
@@ -146,20 +153,10 @@ fn records_from_elsewhere_end_the_link() {
 #[test]
 fn a_session_that_is_played_again_is_refused() {
     watched(|| {
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let keep = heard.clone();
-        let (head, _neck) = ends(
-            Filters::Sealed,
-            Box::new(move |_, packet| {
-                keep.lock().unwrap().push(packet.clone());
-                vec![packet]
-            }),
-        );
-        assert_eq!(head.api("a").action("echo", vec![0u8; 40]).call::<Vec<u8>>().unwrap(), [0; 40]);
-        drop(head);
+        let heard = packets_of_a_call();
         let (mut ours, theirs) = memory_pair();
         let neck = Neck::builder().config(Filters::Sealed.config()).over(theirs).unwrap().start();
-        for packet in heard.lock().unwrap().iter() {
+        for packet in &heard {
             let _ = ours.sender.send(packet);
         }
         let reason = ended(&neck);

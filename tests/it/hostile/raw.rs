@@ -241,14 +241,21 @@ impl Raw {
     /// Sends a frame as it should be: within the window, and with what has been read.
     pub(crate) fn send(&mut self, kind: u8, flags: u8, id: u64, body: &[u8]) -> bool {
         let frame = acknowledging(frame(kind, flags, id, body), self.read);
-        if !is_free(kind) && OPTIONAL & flags == 0 {
-            while !self.has_room() {
-                if !self.read_packet() {
-                    return false;
-                }
-            }
+        let counts = !is_free(kind) && OPTIONAL & flags == 0;
+        if counts && !self.wait_for_room() {
+            return false;
         }
         self.send_as_is(&frame)
+    }
+
+    /// Reads until there is room in the window. Says whether somebody is there.
+    pub(crate) fn wait_for_room(&mut self) -> bool {
+        while !self.has_room() {
+            if !self.read_packet() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Sends frames in one packet, as they should be but for the window.

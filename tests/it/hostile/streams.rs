@@ -5,10 +5,11 @@ use std::time::Duration;
 use nape::{Api, CallError, Config, Context, Fault, Incoming, Next, Outgoing, ProtocolError};
 
 use super::{
+    file::HostileFile,
     play,
     raw::*,
     stage::{Place, Stage, echo},
-    table::{Case, Expected},
+    table::{Case, Expected, case},
 };
 use Expected::{Answered, Broken, Lives};
 
@@ -31,7 +32,7 @@ fn api() -> Api {
     api.stream("make", |_: &Context, n: u8| Ok::<_, Fault>((0..n).map(Ok::<_, Fault>))).unwrap()
 }
 
-fn set(place: Place) -> Stage {
+pub(crate) fn set(place: Place) -> Stage {
     Stage::with(place, Config::new(), api())
 }
 
@@ -47,8 +48,8 @@ fn items(lens: &[usize]) -> Vec<u8> {
     lens.iter().flat_map(|len| [&(*len as u32).to_le_bytes()[..], &vec![1; *len]].concat()).collect()
 }
 
-pub(crate) fn streams(place: Place) {
-    let side = place.1.other();
+/// What comes of streams that the sender opens, and of what it says of streams.
+pub(crate) fn frames(side: Side) -> Vec<Case> {
     let id = side.id(1);
     let opening = |body: &[u8]| frame(OPEN, 0, id, body);
     let take = opening(&open(1, 0, 0, "echo.take", &[]));
@@ -58,144 +59,142 @@ pub(crate) fn streams(place: Place) {
     let unknown = side.other().id(1);
     let then = |first: &[u8], then: Vec<u8>| [first, &then].concat();
     let faulted = |code: u16| Answered(FAULT, id, code.to_le_bytes().to_vec());
-    let case = |name, packet, expected| Case { name, packets: vec![packet], expected };
-    play(
-        place,
-        vec![
-            // Openings.
-            case("an_open_of_nothing", opening(&[]), Broken(11)),
-            case("an_open_that_is_cut_off", opening(&open(2, 1, 1, "echo.make", &[])[..12]), Broken(11)),
-            case("an_open_that_goes_no_way", opening(&open(0, 1, 1, "echo.make", &[4])), Broken(11)),
-            case("an_open_that_goes_another_way", opening(&open(4, 1, 1, "echo.make", &[4])), Broken(11)),
-            case("d_54_a_quota_beyond_bounds", opening(&open(2, 1 << 31, 1, "echo.make", &[4])), Broken(11)),
-            case("d_54_bytes_beyond_bounds", opening(&open(2, 1, u32::MAX, "echo.make", &[4])), Broken(11)),
-            case("an_open_with_a_bad_path", opening(&open(2, 1, 1, "a b", &[4])), Broken(12)),
-            case("an_open_with_id_0", frame(OPEN, 0, 0, &open(2, 1, 1, "echo.make", &[4])), Broken(13)),
-            case("an_open_of_the_wrong_side", frame(OPEN, 0, unknown, &open(2, 1, 1, "x", &[])), Broken(13)),
-            case("an_open_twice", then(&take, take.clone()), Broken(14)),
-            case("an_open_with_a_call_s_id", then(&wait, take.clone()), Broken(14)),
-            case("a_call_with_an_open_s_id", then(&take, wait.clone()), Broken(14)),
-            case("an_id_whose_items_have_not_all_left", then(&make(1), make(1)), Broken(14)),
-            case("an_open_of_a_call", opening(&open(2, 1, 1, "echo.text", &text("hi"))), faulted(2)),
-            case("a_call_of_a_stream", frame(CALL, 0, id, &call("echo.make", &[4])), faulted(2)),
-            case("an_open_the_other_way", opening(&open(1, 0, 0, "echo.make", &[4])), faulted(2)),
-            case("an_open_that_takes_nothing", make(0), Answered(QUOTA, id, quota(0, 0))),
-            case("items_as_granted", make(2), Answered(ITEM, id, vec![1, 0, 0, 0, 0])),
-            // Items.
-            case("d_55_an_item_for_id_0", frame(ITEM, 0, 0, &items(&[1])), Broken(13)),
-            case("d_55_an_item_of_the_future", frame(ITEM, 0, id, &items(&[1])), Broken(15)),
-            case("d_55_an_item_to_no_call", frame(ITEM, 0, unknown, &items(&[1])), Broken(15)),
-            case("an_item_of_nothing", then(&take, frame(ITEM, 0, id, &[])), Broken(11)),
-            case("an_item_that_is_cut_off", then(&take, frame(ITEM, 0, id, &items(&[5])[..8])), Broken(11)),
-            case("a_length_that_is_cut_off", then(&take, frame(ITEM, 0, id, &[1, 0, 0])), Broken(11)),
-            case(
-                "an_item_of_4_gib",
-                then(&take, frame(ITEM, 0, id, &[0xff, 0xff, 0xff, 0xff, 1])),
-                Broken(11),
-            ),
-            case(
-                "d_53_an_item_before_any_is_granted",
-                {
-                    // Its handler may have begun.
-                    let many = (0..65).flat_map(|_| frame(ITEM, 0, id, &items(&[1]))).collect();
-                    then(&take, many)
-                },
-                Broken(17),
-            ),
-            case("an_item_of_a_call", then(&wait, frame(ITEM, 0, id, &items(&[1]))), Broken(19)),
-            case("an_item_the_wrong_way", then(&make(1), frame(ITEM, 0, id, &items(&[1]))), Broken(19)),
-            case(
-                "d_55_an_item_behind_the_end",
-                then(&then(&take, frame(END, 0, id, &[])), frame(ITEM, 0, id, &items(&[1]))),
-                Broken(19),
-            ),
-            case(
-                "a_part_of_an_item_and_another",
-                then(&then(&take, frame(ITEM, MORE, id, b"x")), frame(ITEM, 0, id, &items(&[1]))),
-                Broken(16),
-            ),
-            // Ends.
-            case(
-                "d_55_two_ends",
-                then(&then(&take, frame(END, 0, id, &[])), frame(END, 0, id, &[])),
-                Broken(19),
-            ),
-            case("an_end_of_a_call", then(&wait, frame(END, 0, id, &[])), Broken(19)),
-            case("an_end_the_wrong_way", then(&make(1), frame(END, 0, id, &[])), Broken(19)),
-            case("an_end_of_the_future", frame(END, 0, id, &[]), Broken(15)),
-            case("a_part_of_an_end", then(&take, frame(END, MORE, id, &[])), Broken(16)),
-            // Quotas.
-            case("a_quota_that_is_cut_off", then(&both, frame(QUOTA, 0, id, &[0; 7])), Broken(11)),
-            case("d_54_a_quota_that_falls", then(&both, frame(QUOTA, 0, id, &quota(7, 800))), Broken(17)),
-            case("d_54_bytes_that_fall", then(&both, frame(QUOTA, 0, id, &quota(8, 799))), Broken(17)),
-            case(
-                "d_54_a_quota_that_overflows",
-                then(&both, frame(QUOTA, 0, id, &quota(u32::MAX, 800))),
-                Broken(17),
-            ),
-            case("a_quota_of_a_call", then(&wait, frame(QUOTA, 0, id, &quota(1, 1))), Broken(19)),
-            case("a_quota_of_the_future", frame(QUOTA, 0, id, &quota(1, 1)), Broken(15)),
-            case("a_quota_for_what_sends_nothing", then(&take, frame(QUOTA, 0, id, &quota(1, 1))), Lives),
-            case("the_same_quota_again", then(&both, frame(QUOTA, 0, id, &quota(8, 800))), Lives),
-            // Stops.
-            case("a_stop_of_a_call", then(&wait, frame(STOP, 0, id, &[])), Broken(19)),
-            case("a_stop_the_wrong_way", then(&take, frame(STOP, 0, id, &[])), Broken(19)),
-            case("a_stop_of_the_future", frame(STOP, 0, id, &[]), Broken(15)),
-            case("a_stop_twice", then(&then(&both, frame(STOP, 0, id, &[])), frame(STOP, 0, id, &[])), Lives),
-            case("a_stop_of_what_makes", then(&make(1), frame(STOP, 0, id, &[])), faulted(35)),
-            // What is over.
-            case(
-                "what_comes_behind_a_cancel",
-                {
-                    let late = [
-                        frame(CANCEL, 0, id, &[]),
-                        frame(END, 0, id, &[]),
-                        frame(QUOTA, 0, id, &quota(9, 900)),
-                        frame(STOP, 0, id, &[]),
-                    ];
-                    then(&both, late.concat())
-                },
-                Lives,
-            ),
-        ],
-        || set(place),
-    );
+    vec![
+        // Openings.
+        case("an_open_of_nothing", opening(&[]), Broken(11)),
+        case("an_open_that_is_cut_off", opening(&open(2, 1, 1, "echo.make", &[])[..12]), Broken(11)),
+        case("an_open_that_goes_no_way", opening(&open(0, 1, 1, "echo.make", &[4])), Broken(11)),
+        case("an_open_that_goes_another_way", opening(&open(4, 1, 1, "echo.make", &[4])), Broken(11)),
+        case("d_54_a_quota_beyond_bounds", opening(&open(2, 1 << 31, 1, "echo.make", &[4])), Broken(11)),
+        case("d_54_bytes_beyond_bounds", opening(&open(2, 1, u32::MAX, "echo.make", &[4])), Broken(11)),
+        case("an_open_with_a_bad_path", opening(&open(2, 1, 1, "a b", &[4])), Broken(12)),
+        case("an_open_with_id_0", frame(OPEN, 0, 0, &open(2, 1, 1, "echo.make", &[4])), Broken(13)),
+        case("an_open_of_the_wrong_side", frame(OPEN, 0, unknown, &open(2, 1, 1, "x", &[])), Broken(13)),
+        case("an_open_twice", then(&take, take.clone()), Broken(14)),
+        case("an_open_with_a_call_s_id", then(&wait, take.clone()), Broken(14)),
+        case("a_call_with_an_open_s_id", then(&take, wait.clone()), Broken(14)),
+        case("an_id_whose_items_have_not_all_left", then(&make(1), make(1)), Broken(14)),
+        case("an_open_of_a_call", opening(&open(2, 1, 1, "echo.text", &text("hi"))), faulted(2)),
+        case("a_call_of_a_stream", frame(CALL, 0, id, &call("echo.make", &[4])), faulted(2)),
+        case("an_open_the_other_way", opening(&open(1, 0, 0, "echo.make", &[4])), faulted(2)),
+        case("an_open_that_takes_nothing", make(0), Answered(QUOTA, id, quota(0, 0))),
+        case("items_as_granted", make(2), Answered(ITEM, id, vec![1, 0, 0, 0, 0])),
+        // Items.
+        case("d_55_an_item_for_id_0", frame(ITEM, 0, 0, &items(&[1])), Broken(13)),
+        case("d_55_an_item_of_the_future", frame(ITEM, 0, id, &items(&[1])), Broken(15)),
+        case("d_55_an_item_to_no_call", frame(ITEM, 0, unknown, &items(&[1])), Broken(15)),
+        case("an_item_of_nothing", then(&take, frame(ITEM, 0, id, &[])), Broken(11)),
+        case("an_item_that_is_cut_off", then(&take, frame(ITEM, 0, id, &items(&[5])[..8])), Broken(11)),
+        case("a_length_that_is_cut_off", then(&take, frame(ITEM, 0, id, &[1, 0, 0])), Broken(11)),
+        case("an_item_of_4_gib", then(&take, frame(ITEM, 0, id, &[0xff, 0xff, 0xff, 0xff, 1])), Broken(11)),
+        case(
+            "d_53_an_item_before_any_is_granted",
+            {
+                // Its handler may have begun.
+                let many = (0..65).flat_map(|_| frame(ITEM, 0, id, &items(&[1]))).collect();
+                then(&take, many)
+            },
+            Broken(17),
+        ),
+        case("an_item_of_a_call", then(&wait, frame(ITEM, 0, id, &items(&[1]))), Broken(19)),
+        case("an_item_the_wrong_way", then(&make(1), frame(ITEM, 0, id, &items(&[1]))), Broken(19)),
+        case(
+            "d_55_an_item_behind_the_end",
+            then(&then(&take, frame(END, 0, id, &[])), frame(ITEM, 0, id, &items(&[1]))),
+            Broken(19),
+        ),
+        case(
+            "a_part_of_an_item_and_another",
+            then(&then(&take, frame(ITEM, MORE, id, b"x")), frame(ITEM, 0, id, &items(&[1]))),
+            Broken(16),
+        ),
+        // Ends.
+        case("d_55_two_ends", then(&then(&take, frame(END, 0, id, &[])), frame(END, 0, id, &[])), Broken(19)),
+        case("an_end_of_a_call", then(&wait, frame(END, 0, id, &[])), Broken(19)),
+        case("an_end_the_wrong_way", then(&make(1), frame(END, 0, id, &[])), Broken(19)),
+        case("an_end_of_the_future", frame(END, 0, id, &[]), Broken(15)),
+        case("a_part_of_an_end", then(&take, frame(END, MORE, id, &[])), Broken(16)),
+        // Quotas.
+        case("a_quota_that_is_cut_off", then(&both, frame(QUOTA, 0, id, &[0; 7])), Broken(11)),
+        case("d_54_a_quota_that_falls", then(&both, frame(QUOTA, 0, id, &quota(7, 800))), Broken(17)),
+        case("d_54_bytes_that_fall", then(&both, frame(QUOTA, 0, id, &quota(8, 799))), Broken(17)),
+        case(
+            "d_54_a_quota_that_overflows",
+            then(&both, frame(QUOTA, 0, id, &quota(u32::MAX, 800))),
+            Broken(17),
+        ),
+        case("a_quota_of_a_call", then(&wait, frame(QUOTA, 0, id, &quota(1, 1))), Broken(19)),
+        case("a_quota_of_the_future", frame(QUOTA, 0, id, &quota(1, 1)), Broken(15)),
+        case("a_quota_for_what_sends_nothing", then(&take, frame(QUOTA, 0, id, &quota(1, 1))), Lives),
+        case("the_same_quota_again", then(&both, frame(QUOTA, 0, id, &quota(8, 800))), Lives),
+        // Stops.
+        case("a_stop_of_a_call", then(&wait, frame(STOP, 0, id, &[])), Broken(19)),
+        case("a_stop_the_wrong_way", then(&take, frame(STOP, 0, id, &[])), Broken(19)),
+        case("a_stop_of_the_future", frame(STOP, 0, id, &[]), Broken(15)),
+        case("a_stop_twice", then(&then(&both, frame(STOP, 0, id, &[])), frame(STOP, 0, id, &[])), Lives),
+        case("a_stop_of_what_makes", then(&make(1), frame(STOP, 0, id, &[])), faulted(35)),
+        // What is over.
+        case(
+            "what_comes_behind_a_cancel",
+            {
+                let late = [
+                    frame(CANCEL, 0, id, &[]),
+                    frame(END, 0, id, &[]),
+                    frame(QUOTA, 0, id, &quota(9, 900)),
+                    frame(STOP, 0, id, &[]),
+                ];
+                then(&both, late.concat())
+            },
+            Lives,
+        ),
+    ]
+}
+
+/// What comes of the first call of the other side, which has opened a stream of bytes.
+pub(crate) fn items_for_a_caller(side: Side) -> Vec<Case> {
+    let id = side.other().id(1);
+    let closed = |name, kind, body: &[u8], code| Case {
+        outcome: Some("ends with the link"),
+        ..case(name, frame(kind, 0, id, body), Broken(code))
+    };
+    let open = |name, kind, body: &[u8]| Case {
+        outcome: Some("goes on"),
+        ..case(name, frame(kind, 0, id, body), Lives)
+    };
+    vec![
+        closed("d_55_no_item", ITEM, &[], 11),
+        closed("d_55_one_item_too_many", ITEM, &items(&[1; 65]), 17),
+        closed("d_55_a_stop_of_what_takes", STOP, &[], 19),
+        closed("d_55_a_quota_that_is_cut_off", QUOTA, &[0; 3], 11),
+        open("d_55_a_quota", QUOTA, &quota(1, 1)),
+        open("d_55_an_end", END, &[]),
+        open("d_55_two_items", ITEM, &items(&[1, 1])),
+        open("d_55_a_large_item", ITEM, &items(&[60_000])),
+    ]
 }
 
 /// The subject opens a stream, and what comes of it is hostile.
 pub(crate) fn d_55_items_for_a_caller(place: Place) {
-    let rows: [(&str, u8, Vec<u8>, u16); 8] = [
-        ("no item", ITEM, vec![], 11),
-        ("one too many", ITEM, items(&[1; 65]), 17),
-        ("one behind too many bytes", ITEM, items(&[60_000; 1]), 0),
-        ("a stop of what takes", STOP, vec![], 19),
-        ("a quota that is cut off", QUOTA, vec![0; 3], 11),
-        ("a quota", QUOTA, quota(1, 1), 0),
-        ("an end", END, vec![], 0),
-        ("items", ITEM, items(&[1, 1]), 0),
-    ];
-    for (name, kind, body, code) in rows {
-        eprintln!("{place:?} {name}");
-        let mut stage = set(place);
-        let mut stream = stage.subject.api("raw").action("x", ()).open::<u8>().unwrap();
+    let open = |stage: &mut Stage| {
+        let stream = stage.subject.api("raw").action("x", ()).open::<u8>().unwrap();
         let asked = stage.raw.next_of(OPEN);
         assert_eq!(asked.body[..9], [vec![2], quota(64, 1 << 20)].concat());
-        stage.raw.send(kind, 0, asked.id, &body);
-        if code == 0 {
-            stage.works();
+        (stream, asked.id)
+    };
+    let after = |stage: &mut Stage, file: &HostileFile, (mut stream, id): (Incoming<u8>, u64)| {
+        if file.field("the call") == Some("goes on") {
             drop(stream);
-            assert_eq!(stage.raw.next_of(CANCEL).id, asked.id);
+            assert_eq!(stage.raw.next_of(CANCEL).id, id);
             // What is on its way is dropped.
-            stage.raw.send(ITEM, 0, asked.id, &items(&[1]));
-            stage.raw.send(REPLY, 0, asked.id, &[]);
+            stage.raw.send(ITEM, 0, id, &items(&[1]));
+            stage.raw.send(REPLY, 0, id, &[]);
             stage.works();
         } else {
-            assert_eq!(stage.broken_and_told().code(), code);
             let error = stream.find_map(Result::err);
             assert!(matches!(error, Some(CallError::Closed { .. })), "{error:?}");
         }
-        stage.leave();
-    }
+    };
+    play(place, "item", || set(place), open, after);
 }
 
 /// Items that nobody waits for cost the sender something in the end.

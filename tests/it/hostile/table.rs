@@ -1,10 +1,11 @@
-//! Bytes, and what has to come of them: one row a case.
+//! Bytes, and what has to come of them: one row a case. They are played from the files that are made of them.
 
 use nape::Config;
 
 use super::raw::*;
 
 /// What has to come of the bytes of a case.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     /// The link ends, with the number of the rule that was broken.
     Broken(u16),
@@ -14,20 +15,50 @@ pub(crate) enum Expected {
     Answered(u8, u64, Vec<u8>),
 }
 
+impl Expected {
+    /// As it stands in a file.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Broken(code) => format!("refused {code}"),
+            Lives => "lives".to_owned(),
+            Answered(kind, id, start) => {
+                let start: String = start.iter().map(|byte| format!(" {byte:02x}")).collect();
+                format!("answered {kind} {id:x}{start}")
+            }
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Expected {
+        let words: Vec<&str> = text.split(' ').collect();
+        match words[..] {
+            ["refused", code] => Broken(code.parse().unwrap()),
+            ["lives"] => Lives,
+            ["answered", kind, id, ref start @ ..] => {
+                let start = start.iter().map(|byte| u8::from_str_radix(byte, 16).unwrap());
+                Answered(kind.parse().unwrap(), u64::from_str_radix(id, 16).unwrap(), start.collect())
+            }
+            _ => panic!("nobody knows how to expect {text:?}"),
+        }
+    }
+}
+
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) packets: Vec<Vec<u8>>,
     pub(crate) expected: Expected,
+    /// What comes of the call that the other side has made, where it has made one.
+    pub(crate) outcome: Option<&'static str>,
 }
 
 use Expected::{Answered, Broken, Lives};
 
-fn case(name: &'static str, packet: Vec<u8>, expected: Expected) -> Case {
-    Case { name, packets: vec![packet], expected }
+pub(crate) fn case(name: &'static str, packet: Vec<u8>, expected: Expected) -> Case {
+    cases(name, vec![packet], expected)
 }
 
+/// One of several packets. Those that are the same are one block in its file.
 fn cases(name: &'static str, packets: Vec<Vec<u8>>, expected: Expected) -> Case {
-    Case { name, packets, expected }
+    Case { name, packets, expected, outcome: None }
 }
 
 /// The features that name filters.
@@ -125,10 +156,12 @@ pub(crate) fn headers(side: Side) -> Vec<Case> {
         case("d_54_more_read_than_sent", acknowledging(frame(CREDIT, 0, 0, &[]), (1, 0)), Broken(17)),
         case("d_54_more_bytes_than_sent", acknowledging(frame(CREDIT, 0, 0, &[]), (0, 1)), Broken(17)),
         case("d_54_all_ones", acknowledging(frame(CREDIT, 0, 0, &[]), (u32::MAX, u32::MAX)), Broken(17)),
-        case(
-            "d_53_a_window_and_one_more",
-            (0..129).flat_map(|n| frame(EVENT, 0, side.id(n + 1), &event("x", &[]))).collect(),
-            Broken(17),
+        case("d_53_a_window_and_one_more", frame(EVENT, 0, id, &event("x", &[])).repeat(129), Broken(17)),
+        cases("d_20_pings_whose_answers_nobody_reads", vec![frame(PING, 0, 5, &[]); 400], Broken(18)),
+        cases(
+            "d_21_unknown_frames_without_end",
+            vec![frame(200, OPTIONAL, 0, &[]).repeat(100); 2000],
+            Broken(18),
         ),
     ]
 }
@@ -228,6 +261,7 @@ pub(crate) fn parts(side: Side) -> Vec<Case> {
     let part = |flags: u8, from: usize, to: usize| frame(CALL, flags, id, &body[from..to]);
     let all = body.len();
     let whole = [part(MORE, 0, 1), part(MORE | CONTINUES, 1, 9), part(CONTINUES, 9, all)].concat();
+    let starts = |n| (1..=n).map(|n| frame(CALL, MORE, side.id(n), b"x")).collect();
     vec![
         case("a_call_in_three_parts", whole.clone(), Answered(REPLY, id, text("hi"))),
         case(
@@ -249,6 +283,8 @@ pub(crate) fn parts(side: Side) -> Vec<Case> {
             Broken(14),
         ),
         cases("d_49_a_part_of_what_is_whole", vec![whole, part(CONTINUES, 9, all)], Broken(16)),
+        cases("d_50_as_many_starts_as_there_may_be", starts(64), Lives),
+        cases("d_50_starts_without_an_end", starts(65), Broken(18)),
         case("d_52_an_empty_part", part(MORE, 0, 0), Broken(18)),
         case("d_52_an_empty_rest", [part(MORE, 0, 9), part(CONTINUES, all, all)].concat(), Broken(18)),
         case(
@@ -270,6 +306,10 @@ pub(crate) fn limits(side: Side) -> Vec<Case> {
     let large = |len: usize| call("echo.number", &vec![7; len - 32]);
     let exact = large(2048);
     let record = fault(32, &[&[b'x'; 4096]]);
+    let three = (1..=3).flat_map(|n| frame(CALL, 0, side.id(n), &call("echo.wait", &[]))).collect::<Vec<_>>();
+    let echo = frame(CALL, 0, side.id(4), &call("echo.text", &text("hi")));
+    let busy = Answered(FAULT, side.id(4), vec![3, 0]);
+    let refusals = [vec![three.clone()], vec![echo.clone(); 1000]].concat();
     vec![
         case("d_51_at_the_limit", frame(CALL, 0, id, &exact), Answered(FAULT, id, vec![2, 0])),
         case("d_51_over_the_limit", frame(CALL, 0, id, &large(2049)), Broken(8)),
@@ -280,12 +320,49 @@ pub(crate) fn limits(side: Side) -> Vec<Case> {
         ),
         case("d_51_an_event", frame(EVENT, 0, id, &event("x", &[7; 2047])), Broken(8)),
         case("an_error_is_beyond_no_limit", frame(FAULT, 0, side.other().id(1), &record), Broken(15)),
+        case("d_30_one_call_more_than_is_served", [three, echo.clone()].concat(), busy),
+        cases("d_30_refusals_that_nobody_reads", refusals, Broken(18)),
     ]
 }
 
-/// A message limit below the size of a frame.
+/// A message limit below the size of a frame, and few calls at once.
 pub(crate) fn small() -> Config {
-    Config::new().message_limit(2048)
+    Config::new().message_limit(2048).served_calls(3)
+}
+
+/// What comes of the first call of the other side, which wants a text.
+pub(crate) fn answers(side: Side) -> Vec<Case> {
+    let id = side.other().id(1);
+    let reply = |body: &[u8]| frame(REPLY, 0, id, body);
+    let future = [fault(65_535, &[&[b'x'; 56_000], b"\xff\xfe"]), vec![7; 5_000]].concat();
+    let no_text =
+        |name, body: &[u8]| Case { outcome: Some("does not decode"), ..case(name, reply(body), Lives) };
+    let part = |flags, body: &[u8]| frame(REPLY, flags, id, body);
+    let with = |outcome, case| Case { outcome: Some(outcome), ..case };
+    let two = [reply(&text("one")), reply(&text("two")), frame(FAULT, 0, id, &fault(1, &[b"x"]))];
+    let parts = [part(MORE, b"\x02"), part(MORE | CONTINUES, b"h"), part(CONTINUES, b"i")];
+    vec![
+        with("gives \"one\"", case("d_24_two_answers", two.concat(), Lives)),
+        with("gives \"hi\"", case("an_answer_in_parts", parts.concat(), Lives)),
+        with(
+            "fails with Other(65535) and a text of 4096 bytes",
+            case("d_34_a_fault_from_the_future", frame(FAULT, 0, id, &future), Lives),
+        ),
+        with(
+            "ends with the link",
+            case("d_34_a_fault_that_is_cut_off", frame(FAULT, 0, id, &future[..100]), Broken(11)),
+        ),
+        no_text("d_36_an_answer_of_nothing", b""),
+        no_text("d_36_an_answer_of_no_length", b"\xff"),
+        no_text("d_36_an_answer_that_ends_early", b"\x05hi"),
+        no_text("d_36_an_answer_with_bytes_behind_it", b"\x02hi!"),
+        no_text("d_36_an_answer_of_2_to_the_64", &[&[0xfd][..], &[0xff; 8]].concat()),
+        with(
+            "ends with the link",
+            case("d_49_a_second_start_of_an_answer", part(MORE, b"\x05").repeat(2), Broken(16)),
+        ),
+        with("ends with the link", case("d_52_an_empty_part_of_an_answer", part(MORE, b""), Broken(18))),
+    ]
 }
 
 /// A head with the number of a shape before its path.

@@ -93,7 +93,7 @@ fn d_62_a_length_that_no_packet_has() {
 }
 
 #[test]
-fn d_62_a_length_is_read_once_and_a_packet_is_our_own() {
+fn d_62_d_63_a_length_is_read_once_and_a_packet_is_our_own() {
     let (lane, _sender, mut receiver, _) = lane(WORDS);
     lane.words()[0].store(16, Relaxed);
     lane.words()[1].store(1, Relaxed);
@@ -101,7 +101,7 @@ fn d_62_a_length_is_read_once_and_a_packet_is_our_own() {
     lane.control().producer.tail.store(2, Ordering::Release);
     assert_eq!(receiver.look().unwrap(), None);
     lane.words()[0].store(u64::MAX, Relaxed);
-    // D-63: what was taken over does not change any more.
+    // What was taken over does not change any more.
     lane.words()[1].store(u64::MAX, Relaxed);
     lane.words()[2].store(2, Relaxed);
     lane.control().producer.tail.store(3, Ordering::Release);
