@@ -304,6 +304,8 @@ mod config;
 pub mod config_file;
 mod counters;
 mod error;
+#[cfg(all(test, unix, not(loom)))]
+mod failures;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

@@ -19,13 +19,39 @@ impl<T> std::ops::Deref for Apart<T> {
     }
 }
 
+#[cfg(any(not(debug_assertions), loom))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+
+#[cfg(all(debug_assertions, not(loom)))]
+mod counted;
+#[cfg(all(debug_assertions, not(loom)))]
+pub(crate) use counted::{Condvar, Mutex, MutexGuard, RwLock, hold_nothing};
+
+/// Says that the calling thread is about to wait, or to run code of the user: in a debug build it panics if it holds
+/// a lock of the library.
+#[cfg(any(not(debug_assertions), loom))]
+#[inline]
+pub(crate) fn hold_nothing() {}
+
+#[cfg(test)]
+mod failing;
+#[cfg(test)]
+pub(crate) use failing::{fail_here, fail_once, is_to_fail};
+
+/// A place where the tests of the library have it panic.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) fn fail_here(_place: &str) {}
+
+/// A lock that nobody waits for: whoever takes it has made sure before that nobody else does. Such a one may be
+/// held over a wait.
+pub(crate) use parking_lot::Mutex as OwnMutex;
 
 /// What the model checker stands in for in its own tests, which begin with `loom_`. The rest of the crate
 /// does not notice.
 pub(crate) mod modelled {
     #[cfg(not(all(loom, test)))]
-    pub(crate) use parking_lot::{Condvar, Mutex};
+    pub(crate) use crate::sync::{Condvar, Mutex};
     // Some are for shared memory alone.
     #[cfg(not(all(loom, test)))]
     #[cfg_attr(not(target_os = "linux"), allow(unused_imports))]

@@ -263,6 +263,16 @@ fn calls_that_wait(flood: &mut Flood) -> usize {
     200 * 900
 }
 
+fn calls_and_cancels(flood: &mut Flood) -> usize {
+    stand(flood);
+    let body = call("flood.stand", &[7; 900]);
+    (1..MANY).all(|id| {
+        let id = flood.id(id);
+        flood.send(CALL, 0, id, &body) && flood.send(CANCEL, 0, id, &[])
+    });
+    10_000
+}
+
 fn huge_events(flood: &mut Flood) -> usize {
     stand(flood);
     let body = event("flood.stand", &vec![7; MIB - 100]);
@@ -451,6 +461,7 @@ const CASES: &[Case] = &[
     ("half messages", half_messages),
     ("huge calls", huge_calls),
     ("calls that wait", calls_that_wait),
+    ("calls and cancels", calls_and_cancels),
     ("huge events", huge_events),
     ("small events", small_events),
     ("events for nobody", events_for_nobody),
@@ -509,6 +520,56 @@ fn p_15_floods_over_a_pipe() {
 #[test]
 fn p_15_floods_over_shared_memory() {
     watched(|| flood_over(|| shm_pair().unwrap()));
+}
+
+/// Calls that are answered when their time is over leave nothing. Red when something of each is kept.
+#[test]
+fn p_05_late_answers_cost_no_memory() {
+    fn late(make: fn() -> (Transport, Transport)) {
+        let (hand_over, kept) = mpsc::channel::<(u64, nape::Responder<u64>, Instant)>();
+        let keep = move |_: Context, n: u64, answer| {
+            let _ = hand_over.send((n, answer, Instant::now()));
+        };
+        let (ours, theirs) = make();
+        let api = Api::new("a").deferred("late", keep).unwrap();
+        let head = Head::builder().over(ours).unwrap();
+        let neck = nape::Neck::builder().serve(api).over(theirs).unwrap().start();
+        let answer = thread::spawn(move || {
+            for (n, late, came) in kept {
+                thread::sleep(Duration::from_millis(2).saturating_sub(came.elapsed()));
+                late.answer(n);
+            }
+        });
+        let call = |n: u64| head.api("a").action("late", n).timeout(Duration::from_millis(1)).start::<u64>();
+        let rounds = |n: u64| {
+            for batch in 0..n {
+                let calls: Vec<_> = (0..50).map(|at| (50 * batch + at, call(50 * batch + at))).collect();
+                for (n, call) in calls {
+                    match call.and_then(AsyncResult::wait) {
+                        Ok(answer) => assert_eq!(answer, n),
+                        Err(error) => assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}"),
+                    }
+                }
+                // Those that are late are answered, or they would be too many.
+                thread::sleep(Duration::from_millis(3));
+            }
+            thread::sleep(Duration::from_millis(200));
+        };
+        rounds(20);
+        let before = LIVE.load(Relaxed);
+        rounds(100);
+        let grown = LIVE.load(Relaxed).saturating_sub(before);
+        assert!(head.counters().timeouts > 1000, "{:?}", head.counters());
+        assert!(grown < MIB, "{grown} bytes more");
+        drop((head, neck));
+        answer.join().unwrap();
+    }
+    watched(|| {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        for make in [memory_pair, || pipe_pair().unwrap(), || shm_pair().unwrap()] {
+            late(make);
+        }
+    });
 }
 
 #[test]

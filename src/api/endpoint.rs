@@ -24,7 +24,7 @@ use crate::{
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
     os::Origin,
     shape::Shape,
-    sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak},
+    sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak, hold_nothing},
     wire::{Codec, Fault, Path, Payload, Side},
     workers::{Admission, Job, Lane, discard, forget_panic, run_elsewhere},
 };
@@ -488,6 +488,7 @@ impl Inner {
             link.fail(id, &incoming.cancel, Rejection::Expired.into());
             return None;
         }
+        hold_nothing();
         let asked = std::panic::AssertUnwindSafe(|| choose(choice, &incoming.path));
         let decided = std::panic::catch_unwind(asked).unwrap_or_else(|panic| {
             forget_panic(panic);

@@ -13,7 +13,7 @@ use super::Context;
 use crate::{
     error::CallError,
     link::{Link, LinkId, Observer},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, hold_nothing},
     wire::{Codec, Fault, FaultKind, Path, Payload, TransactionId},
     workers::{forget_panic, panic_text},
 };
@@ -397,6 +397,7 @@ impl fmt::Debug for Leaves {
 
 /// Runs code of a layer; its panic is the end of the call.
 fn caught<R>(code: impl FnOnce() -> R) -> Result<R, CallError> {
+    hold_nothing();
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         let text = format!("a layer panicked: {}", panic_text(&*panic));
         forget_panic(panic);

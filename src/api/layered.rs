@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::{CallError, Rejection},
     link::Answer,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, hold_nothing},
     wire::{Fault, Path, Payload},
 };
 
@@ -125,6 +125,7 @@ impl Serve for Layered {
 
 /// Runs what is the user's inside of what the layers have put around it. Whatever panics, the call ends.
 fn inside<R>(around: &[Around], context: &Context, mut run: impl FnMut() -> R) -> Result<R, CallError> {
+    hold_nothing();
     let mut done = None;
     // Most layers put nothing there.
     let ran = catch_unwind(AssertUnwindSafe(|| match around {

@@ -8,7 +8,7 @@ use std::{
 use super::{Api, task::Pool};
 use crate::{
     error::ApiError,
-    sync::Arc,
+    sync::{Arc, hold_nothing},
     wire::{Fault, Path},
     workers::{contain, forget_panic, panic_text},
 };
@@ -101,6 +101,7 @@ impl Api {
 
 /// Starts all of them. If one fails, those before are stopped. Runs user code.
 pub(super) fn start(lives: Vec<Life>, namespace: &Path) -> Result<Started, ApiError> {
+    hold_nothing();
     let mut started = Started::default();
     for life in lives {
         let outcome =

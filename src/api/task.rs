@@ -16,9 +16,9 @@ use super::{
 use crate::{
     error::{CallError, Rejection},
     link::{Answer, Errand, Incoming, Link, Offer, Remains, Slot},
-    sync::{Arc, AtomicU64, Mutex, Ordering, Weak},
+    sync::{Arc, AtomicU64, Mutex, Ordering, Weak, fail_here},
     wire::{Path, Payload, TransactionId},
-    workers::{Admission, Job, Lane, Shift, Work, contain, discard},
+    workers::{Admission, Job, Lane, Shift, Work, discard, panics},
 };
 
 /// The workers and the queue of one API.
@@ -333,7 +333,14 @@ impl Body {
             self.caller.iter().for_each(|caller| caller.serve_here());
         }
         // What is not run is dropped, which may panic as well.
-        contain(|| served = self.serve(shift));
+        let ran = || {
+            fail_here("a worker that serves");
+            served = self.serve(shift);
+        };
+        if panics(ran) {
+            // Somebody may wait for it.
+            served = Served::Failed(CallError::NoAnswer);
+        }
         if let Some(id) = self.context.transaction.filter(|_| shift.is_here() && self.caller.is_some()) {
             // The caller is this thread, and has not looked at the clock since.
             if self.context.deadline.is_some_and(|at| at <= Instant::now()) {
@@ -396,7 +403,14 @@ impl Body {
             },
             (answer, _) => (answer, self),
         };
-        body.context.link().reply(id, body.context.cancel_token(), answer);
+        let (link, caller) = (body.context.link(), body.context.cancel_token());
+        let reply = || {
+            fail_here("a worker that answers");
+            link.reply(id, caller, answer);
+        };
+        if panics(reply) {
+            link.fail(id, caller, CallError::NoAnswer);
+        }
         Ran::Over(body)
     }
 

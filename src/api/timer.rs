@@ -14,7 +14,7 @@ use crate::{
     config::Timeout,
     error::{CallError, Misuse},
     os::Origin,
-    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering},
+    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, hold_nothing},
     workers::forget_panic,
 };
 
@@ -215,6 +215,7 @@ impl Ticking {
         let mut next = first;
         while let Some(due) = self.sleep(next) {
             // What is cloned, encoded and told is the user's.
+            hold_nothing();
             let outcome = catch_unwind(AssertUnwindSafe(&tick)).map_err(forget_panic);
             let (after, missed) = following(due, period, Instant::now());
             let mut state = self.state.lock();

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     api::Endpoint,
     process::{Lines, OutputLine},
-    sync::Arc,
+    sync::{Arc, hold_nothing},
     workers::{forget_panic, panic_text},
 };
 
@@ -38,6 +38,7 @@ impl Outlet {
         let name = format!("{}-output", endpoint.0.config.name);
         let pass_on = move || {
             while let Some(line) = theirs.next() {
+                hold_nothing();
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (hook.0)(&line))) {
                     endpoint.0.callback_panicked_elsewhere(panic_text(&*panic));
                     forget_panic(panic);

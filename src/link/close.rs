@@ -1,7 +1,9 @@
 //! How a link gets ready and how it ends: every way to the end is the same few steps, once.
 
 use std::{
+    any::Any,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
 
@@ -10,7 +12,7 @@ use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
     sync::{Arc, Ordering},
-    workers::{discard, forget_panic, panic_text},
+    workers::{contain, discard, forget_panic, panic_text},
 };
 
 impl Link {
@@ -145,6 +147,24 @@ impl Link {
         self.keeper.stop();
     }
 
+    /// Runs code of the library, or of a transport. Should it panic, the link ends, and whoever waits is told;
+    /// `None` then.
+    pub(super) fn guard<R>(&self, code: impl FnOnce() -> R) -> Option<R> {
+        catch_unwind(AssertUnwindSafe(code)).map_err(|panic| self.break_down(panic)).ok()
+    }
+
+    /// Ends the link over a mistake of ours, or of a transport.
+    #[cold]
+    pub(super) fn break_down(&self, panic: Box<dyn Any + Send>) {
+        let reason = CloseReason::Broken(panic_text(&*panic).into());
+        forget_panic(panic);
+        // First the reason: the other side hangs up when it is told. It has to be told because an end of
+        // ipc-channel does not see that the other one has gone; what is wrong may be so in there, too.
+        self.core.lock().dying.get_or_insert(reason.clone());
+        contain(|| self.say_bye(0));
+        self.lose(reason);
+    }
+
     /// Tells everybody who has to do with what was under way.
     fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) {
         self.end_gates();
@@ -184,7 +204,7 @@ impl Link {
         framed.nudge();
         let Some(mut reader) = framed.role.take() else { return };
         let mut harvest = Harvest::default();
-        self.drain(&mut reader, &mut harvest);
+        self.guard(|| self.drain(&mut reader, &mut harvest));
         self.finish(harvest);
     }
 

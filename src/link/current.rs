@@ -5,7 +5,7 @@
 use std::{cell::RefCell, time::Instant};
 
 use super::{gate::Scope, token::CancelToken};
-use crate::wire::TransactionId;
+use crate::{sync::hold_nothing, wire::TransactionId};
 
 /// Where user code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +125,7 @@ pub(crate) fn within<R>(current: Current, code: impl FnOnce() -> R) -> R {
             drop(ours);
         }
     }
+    hold_nothing();
     let _restore = Restore(CURRENT.replace(Some(current)));
     code()
 }

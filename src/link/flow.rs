@@ -3,7 +3,9 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     task::Waker,
+    thread,
     time::Instant,
+    vec::Drain,
 };
 
 use super::{
@@ -19,10 +21,9 @@ use super::{
 };
 use crate::{
     error::{CallError, CloseReason, Executed, Rejection},
-    sync::{Arc, MutexGuard, Ordering},
+    sync::{Arc, MutexGuard, Ordering, fail_here, hold_nothing},
     transport::Received,
     wire::{ProtocolError, Taken, take_frame},
-    workers::{forget_panic, panic_text},
 };
 
 /// What is left to do after a packet, once the reader role is given up.
@@ -102,21 +103,30 @@ impl Link {
     }
 
     /// Sends a packet, and what may be sent after it.
-    fn send<'a>(&'a self, framed: &Framed, mut core: MutexGuard<'a, Core>, mut packet: Packet) {
+    fn send<'a>(&'a self, framed: &Framed, mut core: MutexGuard<'a, Core>, packet: Packet) {
         core.sending = true;
         core.gathered = 0;
+        let sent = catch_unwind(AssertUnwindSafe(|| self.send_all(framed, core, packet)));
+        if !matches!(sent, Ok(Ok(()))) {
+            // `sending` stays set: what waits is never sent, and ends as what was not.
+            self.cannot_send(framed, sent);
+        }
+    }
+
+    fn send_all<'a>(
+        &'a self,
+        framed: &Framed,
+        mut core: MutexGuard<'a, Core>,
+        mut packet: Packet,
+    ) -> std::io::Result<()> {
         loop {
             drop(core);
-            let sent = match &mut *framed.sender.lock() {
-                Some(sender) => catch_unwind(AssertUnwindSafe(|| sender.send(packet.bytes()))),
-                None => Ok(Ok(())),
-            };
-            if !matches!(sent, Ok(Ok(()))) {
-                // `sending` stays set: what waits is never sent, and ends as what was not.
-                return self.cannot_send(framed, sent);
-            }
+            hold_nothing();
+            fail_here("a sender that sends");
+            framed.sender.lock().iter_mut().try_for_each(|sender| sender.send(packet.bytes()))?;
             packet.sent();
             core = self.core.lock();
+            fail_here("a sender that has sent");
             let more = core.state.next_packet(&mut packet);
             if core.awaiting_room > 0 {
                 self.settled.notify_all();
@@ -129,6 +139,7 @@ impl Link {
         core.spare = packet;
         core.sending = false;
         self.have_sent(framed, core);
+        Ok(())
     }
 
     /// There is nothing to send now.
@@ -165,7 +176,9 @@ impl Link {
 
     /// Reads one packet and does what it says, but for what must wait until the role is given up.
     pub(super) fn read(&self, reader: &mut Reader, limit: Option<Instant>, harvest: &mut Harvest) -> Read {
-        let look = AssertUnwindSafe(|| {
+        // A transport that panics, or a mistake of ours: whoever waits for this link is told.
+        let read = self.guard(|| {
+            fail_here("a reader that looks");
             // What this thread sent between taking the role and this look may have failed: nobody else nudges it.
             if self.has_to_look_around()
                 && let Read::Over = self.after_packet(reader, harvest)
@@ -173,17 +186,13 @@ impl Link {
                 return Read::Over;
             }
             let limit = limit.into_iter().chain(reader.patience).min();
+            hold_nothing();
             match reader.receiver.receive(limit) {
                 Ok(Received::End) if self.keeper.has_attendant() => self.await_death(reader, limit, harvest),
                 received => self.take(received, reader, harvest),
             }
         });
-        // A transport that panics, or a mistake of ours: whoever waits for this link is told.
-        catch_unwind(look).unwrap_or_else(|panic| {
-            self.lose(CloseReason::Broken(panic_text(&*panic).into()));
-            forget_panic(panic);
-            Read::Over
-        })
+        read.unwrap_or(Read::Over)
     }
 
     /// Whether this thread, which reads, has done something over which it would have nudged itself.
@@ -303,6 +312,7 @@ impl Link {
     ) -> Result<Calm, ProtocolError> {
         let now = Instant::now();
         let mut core = self.core.lock();
+        fail_here("a reader with a packet");
         core.state.hear(now);
         let result = take_frames(&mut core.state, packet, now, actions);
         let mut calm = core.dying.is_none() && !core.state.is_closed();
@@ -313,7 +323,9 @@ impl Link {
         if wake {
             self.wake_keeper();
         }
-        for action in actions.drain(..) {
+        let mut left = Left(self, actions.drain(..));
+        for action in left.1.by_ref() {
+            fail_here("a reader that acts");
             calm &= matches!(
                 action,
                 Action::Complete(..) | Action::Dispatch(..) | Action::Items(..) | Action::Room(..)
@@ -331,6 +343,8 @@ impl Link {
                 self.changed.notify_all();
             }
             Action::Complete(slot, outcome) => {
+                let _end = OffTheTable(self, &slot);
+                fail_here("a reader with an answer");
                 let aftermath = self.complete(&slot, outcome, now);
                 harvest.woke_caller |= aftermath.woke_caller;
                 harvest.wakers.extend(aftermath.waker);
@@ -450,6 +464,33 @@ impl Link {
             Err(CallError::Closed { .. }) => self.tally.cut_off.up(),
             Err(CallError::Rejected(_)) => self.tally.rejections.up(),
             Err(_) => self.tally.faults.up(),
+        }
+    }
+}
+
+/// A call that nobody else can end any more. Should the thread that has its answer panic, its caller is told.
+struct OffTheTable<'a>(&'a Link, &'a Slot);
+
+impl Drop for OffTheTable<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() && !self.1.is_done() {
+            let reason =
+                Arc::new(CloseReason::Broken("a thread panicked that had the answer of a call".into()));
+            let broken = CallError::Closed { reason, executed: Executed::Maybe };
+            self.0.complete_now(self.1, Err(broken), Instant::now());
+        }
+    }
+}
+
+/// What is left to do of a packet. There may be calls among it that nobody else can end any more.
+struct Left<'a>(&'a Link, Drain<'a, Action<Arc<Slot>>>);
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        for action in self.1.by_ref() {
+            if let Action::Complete(slot, _) = action {
+                drop(OffTheTable(self.0, &slot));
+            }
         }
     }
 }

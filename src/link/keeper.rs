@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use std::{
 use super::Link;
 use crate::{
     os::{Attendant, Wakeup, fd::AsFd, wait_readable},
-    sync::{Arc, AtomicBool, Mutex, Ordering, Weak},
+    sync::{Arc, AtomicBool, Mutex, Ordering, Weak, fail_here},
 };
 
 pub(crate) struct Keeper {
@@ -102,8 +103,9 @@ impl Keeper {
 }
 
 fn run(weak: &Weak<Link>, shared: &Shared, mut attendant: Option<Box<dyn Attendant>>) {
-    watch(weak, shared, &mut attendant);
+    let watched = catch_unwind(AssertUnwindSafe(|| watch(weak, shared, &mut attendant)));
     if let Some(link) = weak.upgrade() {
+        watched.unwrap_or_else(|panic| link.break_down(panic));
         *link.keeper.attendant.lock() = attendant;
     }
 }
@@ -113,6 +115,7 @@ fn watch(weak: &Weak<Link>, shared: &Shared, attendant: &mut Option<Box<dyn Atte
         if link.keeper.stopping.load(Ordering::Acquire) {
             break;
         }
+        fail_here("a keeper that looks at the clock");
         let next = link.tick(Instant::now());
         drop(link);
         let limit = next.map(|at| at.saturating_duration_since(Instant::now()));
@@ -124,6 +127,7 @@ fn watch(weak: &Weak<Link>, shared: &Shared, attendant: &mut Option<Box<dyn Atte
             News::Nothing if idle && link.keeper.take_leave(&link) => break,
             News::Nothing | News::Woken => {}
             News::Attendant => {
+                fail_here("a keeper that looks at a child");
                 // It stays, with nothing more to wait for: the link may end for what was sent before, and whoever
                 // asks then how the process ended finds it here.
                 if let Some(reason) = attendant.as_deref_mut().and_then(Attendant::look) {

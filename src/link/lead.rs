@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::Answers,
     os::let_others_run,
-    sync::Weak,
+    sync::{Weak, fail_here},
     workers::{Idle, Shift, run_elsewhere},
 };
 
@@ -20,40 +20,52 @@ impl Idle for StandBy {
     fn idle(&self, again: bool) -> Option<Duration> {
         let link = self.0.upgrade()?;
         let Wiring::Framed(framed) = &link.wiring else { return None };
+        link.guard(|| link.stand_by(framed, again)).flatten()
+    }
+
+    fn interrupted(&self) {
+        let Some(link) = self.0.upgrade() else { return };
+        let Wiring::Framed(framed) = &link.wiring else { return };
+        link.guard(|| {
+            fail_here("a ticker that leaves");
+            if framed.role.ticker_left() {
+                link.call_ticker();
+            }
+            link.send_gathered();
+        });
+    }
+}
+
+impl Link {
+    fn stand_by(&self, framed: &Framed, again: bool) -> Option<Duration> {
+        fail_here("a thread without a job");
         let mut again = again;
         if again {
-            link.help_out(framed);
+            self.help_out(framed);
         }
         loop {
             let post = framed.role.stand_by(again);
             if !matches!(post, Post::Tick) {
                 // It ticks no more: what was left for its next look goes now.
-                link.send_gathered();
+                self.send_gathered();
             }
             match post {
-                Post::Lead(reader) => link.lead(framed, reader),
+                Post::Lead(reader) => {
+                    // It goes when the link has ended: its end is what the other side would see, and this one then.
+                    let mut reader = Some(reader);
+                    self.guard(|| self.lead(framed, &mut reader))?;
+                }
                 Post::Tick => return Some(TICK),
                 // Whoever left something to the ticker may have seen this one just before it gave that up.
-                Post::Nothing if !framed.batch.lock().is_empty() => link.help_out(framed),
+                Post::Nothing if !framed.batch.lock().is_empty() => self.help_out(framed),
                 Post::Nothing => return None,
             }
             again = false;
         }
     }
 
-    fn interrupted(&self) {
-        let Some(link) = self.0.upgrade() else { return };
-        let Wiring::Framed(framed) = &link.wiring else { return };
-        if framed.role.ticker_left() {
-            link.call_ticker();
-        }
-        link.send_gathered();
-    }
-}
-
-impl Link {
     /// Reads until another thread has better reason to, or the link is over.
-    fn lead(&self, framed: &Framed, mut reader: Reader) {
+    fn lead(&self, framed: &Framed, held: &mut Option<Reader>) {
         if !framed.batch.lock().is_empty() {
             // Whoever runs it may not be back soon, and this thread is going to sleep.
             self.call_ticker();
@@ -61,14 +73,15 @@ impl Link {
         let shift = Shift::elsewhere();
         // A caller that has its answer is likely to call again. What else comes is credit for what this side
         // sends, by a thread that may need this very core.
-        reader.receiver.expect_soon(false);
-        loop {
+        held.iter_mut().for_each(|reader| reader.receiver.expect_soon(false));
+        while let Some(reader) = held {
+            fail_here("a thread that leads");
             let mut harvest = Harvest::default();
-            match self.read(&mut reader, None, &mut harvest) {
+            match self.read(reader, None, &mut harvest) {
                 Read::Packet => {}
                 Read::Nothing => continue,
                 Read::Over => {
-                    drop(reader);
+                    *held = None;
                     return self.finish(harvest);
                 }
             }
@@ -86,22 +99,21 @@ impl Link {
             }
             let several = !framed.batch.lock().is_empty();
             // A caller that was promoted reads, and would not help out.
-            if framed.role.release(reader, !quick) || (several && !framed.role.is_ticking()) {
+            let released = held.take().is_some_and(|reader| framed.role.release(reader, !quick));
+            if released || (several && !framed.role.is_ticking()) {
                 self.call_ticker();
             }
             self.finish(harvest);
             let Some(first) = first else { return };
             self.run_batch(framed, first, &shift);
-            match framed.role.take() {
-                Some(again) => reader = again,
-                None => return,
-            }
-            reader.receiver.expect_soon(true);
+            *held = framed.role.take();
+            held.iter_mut().for_each(|reader| reader.receiver.expect_soon(true));
         }
     }
 
     /// Runs the handlers of one packet. Should one of them take longer than it ever has, somebody helps out.
     fn run_batch(&self, framed: &Framed, first: Errand, shift: &Shift<'_>) {
+        fail_here("a thread with a batch");
         let together = self.config.answers == Answers::Together && !framed.batch.lock().is_empty();
         if together {
             self.core.lock().batching = true;

@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     counters::Tally,
     os::{Attendant, Origin},
-    sync::{Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Weak},
+    sync::{Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, OwnMutex, Weak},
     transport::Transport,
     wire::{Codec, Side, Tokens},
     workers::{Crew, Job, Lane},
@@ -52,7 +52,7 @@ impl Link {
         let wiring = Wiring::Framed(Box::new(Framed {
             role: Role::new(transport.receiver, patience),
             batch: Mutex::default(),
-            sender: Mutex::new(Some(transport.sender)),
+            sender: OwnMutex::new(Some(transport.sender)),
             nudge: Mutex::new(Some(transport.nudge)),
             look_around: AtomicBool::new(false),
             wakes_at_deadlines: transport.wakes_at_deadlines,

@@ -69,7 +69,9 @@ use crate::{
     counters::Tally,
     error::{CloseReason, Rejection},
     os::Origin,
-    sync::{Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, Weak},
+    sync::{
+        Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, fail_here,
+    },
     transport::{FrameSender, Nudge},
     wire::{Codec, Side},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
@@ -197,8 +199,8 @@ struct Framed {
     role: Role,
     /// The rest of what a thread that leads has taken upon itself to run.
     batch: Mutex<VecDeque<Job>>,
-    /// `None` after the end. Used by the one thread that set `sending`.
-    sender: Mutex<Option<Box<dyn FrameSender>>>,
+    /// `None` after the end. Used by the one thread that set `sending`, and held while that sends.
+    sender: OwnMutex<Option<Box<dyn FrameSender>>>,
     /// `None` once nobody reads any more. It holds a descriptor, where the transport has some.
     nudge: Mutex<Option<Arc<dyn Nudge>>>,
     /// The thread that reads would have nudged itself. It looks around after the packet.
@@ -378,6 +380,7 @@ impl Link {
     fn tick(&self, now: Instant) -> Option<Instant> {
         let mut late = Vec::new();
         let mut core = self.core.lock();
+        fail_here("a keeper that ends calls");
         while let Some(ended) = core.state.handle_timeout(now) {
             let family = self.give_up(&ended.waiter);
             late.push((ended, family));

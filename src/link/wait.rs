@@ -9,7 +9,7 @@ use super::{
     slot::Woken,
 };
 use crate::{
-    sync::Arc,
+    sync::{Arc, fail_here},
     workers::{Job, look_out, run_elsewhere},
 };
 
@@ -119,7 +119,9 @@ impl Link {
     ) -> bool {
         let step_out = || self.step_out(framed, slot);
         wait_in_line(&framed.role, slot, limit, over, step_out, |reader| {
-            self.read_for(framed, slot, reader, limit);
+            // It goes when the link has ended: its end is what the other side would see, and this one then.
+            let mut reader = Some(reader);
+            self.guard(|| self.read_for(framed, slot, &mut reader, limit));
         })
     }
 
@@ -152,7 +154,8 @@ impl Link {
     }
 
     /// Reads until the call has ended, an errand has come, or `limit` has passed.
-    fn read_for(&self, framed: &Framed, slot: &Slot, mut reader: Reader, limit: Option<Instant>) {
+    fn read_for(&self, framed: &Framed, slot: &Slot, held: &mut Option<Reader>, limit: Option<Instant>) {
+        let Some(reader) = held else { return };
         // The call's own deadline has a timer already.
         let alarm = limit.filter(|_| !framed.wakes_at_deadlines && limit != slot.deadline);
         alarm.inspect(|at| self.set_alarm(*at, slot));
@@ -160,7 +163,8 @@ impl Link {
         let mut inline = Vec::new();
         reader.receiver.expect_soon(true);
         while slot.set_reading(true) {
-            let read = self.read(&mut reader, limit, &mut harvest);
+            fail_here("a caller that reads");
+            let read = self.read(reader, limit, &mut harvest);
             if !matches!(read, Read::Packet) || !harvest.wakers.is_empty() {
                 slot.set_reading(false);
                 break;
@@ -185,9 +189,10 @@ impl Link {
             }
         }
         alarm.inspect(|at| self.core.lock().state.remove_alarm(*at, alarm_key(slot)));
-        if framed.role.release(reader, false) {
+        if held.take().is_some_and(|reader| framed.role.release(reader, false)) {
             self.call_ticker();
         }
+        fail_here("a caller that has read");
         self.finish(harvest);
         let mut inline = inline.into_iter();
         if let Some(first) = inline.next() {

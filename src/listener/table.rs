@@ -16,7 +16,7 @@ use crate::{
     link::{Link, LinkState},
     os::Wakeup,
     socket::{Address, Caller, Terms, Token},
-    sync::{AtomicBool, Condvar, Mutex, Ordering},
+    sync::{AtomicBool, Condvar, Mutex, Ordering, hold_nothing},
     wire::Side,
     workers::{forget_panic, panic_text},
 };
@@ -267,6 +267,7 @@ impl Shared {
         drop(link.release_attendant());
         link.join(due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now())));
         let reason = link.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
+        hold_nothing();
         if let Some(hook) = &self.departure
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(peer, &reason)))
         {

@@ -15,6 +15,8 @@ use rustix::{
     time::{ClockId, Timespec, clock_gettime},
 };
 
+use crate::sync::hold_nothing;
+
 /// A word, and the value that it has to have still for a thread to fall asleep over it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unchanged<'a> {
@@ -41,6 +43,7 @@ pub(crate) fn sleep_on(
     own: Unchanged<'_>,
     deadline: Option<Instant>,
 ) -> io::Result<bool> {
+    hold_nothing();
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     match futex::waitv(
         &[waiter(shared, SHARED), waiter(own, PRIVATE)],

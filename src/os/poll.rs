@@ -11,6 +11,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::sync::hold_nothing;
+
 use super::fd::{AsFd, BorrowedFd};
 
 /// Which of the descriptors given to [`wait_readable`] have something to say.
@@ -99,6 +101,9 @@ fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<(
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // Linux takes nanoseconds; elsewhere they are rounded up to milliseconds. So no wait ends too early.
         let time = left.map(|left| left.min(LONGEST)).and_then(|left| Timespec::try_from(left).ok());
+        if left != Some(Duration::ZERO) {
+            hold_nothing();
+        }
         match poll(fds, time.as_ref()) {
             Err(Errno::INTR) => {}
             Ok(0) if left.is_none_or(|left| left > LONGEST) => {}

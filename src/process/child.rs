@@ -248,7 +248,7 @@ impl Process {
 
 /// Puts a new child under our watch instead of that of `std`, which from here on neither kills nor
 /// reaps it.
-fn adopt(
+pub(super) fn adopt(
     mut child: Child,
     program: &Arc<str>,
     started: Instant,

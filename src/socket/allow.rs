@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::local;
+use crate::sync::hold_nothing;
 
 /// The process at the other end of a Unix socket: the one that connected, or that began to listen. The kernel
 /// says so, so that nobody can lie about it.
@@ -71,6 +72,7 @@ impl Allow {
     }
 
     pub(crate) fn lets_in(&self, peer: &Credentials) -> bool {
+        hold_nothing();
         match &self.0 {
             Rule::SameUser => local::is_same_user(peer),
             Rule::Users(uids) => uids.contains(&peer.uid),

@@ -1,6 +1,7 @@
 //! The thread of a supervisor: starts the program, waits for its end, and does what the policy says.
 
 use std::{
+    any::Any,
     collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -21,7 +22,7 @@ use crate::{
     link::{Current, Link, LinkState, Place, within},
     os::{self, Wakeup},
     process::{LaunchOptions, Process, Program},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, fail_here},
     workers::{forget_panic, panic_text},
 };
 
@@ -177,6 +178,11 @@ impl Shared {
         !desk.stopping
     }
 
+    fn take_link(&self) -> (Option<Arc<Link>>, Option<Arc<Process>>) {
+        let mut desk = self.desk.lock();
+        (desk.link.take(), desk.process.take())
+    }
+
     /// Tells everybody.
     fn tell(&self, transition: Transition) {
         log::debug!("supervisor of {}: {transition}", self.endpoint.0.config.name);
@@ -243,6 +249,20 @@ impl Runner {
     /// Runs to the end, and says on the way whether the program has started.
     pub(super) fn run(mut self, started: &Sender<Result<(), StartError>>) {
         let _ = self.shared.thread.set(std::thread::current().id());
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_program(started)));
+        if let Err(panic) = ran {
+            self.break_down(panic, started);
+        }
+        self.rest();
+        let last = self.shared.endpoint.0.last_link();
+        let left = self.shared.patience();
+        self.retired.drain(..).chain(last).for_each(|link| link.join(left));
+        self.shared.succession.join();
+        self.shared.desk.lock().done = true;
+        self.shared.succession.bell.ring();
+    }
+
+    fn run_program(&mut self, started: &Sender<Result<(), StartError>>) {
         match self.start() {
             Ok(spawned) => {
                 let _ = started.send(Ok(()));
@@ -254,17 +274,35 @@ impl Runner {
                 let _ = started.send(Err(error));
             }
         }
-        self.rest();
-        let last = self.shared.endpoint.0.last_link();
-        let left = self.shared.patience();
-        self.retired.drain(..).chain(last).for_each(|link| link.join(left));
-        self.shared.succession.join();
-        self.shared.desk.lock().done = true;
-        self.shared.succession.bell.ring();
+    }
+
+    /// A mistake of ours: the program is not started again, and whoever waits is told.
+    #[cold]
+    fn break_down(&mut self, panic: Box<dyn Any + Send>, started: &Sender<Result<(), StartError>>) {
+        let text = panic_text(&*panic);
+        forget_panic(panic);
+        let (link, process) = self.shared.take_link();
+        if let Some(process) = process {
+            let _ = process.kill();
+        }
+        if let Some(link) = link {
+            link.close();
+            drop(link.release_attendant());
+            self.retired.push(link);
+        }
+        let (crashes, summary) =
+            (self.crashes.drain(..).collect(), format!("its supervisor panicked: {text}"));
+        let why = Arc::new(GivenUp { crashes, summary: summary.into() });
+        log::warn!("supervisor of {}: {why}", self.shared.endpoint.0.config.name);
+        self.conclude(Some(Transition::GaveUp(why)), Arc::new(CloseReason::Broken(text.as_str().into())));
+        let error = Arc::new(std::io::Error::other(text));
+        // Nobody takes it when the program had started.
+        let _ = started.try_send(Err(StartError::Setup { what: "supervisor", error }));
     }
 
     fn start(&mut self) -> Result<Spawned, StartError> {
         self.shared.tell(Transition::Starting);
+        fail_here("a supervisor that starts");
         let (now, limit) = (Instant::now(), self.options.start_timeout);
         self.policy.begin(now);
         let endpoint = self.shared.endpoint.clone();
@@ -310,6 +348,7 @@ impl Runner {
     /// Waits for the end of the link, and sees to the process.
     fn attend(&mut self, spawned: Spawned) -> (End, Crash) {
         self.wait(None, || spawned.link.stage() == LinkState::Closed);
+        fail_here("a supervisor after a crash");
         let reason = spawned.link.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Gone));
         let (end, reason) = match &*reason {
             CloseReason::Died(death) => (end_of(death), reason.clone()),
@@ -344,6 +383,7 @@ impl Runner {
         self.shared.tell(Transition::Crashed(crash));
         self.shared.tell(Transition::BackingOff(delay));
         let shared = self.shared.clone();
+        fail_here("a supervisor between two starts");
         self.wait(Instant::now().checked_add(delay), || shared.is_stopping());
         self.sweep();
     }
@@ -388,6 +428,7 @@ impl Runner {
         let shared = self.shared.clone();
         loop {
             let since = shared.succession.bell.rung();
+            fail_here("a supervisor that waits");
             shared.deliver();
             self.sweep();
             let now = Instant::now();

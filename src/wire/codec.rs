@@ -12,6 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::bounded::Bounds;
 use crate::os::make_room_for;
+use crate::sync::hold_nothing;
 
 /// How values become bytes on a link. One codec stands for all that travels there; the two sides agree on it when
 /// they greet each other: see [`Config::codec`](crate::Config::codec).
@@ -58,6 +59,7 @@ impl Codec {
         value: &T,
         out: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
+        hold_nothing();
         match self {
             Codec::Binary => encode_into_writer(value, Appender(out), BINCODE).map_err(CodecError::encoding),
             Codec::Json => json::encode(value, out),
@@ -66,6 +68,7 @@ impl Codec {
 
     /// Reads a value that must fill `bytes` to the last one, within [`Bounds`].
     pub(crate) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
+        hold_nothing();
         match self {
             Codec::Binary => {
                 let bounds = Bounds::new(bytes.len());

@@ -19,7 +19,7 @@ pub(crate) use lane::{Admission, Lane};
 
 use crate::{
     os::give_way,
-    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering},
+    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, hold_nothing},
 };
 use front::Front;
 
@@ -378,6 +378,7 @@ pub(crate) fn contain(job: impl FnOnce()) {
 
 /// The same; says whether it has panicked.
 pub(crate) fn panics(job: impl FnOnce()) -> bool {
+    hold_nothing();
     catch_unwind(AssertUnwindSafe(job)).map_err(forget_panic).is_err()
 }
 

@@ -122,6 +122,31 @@ fn ac_63_a_call_that_left_for_a_deaf_peer_times_out(kind: Kind) {
     assert!(frames.iter().any(|frame| frame.kind == CALL), "{frames:?}");
 }
 
+/// Red when whoever cancels waits for room.
+fn p_06_cancelling_in_front_of_a_deaf_peer_waits_for_nothing(kind: Kind) {
+    let config = Config::new().send_queue(50);
+    let (head, _neck) = with_raw_neck(kind, Head::builder().config(config));
+    let start = || head.api("deaf").action("ear", ()).start::<()>();
+    // Some have left, and some wait.
+    let calls: Vec<_> = std::iter::from_fn(|| start().ok()).take(100_000).collect();
+    assert!((50..100_000).contains(&calls.len()), "{} calls", calls.len());
+    fill(&head, 1);
+    let mut times = Vec::new();
+    for (at, call) in calls.into_iter().enumerate() {
+        let began = Instant::now();
+        if at % 2 == 0 {
+            call.cancel();
+        }
+        drop(call);
+        times.push(began.elapsed());
+    }
+    times.sort();
+    // The promise is a millisecond; a busy machine may put a thread aside for longer, now and then.
+    let (middle, most) = (times[times.len() / 2], times[times.len() - 1]);
+    assert!(middle < Duration::from_millis(1) && most < SOON, "{middle:?}, {most:?}");
+    assert_eq!(head.under_way(), (0, 0));
+}
+
 /// Time-outs free what they hold, or a caller that tries again and again would fill the memory.
 fn ac_63_calls_that_time_out_leave_nothing_in_the_queue(kind: Kind) {
     let config = Config::new().send_queue(10);
@@ -309,6 +334,7 @@ on_every_wire! {
     ac_63_blocked_calls_to_a_deaf_peer_time_out,
     ac_63_a_call_that_left_for_a_deaf_peer_times_out,
     ac_63_calls_that_time_out_leave_nothing_in_the_queue,
+    p_06_cancelling_in_front_of_a_deaf_peer_waits_for_nothing,
     ac_63_closing_in_front_of_a_deaf_peer_takes_the_grace,
     ac_63_answers_that_nobody_reads_have_a_bound,
     p_17_a_peer_that_reads_nothing_loses_its_link_when_its_time_is_over,

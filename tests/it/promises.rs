@@ -3,6 +3,7 @@
 mod broken_transport;
 mod ends;
 mod seams;
+mod unfinished;
 
 use std::{
     sync::{

@@ -67,6 +67,11 @@ impl RawNeck {
         let _ = self.transport.sender.send(&frame(kind, id, ack, body));
     }
 
+    /// Sends bytes that need not be a frame, where the wire takes them so.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        let _ = self.transport.sender.send(bytes);
+    }
+
     /// Makes a call without arguments and without a deadline, and acknowledges nothing.
     pub fn call(&mut self, path: &str) -> u64 {
         let id = self.next_id();

@@ -8,7 +8,7 @@ use crate::{
     counters::Tally,
     error::{CloseReason, Rejection},
     link::{Dispatch, Incoming, LinkParts, LinkState, Slot, message::Cargo, role::Role, state::State},
-    sync::{Arc, AtomicBool, Mutex},
+    sync::{Arc, AtomicBool, Mutex, OwnMutex},
     transport::{FrameSender, memory_pair},
     wire::{HEADER_LEN, Side},
     workers::Lane,
@@ -57,7 +57,7 @@ fn p_19_a_thread_that_is_to_lead_and_cannot_send_ends_the_link() {
     let wiring = Wiring::Framed(Box::new(Framed {
         role: Role::new(ours.receiver, None),
         batch: Mutex::default(),
-        sender: Mutex::new(Some(Box::new(Broken))),
+        sender: OwnMutex::new(Some(Box::new(Broken))),
         nudge: Mutex::new(Some(ours.nudge)),
         look_around: AtomicBool::new(false),
         wakes_at_deadlines: true,

@@ -59,6 +59,12 @@ fn p_20_too_few_descriptors_are_an_error_and_the_next_start_works() {
     in_own_directory("few-descriptors");
 }
 
+/// Red when such a child is let go.
+#[test]
+fn p_20_a_child_that_cannot_be_watched_is_ended() {
+    in_own_directory("no-descriptors");
+}
+
 #[test]
 fn d_58_as_many_descriptors_as_may_come_along_and_no_room_for_them() {
     in_own_directory("gifts");
@@ -134,6 +140,22 @@ fn one_of_each() {
 
 pub(super) fn with_few_descriptors() {
     WIRES.into_iter().for_each(start_with_few_descriptors);
+}
+
+pub(super) fn with_no_descriptors() {
+    let (usual, program) = (getrlimit(Resource::Nofile), "/bin/sleep".into());
+    // With an end of a pipe of its own to make, or without.
+    for stderr in [Stdio::null(), Stdio::piped()] {
+        let before = Snapshot::take();
+        let child = Command::new("/bin/sleep").arg("1000").stderr(stderr).spawn().unwrap();
+        assert_ne!(Snapshot::take().children, before.children);
+        let taken = take_all_but(0);
+        let error = child::adopt(child, &program, std::time::Instant::now(), None, false).err().unwrap();
+        setrlimit(Resource::Nofile, usual).unwrap();
+        drop(taken);
+        assert!(matches!(error, StartError::Setup { what: "process descriptor", .. }), "{error:?}");
+        assert_eq!(Snapshot::take(), before);
+    }
 }
 
 /// Starts with room for 0, 1, 2, .. descriptors; each start must end, in an error or not, and leave

@@ -42,6 +42,7 @@ fn play_head(role: &str) {
     match role {
         "leaks" => leaks::nothing_is_left(),
         "few-descriptors" => leaks::with_few_descriptors(),
+        "no-descriptors" => leaks::with_no_descriptors(),
         "gifts" => leaks::with_gifts(),
         "bad-directory" => start::with_a_bad_directory(),
         "ignoring" => life::with_children_ignored(),

@@ -16,6 +16,8 @@ on_every_wire_to_a_child! {
     ac_73_a_child_that_exits_in_a_handler_is_quoted,
     ac_73_a_child_that_is_killed_in_a_handler_is_quoted,
     ac_73_pending_calls_fail_soon_after_the_kernel_tells_of_the_death,
+    p_02_every_call_ends_soon_whatever_the_child_dies_of,
+    p_03_events_that_were_sent_before_the_death_are_delivered,
     ac_73_calls_of_all_lengths_end_once_each,
     ac_73_callers_that_never_pause_learn_of_the_death,
     ac_73_a_grandchild_that_holds_the_descriptors_hides_nothing,
@@ -65,22 +67,67 @@ fn ac_73_pending_calls_fail_soon_after_the_kernel_tells_of_the_death(wire: Wire)
 
 /// The time to the last outcome: from when the kernel told, and from the kill.
 pub(super) fn kill_with_64_pending(wire: Wire) -> (Duration, Duration) {
-    let head = head(wire);
-    let victim = Watch::child_of(&head);
+    end_with_64_pending(&head(wire), Exit::Signal(9), Head::kill)
+}
+
+fn end_with_64_pending(head: &Head, exit: Exit, end: impl Fn(&Head)) -> (Duration, Duration) {
+    let victim = Watch::child_of(head);
     let times = [Timeout::Never, Timeout::After(HANG), Timeout::After(HANG * 60)];
     let times = times.into_iter().cycle();
     let wait = |time| head.api("victim").action("wait", ()).timeout(time).start::<()>().unwrap();
     let pending: Vec<_> = times.take(64).map(wait).collect();
-    echo(&head);
+    echo(head);
     let kernel = thread::spawn(move || victim.wait_end(HANG).expect("it was killed"));
     let killed = Instant::now();
-    head.kill();
+    end(head);
     for call in pending {
-        assert_eq!(death(&call.wait().unwrap_err()).exit, Exit::Signal(9));
+        assert_eq!(death(&call.wait().unwrap_err()).exit, exit);
     }
     let last = Instant::now();
     let told = kernel.join().unwrap();
     (last.saturating_duration_since(told), last - killed)
+}
+
+/// The time is that from the end of the process, which it brings about itself. Red when that end is not watched.
+fn p_02_every_call_ends_soon_whatever_the_child_dies_of(wire: Wire) {
+    let die = |how: &'static str| {
+        move |head: &Head| {
+            let die = head.api("victim").action("die", how.to_owned()).timeout(HANG);
+            die.then(|_: Result<(), CallError>| ()).unwrap();
+        }
+    };
+    for (how, exit) in [
+        ("exit 0", Exit::Code(0)),
+        ("exit 7", Exit::Code(7)),
+        ("abort", Exit::Signal(6)),
+        ("segv", Exit::Signal(11)),
+        ("term", Exit::Signal(15)),
+    ] {
+        for holder in [false, true] {
+            let head = head(wire);
+            let leave = || head.api("victim").action("leave-grandchild", ()).call().unwrap();
+            let _holder = holder.then(|| Grandchild(Watch::of(leave())));
+            let (after_told, _) = end_with_64_pending(&head, exit, die(how));
+            assert!(after_told < five_times(100), "{how}, held by another: {holder}: {after_told:?}");
+        }
+    }
+}
+
+/// All of them, and in their order.
+fn p_03_events_that_were_sent_before_the_death_are_delivered(wire: Wire) {
+    for n in [0u64, 1, 7, 40] {
+        let (tell, told) = mpsc::channel();
+        let note = move |_: &nape::Context, n: u64| Ok::<_, nape::Fault>(tell.send(n)?);
+        let host = nape::Api::new("host").workers(1).handle("note", note).unwrap();
+        let head = Head::builder().wire(wire).serve(host).spawn(super::victim::command("serve")).unwrap();
+        let error = head.api("victim").action("tell-and-die", n).timeout(HANG).call::<()>().unwrap_err();
+        assert_eq!(death(&error).exit, Exit::Signal(9));
+        for wanted in 0..n {
+            assert_eq!(told.recv_timeout(HANG), Ok(wanted), "of {n}");
+        }
+        drop(head);
+        assert!(told.recv().is_err());
+    }
 }
 
 fn ac_73_calls_of_all_lengths_end_once_each(wire: Wire) {

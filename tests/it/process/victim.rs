@@ -194,6 +194,14 @@ pub(crate) fn api() -> Api {
             park();
         })
         .unwrap()
+        .handle("tell-and-die", |cx: &Context, n: u64| -> Result<(), Fault> {
+            let host = cx.api("host");
+            (0..n).try_for_each(|n| host.action("note", n).fire())?;
+            wait_until_others_sleep();
+            signal_to_self(Signal::KILL);
+            park();
+        })
+        .unwrap()
         .handle("survive", |cx: &Context, crashes: u32| {
             if cx.attempt() < crashes {
                 die("kill");
@@ -270,12 +278,25 @@ fn die(how: &str) -> ! {
     match how {
         "exit 0" => process::exit(0),
         "exit 7" => process::exit(7),
-        "abort" => process::abort(),
+        "abort" => without_core(|| process::abort()),
+        // The handler of the standard library takes the first one, which is no overflow, and then leaves the place.
+        "segv" => without_core(|| {
+            loop {
+                signal_to_self(Signal::SEGV);
+                thread::yield_now();
+            }
+        }),
         "kill" => signal_to_self(Signal::KILL),
         "term" => signal_to_self(Signal::TERM),
         _ => panic!("no such death: {how}"),
     }
     park();
+}
+
+/// A dump takes its time, for which the descriptors stay open.
+fn without_core(die: impl FnOnce()) {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), ..getrlimit(Resource::Core) }).unwrap();
+    die();
 }
 
 fn signal_to_self(signal: Signal) {

@@ -1,0 +1,323 @@
+//! What becomes of those who wait when a thread of the library panics, at each of many places: they are told, soon,
+//! and nothing else suffers.
+//!
+//! Each test is red when the panic of the thread that it names is not caught where its link can be told.
+
+use std::{
+    env,
+    process::Command,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    api::{Api, AsyncResult, Context, Endpoint, Responder},
+    config::{Config, Timeout},
+    error::{CallError, CloseReason, Error},
+    head::Head,
+    link::LinkState,
+    neck::Neck,
+    supervisor::{Restarts, Supervisor, Transition},
+    sync::{fail_once, is_to_fail},
+    transport::{Transport, ipc_pair, memory_pair, pipe_pair, shm_pair},
+    wire::Fault,
+};
+
+/// Where whoever waits is told that the link is broken.
+const OF_A_LINK: [&str; 14] = [
+    "a reader that looks",
+    "a reader with a packet",
+    "a reader that acts",
+    "a reader with an answer",
+    "a sender that sends",
+    "a sender that has sent",
+    "a keeper that looks at the clock",
+    "a keeper that ends calls",
+    "a thread without a job",
+    "a ticker that leaves",
+    "a thread that leads",
+    "a thread with a batch",
+    "a caller that reads",
+    "a caller that has read",
+];
+
+/// Where the call that is served ends, and nothing else does.
+const OF_A_WORKER: [&str; 2] = ["a worker that serves", "a worker that answers"];
+
+/// Where a supervisor gives up.
+const OF_A_SUPERVISOR: [&str; 4] = [
+    "a supervisor that starts",
+    "a supervisor that waits",
+    "a supervisor after a crash",
+    "a supervisor between two starts",
+];
+
+/// What the threads are called that fail.
+const NAME: &str = "failing";
+const SOON: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(30);
+
+fn api(name: &str) -> Api {
+    let never = |_: Context, (): (), answer: Responder<()>| std::mem::forget(answer);
+    let echo = |_: &Context, n: u64| Ok::<_, Fault>(n);
+    let nap = |_: &Context, (): ()| {
+        thread::sleep(Duration::from_millis(5));
+        Ok::<_, Fault>(())
+    };
+    Api::new(name).handle("echo", echo).unwrap().deferred("never", never).unwrap().handle("nap", nap).unwrap()
+}
+
+/// Runs a test on a thread of its own that is called as those that fail are; ends the process when it hangs.
+fn watched(test: impl FnOnce() + Send + 'static) {
+    // One failure at a time.
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let test = thread::Builder::new().name(format!("{NAME}-test")).spawn(test).unwrap();
+    let end = Instant::now() + 4 * LONG;
+    while !test.is_finished() {
+        if Instant::now() > end {
+            eprintln!("a test of failures hangs");
+            std::process::abort();
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(test.join().is_ok(), "what it says stands above");
+}
+
+#[track_caller]
+fn within(limit: Duration, what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + limit;
+    while !is_so() {
+        assert!(Instant::now() < end, "not after {limit:?}: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Calls that nobody answers, made in all ways, and what becomes of them.
+struct Waiting(mpsc::Receiver<Result<(), CallError>>);
+
+impl Waiting {
+    fn at(end: &Endpoint) -> Waiting {
+        Waiting::of(end, "a", NAME, true)
+    }
+
+    fn of(end: &Endpoint, api: &str, name: &str, blocking: bool) -> Waiting {
+        let never = || end.api(api).action("never", ()).timeout(Timeout::Never);
+        let (tell, told) = mpsc::sync_channel(N_WAITING);
+        let called_back = tell.clone();
+        never().then(move |end| called_back.send(end).unwrap()).unwrap();
+        let (blocks, mut waits) = (never(), never().start().unwrap());
+        let polled: AsyncResult<()> = never().start().unwrap();
+        let spawn = |tell: mpsc::SyncSender<_>, run: Box<dyn FnOnce() -> Result<(), CallError> + Send>| {
+            let caller = thread::Builder::new().name(format!("{name}-caller"));
+            caller.spawn(move || tell.send(run()).unwrap()).unwrap();
+        };
+        // Whoever blocks for ever may read for ever.
+        let wait = move || loop {
+            if let Some(()) = waits.wait_timeout(Duration::from_millis(20))? {
+                return Ok(());
+            }
+        };
+        spawn(tell.clone(), Box::new(wait));
+        if blocking {
+            spawn(tell.clone(), Box::new(|| blocks.call()));
+        } else {
+            let called_back = tell.clone();
+            blocks.then(move |end| called_back.send(end).unwrap()).unwrap();
+        }
+        let poll = move || {
+            let _ = polled.ready().recv();
+            polled.wait()
+        };
+        spawn(tell, Box::new(poll));
+        Waiting(told)
+    }
+
+    /// How all of them end, soon.
+    #[track_caller]
+    fn ends(self, what: &str) -> Vec<CallError> {
+        let end = |_| self.0.recv_timeout(SOON).unwrap_or_else(|_| panic!("{what}: somebody waits for ever"));
+        (0..N_WAITING).map(end).map(Result::unwrap_err).collect()
+    }
+}
+
+const N_WAITING: usize = 4;
+
+#[track_caller]
+fn is_broken(reason: &CloseReason, place: &str) {
+    assert!(matches!(reason, CloseReason::Broken(text) if text.contains(place)), "{place}: {reason:?}");
+}
+
+/// Calls of both sides, with pauses in which nobody reads but a thread of the link, until something breaks.
+fn traffic(head: &Endpoint, neck: &Endpoint, over: &AtomicBool) {
+    let call = |end: &Endpoint, api: &str| {
+        let echo = |n: u64| end.api(api).action("echo", n).timeout(LONG);
+        // It runs out, with nobody else who would see that.
+        let _ = end.api(api).action("nap", ()).timeout(Duration::from_millis(1)).start::<()>();
+        let _ = echo(1).fire();
+        let _ = echo(2).then(|_: Result<u64, CallError>| ());
+        let started: Vec<_> = (0..8).map_while(|n| echo(n).start::<u64>().ok()).collect();
+        for n in 0..5 {
+            match echo(n).call::<u64>() {
+                Err(CallError::Closed { .. }) | Ok(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        drop(started);
+    };
+    let began = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                call(neck, "h");
+            }
+        });
+        let caller = thread::Builder::new().name(format!("{NAME}-caller"));
+        let calls = || {
+            while is_to_fail() && began.elapsed() < LONG && head.state() < LinkState::Disconnected {
+                call(head, "a");
+                thread::sleep(Duration::from_millis(12));
+            }
+            over.store(true, Ordering::Relaxed);
+        };
+        caller.spawn_scoped(scope, calls).unwrap();
+    });
+}
+
+fn both((ours, theirs): (Transport, Transport)) -> (Head, Neck) {
+    let config = |name: &str| Config::new().name(name).grace(Duration::from_millis(100));
+    let head = Head::builder().config(config(NAME)).serve(api("h")).over(ours).unwrap();
+    let neck = Neck::builder().config(config("other")).serve(api("a")).over(theirs).unwrap().start();
+    assert_eq!(head.wait_open(LONG), LinkState::Open);
+    (head, neck)
+}
+
+fn fails(pair: (Transport, Transport), place: &'static str) {
+    let (head, neck) = both(pair);
+    // One that blocks for ever may read for ever, so that no other thread does.
+    let others_read = place.contains("thread") || place.contains("ticker") || place.contains("has read");
+    let ours = Waiting::of(&head, "a", NAME, !others_read);
+    let theirs = Waiting::of(&neck, "h", "other", true);
+    fail_once(Some(place), NAME);
+    traffic(&head, &neck, &AtomicBool::new(false));
+    assert_eq!(fail_once(None, ""), None, "nobody came to {place}");
+    within(SOON, place, || head.state() == LinkState::Closed && neck.state() == LinkState::Closed);
+    is_broken(&head.close_reason().unwrap(), place);
+    for end in ours.ends(place) {
+        assert!(matches!(end.close_reason(), Some(CloseReason::Broken(_))), "{place}: {end:?}");
+    }
+    theirs.ends(place);
+    within(LONG, "no thread is left", || head.n_threads() == 0);
+    let began = Instant::now();
+    drop((head, neck));
+    assert!(began.elapsed() < 2 * SOON, "{place}: {:?}", began.elapsed());
+}
+
+#[test]
+fn p_19_whoever_waits_for_a_link_is_told_where_a_thread_of_it_panics() {
+    for pair in [memory_pair, || pipe_pair().unwrap(), || shm_pair().unwrap()] {
+        watched(move || OF_A_LINK.iter().for_each(|place| fails(pair(), place)));
+    }
+    // Here the other end learns of it by the last words alone, which a sender that has failed does not say.
+    let says_bye = |place: &&&str| !place.starts_with("a sender");
+    watched(move || OF_A_LINK.iter().filter(says_bye).for_each(|place| fails(ipc_pair().unwrap(), place)));
+}
+
+fn fails_to_serve(pair: (Transport, Transport), place: &'static str) {
+    let (head, neck) = both(pair);
+    let echo = |n: u64| neck.api("h").action("echo", n).timeout(LONG).call::<u64>();
+    assert_eq!(echo(1).unwrap(), 1);
+    let began = Instant::now();
+    fail_once(Some(place), NAME);
+    let end = echo(2);
+    assert_eq!(fail_once(None, ""), None, "nobody came to {place}");
+    assert!(matches!(end, Err(CallError::NoAnswer)), "{place}: {end:?}");
+    assert!(began.elapsed() < SOON, "{place}: {:?}", began.elapsed());
+    assert_eq!((echo(3).unwrap(), head.state()), (3, LinkState::Open));
+    drop((head, neck));
+}
+
+#[test]
+fn p_19_whoever_waits_for_a_worker_that_panics_is_told() {
+    for pair in [memory_pair, || pipe_pair().unwrap(), || shm_pair().unwrap(), || ipc_pair().unwrap()] {
+        watched(move || OF_A_WORKER.iter().for_each(|place| fails_to_serve(pair(), place)));
+    }
+}
+
+#[test]
+fn p_19_a_keeper_that_panics_over_a_child_leaves_nobody_waiting() {
+    watched(|| {
+        let config = Config::new().name(NAME).grace(Duration::from_millis(100));
+        let head = Head::builder().config(config).spawn(child()).unwrap();
+        let waiting = Waiting::at(&head);
+        let place = "a keeper that looks at a child";
+        fail_once(Some(place), NAME);
+        head.kill();
+        within(SOON, place, || head.state() == LinkState::Closed);
+        assert_eq!(fail_once(None, ""), None, "nobody came to {place}");
+        waiting.ends(place);
+        drop(head);
+    });
+}
+
+#[test]
+fn p_19_a_supervisor_that_panics_gives_up_and_says_so() {
+    watched(|| {
+        for place in OF_A_SUPERVISOR {
+            let supervisor = supervise().unwrap();
+            let waiting = Waiting::at(&supervisor);
+            let child = supervisor.child_id().unwrap();
+            fail_once(Some(place), NAME);
+            supervisor.kill();
+            let gave_up = || matches!(supervisor.last_transition(), Transition::GaveUp(_));
+            within(SOON, place, gave_up);
+            assert_eq!(fail_once(None, ""), None, "nobody came to {place}");
+            is_broken(&supervisor.close_reason().unwrap(), place);
+            waiting.ends(place);
+            let late = supervisor.api("a").action("echo", 1u64).timeout(LONG).call::<u64>().unwrap_err();
+            is_broken(late.close_reason().unwrap(), place);
+            drop(supervisor);
+            assert!(!std::path::Path::new(&format!("/proc/{child}")).exists(), "{place}: a child is left");
+        }
+    });
+}
+
+#[test]
+fn p_19_a_supervisor_that_panics_in_the_first_start_is_an_error() {
+    watched(|| {
+        fail_once(Some("a supervisor that starts"), NAME);
+        let Err(Error::Start(error)) = supervise() else { panic!("it has not failed") };
+        assert!(error.to_string().contains("supervisor"), "{error}");
+        drop(supervise().unwrap());
+    });
+}
+
+fn supervise() -> Result<Supervisor, Error> {
+    let config = Config::new().name(NAME).grace(Duration::from_millis(100));
+    let pause = Duration::from_millis(1);
+    let restarts = Restarts::on_crash().limit(100, LONG).backoff(pause, pause);
+    Head::builder().config(config).supervise(restarts).spawn(child())
+}
+
+fn child() -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
+        .args(["failures::entry", "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .stdout(std::process::Stdio::null());
+    command
+}
+
+/// The `main` of the child. In a normal run of the tests it does nothing.
+#[test]
+fn entry() {
+    if env::var_os(CHILD).is_some() {
+        Neck::from_env().unwrap().serve(api("a")).unwrap().run().unwrap();
+    }
+}
+
+const CHILD: &str = "NAPE_TEST_FAILURES";
