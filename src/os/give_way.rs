@@ -108,15 +108,21 @@ mod tests {
 
     /// Is put aside, and says how much longer the rest is than that.
     fn put_aside() -> u32 {
-        let away = 10 * LONG;
-        let began = Instant::now();
-        assert!(!give_way(2, || {
-            std::thread::sleep(away);
-            false
-        }));
-        let rest = REST.get().unwrap();
-        assert!(rest.length >= away * rest.factor && rest.until >= began + away + rest.length);
-        rest.factor
+        let (away, last) = (10 * LONG, REST.get());
+        loop {
+            REST.set(last);
+            let began = Instant::now();
+            assert!(!give_way(2, || {
+                std::thread::sleep(away);
+                false
+            }));
+            let rest = REST.get().unwrap();
+            // Whatever else the machine does may put it aside before that, and for less.
+            if rest.length >= away * rest.factor {
+                assert!(rest.until >= began + away + rest.length);
+                return rest.factor;
+            }
+        }
     }
 
     #[test]
