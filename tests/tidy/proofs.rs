@@ -75,7 +75,7 @@ const HOSTILE: u32 = 68;
 /// How many faults there are.
 const FAULTS: usize = 55;
 
-#[cfg(test)]
+/// The rules on samples.
 mod samples {
     use super::{super::samples::one, *};
 
