@@ -470,8 +470,9 @@ impl Attached {
         let waiting = self.pool.lane.close();
         let started = routes.lives.take(&self.pool);
         drop(routes);
+        let measuring = self.pool.measuring.lock().take();
         // Topics say goodbye when they go.
-        discard((gone, retired, taps, self.pool.measuring.lock().take()));
+        discard((gone, retired, taps, measuring));
         for task in waiting {
             // Arguments that panic when they go must not keep the others from their answer.
             contain(|| task.refuse_as_unknown());

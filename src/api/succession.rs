@@ -159,6 +159,7 @@ impl Inner {
         if link.stage() >= LinkState::Disconnected {
             self.part_from(link);
         }
+        self.arb().taps().iter().for_each(|tap| tap.link_begun(link));
         succession.bell.ring();
         succession.waiting.take_all().iter().for_each(|relay| self.send_or_keep(relay));
     }
@@ -174,10 +175,20 @@ impl Inner {
     /// No other link comes: every call ends at once with this.
     pub(crate) fn give_over(&self, succession: &Succession, reason: Arc<CloseReason>) {
         *self.remembered.lock() = self.last_link();
-        *self.connection.write() = Connection::Over(reason);
+        *self.connection.write() = Connection::Over(reason.clone());
+        self.give_taps_over(reason);
         succession.bell.ring();
         succession.waiting.take_all().iter().for_each(|relay| self.send_or_keep(relay));
         self.end_pauses();
+    }
+
+    /// Tells all topics and subscriptions, on a thread of the last link, that no other one comes.
+    fn give_taps_over(&self, reason: Arc<CloseReason>) {
+        let taps = self.arb().taps();
+        // There is none without a link that it was made over.
+        if let Some(link) = self.remembered.lock().clone().filter(|_| !taps.is_empty()) {
+            link.submit(Box::new(move || taps.iter().for_each(|tap| tap.given_over(&reason))));
+        }
     }
 
     /// The calls that wait for the next link.

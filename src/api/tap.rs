@@ -23,6 +23,12 @@ pub(crate) trait Tap: Send + Sync {
 
     /// A link of the endpoint has ended.
     fn link_ended(&self, link: &Arc<Link>, reason: &Arc<CloseReason>);
+
+    /// Another link has taken the place of the one that has ended. Does not block.
+    fn link_begun(&self, _link: &Arc<Link>) {}
+
+    /// No other link takes the place of the one that has ended.
+    fn given_over(&self, _reason: &Arc<CloseReason>) {}
 }
 
 /// A topic that is to be served somewhere.

@@ -423,11 +423,17 @@ fn d_32_calls_and_cancels_without_end(place: Place) {
     let api = Api::new("flood").workers(2).handle("wait", handler).unwrap();
     let mut stage = Stage::with(place, Config::new(), api);
     let body = call("flood.wait", &[]);
-    let pairs = (1..1_000_000u64).take_while(|counter| {
-        let id = stage.raw.side.id(*counter);
-        stage.raw.send(CALL, 0, id, &body) && stage.raw.send(CANCEL, 0, id, &[])
+    // Many in one packet: a build that is slow may take single ones as slowly as they are allowed.
+    let side = stage.raw.side;
+    let pair = |counter| {
+        let id = side.id(counter);
+        [frame(CALL, 0, id, &body), frame(CANCEL, 0, id, &[])]
+    };
+    let packets = (1..1_000_000u64).step_by(AT_ONCE).take_while(|first| {
+        let pairs = (*first..).take(AT_ONCE).flat_map(pair);
+        stage.raw.wait_for_room_for(2 * AT_ONCE as u32) && stage.raw.send_together(pairs)
     });
-    let pairs = pairs.count();
+    let pairs = AT_ONCE * packets.count();
     let error = stage.broken();
     assert!(matches!(error, ProtocolError::Flood(_)), "{error:?}");
     // A cancel costs, and so does a call while too many handlers have not returned.
@@ -435,6 +441,9 @@ fn d_32_calls_and_cancels_without_end(place: Place) {
     assert!(running.1.load(Ordering::SeqCst) <= 2, "more handlers than workers");
     stage.leave();
 }
+
+/// So many calls and cancels stand in one packet.
+const AT_ONCE: usize = 16;
 
 /// A session of five frames.
 fn session(side: Side) -> Vec<Vec<u8>> {

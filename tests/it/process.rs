@@ -16,6 +16,7 @@ mod standard;
 mod start;
 mod states;
 mod streams;
+mod subscribed;
 mod supervised;
 mod sweep;
 pub mod victim;

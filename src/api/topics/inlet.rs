@@ -9,14 +9,15 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::{Backlog, ENDED, Missed, TOO_SLOW};
+use super::{Backlog, ENDED, Missed, Request, TOO_SLOW};
 use crate::{
     api::{
         Report,
         endpoint::Inner,
-        tap::{Tap, answer, fire_surely},
+        tap::{Tap, answer, call_over, fire_surely},
     },
-    error::{CloseReason, Rejection},
+    config::Timeout,
+    error::{CallError, CloseReason, Misuse, Rejection},
     link::{Current, Errand, Incoming, Link, Place, within},
     sync::{Arc, Condvar, Mutex, Weak},
     wire::{Path, Payload},
@@ -27,9 +28,11 @@ use crate::{
 pub(super) struct Inlet {
     pub(super) weak: Weak<Inlet>,
     pub(super) endpoint: Weak<Inner>,
-    pub(super) link: Arc<Link>,
+    /// The link that items come over, and under a supervisor the last one until there is another.
+    pub(super) over: Mutex<Arc<Link>>,
     pub(super) topic: Path,
-    pub(super) number: u64,
+    /// What the other side was asked for, and is asked for again.
+    pub(super) request: Request,
     pub(super) items: Path,
     pub(super) end: Path,
     pub(super) taken: Path,
@@ -40,8 +43,13 @@ pub(super) struct Inlet {
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) queue: VecDeque<Payload>,
-    /// How many have come, have been read, and were reported as taken.
+    /// What has come, each with its generation.
+    pub(super) queue: VecDeque<(u64, Payload)>,
+    /// How often the other side was started again, up to where it has agreed to send, and up to where that was told.
+    generation: u64,
+    agreed: u64,
+    told: u64,
+    /// Of the generation that there is: how many have come, have been read, and were reported as taken.
     pub(super) come: u64,
     pub(super) read: u64,
     pub(super) reported: u64,
@@ -78,16 +86,27 @@ pub(super) enum Taken {
     /// What came, and what to report as taken.
     Payload(Payload, Option<u64>),
     Nothing,
+    /// What comes now is of another generation, with numbers of its own.
+    Anew,
     End(Option<u64>, Missed),
 }
 
 impl State {
     pub(super) fn has_news(&self) -> bool {
-        !self.queue.is_empty() || self.end.is_some()
+        !self.queue.is_empty() || self.end.is_some() || self.told < self.agreed
     }
 
     pub(super) fn take(&mut self, backlog: Backlog) -> Taken {
-        if let Some(payload) = self.queue.pop_front() {
+        let generation = self.queue.front().map_or(self.agreed, |(generation, _)| *generation);
+        if self.told < generation {
+            self.told = generation;
+            return Taken::Anew;
+        }
+        if let Some((_, payload)) = self.queue.pop_front() {
+            if generation < self.generation {
+                // Whoever has sent it waits for nothing any more.
+                return Taken::Payload(payload, None);
+            }
             self.read += 1;
             return Taken::Payload(payload, self.report(backlog));
         }
@@ -115,18 +134,24 @@ impl State {
         if self.closed || self.end.is_some() {
             return Some(payload);
         }
-        // One that is without an item has a place of its own.
-        if (self.queue.len() as u64) < u64::from(backlog.bound) + u64::from(!backlog.drops_oldest()) {
-            self.queue.push_back(payload);
-            return None;
-        }
-        if !backlog.drops_oldest() {
+        // One that is without an item has a place of its own, and what was left before a restart takes none.
+        let room = u64::from(backlog.bound) + u64::from(!backlog.drops_oldest());
+        let n_left = self.queue.partition_point(|(generation, _)| *generation < self.generation);
+        let full = (self.queue.len() - n_left) as u64 >= room;
+        if full && !backlog.drops_oldest() {
             // More than we have asked for.
             return Some(payload);
         }
-        let oldest = self.queue.pop_front();
-        self.queue.push_back(payload);
-        oldest
+        self.queue.push_back((self.generation, payload));
+        full.then(|| self.queue.pop_front().map(|(_, payload)| payload)).flatten()
+    }
+
+    /// The other side begins to count. Of what is left no more than fits stays.
+    fn begin_anew(&mut self, backlog: Backlog) -> Vec<(u64, Payload)> {
+        self.generation += 1;
+        (self.come, self.read, self.reported) = (0, 0, 0);
+        let too_many = self.queue.len().saturating_sub(backlog.bound as usize);
+        self.queue.drain(..too_many).collect()
     }
 }
 
@@ -163,7 +188,36 @@ impl Inlet {
     }
 
     pub(super) fn report(&self, total: u64) {
-        fire_surely(&self.link, &self.taken, (self.number, total));
+        fire_surely(&self.link(), &self.taken, (self.request.number, total));
+    }
+
+    pub(super) fn link(&self) -> Arc<Link> {
+        self.over.lock().clone()
+    }
+
+    fn is_over(&self, link: &Arc<Link>) -> bool {
+        Arc::ptr_eq(link, &self.over.lock())
+    }
+
+    /// Asks the program that was started again for the items. Blocks until it has agreed or not.
+    fn subscribe_again(&self, link: &Arc<Link>) {
+        let outcome = self.topic.join("subscribe").map_err(|error| Misuse::BadPath(error).into());
+        let timeout = self.endpoint.upgrade().map_or(Timeout::Never, |endpoint| endpoint.config.timeout);
+        let outcome = outcome.and_then(|path| call_over(link, &path, self.request, timeout));
+        match outcome {
+            Ok(()) => {
+                let mut state = self.state.lock();
+                if self.is_over(link) {
+                    state.agreed = state.generation;
+                    let aftermath = self.announce(&mut state);
+                    drop(state);
+                    self.settle(aftermath);
+                }
+            }
+            // The next start, or the end of all of them, says more.
+            Err(CallError::Closed { .. } | CallError::Rejected(Rejection::ShuttingDown)) => {}
+            Err(error) => self.settle(self.finish(None, Missed::Refused(Box::new(error)))),
+        }
     }
 
     pub(super) fn wait(&self, until: Option<Instant>) {
@@ -211,14 +265,15 @@ impl Inlet {
 
     /// Runs user code.
     fn run(&self, code: impl FnOnce()) {
-        let current = Current::of_no_call(self.link.number(), Place::Callback);
+        let link = self.link();
+        let current = Current::of_no_call(link.number(), Place::Callback);
         let run = AssertUnwindSafe(|| within(current, code));
         if let Err(panic) = catch_unwind(run) {
             let text = panic_text(&*panic);
             forget_panic(panic);
-            self.link.tally().callback_panics.up();
+            link.tally().callback_panics.up();
             if let Some(endpoint) = self.endpoint.upgrade() {
-                endpoint.report(&self.link, Report::CallbackPanicked { text });
+                endpoint.report(&link, Report::CallbackPanicked { text });
             }
         }
     }
@@ -226,7 +281,7 @@ impl Inlet {
 
 impl Tap for Inlet {
     fn take(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, mut incoming: Incoming) -> Option<Errand> {
-        if !Arc::ptr_eq(link, &self.link) {
+        if !self.is_over(link) {
             let why = Rejection::NoHandler { path: incoming.path.clone() };
             match incoming.id {
                 Some(_) => answer(link, &incoming, Err(why.into())),
@@ -260,9 +315,33 @@ impl Tap for Inlet {
     }
 
     fn link_ended(&self, link: &Arc<Link>, reason: &Arc<CloseReason>) {
-        if Arc::ptr_eq(link, &self.link) {
-            let aftermath = self.finish(None, Missed::Closed(reason.clone()));
-            self.settle(aftermath);
+        let comes_again = || self.endpoint.upgrade().is_some_and(|endpoint| endpoint.is_supervised());
+        if self.is_over(link) && (self.state.lock().closed || !comes_again()) {
+            self.given_over(reason);
         }
+    }
+
+    fn link_begun(&self, link: &Arc<Link>) {
+        // It is asked once for each of its paths.
+        let Some(inlet) = self.weak.upgrade().filter(|_| !self.is_over(link)) else { return };
+        *self.over.lock() = link.clone();
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return;
+        }
+        if state.closed {
+            drop(state);
+            self.finish(None, Missed::Ended);
+            return;
+        }
+        let gone = state.begin_anew(self.backlog);
+        drop(state);
+        discard(gone);
+        let next = link.clone();
+        link.submit(Box::new(move || inlet.subscribe_again(&next)));
+    }
+
+    fn given_over(&self, reason: &Arc<CloseReason>) {
+        self.settle(self.finish(None, Missed::Closed(reason.clone())));
     }
 }

@@ -23,7 +23,7 @@ pub use publisher::{Published, Topic};
 pub use subscription::{Listening, Subscription};
 
 use crate::{
-    error::CloseReason,
+    error::{CallError, CloseReason},
     sync::Arc,
     wire::{Path, PathError},
 };
@@ -111,8 +111,8 @@ impl Backlog {
     }
 }
 
-/// What a [`Subscription`] gives besides items. After [`Lagged`](Missed::Lagged) and
-/// [`Decode`](Missed::Decode) it goes on; every other one is its end.
+/// What a [`Subscription`] gives besides items. After [`Lagged`](Missed::Lagged),
+/// [`Decode`](Missed::Decode) and [`Restarted`](Missed::Restarted) it goes on; every other one is its end.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Missed {
@@ -122,6 +122,13 @@ pub enum Missed {
     /// One item came and does not fit the type that was asked for.
     #[error("an item does not decode: {0}")]
     Decode(Arc<str>),
+    /// The program that publishes has ended, and runs again under its [`Supervisor`](crate::Supervisor): the
+    /// subscription was made again. What was published in between is missing, and nobody can tell how much.
+    #[error("the program that publishes was started again")]
+    Restarted,
+    /// The program that publishes was started again, and does not take the subscription.
+    #[error("the subscription was refused when it was made again")]
+    Refused(#[source] Box<CallError>),
     /// The reader did not keep up, and [asked](Backlog::disconnect) to be disconnected then.
     #[error("the reader was too slow")]
     TooSlow,
@@ -134,7 +141,7 @@ pub enum Missed {
 }
 
 /// The arguments of `<topic>.subscribe`.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Request {
     number: u64,
     bound: u32,

@@ -34,7 +34,8 @@ use crate::{
 /// A gap is told where it is, as [`Missed::Lagged`], and the end as one of the others of [`Missed`]; after
 /// that the iterator is over. Dropping it ends the subscription, and nothing more is sent for it.
 ///
-/// It ends with the link over which it was made.
+/// It ends with the link over which it was made, unless a [`Supervisor`](crate::Supervisor) starts the other side
+/// again: then it is made again, and that is told as [`Missed::Restarted`].
 ///
 /// ```
 /// use nape::{Api, Backlog, Head, Missed, Topic};
@@ -146,12 +147,19 @@ impl ApiHandle {
         let number = self.endpoint.next_subscription();
         let (items, end) = ways(&topic, number).map_err(Misuse::BadPath)?;
         let taken = topic.join("taken").map_err(Misuse::BadPath)?;
+        let request = Request {
+            number,
+            bound: backlog.bound,
+            window: backlog.window(),
+            shape: shape.map_or(0, |shape| shape.number),
+            policy: backlog.policy,
+        };
         let inlet = Arc::new_cyclic(|weak| Inlet {
             weak: weak.clone(),
             endpoint: Arc::downgrade(&self.endpoint),
-            link: link.clone(),
+            over: Mutex::new(link.clone()),
             topic: topic.clone(),
-            number,
+            request,
             items,
             end,
             taken,
@@ -163,13 +171,6 @@ impl ApiHandle {
             self.endpoint.arb().tap(path, Tapped { tap: inlet.clone(), pool: None, listed: None });
         }
         let subscribe = topic.join("subscribe").map_err(Misuse::BadPath)?;
-        let request = Request {
-            number,
-            bound: backlog.bound,
-            window: backlog.window(),
-            shape: shape.map_or(0, |shape| shape.number),
-            policy: backlog.policy,
-        };
         let reader = Reader { next: 0, stash: None, over: false, item: PhantomData };
         let subscription = Subscription { hold: Hold(inlet), reader };
         if let Err(error) = call_over::<_, ()>(&link, &subscribe, request, self.timeout) {
@@ -278,7 +279,7 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
             let inlet = inlet.clone();
             move || inlet.call_back()
         };
-        inlet.link.submit(Box::new(job));
+        inlet.link().submit(Box::new(job));
         Listening(hold)
     }
 
@@ -296,7 +297,7 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
     }
 
     fn wait(&self, until: Option<Instant>) {
-        if self.reader.stash.is_none() && !self.hold.0.link.is_forked() {
+        if self.reader.stash.is_none() && !self.hold.0.link().is_forked() {
             self.hold.0.wait(until);
         }
     }
@@ -324,12 +325,14 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
             return None;
         }
         let news = self.take(inlet).transpose()?;
-        self.over = matches!(news, Err(Missed::TooSlow | Missed::Ended | Missed::Closed(_)));
+        let goes_on = matches!(news, Ok(_) | Err(Missed::Lagged(_) | Missed::Decode(_) | Missed::Restarted));
+        self.over = !goes_on;
         Some(news)
     }
 
     fn take(&mut self, inlet: &Inlet) -> Result<Option<T>, Missed> {
-        if inlet.link.is_forked() {
+        let link = inlet.link();
+        if link.is_forked() {
             return Err(Missed::Closed(Arc::new(CloseReason::Local)));
         }
         if let Some(item) = self.stash.take() {
@@ -339,6 +342,10 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
             let (payload, report) = match inlet.state.lock().take(inlet.backlog) {
                 Taken::Payload(payload, report) => (payload, report),
                 Taken::Nothing => return Ok(None),
+                Taken::Anew => {
+                    self.next = 0;
+                    return Err(Missed::Restarted);
+                }
                 Taken::End(number, missed) => {
                     let number = number.unwrap_or(self.next);
                     let gap = self.gap(inlet, number);
@@ -346,7 +353,7 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
                 }
             };
             report.into_iter().for_each(|total| inlet.report(total));
-            match payload.into_value::<Note<T>>(inlet.link.codec()) {
+            match payload.into_value::<Note<T>>(link.codec()) {
                 Ok(Note { number, item }) => {
                     if item.is_none() {
                         // There may be another one to be told, which waits for the place of this one.
@@ -366,7 +373,7 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
                 }
                 Err(error) => {
                     self.next = self.next.saturating_add(1);
-                    inlet.link.tally().items_lost.up();
+                    link.tally().items_lost.up();
                     let text = format!("expected {}: {error}", type_name::<T>());
                     return Err(Missed::Decode(text.into()));
                 }
@@ -378,7 +385,7 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
     fn gap(&mut self, inlet: &Inlet, number: u64) -> u64 {
         let gap = number.saturating_sub(self.next);
         self.next += gap;
-        inlet.link.tally().items_lost.add(gap);
+        inlet.link().tally().items_lost.add(gap);
         gap
     }
 }
@@ -386,7 +393,8 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
 impl Drop for Hold {
     fn drop(&mut self) {
         let inlet = &self.0;
-        if inlet.link.is_forked() {
+        let link = inlet.link();
+        if link.is_forked() {
             return;
         }
         let mut state = inlet.state.lock();
@@ -397,7 +405,7 @@ impl Drop for Hold {
         discard(gone);
         // What is on its way until the other side says that it has stopped goes where it comes in.
         if !is_over && let Ok(path) = inlet.topic.join("unsubscribe") {
-            fire_surely(&inlet.link, &path, inlet.number);
+            fire_surely(&link, &path, inlet.request.number);
         }
     }
 }

@@ -250,7 +250,12 @@ impl Raw {
 
     /// Reads until there is room in the window. Says whether somebody is there.
     pub(crate) fn wait_for_room(&mut self) -> bool {
-        while !self.has_room() {
+        self.wait_for_room_for(1)
+    }
+
+    /// The same for so many frames at once, which are small.
+    pub(crate) fn wait_for_room_for(&mut self, frames: u32) -> bool {
+        while !self.has_room_for(frames) {
             if !self.read_packet() {
                 return false;
             }
@@ -264,10 +269,10 @@ impl Raw {
         self.send_as_is(&packet)
     }
 
-    fn has_room(&self) -> bool {
+    fn has_room_for(&self, more: u32) -> bool {
         let frames = self.sent.0 - self.acknowledged.0;
         let bytes = self.sent.1 - self.acknowledged.1;
-        frames < self.window.frames && (bytes < self.window.bytes || frames < self.window.large)
+        frames + more <= self.window.frames && (bytes < self.window.bytes || frames < self.window.large)
     }
 
     /// Tells what has been read.

@@ -19,7 +19,7 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{host, inherited, life, pulse, remains, rows, standard};
+use super::{host, inherited, life, pulse, remains, rows, standard, subscribed};
 use crate::history;
 
 /// This binary again, as a child that does what the verb says.
@@ -105,6 +105,7 @@ fn entry() {
         Ok("fork-listener") => host::beside_a_listener(),
         Ok("history") => history::serve_in_a_child(),
         Ok("pulse") => pulse::beat(),
+        Ok("publish") => subscribed::publish(),
         #[cfg(all(feature = "compression", feature = "encryption"))]
         Ok("filtered") => crate::filters::child::serve(),
         Ok(verb) => panic!("no such verb: {verb}"),

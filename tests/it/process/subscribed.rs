@@ -1,0 +1,140 @@
+//! Subscriptions to a child that is started again when it crashes.
+
+use std::{env, fs, process::Command, sync::mpsc, time::Duration};
+
+use nape::{
+    Api, Backlog, CallError, CloseReason, Context, Fault, Head, Missed, Neck, Rejection, Restarts,
+    Subscription, Supervisor, Topic, Transition, Wire,
+};
+
+use super::victim;
+use crate::{support::HANG, tools::until};
+
+on_every_wire_to_a_child! {
+    p_30_a_subscription_is_made_again,
+    p_30_a_subscription_by_callback_is_made_again,
+    p_30_what_came_before_a_crash_is_read_first,
+    p_30_a_subscription_ends_when_the_supervisor_gives_up,
+    p_30_a_subscription_that_is_refused_later_says_so,
+    p_30_a_subscription_that_was_dropped_is_not_made_again,
+}
+
+/// The child: publishes what it is told to. With a file to make, it has the topic only the first time.
+pub(super) fn publish() {
+    let numbers = Topic::<u64>::new();
+    let ours = numbers.clone();
+    let say = move |_: &Context, n: u64| Ok::<_, Fault>(ours.publish(n).taken as u64);
+    let mut api = Api::new("news").handle("say", say).unwrap();
+    if env::var(ONCE).ok().is_none_or(|mark| fs::File::create_new(mark).is_ok()) {
+        api = api.topic("numbers", &numbers).unwrap();
+    }
+    Neck::from_env().unwrap().serve(api).unwrap().run().unwrap();
+}
+
+fn supervised(wire: Wire, command: Command) -> Supervisor {
+    let restarts = Restarts::on_crash().limit(100, HANG);
+    let restarts = restarts.backoff(Duration::from_millis(1), Duration::from_millis(1));
+    Head::builder().wire(wire).supervise(restarts).spawn(command).unwrap()
+}
+
+/// Has a number published, and says how many subscriptions took it.
+fn say(supervisor: &Supervisor, n: u64) -> u64 {
+    supervisor.api("news").action("say", n).timeout(HANG).call().unwrap()
+}
+
+fn subscribe(supervisor: &Supervisor, backlog: Backlog) -> Subscription<u64> {
+    supervisor.subscribe("news.numbers", backlog).unwrap()
+}
+
+fn next(news: &mut Subscription<u64>) -> Result<u64, Missed> {
+    news.next_timeout(HANG).map(|item| item.expect("it hangs"))
+}
+
+/// Red when nobody is asked again, or when the numbers of the next start are taken for late ones.
+fn p_30_a_subscription_is_made_again(wire: Wire) {
+    let supervisor = supervised(wire, victim::command("publish"));
+    for backlog in [Backlog::drop_oldest(8), Backlog::drop_newest(8), Backlog::block(8, HANG)] {
+        let mut news = subscribe(&supervisor, backlog);
+        for round in 0..3 {
+            for n in 0..20 {
+                assert_eq!(say(&supervisor, 100 * round + n), 1);
+                assert_eq!(next(&mut news).unwrap(), 100 * round + n, "{backlog:?}");
+            }
+            supervisor.kill();
+            // From here on what is published comes.
+            assert!(matches!(next(&mut news), Err(Missed::Restarted)), "{backlog:?}");
+        }
+    }
+}
+
+fn p_30_a_subscription_by_callback_is_made_again(wire: Wire) {
+    let supervisor = supervised(wire, victim::command("publish"));
+    let (sender, heard) = mpsc::channel();
+    let _listening = subscribe(&supervisor, Backlog::default()).on(move |news| drop(sender.send(news)));
+    for n in 0..3 {
+        assert_eq!(say(&supervisor, n), 1);
+        assert_eq!(heard.recv_timeout(HANG).unwrap().unwrap(), n);
+        supervisor.kill();
+        assert!(matches!(heard.recv_timeout(HANG).unwrap(), Err(Missed::Restarted)));
+    }
+}
+
+/// Red when what is left takes the places of what comes, or goes.
+fn p_30_what_came_before_a_crash_is_read_first(wire: Wire) {
+    let supervisor = supervised(wire, victim::command("publish"));
+    let mut news = subscribe(&supervisor, Backlog::drop_newest(2));
+    let (one, two, three, four) = (1, 2, 3, 4);
+    assert_eq!((say(&supervisor, one), say(&supervisor, two)), (1, 1));
+    // Both are here: what came in order is answered in order.
+    supervisor.kill();
+    until("it runs again", || supervisor.generation() == 2);
+    until("it has subscribed again", || say(&supervisor, three) == 1);
+    assert_eq!(say(&supervisor, four), 1);
+    assert_eq!((next(&mut news).unwrap(), next(&mut news).unwrap()), (one, two));
+    assert!(matches!(next(&mut news), Err(Missed::Restarted)));
+    assert_eq!((next(&mut news).unwrap(), next(&mut news).unwrap()), (three, four));
+}
+
+/// Red when nobody tells the subscriptions that no other start comes.
+fn p_30_a_subscription_ends_when_the_supervisor_gives_up(wire: Wire) {
+    let restarts = Restarts::on_crash().limit(0, HANG);
+    let supervisor =
+        Head::builder().wire(wire).supervise(restarts).spawn(victim::command("publish")).unwrap();
+    let mut news = subscribe(&supervisor, Backlog::default());
+    supervisor.kill();
+    let end = next(&mut news).unwrap_err();
+    let Missed::Closed(reason) = &end else { panic!("{end:?}") };
+    assert!(matches!(**reason, CloseReason::GaveUp(_)), "{reason:?}");
+    assert!(matches!(supervisor.last_transition(), Transition::GaveUp(_)));
+    assert!(matches!(news.next(), Some(Err(Missed::Closed(_)))));
+    assert!(news.next().is_none());
+}
+
+/// Red when a subscription that is refused waits for ever.
+fn p_30_a_subscription_that_is_refused_later_says_so(wire: Wire) {
+    let mark = env::temp_dir().join(format!("nape-once-{}-{wire:?}", std::process::id()));
+    let mut command = victim::command("publish");
+    command.env(ONCE, &mark);
+    let supervisor = supervised(wire, command);
+    let mut news = subscribe(&supervisor, Backlog::default());
+    supervisor.kill();
+    let end = next(&mut news).unwrap_err();
+    fs::remove_file(mark).unwrap();
+    let Missed::Refused(why) = end else { panic!("{end:?}") };
+    assert!(matches!(*why, CallError::Rejected(Rejection::NoHandler { .. })), "{why:?}");
+    assert!(matches!(news.next(), Some(Err(Missed::Refused(_)))));
+    assert!(news.next().is_none());
+}
+
+fn p_30_a_subscription_that_was_dropped_is_not_made_again(wire: Wire) {
+    let supervisor = supervised(wire, victim::command("publish"));
+    let news = subscribe(&supervisor, Backlog::default());
+    let mut other = subscribe(&supervisor, Backlog::default());
+    supervisor.kill();
+    drop(news);
+    assert!(matches!(next(&mut other), Err(Missed::Restarted)));
+    until("one is left", || say(&supervisor, 7) == 1);
+    assert_eq!(next(&mut other).unwrap(), 7);
+}
+
+const ONCE: &str = "NAPE_PUBLISH_ONCE";
