@@ -137,8 +137,11 @@ fn stand_still(wire: Wire, who: fn(u32, u32) -> Vec<u32>) {
         };
         let stopped: Vec<Watch> = who(middle.process.id(), child).into_iter().map(stop_each).collect();
         thread::sleep(5 * LIMIT);
-        stopped.iter().for_each(|process| process.send(Signal::CONT));
-        thread::sleep(2 * INTERVAL);
+        // Whoever was stopped last goes on first, and looks while the other one still cannot answer.
+        for process in stopped.iter().rev() {
+            process.send(Signal::CONT);
+            thread::sleep(2 * INTERVAL);
+        }
     }
     drop(middle.process.stdin.take());
     middle.hear("alive");
