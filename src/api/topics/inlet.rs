@@ -143,7 +143,8 @@ impl State {
             return Some(payload);
         }
         self.queue.push_back((self.generation, payload));
-        full.then(|| self.queue.pop_front().map(|(_, payload)| payload)).flatten()
+        // Not of what was left: that has no place among these that it could give up.
+        full.then(|| self.queue.remove(n_left)).flatten().map(|(_, payload)| payload)
     }
 
     /// The other side begins to count. Of what is left no more than fits stays.
@@ -315,8 +316,9 @@ impl Tap for Inlet {
     }
 
     fn link_ended(&self, link: &Arc<Link>, reason: &Arc<CloseReason>) {
-        let comes_again = || self.endpoint.upgrade().is_some_and(|endpoint| endpoint.is_supervised());
-        if self.is_over(link) && (self.state.lock().closed || !comes_again()) {
+        // Without a lock: the endpoint may go with this.
+        let comes_again = self.endpoint.upgrade().is_some_and(|endpoint| endpoint.is_supervised());
+        if self.is_over(link) && (!comes_again || self.state.lock().closed) {
             self.given_over(reason);
         }
     }
@@ -343,5 +345,52 @@ impl Tap for Inlet {
 
     fn given_over(&self, reason: &Arc<CloseReason>) {
         self.settle(self.finish(None, Missed::Closed(reason.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(state: &mut State, backlog: Backlog, numbers: std::ops::Range<u8>) {
+        for number in numbers {
+            state.put(Payload::from_bytes(vec![number]), backlog);
+        }
+    }
+
+    /// What is read until there is nothing; 0 for the news of a restart.
+    fn read(state: &mut State, backlog: Backlog) -> Vec<u8> {
+        std::iter::from_fn(|| match state.take(backlog) {
+            Taken::Payload(payload, _) => Some(payload.into_bytes()[0]),
+            Taken::Anew => Some(0),
+            Taken::Nothing | Taken::End(..) => None,
+        })
+        .collect()
+    }
+
+    /// Red when what comes after a restart pushes out what was left, and keeps its places.
+    #[test]
+    fn p_30_the_newest_are_kept_beside_what_was_left_before_a_restart() {
+        let backlog = Backlog::drop_oldest(2);
+        let mut state = State::default();
+        put(&mut state, backlog, 1..5);
+        state.begin_anew(backlog);
+        put(&mut state, backlog, 10..20);
+        assert_eq!(read(&mut state, backlog), [3, 4, 0, 18, 19]);
+        put(&mut state, backlog, 20..30);
+        assert_eq!(read(&mut state, backlog), [28, 29]);
+    }
+
+    #[test]
+    fn p_30_many_restarts_leave_no_more_than_fits() {
+        let backlog = Backlog::drop_newest(3);
+        let mut state = State::default();
+        for start in 1..50 {
+            put(&mut state, backlog, start..start + 2);
+            state.begin_anew(backlog);
+        }
+        assert!(state.queue.len() <= 3);
+        state.agreed = state.generation;
+        assert_eq!(read(&mut state, backlog), [0, 49, 0, 49, 50, 0]);
     }
 }

@@ -141,7 +141,7 @@ pub enum Missed {
 }
 
 /// The arguments of `<topic>.subscribe`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Request {
     number: u64,
     bound: u32,

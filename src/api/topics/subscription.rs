@@ -384,8 +384,10 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
     /// How many are missing before this number.
     fn gap(&mut self, inlet: &Inlet, number: u64) -> u64 {
         let gap = number.saturating_sub(self.next);
-        self.next += gap;
-        inlet.link().tally().items_lost.add(gap);
+        if gap > 0 {
+            self.next += gap;
+            inlet.link().tally().items_lost.add(gap);
+        }
         gap
     }
 }
