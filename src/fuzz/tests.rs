@@ -2,6 +2,8 @@
 
 use std::{fs, panic, path::Path};
 
+use fastrand::Rng;
+
 use super::*;
 
 #[path = "../../tests/hostile/seeds.rs"]
@@ -126,33 +128,21 @@ fn d_68_every_byte_of_a_golden_session_as_every_other_byte() {
 #[test]
 fn p_33_random_sessions_are_stood() {
     let rounds = crate::soak::rounds(3_000);
-    let start = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
+    let start = fastrand::u64(..u64::MAX / 2);
     let golden = golden();
     for seed in start..start + rounds {
-        let mut random = Random(seed);
-        let noise: Vec<u8> = (0..random.next() % 400).map(|_| random.next() as u8).collect();
+        let mut random = Rng::with_seed(seed);
+        let noise: Vec<u8> = (0..random.u32(..400)).map(|_| random.u8(..)).collect();
         for (name, target) in TARGETS {
             run(*target, &noise, || format!("{name} with the seed {seed}"));
         }
         let mut packet = golden.clone();
-        for _ in 0..=random.next() % 4 {
-            let at = random.next() as usize % packet.len();
-            packet[at] = random.next() as u8;
+        for _ in 0..random.u32(1..=4) {
+            let at = random.usize(..packet.len());
+            packet[at] = random.u8(..);
         }
         let input = [&session_of(&packet)[..], &noise].concat();
         run(session, &input, || format!("a changed session with the seed {seed}"));
-    }
-}
-
-/// Numbers without a pattern that depend on the seed alone.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fastrand::Rng;
 use nape::{
     Api, Bytes, CallError, CloseReason, Compression, Config, Context, Endpoint, Fault, Head, Incoming, Key,
     LinkState, Neck, ProtocolError, StartError, Token,
@@ -131,14 +132,8 @@ fn use_all_of_it(head: &Head, neck: &Neck, large: usize) {
 }
 
 fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9u32;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state as u8
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = Rng::with_seed(len as u64);
+    (0..len).map(|_| random.u8(..)).collect()
 }
 
 fn all_that_a_link_does_works_with_filters(kind: Kind) {

@@ -6,7 +6,6 @@
 
 mod book;
 mod callers;
-mod chance;
 mod checker;
 mod served;
 
@@ -21,16 +20,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fastrand::Rng;
 use nape::{
     Config, Head, Neck, Wire,
     transport::{FrameReceiver, Received, Transport, ipc_pair, memory_pair, pipe_pair, shm_pair, tcp_pair},
 };
 use rustix::process::Signal;
 
-pub use chance::{Chance, alone, rounds, seed, slow_rounds};
-
 use crate::{
     process::{Watch, victim},
+    soak::{rounds, seed},
     support::{HANG, Kind},
     tools::eventually,
 };
@@ -78,7 +77,7 @@ struct Stage {
 fn p_01_of_a_link(kind: Kind) {
     let harms = [Nemesis::Nothing, Nemesis::SlowReader, Nemesis::DropHead, Nemesis::DropNeck];
     for_a_while(&format!("{kind:?}"), |chance| {
-        let nemesis = chance.one_of(&harms);
+        let nemesis = harms[chance.usize(..harms.len())];
         (nemesis, round(in_one_process(kind, nemesis, chance), nemesis, chance))
     });
 }
@@ -87,12 +86,12 @@ fn p_01_of_a_link(kind: Kind) {
 fn p_01_with_a_child(wire: Wire) {
     let harms = [Nemesis::Nothing, Nemesis::SlowReader, Nemesis::DropHead, Nemesis::Kill, Nemesis::Pause];
     for_a_while(&format!("child over {wire:?}"), |chance| {
-        let nemesis = chance.one_of(&harms);
+        let nemesis = harms[chance.usize(..harms.len())];
         (nemesis, round(with_child(wire, chance), nemesis, chance))
     });
 }
 
-fn for_a_while(name: &str, mut round: impl FnMut(&mut Chance) -> (Nemesis, Result<Told, String>)) {
+fn for_a_while(name: &str, mut round: impl FnMut(&mut Rng) -> (Nemesis, Result<Told, String>)) {
     let (seed, begin) = (seed(), Instant::now());
     println!("{name}: NAPE_SEED={seed}");
     let mut sum = Told::default();
@@ -100,7 +99,7 @@ fn for_a_while(name: &str, mut round: impl FnMut(&mut Chance) -> (Nemesis, Resul
     let mut n = 0;
     let alive = Alive::watch(name, seed);
     while wanted.map_or(begin.elapsed() < A_WHILE, |wanted| n < wanted) {
-        let mut chance = Chance::of(seed.wrapping_add(n));
+        let mut chance = Rng::with_seed(seed.wrapping_add(n));
         let (nemesis, told) = round(&mut chance);
         let told = told.unwrap_or_else(|what| {
             panic!("{name}, {nemesis:?}: {what}; again with NAPE_SEED={} NAPE_ROUNDS=1", seed.wrapping_add(n))
@@ -141,7 +140,7 @@ impl Alive {
 }
 
 /// Callers call, something happens, and all that was written down is looked at.
-fn round(stage: Stage, nemesis: Nemesis, chance: &mut Chance) -> Result<Told, String> {
+fn round(stage: Stage, nemesis: Nemesis, chance: &mut Rng) -> Result<Told, String> {
     let Stage { head, neck, book, file } = stage;
     let (log, numbers, over) = (Log::default(), AtomicU64::new(1), AtomicBool::new(false));
     let endpoint = head.endpoint().clone();
@@ -150,10 +149,10 @@ fn round(stage: Stage, nemesis: Nemesis, chance: &mut Chance) -> Result<Told, St
         for _ in 0..CALLERS {
             let (history, endpoint) = (head.api("history"), endpoint.clone());
             let caller = Caller { history, endpoint, log: log.clone(), numbers: &numbers, over: &over };
-            let chance = Chance::of(chance.below(u64::MAX));
+            let chance = chance.fork();
             scope.spawn(move || caller.run(chance));
         }
-        let pause = |chance: &mut Chance| thread::sleep(Duration::from_micros(5_000 + chance.below(40_000)));
+        let pause = |chance: &mut Rng| thread::sleep(Duration::from_micros(5_000 + chance.u64(..40_000)));
         pause(chance);
         let mut neck = neck;
         match (nemesis, &child) {
@@ -194,7 +193,7 @@ fn config() -> Config {
     Config::new().grace(Duration::from_secs(5))
 }
 
-fn in_one_process(kind: Kind, nemesis: Nemesis, chance: &mut Chance) -> Stage {
+fn in_one_process(kind: Kind, nemesis: Nemesis, chance: &mut Rng) -> Stage {
     let book = Book::here();
     let head = Head::builder().config(config()).serve(served::host());
     let neck = Neck::builder().config(config()).serve(served::api(&book));
@@ -227,7 +226,7 @@ fn in_one_process(kind: Kind, nemesis: Nemesis, chance: &mut Chance) -> Stage {
         Some((ours, theirs)) => {
             let slow = nemesis == Nemesis::SlowReader;
             let mut halting = |end: Transport| match slow {
-                true => Slow::end(end, Chance::of(chance.below(u64::MAX))),
+                true => Slow::end(end, chance.fork()),
                 false => end,
             };
             let (ours, theirs) = (halting(ours), halting(theirs));
@@ -237,8 +236,8 @@ fn in_one_process(kind: Kind, nemesis: Nemesis, chance: &mut Chance) -> Stage {
     Stage { head, neck: Some(neck.start()), book, file: None }
 }
 
-fn with_child(wire: Wire, chance: &mut Chance) -> Stage {
-    let name = format!("nape-book-{}-{wire:?}-{}", std::process::id(), chance.below(u64::MAX));
+fn with_child(wire: Wire, chance: &mut Rng) -> Stage {
+    let name = format!("nape-book-{}-{wire:?}-{}", std::process::id(), chance.u64(..));
     let file = env::temp_dir().join(name);
     let book = Book::open(&file);
     let mut command = victim::command("history");
@@ -257,19 +256,19 @@ pub fn serve_in_a_child() {
 /// A way in that takes its time with every other packet.
 struct Slow {
     inner: Box<dyn FrameReceiver>,
-    chance: Chance,
+    chance: Rng,
 }
 
 impl Slow {
-    fn end(end: Transport, chance: Chance) -> Transport {
+    fn end(end: Transport, chance: Rng) -> Transport {
         Transport { receiver: Box::new(Slow { inner: end.receiver, chance }), ..end }
     }
 }
 
 impl FrameReceiver for Slow {
     fn receive(&mut self, deadline: Option<Instant>) -> io::Result<Received> {
-        if self.chance.below(2) == 0 {
-            thread::sleep(Duration::from_micros(self.chance.below(2_000)));
+        if self.chance.u64(..2) == 0 {
+            thread::sleep(Duration::from_micros(self.chance.u64(..2_000)));
         }
         self.inner.receive(deadline)
     }

@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fastrand::Rng;
 use nape::{Answers, Api, AsyncResult, CallError, CloseReason, Config, Context, Fault, ProtocolError};
 
 use file::HostileFile;
@@ -542,22 +543,18 @@ fn d_68_every_flip_towards_a_neck() {
 /// Good sessions of which a few bytes are others, and now and then with noise behind them. A round that fails
 /// names its seed; `NAPE_ROUNDS` says how many there are.
 fn p_33_changed_sessions(place: Place) {
-    let rounds = std::env::var("NAPE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
-    let start = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
+    let rounds = crate::soak::rounds().unwrap_or(40);
+    let start = fastrand::u64(..u64::MAX / 2);
     let good = session(place.1.other()).concat();
     for seed in start..start + rounds {
-        let mut state = seed;
-        let mut random = || {
-            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-            state >> 33
-        };
+        let mut random = Rng::with_seed(seed);
         let mut packet = good.clone();
-        for _ in 0..=random() % 5 {
-            let at = random() as usize % packet.len();
-            packet[at] = random() as u8;
+        for _ in 0..random.u32(1..=5) {
+            let at = random.usize(..packet.len());
+            packet[at] = random.u8(..);
         }
-        if random() % 4 == 0 {
-            packet.extend((0..random() % 200).map(|byte| (byte * 7) as u8));
+        if random.u32(..4) == 0 {
+            packet.extend((0..random.u32(..200)).map(|byte| (byte * 7) as u8));
         }
         let mut stage = Stage::silent(place, Config::new(), echo());
         stage.raw.send_as_is(&packet);

@@ -48,6 +48,7 @@ mod results;
 mod shape;
 #[cfg(feature = "macros")]
 mod shapes;
+mod soak;
 mod sockets;
 mod streams;
 mod tools;

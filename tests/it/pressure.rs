@@ -13,7 +13,7 @@ use crossbeam_channel::unbounded;
 use nape::{Api, CallError, Config, Context, Executed, Fault, FaultKind, Head, Neck, Responder, WhenFull};
 
 use crate::{
-    history::rounds,
+    soak::rounds,
     support::Kind,
     tools::{Gate, SOON, is_busy, is_unknown, until},
 };

@@ -16,7 +16,7 @@ use std::{
 use nape::{Api, CallError, Context, Fault, Responder, Timeout};
 
 use crate::{
-    history::rounds,
+    soak::rounds,
     support::Kind,
     tools::{Gate, LONG, eventually, nothing_is_under_way},
 };

@@ -172,7 +172,7 @@ pub fn watched(test: impl FnOnce() + Send + 'static) {
         })
         .unwrap();
     // Who asks for many rounds has a watchdog for each.
-    let rounds = if env::var_os("NAPE_ROUNDS").is_some() { 1000 } else { 1 };
+    let rounds = if crate::soak::rounds().is_some() { 1000 } else { 1 };
     match finished.recv_timeout(patience() * rounds * HANG) {
         Ok(Ok(())) => {}
         Ok(Err(panic)) => resume_unwind(panic),

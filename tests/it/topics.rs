@@ -20,7 +20,7 @@ use nape::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::tools::{Gate, LONG, SOON, eventually, is_unknown, until, within};
-use crate::{history::rounds, support::Kind};
+use crate::{soak::rounds, support::Kind};
 
 /// A Head that subscribes, and a Neck that serves a topic and an echo.
 fn stage(kind: Kind) -> (Head, Neck, Topic<u64>) {

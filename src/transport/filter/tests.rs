@@ -1,5 +1,6 @@
 //! Records by hand, and the contract of a transport with filters around it.
 
+use fastrand::Rng;
 use proptest::prelude::*;
 
 use super::{
@@ -111,14 +112,8 @@ fn unpack(unpacker: &mut Unpacker, records: &[Vec<u8>]) -> Result<Vec<u8>, Proto
 }
 
 fn random(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = Rng::with_seed(len as u64);
+    (0..len).map(|_| random.u8(..)).collect()
 }
 
 proptest! {

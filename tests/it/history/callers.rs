@@ -12,12 +12,10 @@ use std::{
     time::Duration,
 };
 
+use fastrand::Rng;
 use nape::{Action, ApiHandle, AsyncResult, Bytes, CallError, Endpoint, LinkState, Misuse, Timeout};
 
-use super::{
-    chance::Chance,
-    served::{METHODS, Method},
-};
+use super::served::{METHODS, Method};
 
 pub type Outcome = Result<Bytes, CallError>;
 
@@ -87,7 +85,7 @@ pub struct Caller<'a> {
 
 impl Caller<'_> {
     /// Calls until it is over, and once more.
-    pub fn run(&self, mut chance: Chance) {
+    pub fn run(&self, mut chance: Rng) {
         loop {
             let last = self.over.load(Ordering::Acquire);
             self.one(&mut chance);
@@ -101,18 +99,18 @@ impl Caller<'_> {
         }
     }
 
-    fn one(&self, chance: &mut Chance) {
+    fn one(&self, chance: &mut Rng) {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let method = chance.one_of(&METHODS);
-        let style = chance.one_of(&STYLES);
+        let method = METHODS[chance.usize(..METHODS.len())];
+        let style = STYLES[chance.usize(..STYLES.len())];
         let times = [0, 1, 1000, 5000, 20_000, 60_000].map(Duration::from_micros);
         // Whoever blocks for what never comes makes no other calls.
         let blocks =
             method == Method::Never && !matches!(style, Style::Then | Style::CancelAndWait | Style::Drop);
-        let timeout = match chance.below(if blocks { 64 } else { 8 }) {
+        let timeout = match chance.u64(..if blocks { 64 } else { 8 }) {
             0 => Timeout::Never,
             1 => Timeout::After(Duration::from_secs(40)),
-            _ => Timeout::After(chance.one_of(&times)),
+            _ => Timeout::After(times[chance.usize(..times.len())]),
         };
         let argument = method.argument(number);
         let action = self.history.action(method.path(), (number, argument)).timeout(timeout);
@@ -120,7 +118,7 @@ impl Caller<'_> {
         self.make(number, style, action, chance);
     }
 
-    fn make(&self, number: u64, style: Style, action: Action<(u64, Bytes)>, chance: &mut Chance) {
+    fn make(&self, number: u64, style: Style, action: Action<(u64, Bytes)>, chance: &mut Rng) {
         let end = |outcome| self.log.note(number, Event::End(outcome));
         match style {
             Style::Call => return end(action.call()),
@@ -138,7 +136,7 @@ impl Caller<'_> {
             Ok(started) => started,
             Err(error) => return end(Err(error)),
         };
-        let pause = Duration::from_micros(chance.below(500));
+        let pause = Duration::from_micros(chance.u64(..500));
         match style {
             Style::Wait => end(started.wait()),
             Style::WaitInParts => self.take(number, started, |it| it.wait_timeout(pause)),

@@ -2,9 +2,10 @@
 
 use std::{sync::Mutex, thread, time::Duration};
 
+use fastrand::Rng;
 use nape::{Api, Bytes, Context, Fault, Responder};
 
-use super::{book::Book, chance::mix};
+use super::book::Book;
 
 /// What a call may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +86,7 @@ pub fn api(book: &Book) -> Api {
         .unwrap()
         .handle("slow", move |_: &Context, (number, bytes): Asked| {
             slow(number);
-            thread::sleep(Duration::from_micros(mix(number) % 3000));
+            thread::sleep(Duration::from_micros(Rng::with_seed(number).u64(..3000)));
             Ok::<_, Fault>(answer_to(&bytes))
         })
         .unwrap()

@@ -18,7 +18,7 @@ use nape::{
 };
 
 use super::stage::{BOUND, Bystander, THREADS, count_panics, echo, nobody_panicked};
-use crate::{history::rounds, support::watched};
+use crate::{soak::rounds, support::watched};
 
 /// The memory as a file, and both ends of a link over it.
 fn three_holders() -> (File, Transport, Transport) {

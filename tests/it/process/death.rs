@@ -10,7 +10,7 @@ use nape::{AsyncResult, CallError, Exit, Head, LinkState, Timeout, Wire};
 use rustix::process::Signal;
 
 use super::{Watch, call_for_ever, death, echo, five_times, head};
-use crate::{history::rounds, support::HANG};
+use crate::{soak::rounds, support::HANG};
 
 on_every_wire_to_a_child! {
     ac_73_a_child_that_exits_in_a_handler_is_quoted,

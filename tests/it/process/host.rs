@@ -26,7 +26,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, set
 use serde::de::DeserializeOwned;
 
 use super::{Watch, head, remains::resident_kib, victim};
-use crate::{history::rounds, support::Kind};
+use crate::{soak::rounds, support::Kind};
 
 on_every_wire_to_a_child! {
     p_32_a_fork_has_no_part_in_a_link_to_a_child,

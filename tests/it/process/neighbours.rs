@@ -10,7 +10,7 @@ use nape::{CallError, Config, Head, Payload, Timeout, Wire};
 use rustix::process::Signal;
 
 use super::{Watch, echo, five_times, victim};
-use crate::history::{alone, rounds};
+use crate::soak::{alone, rounds};
 
 on_every_wire_to_a_child! {
     p_17_nobody_is_held_up_by_a_neighbour_that_is_stuck,

@@ -12,7 +12,7 @@ use std::{
 use nape::{CallError, Head, Restarts, Timeout, Wire};
 use rustix::process::Signal;
 
-use crate::history::rounds as rounds_wanted;
+use crate::soak::rounds as rounds_wanted;
 
 use super::{Watch, echo, five_times, head, head_with_grace, victim};
 on_every_wire_to_a_child! {

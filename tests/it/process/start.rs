@@ -9,7 +9,7 @@ use std::{
 use nape::{CloseReason, Config, Error, Exit, Head, StartError, Wire};
 
 use super::{five_times, victim};
-use crate::history::slow_rounds;
+use crate::soak::slow_rounds;
 
 on_every_wire_to_a_child! {
     ac_79_a_child_that_exits_early_is_quoted,

@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fastrand::Rng;
 use nape::{ApiHandle, CallError, Config, Head, Payload, Rejection, Restarts, Timeout, Wire};
 use rustix::process::Signal;
 
 use super::{Watch, echo, five_times, victim};
-use crate::history::{Chance, rounds, seed, slow_rounds};
+use crate::soak::{rounds, seed, slow_rounds};
 
 on_every_wire_to_a_child! {
     p_04_timeouts_hold_in_every_state_of_the_link,
@@ -66,9 +67,9 @@ fn p_04_a_call_under_a_supervisor_that_is_over_time_has_timed_out(wire: Wire) {
     let builder = Head::builder().wire(wire).supervise(Restarts::on_crash());
     let supervisor = builder.spawn(victim::command("serve")).unwrap();
     let victim = supervisor.api("victim");
-    let mut chance = Chance::of(seed());
+    let mut chance = Rng::with_seed(seed());
     for _ in 0..rounds().unwrap_or(300) {
-        let limit = Duration::from_micros(1 + chance.below(4000));
+        let limit = Duration::from_micros(1 + chance.u64(..4000));
         for error in calls(&victim, limit) {
             assert!(matches!(error, CallError::TimedOut { .. }), "{error:?} with {limit:?}");
         }

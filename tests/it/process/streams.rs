@@ -8,7 +8,7 @@ use std::{
 use nape::{Api, Context, Exit, Fault, Head, Wire};
 
 use super::{death, five_times, victim};
-use crate::{history::rounds, support::HANG};
+use crate::{soak::rounds, support::HANG};
 
 on_every_wire_to_a_child! {
     p_03_items_that_were_sent_before_the_death_are_delivered,

@@ -7,10 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fastrand::Rng;
 use nape::{AsyncResult, Timeout, Wire};
 
 use super::{Watch, death::kill_with_64_pending, echo, five_times, head, victim};
-use crate::history::{Chance, alone, rounds, seed, slow_rounds};
+use crate::soak::{alone, rounds, seed, slow_rounds};
 
 on_every_wire_to_a_child! {
     p_02_every_call_ends_soon_after_the_kill,
@@ -55,13 +56,13 @@ fn p_02_a_child_with_much_memory_is_no_exception(wire: Wire) {
 /// The child holds the stdout of its Head, which thus ends when both are gone. Red when the child does not watch
 /// its lifeline.
 fn p_26_a_head_that_is_killed_at_any_moment_of_a_start_leaves_no_child(wire: Wire) {
-    let mut chance = Chance::of(seed());
+    let mut chance = Rng::with_seed(seed());
     for _ in 0..rounds().unwrap_or(10) {
         let mut command = victim::command_over(wire, "middle");
         command.env(super::life::HOW, "lingering").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut middle = command.spawn().unwrap();
         let mut stdout = middle.stdout.take().unwrap();
-        thread::sleep(Duration::from_micros(chance.below(100_000)));
+        thread::sleep(Duration::from_micros(chance.u64(..100_000)));
         let watch = Watch::of(middle.id());
         middle.kill().unwrap();
         watch.wait_end(crate::support::HANG).expect("it was killed");

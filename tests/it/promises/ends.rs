@@ -12,7 +12,7 @@ use std::{
 use crossbeam_channel::unbounded;
 use nape::{Api, CallError, CloseReason, Config, Context, Fault, Head, Neck, Timeout};
 
-use crate::{history::rounds, support::Kind, tools::LONG};
+use crate::{soak::rounds, support::Kind, tools::LONG};
 
 on_every_link! {
     p_24_a_head_may_be_dropped_in_a_callback,

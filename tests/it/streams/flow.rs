@@ -12,7 +12,7 @@ use std::{
 
 use nape::{Api, Config, Context, Fault, Head, Incoming, Neck, Next, Outgoing, TrySendError};
 
-use crate::{history::rounds, support::Kind};
+use crate::{soak::rounds, support::Kind};
 
 on_every_link! {
     ac_81_who_stops_to_take_pauses_who_makes,

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Random, helper, lane, watched};
+use fastrand::Rng;
+
+use super::{helper, lane, watched};
 use crate::{
     soak::rounds,
     transport::{
@@ -17,16 +19,16 @@ use crate::{
 };
 
 /// Waits for a random while: mostly not at all, sometimes for longer than a spin takes.
-fn dawdle(random: &mut Random) {
-    match random.below(1000) {
-        0 => thread::sleep(Duration::from_micros(random.below(200))),
+fn dawdle(random: &mut Rng) {
+    match random.u64(..1000) {
+        0 => thread::sleep(Duration::from_micros(random.u64(..200))),
         1..20 => {
-            let until = Instant::now() + Duration::from_micros(random.below(60));
+            let until = Instant::now() + Duration::from_micros(random.u64(..60));
             while Instant::now() < until {
                 spin_loop();
             }
         }
-        20..200 => (0..random.below(100)).for_each(|_| spin_loop()),
+        20..200 => (0..random.u64(..100)).for_each(|_| spin_loop()),
         _ => {}
     }
 }
@@ -37,19 +39,19 @@ fn packet(number: u64, len: usize) -> Vec<u8> {
 }
 
 fn send_all(sender: &mut impl FrameSender, n: u64, longest: u64) {
-    let (mut sizes, mut delays) = (Random(1), Random(2));
+    let (mut sizes, mut delays) = (Rng::with_seed(1), Rng::with_seed(2));
     for number in 0..n {
-        sender.send(&packet(number, 8 + sizes.below(longest) as usize)).unwrap();
+        sender.send(&packet(number, 8 + sizes.u64(..longest) as usize)).unwrap();
         dawdle(&mut delays);
     }
 }
 
 fn receive_all(mut receiver: impl FrameReceiver, n: u64, longest: u64) {
-    let (mut sizes, mut delays) = (Random(1), Random(3));
+    let (mut sizes, mut delays) = (Rng::with_seed(1), Rng::with_seed(3));
     // Several may come in one piece.
     let mut piece = Vec::new();
     for number in 0..n {
-        let expected = packet(number, 8 + sizes.below(longest) as usize);
+        let expected = packet(number, 8 + sizes.u64(..longest) as usize);
         if piece.is_empty() {
             let Received::Packet(packet) = receiver.receive(None).unwrap() else {
                 panic!("no packet {number}")
@@ -103,7 +105,7 @@ fn p_40_there_and_back() {
     watched(|| {
         let (ours, theirs) = shm_pair().unwrap();
         let thread = helper(move || echo(theirs));
-        let (mut random, Transport { mut sender, mut receiver, .. }) = (Random(4), ours);
+        let (mut random, Transport { mut sender, mut receiver, .. }) = (Rng::with_seed(4), ours);
         for number in 0..1000 * rounds(200) {
             sender.send(&packet(number, 24)).unwrap();
             assert_eq!(receiver.receive(None).unwrap(), Received::Packet(packet(number, 24)));
@@ -116,7 +118,7 @@ fn p_40_there_and_back() {
 
 /// Sends back what comes, until nothing more does.
 fn echo(end: Transport) {
-    let (mut random, Transport { mut sender, mut receiver, .. }) = (Random(5), end);
+    let (mut random, Transport { mut sender, mut receiver, .. }) = (Rng::with_seed(5), end);
     while let Received::Packet(packet) = receiver.receive(None).unwrap() {
         dawdle(&mut random);
         sender.send(&packet).unwrap();

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Random, helper, lane, watched};
+use fastrand::Rng;
+
+use super::{helper, lane, watched};
 use crate::{
     sync::{
         Arc, AtomicBool,
@@ -129,10 +131,10 @@ fn d_64_a_bell_that_never_stands_still() {
         let scribbler = {
             let (over, lane) = (over.clone(), lane.clone());
             helper(move || {
-                let mut random = Random(6);
+                let mut random = Rng::with_seed(6);
                 while !over.load(Relaxed) {
                     // All but the mark that says that there is nobody who sends.
-                    lane.control().producer.bell.store(random.next() as u32 & !2, Relaxed);
+                    lane.control().producer.bell.store(random.u32(..) & !2, Relaxed);
                     crate::os::wake(&lane.control().producer.bell);
                 }
             })
@@ -260,13 +262,13 @@ fn p_39_scribbling_over_the_packets() {
 
 fn scribble(words: std::ops::Range<u64>) {
     watched(move || {
-        let (mut random, start) = (Random(words.start + 7), Instant::now());
+        let (mut random, start) = (Rng::with_seed(words.start + 7), Instant::now());
         while start.elapsed() < Duration::from_secs(crate::soak::rounds(1)) {
             let (memory, ours, theirs) = three_holders();
             let over = Arc::new(AtomicBool::new(false));
             let scribbler = {
-                let (over, words, seed) = (over.clone(), words.clone(), random.next());
-                helper(move || scribble_until(&over, &File::from(memory), words, Random(seed)))
+                let (over, words, seed) = (over.clone(), words.clone(), random.u64(..));
+                helper(move || scribble_until(&over, &File::from(memory), words, Rng::with_seed(seed)))
             };
             let ends = [ours, theirs].map(|end| helper(move || use_until_broken(end)));
             ends.into_iter().for_each(|end| end.join().unwrap());
@@ -282,22 +284,22 @@ fn three_holders() -> (OwnedFd, Transport, Transport) {
     (memory, ends.ours.into_transport().unwrap(), ends.theirs.into_transport().unwrap())
 }
 
-fn scribble_until(over: &AtomicBool, memory: &File, words: std::ops::Range<u64>, mut random: Random) {
+fn scribble_until(over: &AtomicBool, memory: &File, words: std::ops::Range<u64>, mut random: Rng) {
     while !over.load(Relaxed) {
-        let at = words.start + random.below(words.end - words.start);
+        let at = random.u64(words.clone());
         // Small numbers are the ones that may be possible.
-        let shift = random.below(64);
-        memory.write_all_at(&(random.next() >> shift).to_ne_bytes(), at * 8).unwrap();
+        let shift = random.u64(..64);
+        memory.write_all_at(&(random.u64(..) >> shift).to_ne_bytes(), at * 8).unwrap();
     }
 }
 
 /// Sends and receives, each for a bounded time, for a while or until it fails.
 fn use_until_broken(end: Transport) {
-    let (mut random, start) = (Random(8), Instant::now());
+    let (mut random, start) = (Rng::with_seed(8), Instant::now());
     let Transport { mut sender, mut receiver, nudge, .. } = end;
     while start.elapsed() < Duration::from_millis(100) {
         let began = Instant::now();
-        let sent = sender.send(&vec![7; 1 + random.below(3000) as usize]);
+        let sent = sender.send(&vec![7; 1 + random.u64(..3000) as usize]);
         nudge.nudge();
         let received = receiver.receive(Some(Instant::now() + Duration::from_millis(5)));
         // A second for room that the peer never makes; the rest is for a busy machine.

@@ -36,21 +36,5 @@ fn helper<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> thread
     thread::Builder::new().name("shm test".into()).spawn(job).expect("a thread for the test")
 }
 
-/// Numbers without a pattern, the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
-
 /// How long anything may take before it counts as a hang.
 const HANG: Duration = Duration::from_secs(60);
