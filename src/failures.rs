@@ -237,6 +237,45 @@ fn p_19_whoever_waits_for_a_link_is_told_where_a_thread_of_it_panics() {
     });
 }
 
+/// Many calls that are to end at the same time, and a thread that panics over the first of them.
+fn fails_among_many(pair: (Transport, Transport), place: &'static str, timeout: Timeout) {
+    let (head, neck) = both(pair);
+    let (tell, told) = mpsc::sync_channel(N_ENDS);
+    for _ in 0..N_ENDS {
+        let tell = tell.clone();
+        let never = head.api("a").action("never", ()).timeout(timeout);
+        never.then(move |end: Result<(), CallError>| tell.send(end).unwrap()).unwrap();
+    }
+    drop(tell);
+    fail_once(Some(place), NAME);
+    if timeout == Timeout::Never {
+        neck.close();
+    }
+    let mut broken = 0;
+    for _ in 0..N_ENDS {
+        let end =
+            told.recv_timeout(SOON).unwrap_or_else(|_| panic!("{place}: a call never ends")).unwrap_err();
+        broken += u32::from(matches!(end.close_reason(), Some(CloseReason::Broken(_))));
+    }
+    assert_eq!(fail_once(None, ""), None, "nobody came to {place}");
+    assert!(broken > 0, "{place}: who is told that nothing was wrong?");
+    drop((head, neck));
+}
+
+const N_ENDS: usize = 8;
+
+/// Red when whoever ends many calls at once does not see to it that those are told that are left.
+#[test]
+fn p_19_whoever_is_left_by_a_thread_that_ends_many_calls_is_told() {
+    for pair in [memory_pair, || pipe_pair().unwrap(), || shm_pair().unwrap(), || ipc_pair().unwrap()] {
+        watched(move || {
+            let soon = Timeout::After(Duration::from_millis(50));
+            fails_among_many(pair(), "a keeper with late calls", soon);
+            fails_among_many(pair(), "a link that tells of its end", Timeout::Never);
+        });
+    }
+}
+
 fn fails_to_serve(pair: (Transport, Transport), place: &'static str) {
     let (head, neck) = both(pair);
     let echo = |n: u64| neck.api("h").action("echo", n).timeout(LONG).call::<u64>();

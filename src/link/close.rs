@@ -7,11 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Core, Framed, Link, LinkState, Slot, Wiring, flow::Harvest, state::Remains};
+use super::{
+    Core, Framed, Link, LinkState, Slot, Wiring, completing::OffTheTable, flow::Harvest, state::Remains,
+};
 use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
-    sync::{Arc, Ordering},
+    sync::{Arc, Ordering, fail_here},
     workers::{contain, discard, forget_panic, panic_text},
 };
 
@@ -169,8 +171,9 @@ impl Link {
     fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) {
         self.end_gates();
         self.tally.events_unsent.add(remains.unsent_events);
+        // Nobody else tells them. So a mistake over one of them is none over the others.
         for token in remains.served {
-            token.fire().cancel();
+            contain(|| token.fire().cancel());
         }
         let now = Instant::now();
         let executed = Executed::Maybe;
@@ -182,14 +185,18 @@ impl Link {
         for ended in remains.calls {
             let error = CallError::Closed { reason: reason.clone(), executed: ended.executed };
             let seen = CallError::Closed { reason: seen_there.clone(), executed };
-            let family = self.give_up_for(&ended.waiter, &seen);
-            self.complete_now(&ended.waiter, Err(error), now);
-            family.cancel();
+            contain(|| {
+                let _told = OffTheTable(self, &*ended.waiter);
+                fail_here("a link that tells of its end");
+                let family = self.give_up_for(&ended.waiter, &seen);
+                self.complete_now(&ended.waiter, Err(error), now);
+                family.cancel();
+            });
         }
         // Those of our own calls have ended with them.
         let closed = CallError::Closed { reason: reason.clone(), executed };
         for ends in remains.streams {
-            ends.end(&Err(closed.clone()), |wakeup| self.wake_up(wakeup));
+            contain(|| ends.end(&Err(closed.clone()), |wakeup| self.wake_up(wakeup)));
         }
         discard(remains.unsent);
     }
@@ -212,10 +219,11 @@ impl Link {
     /// delivered all the same, and its goodbye may be among that.
     #[cold]
     pub(super) fn cannot_send(&self, framed: &Framed, sent: std::thread::Result<io::Result<()>>) {
-        let (reason, may_be_a_death) = match sent {
+        let (reason, more_may_come) = match sent {
             Ok(Ok(())) => return,
+            // It lets go of what it reads from first. Another thread of it may still be sending its last words.
             Ok(Err(error)) if is_end(&error) => (CloseReason::Gone, true),
-            Ok(Err(error)) => (CloseReason::Io(Arc::new(error)), true),
+            Ok(Err(error)) => (CloseReason::Io(Arc::new(error)), self.keeper.has_attendant()),
             // A transport that panics: its caller is told what all others are told.
             Err(panic) => {
                 let text = panic_text(&*panic);
@@ -223,7 +231,7 @@ impl Link {
                 (CloseReason::Broken(text.into()), false)
             }
         };
-        if may_be_a_death && self.keeper.has_attendant() {
+        if more_may_come {
             framed.hang_up();
             return self.expect_death(reason);
         }
@@ -233,8 +241,8 @@ impl Link {
         self.peer_died(reason);
     }
 
-    /// The sockets of a process go a moment before its end can be seen, which says more. So where there
-    /// is a process to watch, its end is waited for, and `reason` stands only if it does not come.
+    /// What says more than `reason` may be about to come, and is waited for: last words, or the end of the process,
+    /// whose sockets go a moment before that can be seen.
     pub(super) fn expect_death(&self, reason: CloseReason) {
         let mut core = self.core.lock();
         if core.mute.is_none() {

@@ -1,9 +1,16 @@
 //! Who has taken calls off the table and has not handed over their ends yet: a link that is dropped waits for them.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Deref,
+    thread,
+    time::{Duration, Instant},
+};
 
-use super::{Link, Wiring};
-use crate::sync::{AtomicUsize, Ordering};
+use super::{Link, Slot, Wiring};
+use crate::{
+    error::{CallError, CloseReason, Executed},
+    sync::{Arc, AtomicUsize, Ordering},
+};
 
 /// One who has. Made under the lock, while the calls are taken off.
 pub(super) struct Completing<'a>(&'a AtomicUsize);
@@ -13,6 +20,19 @@ impl Drop for Completing<'_> {
         // SYNC: completing. Pairs with the load in `await_completing`: whoever sees it go finds the callbacks
         // with the crew.
         self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// A call that nobody else can end any more. Should the thread that is to end it panic, its caller is told.
+pub(super) struct OffTheTable<'a, S: Deref<Target = Slot>>(pub(super) &'a Link, pub(super) S);
+
+impl<S: Deref<Target = Slot>> Drop for OffTheTable<'_, S> {
+    fn drop(&mut self) {
+        if thread::panicking() && !self.1.is_done() {
+            let reason = Arc::new(CloseReason::Broken("a thread panicked that was to end a call".into()));
+            let broken = CallError::Closed { reason, executed: Executed::Maybe };
+            self.0.complete_now(&self.1, Err(broken), Instant::now());
+        }
     }
 }
 
@@ -33,7 +53,7 @@ impl Link {
         let deadline = Instant::now().checked_add(limit);
         // SYNC: completing. Pairs with the decrement in the drop of `Completing`.
         while self.completing.load(Ordering::Acquire) > 0 && deadline.is_none_or(|at| Instant::now() < at) {
-            std::thread::sleep(Duration::from_micros(100));
+            thread::sleep(Duration::from_micros(100));
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     task::Waker,
-    thread,
     time::Instant,
     vec::Drain,
 };
@@ -11,7 +10,7 @@ use std::{
 use super::{
     Core, Errand, Framed, Link, Slot, Wiring,
     aftermath::Aftermath,
-    completing::Completing,
+    completing::{Completing, OffTheTable},
     direct::Inline,
     inbox::Frame,
     load::Packet,
@@ -343,7 +342,7 @@ impl Link {
                 self.changed.notify_all();
             }
             Action::Complete(slot, outcome) => {
-                let _end = OffTheTable(self, &slot);
+                let _end = OffTheTable(self, &*slot);
                 fail_here("a reader with an answer");
                 let aftermath = self.complete(&slot, outcome, now);
                 harvest.woke_caller |= aftermath.woke_caller;
@@ -468,20 +467,6 @@ impl Link {
     }
 }
 
-/// A call that nobody else can end any more. Should the thread that has its answer panic, its caller is told.
-struct OffTheTable<'a>(&'a Link, &'a Slot);
-
-impl Drop for OffTheTable<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() && !self.1.is_done() {
-            let reason =
-                Arc::new(CloseReason::Broken("a thread panicked that had the answer of a call".into()));
-            let broken = CallError::Closed { reason, executed: Executed::Maybe };
-            self.0.complete_now(self.1, Err(broken), Instant::now());
-        }
-    }
-}
-
 /// What is left to do of a packet. There may be calls among it that nobody else can end any more.
 struct Left<'a>(&'a Link, Drain<'a, Action<Arc<Slot>>>);
 
@@ -489,7 +474,7 @@ impl Drop for Left<'_> {
     fn drop(&mut self) {
         for action in self.1.by_ref() {
             if let Action::Complete(slot, _) = action {
-                drop(OffTheTable(self.0, &slot));
+                drop(OffTheTable(self.0, &*slot));
             }
         }
     }

@@ -76,6 +76,7 @@ use crate::{
     wire::{Codec, Side},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
+use completing::OffTheTable;
 use direct::Direct;
 use keeper::Keeper;
 use load::Packet;
@@ -383,7 +384,7 @@ impl Link {
         fail_here("a keeper that ends calls");
         while let Some(ended) = core.state.handle_timeout(now) {
             let family = self.give_up(&ended.waiter);
-            late.push((ended, family));
+            late.push((OffTheTable(self, ended.waiter.clone()), ended, family));
         }
         let nudge = core.state.take_alarms(now);
         let overdue = core.state.overdue(now);
@@ -393,7 +394,8 @@ impl Link {
         let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
-        for (ended, family) in late {
+        for (_told, ended, family) in late {
+            fail_here("a keeper with late calls");
             self.time_out(ended, now);
             family.cancel();
         }

@@ -6,15 +6,22 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use crossbeam_channel::unbounded;
 use nape::{
-    Api, Context, Fault, Head, LinkState, Neck, Responder, Timeout,
-    transport::{FrameSender, Transport, ipc_pair, memory_pair, pipe_pair, shm_pair},
+    Api, CloseReason, Context, Fault, Head, LinkState, Neck, Responder, Timeout,
+    transport::{
+        FrameReceiver, FrameSender, Nudge, Received, Transport, ipc_pair, memory_pair, pipe_pair, shm_pair,
+    },
 };
 
-use crate::{support::watched, tools::eventually};
+use crate::{
+    raw_end::{BYE, RawNeck, frame},
+    support::watched,
+    tools::{LONG, eventually},
+};
 
 struct Breaking {
     /// Somebody else holds it, too, so that the other side does not see its end.
@@ -87,6 +94,65 @@ fn the_reader_of_answers_leaves((ours, theirs): (Transport, Transport)) {
 
 /// More than half of any window.
 const CALLS: usize = 100;
+
+/// Fails from some moment on, and wakes whoever reads then.
+struct Failing(Breaking, Arc<dyn Nudge>);
+
+impl FrameSender for Failing {
+    fn send(&mut self, packet: &[u8]) -> io::Result<()> {
+        self.0.send(packet).inspect_err(|_| self.1.nudge())
+    }
+}
+
+/// The last words of the other side come once nothing can be sent any more, and only to somebody who waits for them.
+struct LastWords {
+    inner: Box<dyn FrameReceiver>,
+    broken: Arc<AtomicBool>,
+    words: Option<Vec<u8>>,
+}
+
+impl FrameReceiver for LastWords {
+    fn receive(&mut self, deadline: Option<Instant>) -> io::Result<Received> {
+        let mut said = || self.words.take_if(|_| self.broken.load(Ordering::Acquire));
+        match said() {
+            Some(words) => Ok(Received::Packet(words)),
+            None => match self.inner.receive(deadline)? {
+                Received::Nudge => Ok(said().map_or(Received::Nudge, Received::Packet)),
+                other => Ok(other),
+            },
+        }
+    }
+
+    fn try_receive(&mut self) -> io::Result<Option<Received>> {
+        self.inner.try_receive()
+    }
+}
+
+/// As where another thread of the other side has yet to send them.
+fn last_words_are_heard((ours, theirs): (Transport, Transport)) {
+    let broken = Arc::new(AtomicBool::new(false));
+    let breaking = Breaking { inner: Arc::new(Mutex::new(ours.sender)), broken: broken.clone() };
+    let sender = Box::new(Failing(breaking, ours.nudge.clone()));
+    let words = Some(frame(BYE, 0, (0, 0), &9u16.to_le_bytes()));
+    let receiver = Box::new(LastWords { inner: ours.receiver, broken: broken.clone(), words });
+    let head = Head::builder().over(Transport { sender, receiver, ..ours }).unwrap();
+    let neck = RawNeck::ready(theirs);
+    assert_eq!(head.wait_open(LONG), LinkState::Open);
+    broken.store(true, Ordering::Release);
+    let error = head.api("a").action("ask", ()).timeout(Timeout::Never).call::<()>().unwrap_err();
+    let reason = error.close_reason().unwrap();
+    assert!(matches!(reason, CloseReason::Accused { code: 9 }), "{reason:?}");
+    drop((head, neck));
+}
+
+/// Red when a link ends as soon as nothing can be sent, with what is there to be read by then.
+#[test]
+fn p_3_the_last_words_of_a_side_that_reads_no_more_are_heard() {
+    watched(|| (0..20).for_each(|_| last_words_are_heard(memory_pair())));
+    watched(|| last_words_are_heard(ipc_pair().unwrap()));
+    watched(|| last_words_are_heard(pipe_pair().unwrap()));
+    watched(|| last_words_are_heard(shm_pair().unwrap()));
+}
 
 #[test]
 fn p_19_a_send_that_fails_ends_the_thread_that_reads_answers_too() {
