@@ -175,11 +175,11 @@ impl<A: Serialize + Clone + Send + 'static> Every<A> {
         };
         let name = format!("{}-timer", endpoint.config.name);
         let (period, thread) = (self.period, Builder::new().name(name));
-        let mut state = ticking.state.lock();
+        // Without the lock: what a thread that cannot be started was to call goes with it, and is the user's.
         let spawned = thread.spawn(move || theirs.run(first, period, tick));
         let no_thread = |error: std::io::Error| Misuse::NoThread { detail: error.to_string().into() };
-        state.thread = Some(spawned.map_err(no_thread)?);
-        drop(state);
+        let thread = spawned.map_err(no_thread)?;
+        ticking.state.lock().thread = Some(thread);
         endpoint.keep_timer(&ticking);
         Ok(Timer { ticking, origin: Origin::here(), stops: true })
     }

@@ -49,10 +49,9 @@ impl Keeper {
             return Ok(());
         }
         let fresh = Arc::new(Shared { wakeup: Wakeup::new()? });
-        let attendant = self.attendant.lock().take();
         let (weak, theirs) = (Arc::downgrade(link), fresh.clone());
         let name = format!("{}-keeper", link.config.name);
-        let thread = Builder::new().name(name).spawn(move || run(&weak, &theirs, attendant))?;
+        let thread = Builder::new().name(name).spawn(move || run(&weak, &theirs))?;
         *shared = Some(fresh);
         let before = self.thread.lock().replace(thread);
         drop(shared);
@@ -102,7 +101,9 @@ impl Keeper {
     }
 }
 
-fn run(weak: &Weak<Link>, shared: &Shared, mut attendant: Option<Box<dyn Attendant>>) {
+fn run(weak: &Weak<Link>, shared: &Shared) {
+    // It fetches what it looks after: with a thread that cannot be started that would be dropped, which waits.
+    let Some(mut attendant) = weak.upgrade().map(|link| link.keeper.take_attendant()) else { return };
     let watched = catch_unwind(AssertUnwindSafe(|| watch(weak, shared, &mut attendant)));
     if let Some(link) = weak.upgrade() {
         watched.unwrap_or_else(|panic| link.break_down(panic));

@@ -123,6 +123,7 @@ fn sample(tally: &mut Tally) {
         tally.add(Run::kill(wire, Side::Head, "all", when).run());
     }
     // Each was a finding once.
+    tally.add(Run::fault("Ipc", Side::Head, "clone,clone3,vfork", "ENOMEM", 2).run());
     tally.add(Run::fault("Ipc", Side::Neck, "connect", "EMFILE", 1).run());
     for (index, (calls, errors)) in FAULTS.iter().enumerate() {
         let side = if index % 2 == 0 { Side::Head } else { Side::Neck };
