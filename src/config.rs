@@ -25,7 +25,9 @@ use crate::wire::{Choice, Codec};
 /// let config = Config::new().timeout(Duration::from_secs(5)).in_flight(64);
 /// ```
 ///
-/// With the feature `config-file` it can be deserialized: each setter is a key, and `limits` a table of limits.
+/// With the feature `config-file` it can be deserialized. Its keys are `name`, `codec`, `compression`, `timeout`,
+/// `answers`, `start_timeout`, `stall_timeout`, `write_stall`, `heartbeat`, `watchdog`, `grace`, and `limits`, a table of
+/// [`Limits`]. A key for encryption is never read from a file.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "config-file", derive(serde::Deserialize))]
 #[cfg_attr(feature = "config-file", serde(default, deny_unknown_fields, expecting = "a table"))]
@@ -213,7 +215,7 @@ impl Config {
         self
     }
 
-    /// How many bytes of items may: short for [`Limits::stream_bytes`].
+    /// How many bytes of a stream's items may come that nobody has taken: short for [`Limits::stream_bytes`].
     pub fn stream_bytes(mut self, bytes: u32) -> Config {
         self.limits = self.limits.stream_bytes(bytes);
         self
@@ -238,8 +240,9 @@ impl Config {
         self
     }
 
-    /// How long the other side may pause within a message of several frames: 30 s by default, and one
-    /// second more. After that it costs it the link; what it had sent is memory that is held here.
+    /// How long the other side may pause within a message of several frames: 30 s by default. What it had sent is
+    /// memory that is held here. After that it has one second more, in case that this process itself stood still, and
+    /// then the link ends with [`ProtocolError::Stalled`](crate::ProtocolError::Stalled).
     pub fn stall_timeout(mut self, limit: Duration) -> Config {
         self.stall_timeout = limit;
         self

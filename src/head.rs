@@ -34,6 +34,7 @@ use crate::{
 /// Dropping it says goodbye, waits the [grace](Config::grace) for what is still under way in user code
 /// and for the child to end by itself, kills the child if it has not, and reaps it. Nothing is left but
 /// threads that are still inside user code when the grace ends.
+#[must_use = "dropping it closes the link, and ends the child"]
 pub struct Head {
     endpoint: Endpoint,
     link: Arc<Link>,
@@ -303,7 +304,7 @@ impl HeadBuilder {
     ///
     /// # Errors
     ///
-    /// As for [`Head::connect`]; also when two of the APIs claim the same path.
+    /// As for [`Head::connect`]; also when one of the APIs cannot be [attached](crate::ApiArb::attach).
     pub fn connect(self, address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Head> {
         let terms = self.terms.clone();
         let state = "it is there, and was not ready in time: does it run or start its Neck?";
@@ -314,7 +315,7 @@ impl HeadBuilder {
     ///
     /// # Errors
     ///
-    /// As for [`Head::spawn`]; also when two of the APIs claim the same path.
+    /// As for [`Head::spawn`]; also when one of the APIs cannot be [attached](crate::ApiArb::attach).
     pub fn spawn(mut self, command: Command) -> Result<Head> {
         let (limit, on_output) = (self.config.start_timeout, self.on_output.take());
         let mut options = self.launch_options();
@@ -346,7 +347,7 @@ impl HeadBuilder {
     ///
     /// # Errors
     ///
-    /// When two of the APIs claim the same path.
+    /// When one of the APIs cannot be [attached](crate::ApiArb::attach).
     pub fn in_process(self) -> Result<(Head, Neck)> {
         self.in_process_with(Neck::builder())
     }
@@ -355,7 +356,7 @@ impl HeadBuilder {
     ///
     /// # Errors
     ///
-    /// When two of the APIs of one end claim the same path.
+    /// When one of the APIs of one end cannot be [attached](crate::ApiArb::attach).
     pub fn in_process_with(self, neck: NeckBuilder) -> Result<(Head, Neck)> {
         let (ours, theirs) = (self.endpoint()?, neck.endpoint()?);
         let (head, neck) = Link::direct(ours.link_parts(), theirs.link_parts());
@@ -366,7 +367,7 @@ impl HeadBuilder {
     ///
     /// # Errors
     ///
-    /// When two of the APIs of one end claim the same path, or a thread cannot be started.
+    /// When one of the APIs of one end cannot be [attached](crate::ApiArb::attach), or a thread cannot be started.
     pub fn in_process_encoded(self, neck: NeckBuilder) -> Result<(Head, Neck)> {
         let (ours, theirs) = memory_pair();
         Ok((self.over_until(ours, None)?, neck.over_until(theirs, None)?))
@@ -379,7 +380,7 @@ impl HeadBuilder {
     ///
     /// # Errors
     ///
-    /// When two of the APIs claim the same path, or a thread cannot be started.
+    /// When one of the APIs cannot be [attached](crate::ApiArb::attach), or a thread cannot be started.
     pub fn over(self, transport: Transport) -> Result<Head> {
         let greet_within = self.config.start_timeout;
         self.over_until(transport, Some(greet_within))

@@ -25,6 +25,7 @@ use crate::{
 /// It is not ready before [`run`](Neck::run) or [`start`](Neck::start): calls that come before wait,
 /// within their timeouts, so that none finds half of the APIs. Everything an [`Endpoint`] can do, it
 /// can do. Dropping it closes the link.
+#[must_use = "dropping it closes the link"]
 pub struct Neck {
     endpoint: Endpoint,
     link: Arc<Link>,
@@ -57,7 +58,8 @@ impl Neck {
     ///
     /// # Errors
     ///
-    /// [`StartError::NotSpawned`] when no Head started this process, or when this was called before.
+    /// [`StartError::NotSpawned`] when no Head started this process, or when this was called before;
+    /// [`StartError::Setup`] when one has, and it cannot be reached, or a thread cannot be started.
     pub fn from_env() -> Result<Neck> {
         Neck::builder().from_env()
     }
@@ -92,7 +94,7 @@ impl Neck {
     ///
     /// # Errors
     ///
-    /// When another API owns one of its paths.
+    /// As for [`ApiArb::attach`](crate::ApiArb::attach).
     pub fn serve(self, api: Api) -> Result<Neck, ApiError> {
         self.endpoint.attach(api)?;
         Ok(self)
@@ -229,7 +231,7 @@ impl NeckBuilder {
     ///
     /// # Errors
     ///
-    /// As for [`Neck::connect`]; also when two of the APIs claim the same path.
+    /// As for [`Neck::connect`]; also when one of the APIs cannot be [attached](crate::ApiArb::attach).
     pub fn connect(self, address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Neck> {
         let terms = self.terms.clone();
         let state = "it is there, and did not greet in time";
@@ -240,7 +242,7 @@ impl NeckBuilder {
     ///
     /// # Errors
     ///
-    /// As for [`Neck::from_env`]; also when two of the APIs claim the same path.
+    /// As for [`Neck::from_env`]; also when one of the APIs cannot be [attached](crate::ApiArb::attach).
     #[allow(clippy::wrong_self_convention, reason = "it is named as the constructor for which it stands")]
     pub fn from_env(self) -> Result<Neck> {
         let endpoint = self.endpoint()?;
@@ -258,7 +260,7 @@ impl NeckBuilder {
     ///
     /// # Errors
     ///
-    /// When two of the APIs claim the same path, or a thread cannot be started.
+    /// When one of the APIs cannot be [attached](crate::ApiArb::attach), or a thread cannot be started.
     pub fn over(self, transport: Transport) -> Result<Neck> {
         let greet_within = self.config.start_timeout;
         self.over_until(transport, Some(greet_within))

@@ -39,6 +39,7 @@ impl Semaphore {
     }
 
     /// Takes a permit if there is one; does not block.
+    #[must_use = "without a permit there is nothing to go on with"]
     pub fn try_acquire(&self) -> bool {
         let mut permits = self.0.permits.lock();
         let free = *permits > 0;
@@ -47,6 +48,7 @@ impl Semaphore {
     }
 
     /// Takes a permit; blocks for at most `limit`. Says whether it got one.
+    #[must_use = "without a permit there is nothing to go on with"]
     pub fn acquire_timeout(&self, limit: Duration) -> bool {
         let Some(deadline) = Instant::now().checked_add(limit) else {
             self.acquire();

@@ -214,7 +214,7 @@ fn time(text: &str) -> Result<Duration, String> {
     let unit = match &text[digits.len()..] {
         "ms" => 0.001,
         "" | "s" => 1.0,
-        "m" => 60.0,
+        "m" | "min" => 60.0,
         "h" => 3600.0,
         _ => f64::NAN,
     };

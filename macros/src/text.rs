@@ -108,7 +108,7 @@ pub(crate) fn timeout(at: &LitStr, mistakes: &mut Mistakes) -> Option<Timeout> {
         "us" => Some(1),
         "ms" => Some(1_000),
         "s" => Some(1_000_000),
-        "min" => Some(60_000_000),
+        "m" | "min" => Some(60_000_000),
         "h" => Some(3_600_000_000),
         _ => None,
     };

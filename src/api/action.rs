@@ -116,7 +116,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// # Errors
     ///
-    /// Whatever a call can end in; [`Misuse::WouldDeadlock`] from a state listener or an error hook.
+    /// Whatever a call can end in; [`Misuse::WouldDeadlock`] from a state listener, an error hook, or a hook of a
+    /// supervisor.
     pub fn call<T: DeserializeOwned + 'static>(self) -> Result<T, CallError> {
         match self.to {
             // An action of another kind is not even moved.
@@ -254,7 +255,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
         }
         self.release();
         let path = self.checked_path()?;
-        Err(Rejection::Busy { path, detail: "too many callbacks wait to be run".into() }.into())
+        let detail =
+            format!("{} callbacks wait to be run", self.to.endpoint().config.limits.callbacks).into();
+        Err(Rejection::Busy { path, detail }.into())
     }
 
     /// Opens a stream.

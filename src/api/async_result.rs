@@ -148,7 +148,9 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
     ///
     /// # Errors
     ///
-    /// Whatever a call can end in; [`Misuse::Taken`] when the result was handed out before.
+    /// Whatever a call can end in; [`Misuse::Taken`] when the result was handed out before;
+    /// [`Misuse::WouldDeadlock`] in a state listener, an error hook or a hook of a supervisor: the handle is gone
+    /// then, and the call is cancelled.
     pub fn wait(mut self) -> Result<T, CallError> {
         check_may_block()?;
         self.block(self.slot.deadline);
@@ -165,6 +167,8 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
     /// # Errors
     ///
     /// The call's own end, once: [`CallError::TimedOut`] is the call's deadline, not `limit`.
+    /// [`Misuse::WouldDeadlock`] in a state listener, an error hook or a hook of a supervisor, which leaves the call
+    /// alone.
     pub fn wait_timeout(&mut self, limit: Duration) -> Result<Option<T>, CallError> {
         check_may_block()?;
         let limit = Instant::now().checked_add(limit);

@@ -196,7 +196,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// When another API owns one of its paths; then nothing of it is served.
+    /// As for [`ApiArb::attach`](crate::ApiArb::attach); then nothing of it is served.
     pub fn attach(&self, api: Api) -> Result<Attached, ApiError> {
         self.0.arb.attach(api)
     }
@@ -295,6 +295,25 @@ impl Endpoint {
     pub fn wait_open(&self, limit: Duration) -> LinkState {
         let deadline = Instant::now().checked_add(limit);
         self.0.await_link(deadline).map_or_else(|_| self.state(), |link| link.wait_open(deadline))
+    }
+
+    /// Blocks until the link is over, or, under a [`Supervisor`](crate::Supervisor), until that starts its program no
+    /// more; for at most `limit`. Says which state the link is in then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use nape::{Head, LinkState};
+    ///
+    /// let (head, neck) = Head::in_process()?;
+    /// assert_eq!(head.wait_closed(Duration::from_millis(1)), LinkState::Open);
+    /// drop(neck);
+    /// assert_eq!(head.wait_closed(Duration::from_secs(5)), LinkState::Closed);
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    pub fn wait_closed(&self, limit: Duration) -> LinkState {
+        self.0.await_end(Instant::now().checked_add(limit));
+        self.state()
     }
 }
 

@@ -58,6 +58,21 @@ pub enum Report {
     },
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Report::EventFailed { path, error } => write!(f, "the event {path} failed: {error}"),
+            Report::EventDropped { path, error } => write!(f, "the event {path} was dropped: {error}"),
+            Report::CallbackPanicked { text } => write!(f, "a callback panicked: {text}"),
+            Report::LateReply => f.write_str("an answer came to a call that had ended"),
+            Report::SlowHandler { path, age, .. } => write!(f, "the handler of {path} has run for {age:.3?}"),
+            Report::SlowCall { path, age, .. } => {
+                write!(f, "the call of {path} has been under way for {age:.3?}")
+            }
+        }
+    }
+}
+
 pub(crate) type StateListener = Arc<dyn Fn(LinkState) + Send + Sync>;
 pub(crate) type ErrorHook = Arc<dyn Fn(&Report) + Send + Sync>;
 

@@ -213,7 +213,7 @@ impl Leave {
     /// error. What is written into the end of an event changes nothing for who has fired it, and no more does what the
     /// side that calls writes into that of a stream.
     ///
-    /// It runs on the thread that ends the call: of the handler's side that which answers, of the caller's side
+    /// It runs on the thread that ends the call: on the side that serves, the one that answers; on the side that calls,
     /// the caller itself if it blocks, polls or cancels, else a thread of the link. It must not block.
     pub fn with(see: impl FnOnce(&mut Result<Payload, CallError>) + Send + 'static) -> Leave {
         Leave::with_end(|end| see(end.outcome))

@@ -200,6 +200,15 @@ impl<T: Serialize + Send + 'static, R: DeserializeOwned + 'static> Upload<T, R> 
         self.out.try_send(item)
     }
 
+    /// As [`Outgoing::send_timeout`]: sends an item, and waits for at most `limit` until there is room. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Outgoing::send_timeout`].
+    pub fn send_timeout(&mut self, item: T, limit: Duration) -> Result<(), TrySendError<T>> {
+        self.out.send_timeout(item, limit)
+    }
+
     /// As [`Outgoing::ready`]: a future that waits until an item may be sent without a wait.
     ///
     /// # Errors
@@ -245,6 +254,9 @@ impl<U, T, R> Duplex<U, T, R> {
 
     /// The two halves, and the handle of the answer. Dropping a half ends its direction alone; dropping the
     /// handle of the answer cancels the call.
+    ///
+    /// The handle has no timeout: [`wait`](AsyncResult::wait) lasts until the handler has answered, or the link is
+    /// over. [`wait_timeout`](AsyncResult::wait_timeout) has a limit.
     pub fn split(self) -> (Outgoing<U>, Incoming<T>, AsyncResult<R>) {
         (self.out, self.items, self.answer)
     }
@@ -277,6 +289,15 @@ where
     /// As for [`Outgoing::try_send`].
     pub fn try_send(&mut self, item: U) -> Result<(), TrySendError<U>> {
         self.out.try_send(item)
+    }
+
+    /// As [`Outgoing::send_timeout`]: sends an item, and waits for at most `limit` until there is room. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Outgoing::send_timeout`].
+    pub fn send_timeout(&mut self, item: U, limit: Duration) -> Result<(), TrySendError<U>> {
+        self.out.send_timeout(item, limit)
     }
 
     /// As [`Incoming::try_next`]: the next item if one has come. Does not block.

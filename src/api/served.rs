@@ -121,14 +121,14 @@ impl Api {
         }
     }
 
-    /// How many handlers may run at once: 4 by default. Threads are started as they are needed.
+    /// How many handlers may run at once: 4 by default, at least 1. Threads are started as they are needed.
     pub fn workers(mut self, workers: usize) -> Api {
         self.workers = workers.max(1);
         self
     }
 
     /// How many calls and events may wait for a worker, 1,024 by default, and what becomes of those
-    /// beyond; they are refused by default.
+    /// beyond; they are refused by default. With 0 nothing waits.
     pub fn queue(mut self, bound: usize, when_full: WhenFull) -> Api {
         (self.bound, self.when_full) = (bound, when_full);
         self

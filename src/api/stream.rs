@@ -345,11 +345,12 @@ pub struct Outgoing<T> {
 
 /// Why an item was not sent.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TrySendError<T> {
     /// There is no room for it now.
     #[error("the other side has not taken what was sent before")]
     Full(T),
-    /// It will never go. As for [`Outgoing::send`].
+    /// It will never go: the stream is over, or this one item cannot be sent. As for [`Outgoing::send`].
     #[error(transparent)]
     Over(CallError),
 }
@@ -395,23 +396,43 @@ impl<T: Serialize + Send + 'static> Outgoing<T> {
     /// stream itself takes no notice. In a handler [`CallError::TimedOut`] when the handler's own time is
     /// over.
     pub fn send(&mut self, item: T) -> Result<(), CallError> {
-        let mut item = match self.tap.put(item) {
-            Put::Done => return Ok(()),
-            Put::Failed(error) => return Err(error),
-            Put::Full(item) => item,
-        };
-        check_may_block()?;
-        let own = ask(|current| current.deadline);
-        loop {
-            if !self.tap.wait(self.call.as_ref(), own) {
-                return Err(out_of_time(self.tap.path()));
-            }
-            item = match self.tap.put(item) {
-                Put::Done => return Ok(()),
-                Put::Failed(error) => return Err(error),
-                Put::Full(item) => item,
-            };
+        match self.put_until(item, ask(|current| current.deadline)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Over(error)) => Err(error),
+            Err(TrySendError::Full(_)) => Err(out_of_time(self.tap.path())),
         }
+    }
+
+    /// Sends an item, or queues it, and waits for at most `limit` until there is room. Blocks meanwhile, as
+    /// [`Outgoing::send`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError::Full`] gives the item back; else as for [`Outgoing::send`].
+    pub fn send_timeout(&mut self, item: T, limit: Duration) -> Result<(), TrySendError<T>> {
+        let own = ask(|current| current.deadline);
+        let limit = Instant::now().checked_add(limit);
+        let sent = self.put_until(item, own.into_iter().chain(limit).min());
+        match sent {
+            Err(TrySendError::Full(_)) if own.is_some_and(|own| limit.is_none_or(|limit| own <= limit)) => {
+                Err(TrySendError::Over(out_of_time(self.tap.path())))
+            }
+            sent => sent,
+        }
+    }
+
+    fn put_until(&mut self, item: T, until: Option<Instant>) -> Result<(), TrySendError<T>> {
+        let mut sent = self.try_send(item);
+        if matches!(sent, Err(TrySendError::Full(_))) {
+            check_may_block().map_err(TrySendError::Over)?;
+        }
+        while let Err(TrySendError::Full(item)) = sent {
+            if !self.tap.wait(self.call.as_ref(), until) {
+                return Err(TrySendError::Full(item));
+            }
+            sent = self.try_send(item);
+        }
+        sent
     }
 
     /// Sends an item, or queues it, if there is room. Does not block.

@@ -132,6 +132,19 @@ impl Inner {
         }
     }
 
+    /// Blocks until there is no link any more and none will come, at most until `deadline`.
+    pub(crate) fn await_end(&self, deadline: Option<Instant>) {
+        let Some(succession) = self.succession.get().filter(|_| !self.is_forked()) else {
+            return self.link().map_or((), |link| _ = link.wait_closed(deadline));
+        };
+        loop {
+            let since = succession.bell.rung();
+            if self.is_gone() || !succession.bell.wait(since, deadline) {
+                return;
+            }
+        }
+    }
+
     fn link_now(&self) -> Result<Arc<Link>, NoLink> {
         match &*self.connection.read() {
             Connection::Link(link) => Ok(link.clone()),

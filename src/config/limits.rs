@@ -85,13 +85,13 @@ impl Limits {
     /// was not asked for, the items of streams and subscriptions, and errors that are values; each with 1 KiB for
     /// itself. Calls and answers of up to 1 KiB are not counted here, since their number has a limit. When there
     /// is no room, a call is refused as busy, an event is dropped and reported, a call of ours whose answer it is
-    /// ends with a [`Fault`](crate::Fault) that says so, a stream ends as busy. Nothing waits.
+    /// ends with a [`Fault`](crate::Fault) that says so, and so does a stream. Nothing waits.
     pub fn received_bytes(mut self, bytes: usize) -> Limits {
         self.received_bytes = bytes;
         self
     }
 
-    /// How many calls may be sent and unanswered at once: 1,024 by default.
+    /// How many calls may be sent and unanswered at once: 1,024 by default, at least 1.
     ///
     /// A call beyond waits in the send queue, and its timeout runs.
     pub fn in_flight(mut self, calls: usize) -> Limits {
@@ -99,7 +99,7 @@ impl Limits {
         self
     }
 
-    /// How many calls and events may wait to be sent: 1,024 by default.
+    /// How many calls and events may wait to be sent: 1,024 by default, at least 1.
     ///
     /// When they do, `start`, `then` and `fire` are refused as busy, and `call` waits.
     pub fn send_queue(mut self, messages: usize) -> Limits {
@@ -118,7 +118,7 @@ impl Limits {
         self
     }
 
-    /// How many calls of the other side may be unanswered here at once: 1,024 by default.
+    /// How many calls of the other side may be unanswered here at once: 1,024 by default, at least 1.
     ///
     /// Those beyond are refused as busy, before any API sees them. At least as many as the other
     /// side's `in_flight` is what one wants.
@@ -127,7 +127,8 @@ impl Limits {
         self
     }
 
-    /// How many items of a stream may come here, or be on their way, that nobody has taken: 64 by default.
+    /// How many items of a stream may come here, or be on their way, that nobody has taken: 64 by default, 1 to
+    /// 1,048,576.
     ///
     /// With that many, whoever makes them pauses. At the sending side it is how many may wait to be sent.
     pub fn stream_items(mut self, items: u32) -> Limits {
@@ -135,7 +136,8 @@ impl Limits {
         self
     }
 
-    /// How many bytes of items may, likewise: 1 MiB by default. One item may go over it.
+    /// How many bytes of these items may be here or on their way: 1 MiB by default, 1 byte to 1 GiB. One item may go
+    /// over it.
     ///
     /// In process, where items are not encoded, they have no bytes.
     pub fn stream_bytes(mut self, bytes: u32) -> Limits {
@@ -143,13 +145,13 @@ impl Limits {
         self
     }
 
-    /// How many callbacks may run at once: 2 by default.
+    /// How many callbacks may run at once: 2 by default, at least 1.
     pub fn callback_workers(mut self, workers: usize) -> Limits {
         self.callback_workers = workers.max(1);
         self
     }
 
-    /// How many callbacks may wait for one of these workers: 1,024 by default.
+    /// How many callbacks may wait for one of these workers: 1,024 by default, at least 1.
     ///
     /// When they do, `then` is refused as busy. Callbacks of calls that are under way come on top.
     pub fn callbacks(mut self, waiting: usize) -> Limits {

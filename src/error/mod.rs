@@ -134,7 +134,8 @@ pub enum Rejection {
         /// Which queue, and its limit.
         detail: Arc<str>,
     },
-    /// The message is larger than the limit.
+    /// The message is larger than the limit. Where it is an item of a stream, that item was not sent; the handler of
+    /// the stream may run.
     #[error("message of {size} bytes is over the limit of {limit}")]
     TooLarge {
         /// The encoded size in bytes.
@@ -172,8 +173,8 @@ pub enum Misuse {
     /// A path that no handler can have.
     #[error("bad path: {0}")]
     BadPath(#[from] PathError),
-    /// The arguments cannot be encoded.
-    #[error("the arguments of {path} do not encode: {detail}")]
+    /// The arguments, or an item of a stream, cannot be encoded.
+    #[error("what is sent to {path} does not encode: {detail}")]
     Encode {
         /// The full path.
         path: Path,
@@ -286,6 +287,8 @@ impl fmt::Display for GivenUp {
     }
 }
 
+impl std::error::Error for GivenUp {}
+
 /// How a supervised program came to its end.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -332,14 +335,18 @@ pub struct Death {
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the process {} after {:.3?}", self.exit, self.after)?;
-        match self.stderr.trim_end() {
-            "" => Ok(()),
-            words => write!(f, "; its last words: {words}"),
-        }
+        f.write_str(&last_words(&self.stderr))
     }
 }
 
 impl std::error::Error for Death {}
+
+fn last_words(stderr: &str) -> String {
+    match stderr.trim_end() {
+        "" => String::new(),
+        words => format!("; its last words: {words}"),
+    }
+}
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -385,7 +392,7 @@ pub enum StartError {
         death: Death,
     },
     /// The process was not ready in time.
-    #[error("{program} was not ready after {after:.3?}: {state}")]
+    #[error("{program} was not ready after {after:.3?}: {state}{}", last_words(stderr))]
     TimedOut {
         /// The program.
         program: Arc<str>,
@@ -508,10 +515,14 @@ impl From<Fault> for CallError {
 }
 
 impl CallError {
-    /// Whether calling again cannot run the handler twice.
+    /// Whether the handler may have run: after [`Executed::No`] calling again is safe.
     pub fn executed(&self) -> Executed {
         match self {
             CallError::TimedOut { executed, .. } | CallError::Closed { executed, .. } => *executed,
+            // Of a call that was started before.
+            CallError::Misuse(Misuse::Taken { .. } | Misuse::WouldDeadlock { .. } | Misuse::Forked) => {
+                Executed::Maybe
+            }
             CallError::Rejected(_) | CallError::Misuse(_) => Executed::No,
             _ => Executed::Maybe,
         }

@@ -21,7 +21,7 @@ use crate::{
 /// | name | `nape.call` | `nape.serve` |
 /// | `path` | the full path | the same |
 /// | `link` | the [number of the link](crate::Endpoint::link_id), in hexadecimal digits | the same |
-/// | `call` | the [name of the call](crate::TransactionId) on its link, such as `head#7`; an event has none | the same |
+/// | `call` | the [name of the call](crate::TransactionId) on its link, such as `Head#7`; an event has none | the same |
 /// | `otel.kind` | `client` | `server` |
 /// | `outcome` | how it has ended: `ok`, `fault`, `rejected`, `timed_out`, `cancelled`, `closed` ... | the same |
 ///

@@ -97,6 +97,17 @@ pub enum LinkState {
     Closed,
 }
 
+impl fmt::Display for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LinkState::Starting => "starting",
+            LinkState::Open => "open",
+            LinkState::Disconnected => "disconnected",
+            LinkState::Closed => "closed",
+        })
+    }
+}
+
 /// What a link hands up. None of it may block or run user code.
 pub(crate) trait Dispatch: Any + Send + Sync {
     /// Routes a call or an event that came in. What comes back may be run at once by whoever asked;

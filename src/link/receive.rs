@@ -110,7 +110,10 @@ fn no_room<W: Clone>(
             let text = format!("its answer came, and there was no room for it: {detail}");
             return answer(state, header.id, actions, |_| Ok(Err(Fault::new(text).into())));
         }
-        Kind::StreamItem => return state.lose_items(header.id, too_much, now, actions),
+        Kind::StreamItem => {
+            let text = format!("items came, and there was no room for them: {detail}");
+            return state.lose_items(header.id, Fault::new(text), now, actions);
+        }
         _ => {}
     }
     state.budget.pay("messages beyond the room for them", now)

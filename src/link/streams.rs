@@ -18,9 +18,8 @@ use super::{
     token::CancelToken,
 };
 use crate::{
-    error::Rejection,
     sync::Arc,
-    wire::{Kind, OpenHead, ProtocolError, Quota, TransactionId, first_item},
+    wire::{Fault, Kind, OpenHead, ProtocolError, Quota, TransactionId, first_item},
 };
 
 /// One direction of a stream, at the side where its items come.
@@ -132,7 +131,7 @@ impl<W: Clone> State<W> {
     pub(super) fn lose_items(
         &mut self,
         bits: u64,
-        why: Rejection,
+        why: Fault,
         now: Instant,
         actions: &mut Vec<Action<W>>,
     ) -> Result<(), ProtocolError> {

@@ -55,6 +55,7 @@ use table::{Arrival, Departure, Shared};
 /// assert_eq!((n, listener.peers().len()), (4, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "dropping it closes the links to all peers"]
 pub struct Listener {
     shared: Arc<Shared>,
     origin: Origin,
@@ -78,7 +79,8 @@ pub struct ListenerBuilder {
 type Parts = (Config, Vec<Api>, Layers, Terms);
 
 impl Head {
-    /// Waits for others to connect, each of which is a [`Neck`]: [`Neck::connect`]. Does not block.
+    /// Waits for others to connect, each of which is a [`Neck`]: [`Neck::connect`]. Does not block, but
+    /// for what [`ListenerBuilder::listen`] says.
     ///
     /// The address is a text like `unix:/run/user/1000/app.sock` or `tcp:127.0.0.1:0`, or an [`Address`].
     ///
@@ -119,7 +121,8 @@ impl HeadBuilder {
 }
 
 impl Neck {
-    /// Waits for others to connect, each of which is a [`Head`]: [`Head::connect`]. Does not block.
+    /// Waits for others to connect, each of which is a [`Head`]: [`Head::connect`]. Does not block, but
+    /// for what [`ListenerBuilder::listen`] says.
     ///
     /// The address is a text like `unix:/run/user/1000/app.sock` or `tcp:127.0.0.1:0`, or an [`Address`].
     ///
@@ -194,7 +197,7 @@ impl ListenerBuilder {
     /// - [`StartError::Address`]: it is none.
     /// - [`StartError::Listen`]: another program listens there (`AddrInUse`), everybody
     ///   may remove files from the directory (`PermissionDenied`), or what else the operating system says.
-    /// - When two of the APIs claim the same path, or a thread or a descriptor cannot be made.
+    /// - When one of the APIs cannot be [attached](crate::ApiArb::attach), or a thread or a descriptor cannot be made.
     pub fn listen(self, address: impl TryInto<Address, Error: Into<AddressError>>) -> Result<Listener> {
         let address = address.try_into().map_err(Into::into)?;
         // What is wrong with the APIs is said now, and not to the first peer.
@@ -295,13 +298,13 @@ impl Listener {
     }
 
     /// Lets nobody in any more, asks all peers to begin nothing new, waits for what is under way with them, all
-    /// together for at most `limit`, then closes. Says whether all had ended. Blocks.
+    /// together for at most `limit`, then closes, as [`close`](Listener::close) does. Says whether all had ended. Blocks.
     pub fn shut_down(&self, limit: Duration) -> bool {
         self.end(Some(limit))
     }
 
     /// Lets nobody in any more, and closes the links to all peers at once: calls under way end. Idempotent.
-    /// Blocks for at most the [grace](Config::grace), and one second more for the hooks.
+    /// Blocks for at most twice the [grace](Config::grace), and one second more for the hooks.
     pub fn close(&self) {
         self.end(None);
     }

@@ -3,7 +3,7 @@
 /// What a Head and the child that it spawns talk over.
 ///
 /// The child need not know: [`Neck::from_env`](crate::Neck::from_env) takes what its Head has chosen, so
-/// that the same program runs on each. A program that the child starts in turn inherits neither.
+/// that the same program runs on each. A program that the child starts in turn inherits nothing of the link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "config-file", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]

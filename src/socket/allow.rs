@@ -24,6 +24,13 @@ pub struct Credentials {
     pub pid: Option<u32>,
 }
 
+impl Credentials {
+    /// Whether its user is that of this process.
+    pub fn is_same_user(&self) -> bool {
+        super::local::is_same_user(self)
+    }
+}
+
 /// Which processes may be at the other end of a Unix socket: by default those of the same user as this one.
 ///
 /// Both who listens and who connects has such a rule. It has no meaning over TCP, where the kernel does not say

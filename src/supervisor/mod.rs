@@ -66,6 +66,7 @@ use run::{Hook, Runner, Shared};
 ///
 /// [`CallError::Closed`]: crate::CallError::Closed
 /// [`CloseReason::GaveUp`]: crate::CloseReason::GaveUp
+#[must_use = "dropping it ends the program"]
 pub struct Supervisor {
     endpoint: Endpoint,
     shared: Arc<Shared>,

@@ -147,7 +147,7 @@ fn last_words_are_heard((ours, theirs): (Transport, Transport)) {
 
 /// Red when a link ends as soon as nothing can be sent, with what is there to be read by then.
 #[test]
-fn p_3_the_last_words_of_a_side_that_reads_no_more_are_heard() {
+fn p_03_the_last_words_of_a_side_that_reads_no_more_are_heard() {
     watched(|| (0..20).for_each(|_| last_words_are_heard(memory_pair())));
     watched(|| last_words_are_heard(ipc_pair().unwrap()));
     watched(|| last_words_are_heard(pipe_pair().unwrap()));

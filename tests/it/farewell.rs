@@ -49,7 +49,7 @@ fn in_a_handler(
     head.api("a").action("do", ()).call()
 }
 
-fn p24_a_handler_may_close_or_drop_its_own_end(kind: Kind) {
+fn p_24_a_handler_may_close_or_drop_its_own_end(kind: Kind) {
     for drops in [false, true] {
         let (head, neck) = ends(kind);
         let end = neck.endpoint().clone();
@@ -63,7 +63,7 @@ fn p24_a_handler_may_close_or_drop_its_own_end(kind: Kind) {
     }
 }
 
-fn p24_a_handler_may_drop_the_other_end(kind: Kind) {
+fn p_24_a_handler_may_drop_the_other_end(kind: Kind) {
     let (head, neck) = ends(kind);
     let (near, far) = (head.endpoint().clone(), neck.endpoint().clone());
     let neck = neck.start();
@@ -74,7 +74,7 @@ fn p24_a_handler_may_drop_the_other_end(kind: Kind) {
 }
 
 /// Here the handler runs on the thread that waits for the call from which it descends.
-fn p24_a_nested_handler_may_drop_its_own_end(kind: Kind) {
+fn p_24_a_nested_handler_may_drop_its_own_end(kind: Kind) {
     let (head, neck) = ends(kind);
     let end = head.endpoint().clone();
     let back = |cx: &Context, ()| Ok::<_, Fault>(cx.api("h").action("drop", ()).call::<()>()?);
@@ -90,7 +90,7 @@ fn p24_a_nested_handler_may_drop_its_own_end(kind: Kind) {
     neck.wait().unwrap();
 }
 
-fn p24_a_callback_may_close_or_drop_its_own_end(kind: Kind) {
+fn p_24_a_callback_may_close_or_drop_its_own_end(kind: Kind) {
     for drops in [false, true] {
         let (head, neck) = ends(kind);
         let (end, neck) = (head.endpoint().clone(), neck.start());
@@ -112,7 +112,7 @@ fn p24_a_callback_may_close_or_drop_its_own_end(kind: Kind) {
     }
 }
 
-fn p24_a_listener_may_close_or_drop_its_own_end(kind: Kind) {
+fn p_24_a_listener_may_close_or_drop_its_own_end(kind: Kind) {
     for (drops, at) in [(false, LinkState::Open), (true, LinkState::Open), (true, LinkState::Disconnected)] {
         let (head, neck) = ends(kind);
         let (end, neck) = (head.endpoint().clone(), neck.start());
@@ -139,7 +139,7 @@ fn p24_a_listener_may_close_or_drop_its_own_end(kind: Kind) {
     }
 }
 
-fn p24_dropping_while_a_thread_unwinds_works(kind: Kind) {
+fn p_24_dropping_while_a_thread_unwinds_works(kind: Kind) {
     let (head, neck) = ends(kind);
     let neck = neck.start();
     let thread = thread::spawn(move || {
@@ -151,7 +151,7 @@ fn p24_dropping_while_a_thread_unwinds_works(kind: Kind) {
 }
 
 /// Every call ends, whoever drops what, and when.
-fn p24_a_link_may_go_in_the_midst_of_storms(kind: Kind) {
+fn p_24_a_link_may_go_in_the_midst_of_storms(kind: Kind) {
     for round in 0..20u32 {
         let (head, neck) = ends(kind);
         let down = |cx: &Context, n: u32| match n {
@@ -188,11 +188,11 @@ fn p24_a_link_may_go_in_the_midst_of_storms(kind: Kind) {
 }
 
 on_every_link! {
-    p24_a_handler_may_close_or_drop_its_own_end,
-    p24_a_handler_may_drop_the_other_end,
-    p24_a_nested_handler_may_drop_its_own_end,
-    p24_a_callback_may_close_or_drop_its_own_end,
-    p24_a_listener_may_close_or_drop_its_own_end,
-    p24_dropping_while_a_thread_unwinds_works,
-    p24_a_link_may_go_in_the_midst_of_storms,
+    p_24_a_handler_may_close_or_drop_its_own_end,
+    p_24_a_handler_may_drop_the_other_end,
+    p_24_a_nested_handler_may_drop_its_own_end,
+    p_24_a_callback_may_close_or_drop_its_own_end,
+    p_24_a_listener_may_close_or_drop_its_own_end,
+    p_24_dropping_while_a_thread_unwinds_works,
+    p_24_a_link_may_go_in_the_midst_of_storms,
 }

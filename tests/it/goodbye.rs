@@ -3,11 +3,12 @@
 use std::{
     sync::mpsc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use nape::{Api, CloseReason, Context, Endpoint, Fault};
+use nape::{Api, CloseReason, Context, Endpoint, Fault, LinkState};
 
-use crate::support::Kind;
+use crate::{support::Kind, tools::LONG};
 
 /// How often it is tried: what can go wrong is a matter of moments.
 const ROUNDS: usize = 50;
@@ -47,6 +48,20 @@ fn call_for_ever(end: &Endpoint) -> Vec<JoinHandle<()>> {
     callers
 }
 
+/// Red when the end of a link wakes nobody who waits for it.
+fn whoever_waits_for_the_end_is_told_of_it(kind: Kind) {
+    let (head, neck) = kind.ends();
+    let neck = neck.start();
+    assert_eq!(head.wait_open(LONG), LinkState::Open);
+    assert_eq!(head.wait_closed(Duration::from_millis(1)), LinkState::Open);
+    let end = head.endpoint().clone();
+    let waits = thread::spawn(move || end.wait_closed(LONG));
+    neck.close();
+    assert_eq!(waits.join().unwrap(), LinkState::Closed);
+    assert_eq!(head.wait_closed(Duration::ZERO), LinkState::Closed);
+}
+
 on_every_link! {
+    whoever_waits_for_the_end_is_told_of_it,
     the_other_side_hears_of_a_close_in_the_midst_of_calls,
 }

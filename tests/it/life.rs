@@ -384,7 +384,7 @@ fn ac_97_each_side_waits_for_the_other_alone(kind: Kind) {
     assert_eq!(head.wait_open(LONG), LinkState::Open);
 }
 
-fn p8_a_listener_that_blocks_is_told_so(kind: Kind) {
+fn p_08_a_listener_that_blocks_is_told_so(kind: Kind) {
     let (head, neck) = kind.ends();
     let neck = neck.serve(endless("e")).unwrap();
     let (tell, told) = unbounded();
@@ -419,7 +419,7 @@ fn p8_a_listener_that_blocks_is_told_so(kind: Kind) {
     assert!(refused(&told.recv_timeout(LONG).unwrap().0));
 }
 
-fn p24_dropping_is_bounded_when_a_handler_never_returns(kind: Kind) {
+fn p_24_dropping_is_bounded_when_a_handler_never_returns(kind: Kind) {
     let grace = Duration::from_millis(80);
     let config = || Config::new().grace(grace);
     let (head, neck) = kind.ends_with(Head::builder().config(config()), Neck::builder().config(config()));
@@ -508,7 +508,7 @@ on_every_link! {
     ac_97_a_call_before_the_start_waits_for_everything_attached,
     ac_97_no_call_finds_half_of_the_apis,
     ac_97_each_side_waits_for_the_other_alone,
-    p8_a_listener_that_blocks_is_told_so,
-    p24_dropping_is_bounded_when_a_handler_never_returns,
+    p_08_a_listener_that_blocks_is_told_so,
+    p_24_dropping_is_bounded_when_a_handler_never_returns,
     what_users_left_at_a_link_goes_with_it,
 }

@@ -295,7 +295,7 @@ fn ac_91_what_expired_in_the_queue_is_not_run(kind: Kind) {
 }
 
 /// With no worker free on either side, answers still find their callers.
-fn p10_answers_need_no_worker(kind: Kind) {
+fn p_10_answers_need_no_worker(kind: Kind) {
     let (head, neck) = kind.ends();
     let (gate, runs) = (Gate::default(), Arc::default());
     let busy = |gate: &Gate| gated(gate, &runs).workers(4);
@@ -317,7 +317,7 @@ fn p10_answers_need_no_worker(kind: Kind) {
 }
 
 /// Each handler calls back, so that every worker of both sides waits for the other side.
-fn p9_crossed_storms_with_all_workers_busy_end(kind: Kind) {
+fn p_09_crossed_storms_with_all_workers_busy_end(kind: Kind) {
     let (head, neck) = kind.ends();
     let api = |workers| {
         Api::new("a")
@@ -372,8 +372,8 @@ on_every_link! {
     ac_65_a_responder_that_is_dropped_gives_no_answer,
     ac_65_a_late_answer_is_harmless,
     ac_91_what_expired_in_the_queue_is_not_run,
-    p10_answers_need_no_worker,
-    p9_crossed_storms_with_all_workers_busy_end,
+    p_10_answers_need_no_worker,
+    p_09_crossed_storms_with_all_workers_busy_end,
     a_side_serves_no_more_calls_than_it_says,
     calls_share_their_core_with_a_thread_that_computes,
 }

@@ -145,7 +145,7 @@ fn ac_33_one_that_does_not_read_stops_nobody(kind: Kind) {
     eventually(|| topic.n_subscriptions() == 0);
 }
 
-fn p12_the_gap_is_exactly_what_was_lost(kind: Kind) {
+fn p_12_the_gap_is_exactly_what_was_lost(kind: Kind) {
     let many = 1000 * rounds().unwrap_or(50);
     for (backlog, most) in [
         (Backlog::drop_oldest(16), many),
@@ -170,7 +170,7 @@ fn p12_the_gap_is_exactly_what_was_lost(kind: Kind) {
     }
 }
 
-fn p12_a_reader_that_keeps_up_now_and_then_sees_every_gap(kind: Kind) {
+fn p_12_a_reader_that_keeps_up_now_and_then_sees_every_gap(kind: Kind) {
     for backlog in [Backlog::drop_oldest(8), Backlog::drop_newest(8), Backlog::latest()] {
         let (head, _neck, topic) = stage(kind);
         let mut news = subscribe(&head, backlog);
@@ -191,7 +191,7 @@ fn p12_a_reader_that_keeps_up_now_and_then_sees_every_gap(kind: Kind) {
 }
 
 /// Red when the oldest does not go.
-fn p12_the_newest_are_kept(kind: Kind) {
+fn p_12_the_newest_are_kept(kind: Kind) {
     let (head, _neck, topic) = stage(kind);
     let mut latest = subscribe(&head, Backlog::latest());
     let mut some = subscribe(&head, Backlog::drop_oldest(3));
@@ -217,7 +217,7 @@ fn settled(head: &Head) -> bool {
     head.counters().events_served == before
 }
 
-fn p12_a_flood_nobody_reads_holds_up_no_call(kind: Kind) {
+fn p_12_a_flood_nobody_reads_holds_up_no_call(kind: Kind) {
     let many = 1000 * rounds().unwrap_or(100);
     for (backlog, most) in [(Backlog::drop_newest(64), 64), (Backlog::default(), many)] {
         let (head, neck, topic) = stage(kind);
@@ -251,7 +251,7 @@ fn p12_a_flood_nobody_reads_holds_up_no_call(kind: Kind) {
     }
 }
 
-fn p12_blocking_holds_up_the_publisher_alone_and_for_a_time(kind: Kind) {
+fn p_12_blocking_holds_up_the_publisher_alone_and_for_a_time(kind: Kind) {
     let (head, _neck, topic) = stage(kind);
     let topic = topic.patience(LONG);
     let mut slow = subscribe(&head, Backlog::block(2, Duration::from_millis(100)));
@@ -278,7 +278,7 @@ fn p12_blocking_holds_up_the_publisher_alone_and_for_a_time(kind: Kind) {
     assert!(start.elapsed() < LONG / 2);
 }
 
-fn p12_a_publisher_that_blocks_wakes_when_the_link_ends(kind: Kind) {
+fn p_12_a_publisher_that_blocks_wakes_when_the_link_ends(kind: Kind) {
     let (head, _neck, topic) = stage(kind);
     let topic = topic.patience(LONG);
     let slow = subscribe(&head, Backlog::block(1, LONG));
@@ -289,7 +289,7 @@ fn p12_a_publisher_that_blocks_wakes_when_the_link_ends(kind: Kind) {
     drop(slow);
 }
 
-fn p12_who_is_too_slow_may_be_disconnected(kind: Kind) {
+fn p_12_who_is_too_slow_may_be_disconnected(kind: Kind) {
     let (head, _neck, topic) = stage(kind);
     let mut news = subscribe(&head, Backlog::disconnect(2));
     assert_eq!((0..5).map(|n| topic.publish(n).taken).sum::<usize>(), 2);
@@ -579,13 +579,13 @@ on_every_link! {
     ac_33_an_item_reaches_the_chosen_peers_alone,
     ac_33_dropping_a_subscription_stops_it,
     ac_33_one_that_does_not_read_stops_nobody,
-    p12_the_gap_is_exactly_what_was_lost,
-    p12_a_reader_that_keeps_up_now_and_then_sees_every_gap,
-    p12_the_newest_are_kept,
-    p12_a_flood_nobody_reads_holds_up_no_call,
-    p12_blocking_holds_up_the_publisher_alone_and_for_a_time,
-    p12_a_publisher_that_blocks_wakes_when_the_link_ends,
-    p12_who_is_too_slow_may_be_disconnected,
+    p_12_the_gap_is_exactly_what_was_lost,
+    p_12_a_reader_that_keeps_up_now_and_then_sees_every_gap,
+    p_12_the_newest_are_kept,
+    p_12_a_flood_nobody_reads_holds_up_no_call,
+    p_12_blocking_holds_up_the_publisher_alone_and_for_a_time,
+    p_12_a_publisher_that_blocks_wakes_when_the_link_ends,
+    p_12_who_is_too_slow_may_be_disconnected,
     a_full_send_queue_loses_nothing,
     a_subscription_ends_with_its_link,
     a_subscription_ends_with_its_topic,

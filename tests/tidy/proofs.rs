@@ -81,10 +81,10 @@ mod samples {
 
     #[test]
     fn a_test_that_is_gone_is_found() {
-        let files = one("tests/a.rs", "#[test]\nfn p_1_there() {}");
+        let files = one("tests/a.rs", "#[test]\nfn p_01_there() {}");
         let missing = |cell: &str| promised(&format!("| P1 | {cell} | x |"), &files).len();
         assert_eq!(
-            (missing("`p_1_there`"), missing("`p_1_there`, `p_1_gone`"), missing("a promise")),
+            (missing("`p_01_there`"), missing("`p_01_there`, `p_01_gone`"), missing("a promise")),
             (0, 1, 0)
         );
     }
@@ -104,14 +104,14 @@ mod samples {
 
     #[test]
     fn a_fault_without_its_test_is_found() {
-        let files = one("tests/a.rs", "#[test]\nfn p_1_there() {}");
+        let files = one("tests/a.rs", "#[test]\nfn p_01_there() {}");
         let table = |first: &str| {
             let rest =
-                (2..=FAULTS).map(|number| format!("| {number} | it is so | `p_1_there`, and the sweep |\n"));
+                (2..=FAULTS).map(|number| format!("| {number} | it is so | `p_01_there`, and the sweep |\n"));
             format!("| | fault | tests |\n{first}{}", rest.collect::<String>())
         };
         let wrong = |first: &str| faults(&table(first), &files).len();
         assert_eq!(wrong("| 1 | it is `SO` | none: see `clippy.toml` |\n"), 0);
-        assert_eq!((wrong(""), wrong("| 1 | it is so | `p_1_gone` |\n")), (1, 1));
+        assert_eq!((wrong(""), wrong("| 1 | it is so | `p_01_gone` |\n")), (1, 1));
     }
 }

@@ -184,7 +184,7 @@ fn a_torn_frame_is_dropped_and_the_end_comes() {
 }
 
 #[test]
-fn p_3_what_was_sent_is_read_before_the_reset_of_a_peer_that_left_something_unread() {
+fn p_03_what_was_sent_is_read_before_the_reset_of_a_peer_that_left_something_unread() {
     let (mut peer, mut ours) = raw();
     ours.sender.send(&frame(100, 1)).unwrap();
     let sent: Vec<u8> = (1..=5).flat_map(|fill| frame(20_000, fill)).collect();

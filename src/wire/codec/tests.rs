@@ -422,7 +422,7 @@ mod json {
 
     /// What the type nests in itself and the text does not is bounded here; what the text nests, by its parser.
     #[test]
-    fn p34_nested_values_are_refused_on_a_small_stack() {
+    fn p_34_nested_values_are_refused_on_a_small_stack() {
         on_a_small_stack(|| {
             refused::<List>("5", "deeper than 128");
             let deep = |open: &str| open.repeat(1_000_000);
@@ -435,7 +435,7 @@ mod json {
     }
 
     #[test]
-    fn p34_elements_have_bytes_each_and_none_is_left_over() {
+    fn p_34_elements_have_bytes_each_and_none_is_left_over() {
         assert_eq!(decoded::<Vec<()>>(b"[null,null]").unwrap().len(), 2);
         refused::<Vec<()>>("4000000000", "invalid type");
         refused::<u8>("1 2", "trailing");

@@ -104,7 +104,7 @@ fn p_22_half_a_hello_has_the_time_of_a_start_and_no_more() {
 }
 
 #[test]
-fn p_3_a_child_that_dies_within_a_frame_is_quoted_and_not_accused() {
+fn p_03_a_child_that_dies_within_a_frame_is_quoted_and_not_accused() {
     watched(|| {
         for _ in 0..20 {
             let spawned = Head::builder().wire(Wire::Pipe).spawn(victim::command("raw-die-within-a-frame"));

@@ -64,7 +64,7 @@ fn p_14_large_values_go_both_ways_through_pipes() {
 }
 
 #[test]
-fn p_4_a_call_to_a_pipe_that_nobody_reads_ends_in_time() {
+fn p_04_a_call_to_a_pipe_that_nobody_reads_ends_in_time() {
     watched(|| {
         let ((_their_in, our_out), (our_in, _their_out)) = (io::pipe().unwrap(), io::pipe().unwrap());
         let head = Head::builder().over(pipe_over(our_in.into(), our_out.into()).unwrap()).unwrap();

@@ -53,7 +53,7 @@ fn row_42_the_socket_of_a_process_that_has_died_makes_way() {
         drop(UnixListener::bind(place.address.path().unwrap()).unwrap());
         assert_eq!(cannot_connect(Neck::connect(&place.address)), io::ErrorKind::ConnectionRefused);
         let listener = place.listen(place.head().listening());
-        place.visit(&listener);
+        drop(place.visit(&listener));
         drop(listener);
         assert_eq!(cannot_connect(Neck::connect(&place.address)), io::ErrorKind::NotFound);
     });
@@ -160,7 +160,7 @@ fn p_36_a_rule_decides_which_users_come_in() {
         assert_eq!(listener.n_turned_away(), 1);
         drop(listener);
         let listener = place.listen(place.head().allow(Allow::when(move |peer| peer.uid == me)).listening());
-        place.visit(&listener);
+        drop(place.visit(&listener));
         // The one who connects has a rule as well.
         let strict = place.neck().allow(Allow::users([me + 1])).connect(&place.address);
         assert_eq!(cannot_connect(strict), io::ErrorKind::PermissionDenied);

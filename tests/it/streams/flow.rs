@@ -12,14 +12,14 @@ use std::{
 
 use nape::{Api, Config, Context, Fault, Head, Incoming, Neck, Next, Outgoing, TrySendError};
 
-use crate::{soak::rounds, support::Kind};
+use crate::{soak::rounds, support::Kind, tools::LONG};
 
 on_every_link! {
     ac_81_who_stops_to_take_pauses_who_makes,
     ac_81_who_stops_to_take_pauses_who_sends,
     ac_81_bytes_count_too,
-    p13_streams_that_stand_still_hold_nothing_up,
-    p13_a_long_stream_gives_way_to_calls,
+    p_13_streams_that_stand_still_hold_nothing_up,
+    p_13_a_long_stream_gives_way_to_calls,
     a_paused_stream_outlives_its_api,
     ac_07_calls_within_streams,
     items_that_follow_slowly_come_one_by_one,
@@ -98,13 +98,16 @@ fn ac_81_who_stops_to_take_pauses_who_sends(kind: Kind) {
                     assert_eq!(back, *n);
                     false
                 }
-                Err(TrySendError::Over(error)) => panic!("{error}"),
+                Err(over) => panic!("{over}"),
             })
             .count()
     };
     assert_eq!(fill(&mut items), 63);
+    let (began, moment) = (Instant::now(), Duration::from_millis(20));
+    assert!(matches!(items.send_timeout(7, moment), Err(TrySendError::Full(7))));
+    assert!(began.elapsed() >= moment);
     go.send(40).unwrap();
-    items.send(1).unwrap();
+    items.send_timeout(1, LONG).unwrap();
     let more = fill(&mut items);
     assert!((30..40).contains(&more), "{more}");
     drop(go);
@@ -129,7 +132,7 @@ fn ac_81_bytes_count_too(kind: Kind) {
     }
 }
 
-fn p13_streams_that_stand_still_hold_nothing_up(kind: Kind) {
+fn p_13_streams_that_stand_still_hold_nothing_up(kind: Kind) {
     for _ in 0..rounds().unwrap_or(1) {
         let made = Arc::default();
         let (head, neck) = kind.serving(endless(&made));
@@ -155,7 +158,7 @@ fn p13_streams_that_stand_still_hold_nothing_up(kind: Kind) {
     }
 }
 
-fn p13_a_long_stream_gives_way_to_calls(kind: Kind) {
+fn p_13_a_long_stream_gives_way_to_calls(kind: Kind) {
     let made = Arc::default();
     let (head, _neck) = kind.serving(endless(&made));
     let items = head.api("s").action("endless", 0usize).open::<(u64, Vec<u8>)>().unwrap();
