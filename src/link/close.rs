@@ -188,7 +188,8 @@ impl Link {
             contain(|| {
                 let _told = OffTheTable(self, &*ended.waiter);
                 fail_here("a link that tells of its end");
-                let family = self.give_up_for(&ended.waiter, &seen);
+                let family = self.give_up(&ended.waiter);
+                self.end_far_streams(&ended.waiter, &seen);
                 self.complete_now(&ended.waiter, Err(error), now);
                 family.cancel();
             });

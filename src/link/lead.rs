@@ -28,7 +28,7 @@ impl Idle for StandBy {
         let Wiring::Framed(framed) = &link.wiring else { return };
         link.guard(|| {
             fail_here("a ticker that leaves");
-            if framed.role.ticker_left() {
+            if framed.role.ticker_left() || !framed.batch.lock().is_empty() {
                 link.call_ticker();
             }
             link.send_gathered();

@@ -289,7 +289,7 @@ fn loom_link_who_leaves_the_line_passes_the_role_on() {
         let leaves = answers.clone();
         let leaver = spawn(move || {
             let slot = &leaves.slots[2];
-            match leaves.role.take_or_line_up(slot) {
+            match leaves.role.take_or_line_up(slot, false) {
                 Some(reader) => {
                     if leaves.role.release(reader, false) {
                         leaves.lead();
@@ -300,6 +300,40 @@ fn loom_link_who_leaves_the_line_passes_the_role_on() {
         });
         let waits = answers.clone();
         let waiter = spawn(move || waits.wait(1));
+        answers.read_for(&answers.slots[0], reader);
+        leaver.join().unwrap();
+        waiter.join().unwrap();
+    });
+}
+
+/// Red when whoever wakes for the role has answered by that.
+#[test]
+fn loom_link_who_is_asked_and_needs_nothing_any_more_passes_the_role_on() {
+    model(|| {
+        let answers = Answers::new([0, 1]);
+        let reader = answers.role.take().expect("it is vacant");
+        // One who waits at the end of a stream.
+        let (seat, came) = (Arc::new(slot()), Arc::new(AtomicU32::new(0)));
+        let (leaves, theirs, item) = (answers.clone(), seat.clone(), came.clone());
+        let leaver = spawn(move || {
+            theirs.block();
+            let over = || {
+                theirs.calm();
+                item.load(Relaxed) == 1
+            };
+            let read = |reader| {
+                if leaves.role.release(reader, false) {
+                    leaves.lead();
+                }
+            };
+            if wait_in_line(&leaves.role, &theirs, None, over, || leaves.step_out(&theirs), read) {
+                leaves.step_out(&theirs);
+            }
+        });
+        let waits = answers.clone();
+        let waiter = spawn(move || waits.wait(1));
+        came.store(1, Relaxed);
+        seat.rouse();
         answers.read_for(&answers.slots[0], reader);
         leaver.join().unwrap();
         waiter.join().unwrap();

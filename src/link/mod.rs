@@ -67,7 +67,7 @@ pub(crate) use token::{Family, Stage};
 use crate::{
     config::Config,
     counters::Tally,
-    error::{CloseReason, Rejection},
+    error::{CallError, CloseReason, Rejection},
     os::Origin,
     sync::{
         Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, fail_here,
@@ -407,6 +407,7 @@ impl Link {
         self.flush(core);
         for (_told, ended, family) in late {
             fail_here("a keeper with late calls");
+            self.end_far_streams(&ended.waiter, &CallError::Cancelled);
             self.time_out(ended, now);
             family.cancel();
         }

@@ -74,9 +74,12 @@ impl Role {
         self.0.lock().take()
     }
 
-    /// Takes the role, or lines up for it.
-    pub(crate) fn take_or_line_up(&self, slot: &Arc<Slot>) -> Option<Reader> {
+    /// Takes the role, or lines up for it. `again`: it has stood in line, and this is its answer if it was asked.
+    pub(crate) fn take_or_line_up(&self, slot: &Arc<Slot>, again: bool) -> Option<Reader> {
         let mut state = self.0.lock();
+        if again {
+            slot.take_promotion();
+        }
         let reader = state.take();
         if reader.is_some() && !state.waiting.is_empty() {
             // Else whoever gives the role up could ask this very thread to take it, and leave others asleep.

@@ -559,7 +559,7 @@ impl Slot {
             if inner.has_errand() {
                 return Woken::Errand;
             }
-            if std::mem::replace(&mut inner.promoted, false) {
+            if inner.promoted {
                 return Woken::Promoted;
             }
             if inner.roused {
@@ -583,7 +583,7 @@ impl Slot {
         }
     }
 
-    /// Whether a hand-over of the role was left unanswered.
+    /// Whether a hand-over of the role was left unanswered. It is answered now.
     pub(crate) fn take_promotion(&self) -> bool {
         std::mem::replace(&mut self.inner.lock().promoted, false)
     }

@@ -334,6 +334,7 @@ impl Link {
         let family = ended.as_ref().map(|ended| self.give_up(&ended.waiter));
         let taken = self.completing();
         self.flush(core);
+        ended.iter().for_each(|ended| self.end_far_streams(&ended.waiter, &CallError::Cancelled));
         family.into_iter().for_each(Family::cancel);
         ended.map(|ended| (ended, taken))
     }

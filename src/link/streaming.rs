@@ -343,9 +343,11 @@ impl Link {
         }
     }
 
-    /// Tells those at the ends of a stream at the other side, where that is in this process.
+    /// Tells those at the ends of a stream at the other side, where that is in this process. Runs wakers of users.
     pub(super) fn end_far_streams(&self, slot: &Slot, why: &CallError) {
-        if let Some(streams) = slot.streams() {
+        if self.is_near()
+            && let Some(streams) = slot.streams()
+        {
             streams.theirs.end(&Err(why.clone()), |wakeup| self.wake_up(wakeup));
         }
     }

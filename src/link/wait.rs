@@ -238,7 +238,7 @@ pub(super) fn wait_in_line(
         if !std::mem::take(&mut fresh) && limit.is_some_and(|limit| limit <= Instant::now()) {
             break;
         }
-        match role.take_or_line_up(slot) {
+        match role.take_or_line_up(slot, lined_up) {
             Some(reader) => read(reader),
             None => {
                 lined_up = true;

@@ -4,6 +4,7 @@ use std::{io, time::Instant};
 
 use super::*;
 use crate::{
+    link::slot::Woken,
     transport::Received,
     wire::{Path, Payload},
 };
@@ -51,7 +52,7 @@ fn whoever_gives_it_up_asks_the_first_that_still_waits() {
     let reader = role.take().unwrap();
     let [gone, done, waits] = [slot(), slot(), slot()];
     for slot in [&gone, &done, &waits] {
-        assert!(role.take_or_line_up(slot).is_none());
+        assert!(role.take_or_line_up(slot, false).is_none());
     }
     let _ = role.step_out(&gone);
     let _ = done.complete(Ok(Payload::from_bytes(vec![])), Instant::now());
@@ -65,11 +66,42 @@ fn a_caller_that_was_asked_and_leaves_passes_it_on() {
     let role = role();
     let reader = role.take().unwrap();
     let [first, second] = [slot(), slot()];
-    assert!(role.take_or_line_up(&first).is_none());
-    assert!(role.take_or_line_up(&second).is_none());
+    assert!(role.take_or_line_up(&first, false).is_none());
+    assert!(role.take_or_line_up(&second, false).is_none());
     assert!(!role.release(reader, false));
     assert!(!role.step_out(&first), "the second is asked, so that nobody has to be woken");
     assert!(second.take_promotion());
+}
+
+/// Red when who wakes for the role has answered by that: nobody would read from here on.
+#[test]
+fn a_caller_that_was_asked_and_wakes_with_nothing_to_wait_for_passes_it_on() {
+    for others in [true, false] {
+        let role = role();
+        let reader = role.take().unwrap();
+        let [seat, other] = [slot(), slot()];
+        assert!(role.take_or_line_up(&seat, false).is_none());
+        assert!(!others || role.take_or_line_up(&other, false).is_none());
+        seat.rouse();
+        assert!(!role.release(reader, false));
+        assert!(matches!(seat.park(None), Woken::Promoted));
+        assert_eq!(role.step_out(&seat), !others);
+        assert_eq!(other.take_promotion(), others);
+    }
+}
+
+#[test]
+fn a_caller_that_finds_the_role_taken_again_has_answered() {
+    let role = role();
+    let reader = role.take().unwrap();
+    let waits = slot();
+    assert!(role.take_or_line_up(&waits, false).is_none());
+    assert!(!role.release(reader, false));
+    let reader = role.take().expect("a thread that came first");
+    assert!(matches!(waits.park(None), Woken::Promoted));
+    assert!(role.take_or_line_up(&waits, true).is_none());
+    assert!(!role.release(reader, false), "it stands in line once more");
+    assert!(waits.take_promotion());
 }
 
 #[test]
@@ -77,7 +109,7 @@ fn the_last_caller_that_leaves_without_taking_it_has_a_thread_woken() {
     let role = role();
     let reader = role.take().unwrap();
     let only = slot();
-    assert!(role.take_or_line_up(&only).is_none());
+    assert!(role.take_or_line_up(&only, false).is_none());
     assert!(!role.release(reader, false));
     assert!(role.step_out(&only), "or nobody would read from here on");
 }
@@ -134,7 +166,7 @@ fn a_closed_role_is_no_ones() {
     let role = role();
     let reader = role.take().unwrap();
     let waits = slot();
-    assert!(role.take_or_line_up(&waits).is_none());
+    assert!(role.take_or_line_up(&waits, false).is_none());
     role.close();
     assert!(waits.take_promotion(), "it has to look why");
     assert!(!role.release(reader, true));
