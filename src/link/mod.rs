@@ -444,6 +444,8 @@ impl Link {
         let Some(link) = self.strong() else { return };
         if let Err(error) = self.keeper.wake(&link) {
             log::warn!("no thread to watch the clock for the link: {error}");
+            // Whoever needs it next tries again.
+            self.core.lock().armed = None;
         }
     }
 

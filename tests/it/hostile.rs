@@ -24,6 +24,7 @@ use std::{
 use fastrand::Rng;
 use nape::{Answers, Api, AsyncResult, CallError, CloseReason, Config, Context, Fault, ProtocolError};
 
+use crate::soak::floods;
 use file::HostileFile;
 use raw::*;
 use room::{
@@ -259,16 +260,18 @@ fn d_16_a_message_that_does_not_go_on(place: Place) {
 }
 
 fn d_20_pings_without_end(place: Place) {
-    let mut stage = Stage::new(place);
-    // An honest pace: the answers are read.
-    let round = |stage: &mut Stage| {
-        let sent = (0..32).all(|n| stage.raw.send(PING, 0, n, &[]));
-        sent && (0..32).all(|_| stage.raw.next().is_some_and(|frame| frame.kind != BYE))
-    };
-    let sent = 32 * (0..100_000).take_while(|_| round(&mut stage)).count();
-    assert_eq!(stage.broken(), ProtocolError::Flood("pings"));
-    assert!(sent > 19_000, "{sent} pings are not many");
-    stage.leave();
+    if floods() {
+        let mut stage = Stage::new(place);
+        // An honest pace: the answers are read.
+        let round = |stage: &mut Stage| {
+            let sent = (0..32).all(|n| stage.raw.send(PING, 0, n, &[]));
+            sent && (0..32).all(|_| stage.raw.next().is_some_and(|frame| frame.kind != BYE))
+        };
+        let sent = 32 * (0..100_000).take_while(|_| round(&mut stage)).count();
+        assert_eq!(stage.broken(), ProtocolError::Flood("pings"));
+        assert!(sent > 19_000, "{sent} pings are not many");
+        stage.leave();
+    }
     // Its answers are not read: they do not pile up.
     let mut stage = Stage::new(place);
     let ping = frame(PING, 0, 1, &[]);
@@ -430,15 +433,18 @@ fn d_32_calls_and_cancels_without_end(place: Place) {
         let id = side.id(counter);
         [frame(CALL, 0, id, &body), frame(CANCEL, 0, id, &[])]
     };
-    let packets = (1..1_000_000u64).step_by(AT_ONCE).take_while(|first| {
+    let pairs = if floods() { 1_000_000u64 } else { 1_000 };
+    let packets = (1..pairs).step_by(AT_ONCE).take_while(|first| {
         let pairs = (*first..).take(AT_ONCE).flat_map(pair);
         stage.raw.wait_for_room_for(2 * AT_ONCE as u32) && stage.raw.send_together(pairs)
     });
     let pairs = AT_ONCE * packets.count();
-    let error = stage.broken();
-    assert!(matches!(error, ProtocolError::Flood(_)), "{error:?}");
-    // A cancel costs, and so does a call while too many handlers have not returned.
-    assert!(pairs >= 9_000, "{pairs} pairs are not many");
+    if floods() {
+        let error = stage.broken();
+        assert!(matches!(error, ProtocolError::Flood(_)), "{error:?}");
+        // A cancel costs, and so does a call while too many handlers have not returned.
+        assert!(pairs >= 9_000, "{pairs} pairs are not many");
+    }
     assert!(running.1.load(Ordering::SeqCst) <= 2, "more handlers than workers");
     stage.leave();
 }

@@ -18,6 +18,11 @@ pub fn slow_rounds() -> u64 {
     rounds().unwrap_or(1).div_ceil(10)
 }
 
+/// Whether whoever sends frame by frame is fast enough to be a flood: not where a sanitizer watches.
+pub fn floods() -> bool {
+    !cfg!(nape_sanitized)
+}
+
 /// Whether nothing else happens on this machine, so that times are what they are: `NAPE_ALONE` is set.
 pub fn alone() -> bool {
     env::var_os("NAPE_ALONE").is_some()

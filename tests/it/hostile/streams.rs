@@ -11,6 +11,7 @@ use super::{
     stage::{Place, Stage, echo},
     table::{Case, Expected, case},
 };
+use crate::soak::floods;
 use Expected::{Answered, Broken, Lives};
 
 const ITEM: u8 = 9;
@@ -203,9 +204,12 @@ pub(crate) fn d_55_items_without_end_of_what_is_over(place: Place) {
     let id = stage.raw.side.id(1);
     stage.call(1, "echo.text", &text("hi"));
     stage.raw.next_of(REPLY);
-    let sent = (0..200_000).take_while(|_| stage.raw.send(ITEM, 0, id, &items(&[1]))).count();
-    assert_eq!(stage.broken(), ProtocolError::Flood("items of streams that are over"));
-    assert!(sent >= 20_000, "{sent} were taken");
+    let most = if floods() { 200_000 } else { 1_000 };
+    let sent = (0..most).take_while(|_| stage.raw.send(ITEM, 0, id, &items(&[1]))).count();
+    if floods() {
+        assert_eq!(stage.broken(), ProtocolError::Flood("items of streams that are over"));
+        assert!(sent >= 20_000, "{sent} were taken");
+    }
     stage.leave();
 }
 

@@ -1,18 +1,23 @@
 //! How streams end before their time: at either end, at any moment, and with the link.
 
 use std::{
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
+    task::{Context as Task, Wake, Waker},
     thread,
     time::{Duration, Instant},
 };
 
-use nape::{Api, CallError, CloseReason, Context, Executed, Fault, Head, Incoming, Neck, Outgoing};
+use nape::{Api, CallError, CloseReason, Context, Endpoint, Executed, Fault, Head, Incoming, Neck, Outgoing};
 
-use crate::support::Kind;
+use crate::{
+    support::Kind,
+    tools::{LONG, eventually},
+};
 
 on_every_link! {
     ac_83_dropping_who_takes_ends_who_makes,
@@ -28,6 +33,45 @@ on_every_link! {
     a_thread_that_panics_ends_nothing_well,
     ac_10_a_cancel_travels_down_to_streams,
     an_inline_api_serves_streams_on_workers,
+    p_16_a_waker_at_the_far_end_of_a_cancelled_stream_may_ask_the_link,
+}
+
+/// A waker that asks the link of whoever has cancelled.
+struct Asks {
+    end: Endpoint,
+    woken: AtomicUsize,
+}
+
+impl Wake for Asks {
+    fn wake(self: Arc<Self>) {
+        let _ = (self.end.state(), self.end.under_way());
+        self.woken.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Red when the other end of a stream in this process is told under the lock of the link.
+fn p_16_a_waker_at_the_far_end_of_a_cancelled_stream_may_ask_the_link(kind: Kind) {
+    let asks: Arc<OnceLock<Arc<Asks>>> = Arc::default();
+    let (polled, was_polled) = mpsc::sync_channel(1);
+    let (over, is_over) = mpsc::sync_channel::<()>(0);
+    let (waker, is_over) = (asks.clone(), Mutex::new(is_over));
+    let wait = move |_: &Context, (): (), mut items: Incoming<u64>, _: Outgoing<u64>| {
+        let waker = Waker::from(waker.get().unwrap().clone());
+        let poll = futures_core::Stream::poll_next(Pin::new(&mut items), &mut Task::from_waker(&waker));
+        assert!(poll.is_pending());
+        polled.send(()).unwrap();
+        let _ = is_over.lock().unwrap().recv();
+        Ok::<_, Fault>(())
+    };
+    let (head, neck) = kind.serving(Api::new("s").duplex("wait", wait).unwrap());
+    let asked = Arc::new(Asks { end: head.endpoint().clone(), woken: AtomicUsize::new(0) });
+    assert!(asks.set(asked.clone()).is_ok());
+    let open = head.api("s").action("wait", ()).duplex::<u64, u64, ()>().unwrap();
+    was_polled.recv_timeout(LONG).unwrap();
+    drop(open);
+    eventually(|| asked.woken.load(Ordering::SeqCst) > 0);
+    assert_eq!((head.counters().callback_panics, neck.counters().callback_panics), (0, 0));
+    drop(over);
 }
 
 /// Is counted as long as it is there.
