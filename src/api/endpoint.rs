@@ -1,9 +1,6 @@
 //! What Head and Neck are built on: the APIs of this side, and the link to the other.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{fmt, time::Instant};
 
 use super::{
     Api, ApiArb, ApiHandle, Attached, Context, Handler, QueueDepth, Report, WhenFull,
@@ -288,32 +285,6 @@ impl Endpoint {
     /// How many threads of the link there are now, the keeper of its clock not counted.
     pub fn n_threads(&self) -> usize {
         self.0.link().map_or(0, |link| link.n_threads())
-    }
-
-    /// Blocks until both sides take calls or the link is over, for at most `limit`. Says which state it
-    /// is in then.
-    pub fn wait_open(&self, limit: Duration) -> LinkState {
-        let deadline = Instant::now().checked_add(limit);
-        self.0.await_link(deadline).map_or_else(|_| self.state(), |link| link.wait_open(deadline))
-    }
-
-    /// Blocks until the link is over, or, under a [`Supervisor`](crate::Supervisor), until that starts its program no
-    /// more; for at most `limit`. Says which state the link is in then.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// use nape::{Head, LinkState};
-    ///
-    /// let (head, neck) = Head::in_process()?;
-    /// assert_eq!(head.wait_closed(Duration::from_millis(1)), LinkState::Open);
-    /// drop(neck);
-    /// assert_eq!(head.wait_closed(Duration::from_secs(5)), LinkState::Closed);
-    /// # Ok::<(), nape::Error>(())
-    /// ```
-    pub fn wait_closed(&self, limit: Duration) -> LinkState {
-        self.0.await_end(Instant::now().checked_add(limit));
-        self.state()
     }
 }
 

@@ -1,9 +1,12 @@
 //! Links that follow each other behind the same handles: who waits for the next one, and what is sent on it.
 
-use std::{fmt, time::Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use super::{
-    endpoint::{Connection, Inner},
+    endpoint::{Connection, Endpoint, Inner},
     relay::Relay,
     waiting::{Waiting, WaitingList, Waits},
 };
@@ -81,6 +84,34 @@ impl Succession {
     /// Waits for the thread that watches deadlines, which has nothing to watch any more.
     pub(crate) fn join(&self) {
         self.waiting.join();
+    }
+}
+
+impl Endpoint {
+    /// Blocks until both sides take calls or the link is over, for at most `limit`. Says which state it
+    /// is in then.
+    pub fn wait_open(&self, limit: Duration) -> LinkState {
+        let deadline = Instant::now().checked_add(limit);
+        self.0.await_link(deadline).map_or_else(|_| self.state(), |link| link.wait_open(deadline))
+    }
+
+    /// Blocks until the link is over, or, under a [`Supervisor`](crate::Supervisor), until that starts its program no
+    /// more; for at most `limit`. Says which state the link is in then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use nape::{Head, LinkState};
+    ///
+    /// let (head, neck) = Head::in_process()?;
+    /// assert_eq!(head.wait_closed(Duration::from_millis(1)), LinkState::Open);
+    /// drop(neck);
+    /// assert_eq!(head.wait_closed(Duration::from_secs(5)), LinkState::Closed);
+    /// # Ok::<(), nape::Error>(())
+    /// ```
+    pub fn wait_closed(&self, limit: Duration) -> LinkState {
+        self.0.await_end(Instant::now().checked_add(limit));
+        self.state()
     }
 }
 
