@@ -167,7 +167,13 @@ impl Inner {
 
     /// Puts the next link behind every handle. What has waited for it is sent.
     pub(crate) fn succeed(&self, succession: &Succession, link: &Arc<Link>) {
-        *self.connection.write() = Connection::Link(link.clone());
+        let mut connection = self.connection.write();
+        if matches!(&*connection, Connection::Over(_)) {
+            // It comes too late: nobody is to find it, and whoever has made it sees that it is over.
+            return;
+        }
+        *connection = Connection::Link(link.clone());
+        drop(connection);
         // It may have ended before it was put there.
         if link.stage() >= LinkState::Disconnected {
             self.part_from(link);
@@ -185,10 +191,17 @@ impl Inner {
         }
     }
 
-    /// No other link comes: every call ends at once with this.
+    /// No other link comes: every call ends at once with this. The first to say so is believed.
     pub(crate) fn give_over(&self, succession: &Succession, reason: Arc<CloseReason>) {
-        *self.remembered.lock() = self.last_link();
-        *self.connection.write() = Connection::Over(reason.clone());
+        let mut connection = self.connection.write();
+        let last = match &*connection {
+            Connection::Over(_) => return,
+            Connection::Link(link) | Connection::Between(link) => Some(link.clone()),
+            Connection::None => None,
+        };
+        *self.remembered.lock() = last;
+        *connection = Connection::Over(reason.clone());
+        drop(connection);
         self.give_taps_over(reason);
         succession.bell.ring();
         succession.waiting.take_all().iter().for_each(|relay| self.send_or_keep(relay));
