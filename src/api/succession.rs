@@ -8,7 +8,7 @@ use super::{
     waiting::{Waiting, WaitingList, Waits},
 };
 use crate::{
-    error::{CallError, CloseReason, Executed},
+    error::{CallError, CloseReason, Executed, Rejection},
     link::{CallSeen, Link, LinkState},
     sync::{Arc, Condvar, Mutex},
 };
@@ -23,7 +23,20 @@ pub(crate) struct Succession {
     waiting: Arc<WaitingList<Arc<Relay>>>,
 }
 
+/// Whether a call may be refused for want of room among those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It is new.
+    None,
+    /// It has waited, or was under way, and had its place before.
+    Old,
+}
+
 impl Waits for Arc<Relay> {
+    fn call(&self) -> &Relay {
+        self
+    }
+
     fn due_at(&self) -> Option<Instant> {
         self.deadline()
     }
@@ -225,13 +238,19 @@ impl Inner {
     }
 
     fn send_or_keep(&self, relay: &Arc<Relay>) {
-        if let Err(error) = self.send_with_the_next(relay) {
+        if let Err(error) = self.send_with_the_next(relay, Claim::Old) {
             relay.finish(Err(error));
         }
     }
 
+    /// A call has ended: should it wait, it does not any more.
+    pub(super) fn stop_waiting(&self, call: &Relay) {
+        drop(self.succession.get().and_then(|succession| succession.waiting.take(call)));
+        drop(self.pauses.take(call));
+    }
+
     /// Sends a call on the link that there is, or else on the next one.
-    pub(crate) fn send_with_the_next(&self, relay: &Arc<Relay>) -> Result<(), CallError> {
+    pub(crate) fn send_with_the_next(&self, relay: &Arc<Relay>, claim: Claim) -> Result<(), CallError> {
         let Some(succession) = self.succession.get() else {
             let reason = Arc::new(CloseReason::Local);
             return Err(CallError::Closed { reason, executed: Executed::No });
@@ -242,6 +261,12 @@ impl Inner {
             let link = match self.link_now() {
                 Ok(link) => link,
                 Err(NoLink::Over(reason)) => return Err(relay.closed(reason)),
+                // Who ends it looks for it here after that.
+                Err(NoLink::Yet) if relay.is_over() => return Ok(()),
+                Err(NoLink::Yet) if claim == Claim::None && !waiting.has_room(relay, &self.config.limits) => {
+                    let detail = format!("{} calls wait for the next start", waiting.all.len()).into();
+                    return Err(Rejection::Busy { path: relay.outer.path.clone(), detail }.into());
+                }
                 Err(NoLink::Yet) => {
                     waiting.all.push(relay.clone());
                     self.watch_deadlines(succession, &mut waiting, relay);
