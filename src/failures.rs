@@ -7,6 +7,7 @@ use std::{
     env,
     process::Command,
     sync::{
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -15,14 +16,14 @@ use std::{
 };
 
 use crate::{
-    api::{Api, AsyncResult, Context, Endpoint, Responder},
+    api::{Api, AsyncResult, Backlog, Context, Endpoint, Responder, Subscription, Topic},
     config::{Config, Timeout},
     error::{CallError, CloseReason, Error},
     head::Head,
     link::LinkState,
     neck::Neck,
     supervisor::{Restarts, Supervisor, Transition},
-    sync::{fail_once, is_to_fail},
+    sync::{do_once, fail_once, is_to_fail},
     transport::{Transport, ipc_pair, memory_pair, pipe_pair, shm_pair},
     wire::Fault,
 };
@@ -69,6 +70,13 @@ fn api(name: &str) -> Api {
         Ok::<_, Fault>(())
     };
     Api::new(name).handle("echo", echo).unwrap().deferred("never", never).unwrap().handle("nap", nap).unwrap()
+}
+
+fn news() -> Api {
+    let numbers = Topic::<u64>::new();
+    let ours = numbers.clone();
+    let count = move |_: &Context, (): ()| Ok::<_, Fault>(ours.n_subscriptions());
+    Api::new("news").topic("numbers", &numbers).unwrap().handle("count", count).unwrap()
 }
 
 /// Runs a test on a thread of its own that is called as those that fail are; ends the process when it hangs.
@@ -345,6 +353,65 @@ fn p_19_a_supervisor_that_panics_in_the_first_start_is_an_error() {
     });
 }
 
+/// How many subscriptions the child knows of.
+fn n_subscriptions(supervisor: &Supervisor) -> usize {
+    supervisor.api("news").action("count", ()).timeout(LONG).call().unwrap()
+}
+
+fn subscribe() -> (Arc<Supervisor>, Subscription<u64>) {
+    let supervisor = Arc::new(supervise().unwrap());
+    let news = supervisor.subscribe::<u64>("news.numbers", Backlog::block(1, LONG)).unwrap();
+    assert_eq!(n_subscriptions(&supervisor), 1);
+    (supervisor, news)
+}
+
+#[track_caller]
+fn nobody_subscribes(supervisor: &Supervisor) {
+    within(LONG, "it goes on for nobody", || n_subscriptions(supervisor) == 0);
+    assert_eq!(supervisor.counters().events_dropped, 0, "what came for it found nobody");
+}
+
+/// Red when it is asked for all the same, or when the news that it has gone comes before the question.
+#[test]
+fn p_30_a_subscription_that_goes_while_it_is_made_again_goes_on_for_nobody() {
+    watched(|| {
+        for is_made in [false, true] {
+            let (supervisor, news) = subscribe();
+            let (tell, told) = mpsc::channel();
+            let (before, after) = ("a subscription that is made again", "a subscription that was made again");
+            let lets_go = move || {
+                drop(news);
+                let asks = tell.clone();
+                do_once(after, NAME, move || asks.send("asks").unwrap());
+                tell.send("has gone").unwrap();
+            };
+            do_once(if is_made { after } else { before }, NAME, lets_go);
+            supervisor.kill();
+            assert_eq!(told.recv_timeout(LONG).unwrap(), "has gone");
+            assert!(told.recv_timeout(SOON).is_err(), "it is asked for, once more or all the same");
+            fail_once(None, "");
+            nobody_subscribes(&supervisor);
+        }
+    });
+}
+
+/// Red when the news goes to the link that there was when the reader began to let go.
+#[test]
+fn p_30_a_subscription_that_goes_before_a_restart_and_behind_it_goes_on_for_nobody() {
+    watched(|| {
+        let (supervisor, news) = subscribe();
+        let theirs = supervisor.clone();
+        do_once("a reader that lets go", NAME, move || {
+            theirs.kill();
+            within(LONG, "it is started again", || theirs.generation() == 2);
+            within(LONG, "it is made again", || n_subscriptions(&theirs) == 1);
+        });
+        drop(news);
+        assert!(!is_to_fail(), "nobody has come there");
+        nobody_subscribes(&supervisor);
+    });
+}
+
 fn supervise() -> Result<Supervisor, Error> {
     let config = Config::new().name(NAME).grace(Duration::from_millis(100));
     let pause = Duration::from_millis(1);
@@ -365,7 +432,8 @@ fn child() -> Command {
 #[test]
 fn entry() {
     if env::var_os(CHILD).is_some() {
-        Neck::from_env().unwrap().serve(api("a")).unwrap().run().unwrap();
+        let neck = Neck::from_env().unwrap().serve(api("a")).unwrap();
+        neck.serve(news()).unwrap().run().unwrap();
     }
 }
 

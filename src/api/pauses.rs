@@ -19,6 +19,10 @@ pub(super) struct Paused {
 }
 
 impl Waits for Paused {
+    fn call(&self) -> &Relay {
+        &self.relay
+    }
+
     fn due_at(&self) -> Option<Instant> {
         Some(self.at)
     }
@@ -33,9 +37,13 @@ impl Waits for Paused {
 }
 
 impl Inner {
-    /// Makes a call again at this time, unless no link comes for it any more.
+    /// Makes a call again at this time, unless no link comes for it any more. `false` if it is not to wait.
     pub(super) fn pause(&self, at: Instant, relay: &Arc<Relay>) -> bool {
         let mut waiting = self.pauses.lock();
+        // Who ends it looks for it here after that.
+        if relay.is_over() || !waiting.has_room(relay, &self.config.limits) {
+            return false;
+        }
         waiting.all.push(Paused { at, relay: relay.clone() });
         let watched = self.pauses.watch(&mut waiting, format!("{}-pauses", self.config.name));
         let there = watched.is_ok();

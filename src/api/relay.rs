@@ -8,7 +8,7 @@ use std::{
 use backon::ExponentialBackoff;
 use serde::Serialize;
 
-use super::{Retry, around::Rest, attempts::Attempts, endpoint::Inner, layer::Leaves};
+use super::{Retry, around::Rest, attempts::Attempts, endpoint::Inner, layer::Leaves, succession::Claim};
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
     link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
@@ -198,6 +198,19 @@ impl Relay {
         self.state.lock().last.unwrap_or_else(|| TransactionId::new(self.endpoint.side, 0))
     }
 
+    /// Whether a thread blocks for it.
+    pub(super) fn is_blocking(&self) -> bool {
+        self.blocking
+    }
+
+    /// How many bytes of arguments it keeps.
+    pub(super) fn held(&self) -> usize {
+        match &self.arguments {
+            Kept::Bytes(Encoded { binary, json }) => binary.len() + json.as_ref().map_or(0, Vec::len),
+            Kept::Once(_) => 0,
+        }
+    }
+
     /// The call as it waits for a link.
     pub(crate) fn seen(&self) -> CallSeen {
         let Slot { path, started, deadline, .. } = &*self.outer;
@@ -281,19 +294,19 @@ impl Relay {
 
     /// Sends the call, now or with the next link.
     pub(super) fn begin(self: &Arc<Relay>) -> Result<(), CallError> {
-        let error = match self.send() {
+        let error = match self.send(Claim::None) {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
         if self.pause_after(&error) { Ok(()) } else { Err(error) }
     }
 
-    fn send(self: &Arc<Relay>) -> Result<(), CallError> {
+    fn send(self: &Arc<Relay>, claim: Claim) -> Result<(), CallError> {
         if self.is_forked() {
             return Err(Misuse::Forked.into());
         }
         if self.endpoint.is_supervised() {
-            return self.endpoint.send_with_the_next(self);
+            return self.endpoint.send_with_the_next(self, claim);
         }
         let link = self.endpoint.link()?;
         // No other link comes, so that it is never to be sent with that.
@@ -303,7 +316,7 @@ impl Relay {
     /// Makes another attempt, unless the call has ended.
     pub(super) fn again(self: &Arc<Relay>) {
         if !self.is_over()
-            && let Err(error) = self.send()
+            && let Err(error) = self.send(Claim::Old)
         {
             self.finish_or_pause(Err(error));
         }
@@ -377,7 +390,10 @@ impl Relay {
 
     /// Ends the call because nobody waits for it, unless it has ended.
     pub(crate) fn cancel(&self) {
-        self.finish(Err(CallError::Cancelled));
+        if !self.is_over() {
+            self.finish(Err(CallError::Cancelled));
+            self.endpoint.stop_waiting(self);
+        }
     }
 
     /// Ends the call because its time is over, unless it has ended.

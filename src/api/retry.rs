@@ -20,7 +20,9 @@ use crate::{
 ///
 /// The arguments are encoded once and kept until the call ends. It is the innermost thing on the side that calls:
 /// layers see a call once, however many tries it takes. No thread is held during a pause; one thread of the
-/// endpoint watches them all, and ends with the last of them.
+/// endpoint watches them all, and ends with the last of them. As many calls may pause as may wait to be sent
+/// ([`Config::send_queue`](crate::Config::send_queue) and its bytes), besides those for which a thread blocks; one
+/// beyond ends at once, as its last try did.
 ///
 /// ```
 /// use std::time::Duration;

@@ -11,7 +11,7 @@ use super::{
     waiting::{Waiting, WaitingList, Waits},
 };
 use crate::{
-    error::{CallError, CloseReason, Executed},
+    error::{CallError, CloseReason, Executed, Rejection},
     link::{CallSeen, Link, LinkState},
     sync::{Arc, Condvar, Mutex},
 };
@@ -26,7 +26,20 @@ pub(crate) struct Succession {
     waiting: Arc<WaitingList<Arc<Relay>>>,
 }
 
+/// Whether a call may be refused for want of room among those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It is new.
+    None,
+    /// It has waited, or was under way, and had its place before.
+    Old,
+}
+
 impl Waits for Arc<Relay> {
+    fn call(&self) -> &Relay {
+        self
+    }
+
     fn due_at(&self) -> Option<Instant> {
         self.deadline()
     }
@@ -198,7 +211,13 @@ impl Inner {
 
     /// Puts the next link behind every handle. What has waited for it is sent.
     pub(crate) fn succeed(&self, succession: &Succession, link: &Arc<Link>) {
-        *self.connection.write() = Connection::Link(link.clone());
+        let mut connection = self.connection.write();
+        if matches!(&*connection, Connection::Over(_)) {
+            // It comes too late: nobody is to find it, and whoever has made it sees that it is over.
+            return;
+        }
+        *connection = Connection::Link(link.clone());
+        drop(connection);
         // It may have ended before it was put there.
         if link.stage() >= LinkState::Disconnected {
             self.part_from(link);
@@ -216,10 +235,17 @@ impl Inner {
         }
     }
 
-    /// No other link comes: every call ends at once with this.
+    /// No other link comes: every call ends at once with this. The first to say so is believed.
     pub(crate) fn give_over(&self, succession: &Succession, reason: Arc<CloseReason>) {
-        *self.remembered.lock() = self.last_link();
-        *self.connection.write() = Connection::Over(reason.clone());
+        let mut connection = self.connection.write();
+        let last = match &*connection {
+            Connection::Over(_) => return,
+            Connection::Link(link) | Connection::Between(link) => Some(link.clone()),
+            Connection::None => None,
+        };
+        *self.remembered.lock() = last;
+        *connection = Connection::Over(reason.clone());
+        drop(connection);
         self.give_taps_over(reason);
         succession.bell.ring();
         succession.waiting.take_all().iter().for_each(|relay| self.send_or_keep(relay));
@@ -243,13 +269,19 @@ impl Inner {
     }
 
     fn send_or_keep(&self, relay: &Arc<Relay>) {
-        if let Err(error) = self.send_with_the_next(relay) {
+        if let Err(error) = self.send_with_the_next(relay, Claim::Old) {
             relay.finish(Err(error));
         }
     }
 
+    /// A call has ended: should it wait, it does not any more.
+    pub(super) fn stop_waiting(&self, call: &Relay) {
+        drop(self.succession.get().and_then(|succession| succession.waiting.take(call)));
+        drop(self.pauses.take(call));
+    }
+
     /// Sends a call on the link that there is, or else on the next one.
-    pub(crate) fn send_with_the_next(&self, relay: &Arc<Relay>) -> Result<(), CallError> {
+    pub(crate) fn send_with_the_next(&self, relay: &Arc<Relay>, claim: Claim) -> Result<(), CallError> {
         let Some(succession) = self.succession.get() else {
             let reason = Arc::new(CloseReason::Local);
             return Err(CallError::Closed { reason, executed: Executed::No });
@@ -260,6 +292,12 @@ impl Inner {
             let link = match self.link_now() {
                 Ok(link) => link,
                 Err(NoLink::Over(reason)) => return Err(relay.closed(reason)),
+                // Who ends it looks for it here after that.
+                Err(NoLink::Yet) if relay.is_over() => return Ok(()),
+                Err(NoLink::Yet) if claim == Claim::None && !waiting.has_room(relay, &self.config.limits) => {
+                    let detail = format!("{} calls wait for the next start", waiting.all.len()).into();
+                    return Err(Rejection::Busy { path: relay.outer.path.clone(), detail }.into());
+                }
                 Err(NoLink::Yet) => {
                     waiting.all.push(relay.clone());
                     self.watch_deadlines(succession, &mut waiting, relay);

@@ -1,4 +1,4 @@
-//! Things that wait, each at most until a time, and the thread that watches those times while there are any.
+//! Calls that wait, each at most until a time, and the thread that watches those times while there are any.
 
 use std::{
     io,
@@ -6,10 +6,17 @@ use std::{
     time::Instant,
 };
 
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
+use super::relay::Relay;
+use crate::{
+    config::Limits,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+};
 
 /// Something that waits.
 pub(super) trait Waits: Send + 'static {
+    /// The call.
+    fn call(&self) -> &Relay;
+
     /// When it is due; `None` if time alone does not end its waiting.
     fn due_at(&self) -> Option<Instant>;
 
@@ -34,6 +41,17 @@ pub(super) struct Waiting<W> {
     /// There is a thread.
     watched: bool,
     watcher: Option<JoinHandle<()>>,
+}
+
+impl<W: Waits> Waiting<W> {
+    /// Whether there is room for one more, which is as much as in a send queue. Whoever blocks needs none, and takes
+    /// none: of those there are no more than threads.
+    pub(super) fn has_room(&self, call: &Relay, limits: &Limits) -> bool {
+        let others = self.all.iter().map(W::call).filter(|call| !call.is_blocking());
+        let (n, bytes) = others.fold((0, 0), |(n, bytes), call| (n + 1, bytes + call.held()));
+        let fits = n == 0 || bytes + call.held() <= limits.send_queue_bytes;
+        call.is_blocking() || n < limits.send_queue && fits
+    }
 }
 
 impl<W> Default for WaitingList<W> {
@@ -68,6 +86,13 @@ impl<W: Waits> WaitingList<W> {
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.lock().all.is_empty()
+    }
+
+    /// Takes out a call that waits no longer, if it is here.
+    pub(super) fn take(&self, call: &Relay) -> Option<W> {
+        let mut waiting = self.lock();
+        let at = waiting.all.iter().position(|one| std::ptr::eq(one.call(), call))?;
+        Some(waiting.all.remove(at))
     }
 
     /// All that wait, which do not any more.

@@ -101,7 +101,8 @@ impl Limits {
 
     /// How many calls and events may wait to be sent: 1,024 by default, at least 1.
     ///
-    /// When they do, `start`, `then` and `fire` are refused as busy, and `call` waits.
+    /// When they do, `start`, `then` and `fire` are refused as busy, and `call` waits. As many calls may wait for the
+    /// [next start](crate::guide::supervision) of a program.
     pub fn send_queue(mut self, messages: usize) -> Limits {
         self.send_queue = messages.max(1);
         self

@@ -206,7 +206,7 @@ impl Supervisor {
     }
 
     /// Ends the program for good: says goodbye, gives it the [grace](crate::Config::grace), and kills it then.
-    /// Calls under way end at once, those that wait for the next start too. Idempotent.
+    /// Calls under way end at once, those that wait for the next start too, and so do subscriptions. Idempotent.
     ///
     /// Blocks until it has ended; on the thread of a hook it does not wait.
     pub fn stop(&self) {

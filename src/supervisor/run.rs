@@ -124,6 +124,8 @@ impl Shared {
             }
             (None, _) => true,
         };
+        // Not left to the thread, which may be inside a hook for as long as that likes.
+        self.endpoint.0.give_over(&self.succession, Arc::new(CloseReason::Local));
         if !self.is_own_thread() {
             self.wait_for(by, |desk| desk.ended || desk.done);
         }

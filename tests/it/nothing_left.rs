@@ -13,6 +13,7 @@ use std::{
 use nape::{Api, CallError, Config, Context, Fault, Head, LinkState, Neck, Payload};
 
 use crate::{
+    soak::memory_is_its_own,
     support::Kind,
     tools::{LONG, until},
 };
@@ -146,7 +147,7 @@ fn ac_76_links_leave_nothing_behind(kind: Kind) {
         assert_eq!(Snapshot::take(), before);
         let grown = resident_kib().saturating_sub(kib_before);
         // One thing of 40 kB that is kept of each would be 8 MB.
-        assert!(grown < 4000, "{grown} KiB more after 200 links");
+        assert!(grown < 4000 || !memory_is_its_own(), "{grown} KiB more after 200 links");
     });
 }
 

@@ -3,6 +3,7 @@
 //! Children are this test binary, executed again: see [`victim`].
 
 mod beside;
+mod between;
 mod death;
 mod group;
 mod host;

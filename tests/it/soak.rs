@@ -23,6 +23,12 @@ pub fn floods() -> bool {
     !cfg!(nape_sanitized)
 }
 
+/// Whether what a process has in memory is what it asked for: a sanitizer keeps what was freed, and needs an address space
+/// without a limit.
+pub fn memory_is_its_own() -> bool {
+    !cfg!(nape_sanitized)
+}
+
 /// Whether nothing else happens on this machine, so that times are what they are: `NAPE_ALONE` is set.
 pub fn alone() -> bool {
     env::var_os("NAPE_ALONE").is_some()

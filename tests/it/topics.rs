@@ -1,5 +1,7 @@
 //! Publish and subscribe: who gets what, what is lost and where that is told, and how it ends.
 
+mod bad_items;
+
 use std::{
     future::Future,
     pin::pin,
@@ -498,22 +500,6 @@ fn in_one_process_an_item_is_shared(kind: Kind) {
     assert_eq!(head.counters().items_lost, 2);
 }
 
-fn an_item_over_the_limit_is_lost_and_told(kind: Kind) {
-    if !kind.encodes() {
-        return;
-    }
-    let topic = Topic::new();
-    let config = Config::new().message_limit(2000);
-    let (head, neck) = kind.ends_with(Head::builder(), Neck::builder().config(config));
-    let neck = neck.serve(Api::new("news").topic("text", &topic).unwrap()).unwrap().start();
-    let mut news = head.subscribe::<String>("news.text", Backlog::default()).unwrap();
-    topic.publish("x".repeat(5000));
-    assert!(matches!(news.next(), Some(Err(Missed::Lagged(1)))));
-    topic.publish("short".to_owned());
-    assert_eq!(news.next().unwrap().unwrap(), "short");
-    assert_eq!((head.counters().items_lost, neck.counters().items_unsent), (1, 1));
-}
-
 /// The guide tells how to write the other side in another language; this is it, by name.
 fn topics_are_calls_and_events_by_name(kind: Kind) {
     let Some(kind) = kind.unless_json() else { return };
@@ -594,7 +580,6 @@ on_every_link! {
     a_subscription_can_be_awaited_and_selected_on,
     a_topic_of_other_items_is_refused,
     in_one_process_an_item_is_shared,
-    an_item_over_the_limit_is_lost_and_told,
     topics_are_calls_and_events_by_name,
     a_topic_owns_its_paths_and_is_listed_once,
 }

@@ -17,9 +17,9 @@ use crate::{
         tap::{Tap, answer, call_over, fire_surely},
     },
     config::Timeout,
-    error::{CallError, CloseReason, Misuse, Rejection},
+    error::{CallError, CloseReason, Executed, Misuse, Rejection},
     link::{Current, Errand, Incoming, Link, Place, within},
-    sync::{Arc, Condvar, Mutex, Weak},
+    sync::{Arc, Condvar, Mutex, Weak, fail_here},
     wire::{Path, Payload},
     workers::{discard, forget_panic, panic_text},
 };
@@ -28,7 +28,8 @@ use crate::{
 pub(super) struct Inlet {
     pub(super) weak: Weak<Inlet>,
     pub(super) endpoint: Weak<Inner>,
-    /// The link that items come over, and under a supervisor the last one until there is another.
+    /// The link that items come over, and under a supervisor the last one until there is another. It changes
+    /// under the lock of the state.
     pub(super) over: Mutex<Arc<Link>>,
     pub(super) topic: Path,
     /// What the other side was asked for, and is asked for again.
@@ -202,22 +203,66 @@ impl Inlet {
 
     /// Asks the program that was started again for the items. Blocks until it has agreed or not.
     fn subscribe_again(&self, link: &Arc<Link>) {
+        fail_here("a subscription that is made again");
+        let state = self.state.lock();
+        let is_unwanted = state.closed || state.end.is_some();
+        drop(state);
+        if is_unwanted {
+            return self.settle(self.finish(None, Missed::Ended));
+        }
         let outcome = self.topic.join("subscribe").map_err(|error| Misuse::BadPath(error).into());
         let timeout = self.endpoint.upgrade().map_or(Timeout::Never, |endpoint| endpoint.config.timeout);
         let outcome = outcome.and_then(|path| call_over(link, &path, self.request, timeout));
+        fail_here("a subscription that was made again");
         match outcome {
             Ok(()) => {
                 let mut state = self.state.lock();
-                if self.is_over(link) {
-                    state.agreed = state.generation;
-                    let aftermath = self.announce(&mut state);
-                    drop(state);
-                    self.settle(aftermath);
+                if !self.is_over(link) {
+                    return;
                 }
+                state.agreed = state.generation;
+                // Whoever has let go meanwhile has left it to this thread to say so, unless the other side has ended
+                // it already.
+                let is_unwanted = state.closed && !matches!(state.end, Some((Some(_), _)));
+                let aftermath = self.announce(&mut state);
+                drop(state);
+                if is_unwanted {
+                    self.unsubscribe(link);
+                }
+                self.settle(aftermath);
             }
             // The next start, or the end of all of them, says more.
             Err(CallError::Closed { .. } | CallError::Rejected(Rejection::ShuttingDown)) => {}
-            Err(error) => self.settle(self.finish(None, Missed::Refused(Box::new(error)))),
+            Err(error) => {
+                if error.executed() == Executed::Maybe {
+                    self.unsubscribe(link);
+                }
+                self.settle(self.finish(None, Missed::Refused(Box::new(error))));
+            }
+        }
+    }
+
+    /// Tells the other side that nobody reads any more. What is on its way until it says that it has stopped goes
+    /// where it comes in.
+    fn unsubscribe(&self, link: &Arc<Link>) {
+        if let Ok(path) = self.topic.join("unsubscribe") {
+            fire_surely(link, &path, self.request.number);
+        }
+    }
+
+    /// Nobody reads any more.
+    pub(super) fn let_go(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let gone = (std::mem::take(&mut state.queue), state.callback.take(), state.waker.take());
+        // Under the lock: the next link finds it closed, or is there already. To one that is asked right now this
+        // would come before the question, so that it is left to whoever asks.
+        let link = self.link();
+        let is_made = state.end.is_none() && state.agreed == state.generation;
+        drop(state);
+        discard(gone);
+        if is_made {
+            self.unsubscribe(&link);
         }
     }
 
@@ -326,19 +371,19 @@ impl Tap for Inlet {
     fn link_begun(&self, link: &Arc<Link>) {
         // It is asked once for each of its paths.
         let Some(inlet) = self.weak.upgrade().filter(|_| !self.is_over(link)) else { return };
-        *self.over.lock() = link.clone();
         let mut state = self.state.lock();
-        if state.end.is_some() {
+        let before = std::mem::replace(&mut *self.over.lock(), link.clone());
+        let (closed, ended) = (state.closed, state.end.is_some());
+        let gone = if closed || ended { Vec::new() } else { state.begin_anew(self.backlog) };
+        drop(state);
+        discard((before, gone));
+        if ended {
             return;
         }
-        if state.closed {
-            drop(state);
+        if closed {
             self.finish(None, Missed::Ended);
             return;
         }
-        let gone = state.begin_anew(self.backlog);
-        drop(state);
-        discard(gone);
         let next = link.clone();
         link.submit(Box::new(move || inlet.subscribe_again(&next)));
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
 
@@ -11,11 +12,11 @@ use super::{ENDED, Note, Policy, TOO_SLOW};
 use crate::{
     api::{endpoint::Inner, tap::call_over},
     config::Timeout,
-    error::{CallError, Rejection},
+    error::{CallError, Misuse, Rejection},
     link::Link,
     sync::{Arc, Condvar, Mutex, Weak},
     wire::Path,
-    workers::discard,
+    workers::{discard, forget_panic, panic_text},
 };
 
 /// One subscription.
@@ -186,28 +187,41 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
         let mut state = self.state.lock();
         while let Some(message) = state.next_message(self.window) {
             drop(state);
-            let outcome = match &message {
+            let outcome = self.contained(|| match &message {
                 Message::Note(note) => self.link.fire(&self.items, note.clone()),
                 Message::End(number, code) => self.link.fire(&self.end, (*number, *code)),
-            };
+            });
             if let Err(CallError::Rejected(Rejection::Busy { .. })) = outcome {
                 // The send queue of the link is full. A thread of the link waits for room, and goes on.
                 let peer = self.clone();
                 return self.link.submit(Box::new(move || peer.send_blocking(message)));
             }
             self.note_sent(&message, outcome);
+            discard(message);
             state = self.state.lock();
         }
         state.sending = false;
     }
 
     fn send_blocking(self: Arc<Peer<T>>, message: Message<T>) {
-        let outcome = match &message {
+        let outcome = self.contained(|| match &message {
             Message::Note(note) => call_over(&self.link, &self.items, note.clone(), Timeout::Never),
             Message::End(number, code) => call_over(&self.link, &self.end, (*number, *code), Timeout::Never),
-        };
+        });
         self.note_sent(&message, outcome);
+        discard(message);
         self.send_all();
+    }
+
+    /// Sends something, which encodes it: an item whose type panics there is one that does not encode.
+    ///
+    /// Whoever sends may have published something else, and what is left in the middle is never sent again.
+    fn contained(&self, send: impl FnOnce() -> Result<(), CallError>) -> Result<(), CallError> {
+        catch_unwind(AssertUnwindSafe(send)).unwrap_or_else(|panic| {
+            let detail = format!("it panicked: {}", panic_text(&*panic)).into();
+            forget_panic(panic);
+            Err(Misuse::Encode { path: self.items.clone(), detail }.into())
+        })
     }
 
     fn note_sent(&self, message: &Message<T>, outcome: Result<(), CallError>) {
@@ -224,6 +238,7 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
                 let mut state = self.state.lock();
                 // It takes no room there. Nobody else has sent anything since.
                 state.sent -= 1;
+                self.room.notify_all();
             }
         }
     }

@@ -114,8 +114,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
     /// as it and the [patience](Topic::patience) of the topic allow. All others have the item before. In a
     /// state listener or an error hook it never blocks.
     ///
-    /// What one thread publishes arrives in that order. An item that does not encode, or is over the limit
-    /// of a link, is lost there, and counted.
+    /// What one thread publishes arrives in that order. An item that does not encode, or whose type panics when
+    /// it is encoded, or that is over the limit of a link, is lost there, and counted.
     pub fn publish(&self, item: T) -> Published {
         self.0.0.publish(item, |_| true)
     }

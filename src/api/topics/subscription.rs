@@ -21,12 +21,11 @@ use crate::{
     api::{
         ApiHandle, Endpoint,
         action::{check_may_block, name_ours},
-        tap::{Tapped, call_over, fire_surely},
+        tap::{Tapped, call_over},
     },
     error::{CallError, CloseReason, Executed, Misuse},
     shape::Shape,
-    sync::{Arc, Condvar, Mutex},
-    workers::discard,
+    sync::{Arc, Condvar, Mutex, fail_here},
 };
 
 /// What has come of a topic, to be read: the blocking iterator of its items.
@@ -394,20 +393,9 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let inlet = &self.0;
-        let link = inlet.link();
-        if link.is_forked() {
-            return;
-        }
-        let mut state = inlet.state.lock();
-        state.closed = true;
-        let gone = (std::mem::take(&mut state.queue), state.callback.take(), state.waker.take());
-        let is_over = state.end.is_some();
-        drop(state);
-        discard(gone);
-        // What is on its way until the other side says that it has stopped goes where it comes in.
-        if !is_over && let Ok(path) = inlet.topic.join("unsubscribe") {
-            fire_surely(&link, &path, inlet.request.number);
+        if !self.0.link().is_forked() {
+            fail_here("a reader that lets go");
+            self.0.let_go();
         }
     }
 }

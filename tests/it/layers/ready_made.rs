@@ -10,12 +10,15 @@ use std::{
 };
 
 use nape::{
-    Api, CallError, Context, Fault, Head, Rejection, Responder, WhenFull,
+    Api, CallError, Config, Context, Fault, Head, Neck, Rejection, Responder, WhenFull,
     layers::{CheckToken, CircuitBreaker, ConcurrencyLimit, LocalOnly, RateLimit, Retry, SendToken},
 };
 
 use super::{Diary, math, waiting, word};
-use crate::support::{HANG, Kind, watched};
+use crate::{
+    support::{HANG, Kind, watched},
+    tools::eventually,
+};
 
 on_every_link! {
     no_more_calls_pass_than_the_limit,
@@ -27,6 +30,7 @@ on_every_link! {
     no_try_begins_past_the_deadline,
     a_link_that_ends_ends_the_pauses,
     a_call_that_is_given_up_is_not_made_again,
+    p_11_calls_that_pause_have_a_bound,
 }
 
 fn is_busy(error: &CallError) -> bool {
@@ -283,6 +287,35 @@ fn a_link_that_ends_ends_the_pauses(kind: Kind) {
             drop(head);
         }
     }
+}
+
+/// Red when nobody counts those that pause, or when those that were given up keep their places.
+fn p_11_calls_that_pause_have_a_bound(kind: Kind) {
+    let (api, _) = flaky(u32::MAX);
+    let (head, neck) = kind.ends_with(Head::builder().config(Config::new().send_queue(4)), Neck::builder());
+    let _neck = neck.serve(api).unwrap().start();
+    // One after the other, until each has ended or pauses.
+    let begin = |many: usize| {
+        let begin = |_| {
+            let result = pausing(&head);
+            eventually(|| head.under_way().0 == 0);
+            result
+        };
+        (0..many).map(begin).collect::<Vec<_>>()
+    };
+    let calls = begin(10);
+    let n_done = |calls: &[nape::AsyncResult<u32>]| calls.iter().filter(|call| call.is_done()).count();
+    eventually(|| n_done(&calls) == 6);
+    let (over, mut calls): (Vec<_>, Vec<_>) = calls.into_iter().partition(|call| call.is_done());
+    over.into_iter().for_each(|call| assert_eq!(word(&call.wait().unwrap_err()), "not yet"));
+    // Whoever blocks takes nobody's place, and needs none.
+    let it = head.api("it").retry(quick());
+    let (before, blocks) = (head.counters().calls, it.action("flaky", "the same".to_owned()).retry_safe());
+    assert_eq!(word(&blocks.call::<u32>().unwrap_err()), "not yet");
+    assert_eq!(head.counters().calls, before + 4);
+    calls.pop().unwrap().cancel();
+    calls.extend(begin(2));
+    eventually(|| n_done(&calls) == 1);
 }
 
 fn a_call_that_is_given_up_is_not_made_again(kind: Kind) {

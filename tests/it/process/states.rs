@@ -10,7 +10,7 @@ use nape::{ApiHandle, CallError, Config, Head, Payload, Rejection, Restarts, Tim
 use rustix::process::Signal;
 
 use super::{Watch, echo, five_times, victim};
-use crate::soak::{rounds, seed, slow_rounds};
+use crate::soak::{memory_is_its_own, rounds, seed, slow_rounds};
 
 on_every_wire_to_a_child! {
     p_04_timeouts_hold_in_every_state_of_the_link,
@@ -86,6 +86,9 @@ fn calls(victim: &ApiHandle, limit: Duration) -> Vec<CallError> {
 /// As one does that gives up its rights after it has started.
 /// Red when room for a message is made whether there is memory or not: the child aborts.
 fn row_22_a_message_for_which_there_is_no_memory_is_refused(wire: Wire) {
+    if !memory_is_its_own() {
+        return;
+    }
     let mut command = victim::command("serve");
     // With more, the C library has room that it has reserved before.
     command.env("MALLOC_ARENA_MAX", "1");

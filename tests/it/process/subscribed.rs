@@ -1,14 +1,23 @@
 //! Subscriptions to a child that is started again when it crashes.
 
-use std::{env, fs, process::Command, sync::mpsc, time::Duration};
+use std::{
+    env, fs,
+    process::Command,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
 
 use nape::{
-    Api, Backlog, CallError, CloseReason, Context, Fault, Head, Missed, Neck, Rejection, Restarts,
-    Subscription, Supervisor, Topic, Transition, Wire,
+    Api, AsyncResult, Backlog, CallError, CloseReason, Config, Context, Fault, Head, Missed, Neck, Rejection,
+    Restarts, Subscription, Supervisor, Timeout, Topic, Transition, Wire,
 };
 
 use super::victim;
-use crate::{support::HANG, tools::until};
+use crate::{
+    support::HANG,
+    tools::{Gate, until},
+};
 
 on_every_wire_to_a_child! {
     p_30_a_subscription_is_made_again,
@@ -17,6 +26,8 @@ on_every_wire_to_a_child! {
     p_30_a_subscription_ends_when_the_supervisor_gives_up,
     p_30_a_subscription_that_is_refused_later_says_so,
     p_30_a_subscription_that_was_dropped_is_not_made_again,
+    p_30_whoever_waits_is_told_where_a_hook_drops_the_supervisor,
+    p_30_whoever_waits_is_told_while_a_hook_holds_the_supervisor_up,
 }
 
 /// The child: publishes what it is told to. With a file to make, it has the topic only the first time.
@@ -135,6 +146,70 @@ fn p_30_a_subscription_that_was_dropped_is_not_made_again(wire: Wire) {
     assert!(matches!(next(&mut other), Err(Missed::Restarted)));
     until("one is left", || say(&supervisor, 7) == 1);
     assert_eq!(next(&mut other).unwrap(), 7);
+}
+
+/// A call that waits for the next start, however long that takes.
+fn wait_for_the_next(supervisor: &Supervisor) -> AsyncResult<u64> {
+    supervisor.api("news").action("say", 1u64).timeout(Timeout::Never).start().unwrap()
+}
+
+#[track_caller]
+fn is_told(news: &mut Subscription<u64>, mut call: AsyncResult<u64>) {
+    let end = next(news).unwrap_err();
+    assert!(matches!(&end, Missed::Closed(reason) if matches!(**reason, CloseReason::Local)), "{end:?}");
+    let end = call.wait_timeout(HANG).unwrap_err();
+    assert!(matches!(end.close_reason(), Some(CloseReason::Local)), "{end:?}");
+}
+
+/// Red when what was subscribed to is told by the thread that comes too late for it.
+fn p_30_whoever_waits_is_told_where_a_hook_drops_the_supervisor(wire: Wire) {
+    let supervisor = supervised(wire, victim::command("publish"));
+    let mut news = subscribe(&supervisor, Backlog::default());
+    let place: Arc<Mutex<Option<Supervisor>>> = Arc::default();
+    let (theirs, (sender, waiting)) = (place.clone(), mpsc::channel());
+    supervisor.on_transition(move |transition| {
+        if let Transition::Crashed(_) = transition
+            && let Some(supervisor) = theirs.lock().unwrap().take()
+        {
+            sender.send(wait_for_the_next(&supervisor)).unwrap();
+            drop(supervisor);
+        }
+    });
+    let mut place = place.lock().unwrap();
+    place.insert(supervisor).kill();
+    drop(place);
+    let call = waiting.recv_timeout(HANG).unwrap();
+    is_told(&mut news, call);
+}
+
+/// Red when it is left to the thread that is inside the hook.
+fn p_30_whoever_waits_is_told_while_a_hook_holds_the_supervisor_up(wire: Wire) {
+    for stops in [true, false] {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let hold = move |transition: &Transition| {
+            if matches!(transition, Transition::Crashed(_)) {
+                held.pass();
+            }
+        };
+        let config = Config::new().grace(Duration::from_millis(10));
+        let builder = Head::builder().wire(wire).config(config).supervise(Restarts::on_crash());
+        let supervisor = builder.on_transition(hold).spawn(victim::command("publish")).unwrap();
+        let mut news = subscribe(&supervisor, Backlog::default());
+        supervisor.kill();
+        gate.await_waiting(1);
+        let call = wait_for_the_next(&supervisor);
+        let ends = thread::spawn(move || {
+            if stops {
+                supervisor.stop();
+            }
+            drop(supervisor);
+        });
+        is_told(&mut news, call);
+        // It does not wait for the hook for ever.
+        ends.join().unwrap();
+        gate.open();
+    }
 }
 
 const ONCE: &str = "NAPE_PUBLISH_ONCE";

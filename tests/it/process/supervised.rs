@@ -27,7 +27,6 @@ use crate::{
 on_every_wire_to_a_child! {
     p_30_the_same_handles_reach_the_next_start,
     p_30_everything_that_was_attached_stays,
-    p_30_who_waits_for_the_end_waits_over_restarts,
     p_30_a_call_that_is_safe_to_repeat_runs_again,
     p_30_without_a_supervisor_nothing_runs_again,
     p_01_every_call_ends_once_over_many_restarts,
@@ -81,23 +80,6 @@ fn gave_up(error: &CallError) -> &nape::GivenUp {
 fn crash(supervisor: &Supervisor) {
     supervisor.kill();
     until("it backs off", || matches!(supervisor.last_transition(), Transition::BackingOff(_)));
-}
-
-/// Red when the end of one of the links is taken for the end.
-fn p_30_who_waits_for_the_end_waits_over_restarts(wire: Wire) {
-    let supervisor = supervised(wire, at_once(Restarts::on_crash()));
-    let end = supervisor.endpoint().clone();
-    let (told, ended) = mpsc::sync_channel(1);
-    let waits = std::thread::spawn(move || told.send(end.wait_closed(HANG)).unwrap());
-    for generation in 2..4 {
-        supervisor.kill();
-        until("it was started again", || supervisor.generation() == generation);
-        echo(&supervisor);
-    }
-    assert!(ended.try_recv().is_err());
-    supervisor.stop();
-    assert_eq!(ended.recv_timeout(HANG).unwrap(), LinkState::Closed);
-    waits.join().unwrap();
 }
 
 fn p_30_the_same_handles_reach_the_next_start(wire: Wire) {
