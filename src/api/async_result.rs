@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::Timeout,
     error::{CallError, Misuse},
-    link::{Slot, Started},
+    link::{Slot, Started, ask},
     shape::Shape,
     sync::Arc,
     wire::{Path, TransactionId},
@@ -62,10 +62,11 @@ impl<T> AsyncResult<T> {
         AsyncResult { course: Course::Relayed(relay), slot, cancels, shape, value: PhantomData }
     }
 
-    /// The call has so much time from now on.
+    /// The call has so much time from now on; within a handler, no more than that has left.
     pub(super) fn give_time(&mut self, timeout: Timeout) {
         if let Course::Once(started) = &self.course {
-            started.link.set_timer(started.id, from_now(timeout));
+            let own = ask(|current| current.deadline);
+            started.link.set_timer(started.id, from_now(timeout).into_iter().chain(own).min());
         }
     }
 

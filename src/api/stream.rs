@@ -18,6 +18,7 @@ use crate::{
     shape::Shape,
     sync::Arc,
     wire::{Path, Quota, TransactionId},
+    workers::discard,
 };
 
 /// The items that come over a stream, in their order: an iterator that blocks, and a
@@ -129,12 +130,13 @@ impl<T> Incoming<T> {
     /// Tells the other side that it is not taken from any more. Idempotent.
     fn stop(&mut self) {
         self.is_over = true;
-        self.batches.clear();
         // What ends the items need not be the end of the call.
         if self.is_all && !self.link.is_forked() && self.call.as_ref().is_some_and(|call| !call.is_done()) {
             self.link.cancel(self.id);
         }
         self.link.close_intake(self.id, &self.intake);
+        // Last, since what is in them is the user's.
+        discard(std::mem::take(&mut self.batches));
     }
 }
 

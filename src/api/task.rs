@@ -178,6 +178,27 @@ impl Target {
     }
 }
 
+/// A call that is left to the thread that blocks for its ancestor.
+struct Offered {
+    shared: Arc<Shared>,
+    here: bool,
+}
+
+impl Work for Offered {
+    fn run(self: Box<Offered>, _: &Shift<'_>) {
+        let shift = if self.here { Shift::here() } else { Shift::elsewhere() };
+        self.shared.take().into_iter().for_each(|body| discard(body.run(&shift, false)));
+    }
+
+    fn take_place(self: Box<Offered>) -> Option<Job> {
+        Some(self)
+    }
+
+    fn is_over(&self) -> bool {
+        self.shared.body.lock().is_none()
+    }
+}
+
 impl Task {
     /// Leaves a call to the thread that blocks for its ancestor, or will. `None` if one does already;
     /// else it is to wait in the queue as well, and whoever comes first runs it.
@@ -186,13 +207,7 @@ impl Task {
         // Whoever waits for the call itself, which was made in a handler on that very thread.
         let here = body.caller.as_ref().is_some_and(|caller| std::ptr::eq(&**caller, ancestor));
         let shared = Arc::new(Shared { pool, body: Mutex::new(Some(body)) });
-        let theirs = shared.clone();
-        let errand = move || {
-            let body = theirs.take();
-            let shift = if here { Shift::here() } else { Shift::elsewhere() };
-            body.into_iter().for_each(|body| discard(body.run(&shift, false)));
-        };
-        match ancestor.offer(Box::new(errand)) {
+        match ancestor.offer(Box::new(Offered { shared: shared.clone(), here })) {
             Offer::Taken => None,
             Offer::Kept | Offer::Declined => Some(Task::Shared(shared)),
         }

@@ -15,9 +15,9 @@ use super::{
     Remains, Slot,
     aftermath::Aftermath,
     calls::TransactionManager,
+    errands::Offer,
     gate::Gate,
     role::{Reader, Role},
-    slot::Offer,
     wait::wait_in_line,
 };
 use crate::{

@@ -13,6 +13,7 @@ mod close;
 mod completing;
 mod current;
 mod direct;
+mod errands;
 mod filtering;
 mod flow;
 #[cfg(any(test, fuzzing))]
@@ -50,13 +51,14 @@ use std::{any::Any, collections::VecDeque, fmt, io, task::Waker, time::Instant};
 pub(crate) use aftermath::{Observer, Remains};
 pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
 pub(crate) use direct::Neighbour;
+pub(crate) use errands::Offer;
 #[cfg(any(test, fuzzing))]
 pub(crate) use fuzz::session as fuzz_session;
 pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use id::LinkId;
 pub(crate) use make::LinkParts;
 pub(crate) use message::Incoming;
-pub(crate) use slot::{Offer, Outcome, Slot};
+pub(crate) use slot::{Outcome, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
 pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
 pub(crate) use streaming::{Put, Tap};

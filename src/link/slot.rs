@@ -4,9 +4,12 @@ use std::{fmt, task::Waker, time::Duration, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::aftermath::{Aftermath, Observer, Remains};
-use super::stream::Streams;
-use super::token::{Child, Family, earlier, has_passed};
+use super::{
+    aftermath::{Aftermath, Observer, Remains},
+    errands::{Errands, Offer},
+    stream::Streams,
+    token::{Child, Family, earlier, has_passed},
+};
 use crate::{
     error::CallError,
     os::thread_id,
@@ -74,7 +77,7 @@ struct Inner {
 #[derive(Default)]
 struct Extras {
     /// Calls of the other side that descend from this one.
-    errands: Vec<Job>,
+    errands: Errands,
     waker: Option<Waker>,
     ready: Option<(Sender<()>, Receiver<()>)>,
     semaphore: Option<Semaphore>,
@@ -121,17 +124,6 @@ enum Stage {
     Pending,
     Done(Outcome, Instant),
     Taken(Instant),
-}
-
-/// What became of an errand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Offer {
-    /// A thread blocks for the call, and is going to run it.
-    Taken,
-    /// No thread does; one that comes to block runs it.
-    Kept,
-    /// The call has ended.
-    Declined,
 }
 
 /// Why a parked thread woke.
@@ -448,7 +440,7 @@ impl Slot {
 
     /// The calling thread stops to block for this call and takes what there is: the outcome, if the call has ended,
     /// and what the thread was to run.
-    pub(crate) fn unblock_and_take(&self) -> (Option<Outcome>, Vec<Job>) {
+    pub(crate) fn unblock_and_take(&self) -> (Option<Outcome>, Errands) {
         let mut inner = self.inner.lock();
         inner.blocked = false;
         let errands = inner.extras.as_mut().map(|extras| std::mem::take(&mut extras.errands));
@@ -456,7 +448,7 @@ impl Slot {
     }
 
     /// The calling thread stops to block for this call. Gives back what it was to run.
-    pub(crate) fn unblock(&self) -> Vec<Job> {
+    pub(crate) fn unblock(&self) -> Errands {
         let mut inner = self.inner.lock();
         inner.blocked = false;
         inner.extras.as_mut().map(|extras| std::mem::take(&mut extras.errands)).unwrap_or_default()
@@ -485,10 +477,11 @@ impl Slot {
         {
             return seat.offer(errand);
         }
-        inner.extras().errands.push(errand);
+        let run = inner.extras().errands.push(errand);
         let blocked = inner.blocked;
         self.news.store(true, Ordering::Release);
         drop(inner);
+        drop(run);
         if !blocked {
             return Offer::Kept;
         }
@@ -501,7 +494,7 @@ impl Slot {
         let mut theirs = call.inner.lock();
         if let Some(extras) = &mut theirs.extras {
             let errands = std::mem::take(&mut extras.errands);
-            self.inner.lock().extras().errands.extend(errands);
+            self.inner.lock().extras().errands.append(errands);
             self.news.store(true, Ordering::Release);
         }
     }
@@ -535,7 +528,7 @@ impl Slot {
     /// What the blocked thread should run next.
     pub(crate) fn take_errand(&self) -> Option<Job> {
         let mut inner = self.inner.lock();
-        inner.has_errand().then(|| inner.extras().errands.remove(0))
+        inner.extras.as_mut()?.errands.pop()
     }
 
     pub(crate) fn has_errand(&self) -> bool {

@@ -103,8 +103,11 @@ impl Link {
         while !over() {
             match slot.park(limit) {
                 Woken::Done | Woken::Late => return,
-                Woken::Errand => run_errands(slot),
+                Woken::Errand => run_errand(slot),
                 Woken::Promoted | Woken::Roused => {}
+            }
+            if limit.is_some_and(|limit| limit <= Instant::now()) {
+                return;
             }
         }
     }
@@ -226,17 +229,18 @@ pub(super) fn wait_in_line(
     // The deadline of a call that has just set out needs no look at the clock.
     let mut fresh = limit == slot.deadline;
     while !over() {
+        // First, since there may be no end to errands.
+        if !std::mem::take(&mut fresh) && limit.is_some_and(|limit| limit <= Instant::now()) {
+            break;
+        }
         if slot.has_errand() {
             // Else the role could be handed to this slot while its thread waits for another call, in
             // the errand; then that thread would sleep beside a role that nobody has.
             if std::mem::take(&mut lined_up) {
                 step_out();
             }
-            run_errands(slot);
+            run_errand(slot);
             continue;
-        }
-        if !std::mem::take(&mut fresh) && limit.is_some_and(|limit| limit <= Instant::now()) {
-            break;
         }
         match role.take_or_line_up(slot, lined_up) {
             Some(reader) => read(reader),
@@ -254,10 +258,8 @@ fn alarm_key(slot: &Slot) -> usize {
     std::ptr::from_ref(slot) as usize
 }
 
-fn run_errands(slot: &Slot) {
-    while let Some(errand) = slot.take_errand() {
-        run_elsewhere(errand);
-    }
+fn run_errand(slot: &Slot) {
+    slot.take_errand().into_iter().for_each(run_elsewhere);
 }
 
 /// How many handlers may stand on the stack of a thread that reads before it leaves inline ones to others. Each

@@ -30,6 +30,11 @@ pub(crate) trait Work: Send {
 
     /// Asks for a place among the workers, where it would run without one. `None` if it has to wait for that.
     fn take_place(self: Box<Self>) -> Option<Job>;
+
+    /// Whether somebody else has run it, so that nothing is left to do.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 impl<F: FnOnce() + Send + 'static> Work for F {

@@ -1,17 +1,21 @@
 //! Many calls at once: from many threads, both ways, and nested in each other.
 
 use std::{
-    sync::{Arc, Barrier},
+    collections::VecDeque,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::unbounded;
-use nape::{Api, CallError, Context, Endpoint, Executed, Fault, Timeout};
+use nape::{Api, AsyncResult, CallError, Context, Endpoint, Executed, Fault, Timeout};
 
 use crate::{
     support::{HANG, Kind},
-    tools::{LONG, eventually, nothing_is_under_way, only},
+    tools::{LONG, SOON, eventually, nothing_is_under_way, only},
 };
 
 on_every_link! {
@@ -22,6 +26,7 @@ on_every_link! {
     ac_64_any_depth_completes_with_one_worker_a_side,
     ac_64_several_deep_chains_at_once_complete,
     ac_90_a_handler_sees_the_time_that_is_left,
+    p_04_a_wait_ends_in_time_while_calls_back_go_on_and_on,
     ac_90_nested_calls_inherit_what_is_left,
     ac_90_a_nested_call_may_have_less_but_never_more,
     ac_90_a_call_back_after_the_deadline_is_over_at_once,
@@ -179,6 +184,43 @@ fn clocks() -> Api {
 
 fn look(end: &Endpoint, timeout: Timeout, n: u32, own: Option<Duration>) -> Vec<Option<Duration>> {
     end.api("clock").action("look", (n, own)).timeout(timeout).call().unwrap()
+}
+
+/// A job that calls back, eight calls at a time, until it is told to stop. There is an end to it all the same.
+fn calls_back_for_ever(stop: &Arc<AtomicBool>) -> Api {
+    let stop = stop.clone();
+    let job = move |cx: &Context, (): ()| {
+        let began = Instant::now();
+        let mut under_way = VecDeque::new();
+        while !stop.load(Ordering::Relaxed) && began.elapsed() < LONG {
+            under_way.push_back(cx.api("head").action("nap", ()).start::<()>()?);
+            if under_way.len() == 8 {
+                under_way.pop_front().unwrap().wait()?;
+            }
+        }
+        under_way.into_iter().try_for_each(AsyncResult::wait)?;
+        Ok::<_, Fault>(())
+    };
+    Api::new("neck").handle("job", job).unwrap()
+}
+
+/// Red when whoever waits runs what comes as long as something comes.
+fn p_04_a_wait_ends_in_time_while_calls_back_go_on_and_on(kind: Kind) {
+    let stop = Arc::default();
+    let (head, _neck) = kind.serving(calls_back_for_ever(&stop));
+    let nap = |_: &Context, (): ()| {
+        thread::sleep(Duration::from_millis(1));
+        Ok::<_, Fault>(())
+    };
+    head.attach(Api::new("head").handle("nap", nap).unwrap()).unwrap();
+    let mut job = head.api("neck").action("job", ()).timeout(Timeout::Never).start::<()>().unwrap();
+    for _ in 0..3 {
+        let began = Instant::now();
+        assert!(job.wait_timeout(Duration::from_millis(50)).unwrap().is_none());
+        assert!(began.elapsed() < SOON * 2, "{:?}", began.elapsed());
+    }
+    stop.store(true, Ordering::Relaxed);
+    job.wait().unwrap();
 }
 
 fn ac_90_a_handler_sees_the_time_that_is_left(kind: Kind) {

@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nape::{Api, CallError, CloseReason, Context, Endpoint, Executed, Fault, Head, Incoming, Neck, Outgoing};
+use nape::{
+    Api, CallError, CloseReason, Context, Endpoint, Executed, Fault, Head, Incoming, Neck, Outgoing, Timeout,
+};
 
 use crate::{
     support::Kind,
@@ -33,7 +35,56 @@ on_every_link! {
     a_thread_that_panics_ends_nothing_well,
     ac_10_a_cancel_travels_down_to_streams,
     an_inline_api_serves_streams_on_workers,
+    ac_83_an_item_that_panics_when_it_goes_keeps_nobody,
+    ac_90_the_answer_of_an_upload_has_no_more_time_than_the_handler_has,
     p_16_a_waker_at_the_far_end_of_a_cancelled_stream_may_ask_the_link,
+}
+
+/// One that panics when it is dropped, if it is told to.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Touchy(bool);
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        if self.0 && !thread::panicking() {
+            panic!("it was touched");
+        }
+    }
+}
+
+/// Red when the other side is told behind what may panic.
+fn ac_83_an_item_that_panics_when_it_goes_keeps_nobody(kind: Kind) {
+    let make = |_: &Context, (): ()| Ok::<_, Fault>((0u32..).map(|n| Ok::<_, Fault>(Touchy(n > 0))));
+    let (head, neck) = kind.serving(Api::new("s").stream("touchy", make).unwrap());
+    let mut items = head.api("s").action("touchy", ()).open::<Touchy>().unwrap();
+    assert!(!items.next().unwrap().unwrap().0);
+    eventually(|| neck.counters().items_sent > 20);
+    drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(items))));
+    eventually(|| head.under_way() == (0, 0) && neck.under_way() == (0, 0));
+}
+
+/// Red when an upload has the time of its own timeout, whatever the handler has left.
+fn ac_90_the_answer_of_an_upload_has_no_more_time_than_the_handler_has(kind: Kind) {
+    let (over, is_over) = mpsc::sync_channel::<()>(0);
+    let is_over = Mutex::new(is_over);
+    let wait = move |_: &Context, (): (), items: Incoming<u32>| {
+        let _ = items.count();
+        let _ = is_over.lock().unwrap().recv();
+        Ok::<_, Fault>(())
+    };
+    let (told, ended) = mpsc::sync_channel(1);
+    let outer = move |cx: &Context, (): ()| {
+        let upload = cx.api("h").action("wait", ()).timeout(LONG).upload::<u32, ()>()?;
+        told.send(upload.finish().unwrap_err()).unwrap();
+        Ok::<_, Fault>(())
+    };
+    let (head, _neck) = kind.serving(Api::new("n").inline().handle("outer", outer).unwrap());
+    head.attach(Api::new("h").upload("wait", wait).unwrap()).unwrap();
+    let moment = Timeout::After(Duration::from_millis(300));
+    head.api("n").action("outer", ()).timeout(moment).call::<()>().unwrap_err();
+    let end = ended.recv_timeout(LONG / 2).unwrap();
+    assert!(matches!(end, CallError::TimedOut { .. } | CallError::Cancelled), "{end:?}");
+    drop(over);
 }
 
 /// A waker that asks the link of whoever has cancelled.
