@@ -4,7 +4,7 @@
 //! Each test is red when the panic of the thread that it names is not caught where its link can be told.
 
 use std::{
-    env,
+    env, fs,
     process::Command,
     sync::{
         atomic::{AtomicBool, Ordering},
@@ -17,12 +17,13 @@ use std::{
 use crate::{
     api::{Api, AsyncResult, Context, Endpoint, Responder},
     config::{Config, Timeout},
-    error::{CallError, CloseReason, Error},
+    error::{CallError, CloseReason, Error, StartError},
     head::Head,
     link::LinkState,
     neck::Neck,
+    process::Wire,
     supervisor::{Restarts, Supervisor, Transition},
-    sync::{fail_once, is_to_fail},
+    sync::{fail_once, is_to_fail, starve},
     transport::{Transport, ipc_pair, memory_pair, pipe_pair, shm_pair},
     wire::Fault,
 };
@@ -342,6 +343,39 @@ fn p_19_a_supervisor_that_panics_in_the_first_start_is_an_error() {
         let Err(Error::Start(error)) = supervise() else { panic!("it has not failed") };
         assert!(error.to_string().contains("supervisor"), "{error}");
         drop(supervise().unwrap());
+    });
+}
+
+/// Threads and processes of this name, dead ones that nobody has reaped among them.
+fn called(name: &str) -> Vec<std::path::PathBuf> {
+    let threads = fs::read_dir("/proc/self/task").unwrap();
+    let all = fs::read_dir("/proc").unwrap().chain(threads).map(|entry| entry.unwrap().path());
+    all.filter(|path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)).collect()
+}
+
+/// The first thread is to be had, and the next one is not. Red when a link that cannot be leaves its keeper, and that
+/// the child.
+#[test]
+fn p_20_a_link_that_gets_no_thread_leaves_neither_its_keeper_nor_a_child() {
+    watched(|| {
+        const NAME: &str = "starved";
+        starve(NAME);
+        let folder = env::temp_dir().join(format!("nape-failures-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        // A program that is no Neck, under a name of its own.
+        let program = folder.join("nape-sleeps");
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        for wire in [Wire::Pipe, Wire::Shm] {
+            let mut command = Command::new(&program);
+            command.arg("1000");
+            let head = Head::builder().config(Config::new().name(NAME)).wire(wire).spawn(command);
+            let error = head.map(drop).unwrap_err();
+            assert!(matches!(&error, Error::Start(StartError::Setup { what: "link", .. })), "{error:?}");
+            for name in ["nape-sleeps", "starved-keeper"] {
+                assert_eq!(called(name), Vec::<std::path::PathBuf>::new(), "{wire:?}");
+            }
+        }
+        fs::remove_dir_all(&folder).unwrap();
     });
 }
 

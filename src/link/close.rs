@@ -149,6 +149,13 @@ impl Link {
         self.keeper.stop();
     }
 
+    /// Nobody has seen the link, and nobody will: its keeper would watch a child for ever that is of no use.
+    pub(super) fn stillborn(&self) {
+        self.crew.stop();
+        self.keeper.stop();
+        drop(self.release_attendant());
+    }
+
     /// Runs code of the library, or of a transport. Should it panic, the link ends, and whoever waits is told;
     /// `None` then.
     pub(super) fn guard<R>(&self, code: impl FnOnce() -> R) -> Option<R> {

@@ -1,4 +1,6 @@
-//! Places where the tests of the library have it panic, to see what becomes of those who wait.
+//! Places where the tests of the library have it panic, or get no thread, to see what becomes of those who wait.
+
+use std::io;
 
 /// Where to panic next, and how the threads are called that do.
 static WHERE: parking_lot::Mutex<Option<(&str, &str)>> = parking_lot::Mutex::new(None);
@@ -21,4 +23,22 @@ pub(crate) fn fail_here(place: &str) {
     if WHERE.lock().take_if(here).is_some() {
         std::panic::resume_unwind(Box::new(format!("at {place}")));
     }
+}
+
+/// The crews that get no thread any more.
+static STARVED: parking_lot::Mutex<Vec<&str>> = parking_lot::Mutex::new(Vec::new());
+
+/// Crews of this name get no thread any more.
+pub(crate) fn starve(crew: &'static str) {
+    STARVED.lock().push(crew);
+}
+
+/// As if the operating system had no thread left, for a crew that is to get none.
+pub(crate) fn thread_to_be_had(crew: &str) -> io::Result<()> {
+    if !STARVED.lock().contains(&crew) {
+        return Ok(());
+    }
+    // The threads before it are likely to have come to where they wait by now.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    Err(io::ErrorKind::WouldBlock.into())
 }

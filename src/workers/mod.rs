@@ -19,7 +19,7 @@ pub(crate) use lane::{Admission, Lane};
 
 use crate::{
     os::give_way,
-    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, hold_nothing},
+    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, hold_nothing, thread_to_be_had},
 };
 use front::Front;
 
@@ -215,6 +215,7 @@ impl Crew {
     }
 
     fn spawn(&self, first: Arc<Mutex<Option<Job>>>) -> io::Result<()> {
+        thread_to_be_had(&self.shared.name)?;
         let mut threads = self.shared.threads.lock();
         let finished = std::mem::take(&mut threads.finished);
         threads.handles.retain(|handle| !finished.contains(&handle.thread().id()));
