@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    api::{Api, AsyncResult, Context, Endpoint, Responder},
+    api::{Api, AsyncResult, Backlog, Context, Endpoint, Missed, Responder, Topic},
     config::{Config, Timeout},
     error::{CallError, CloseReason, Error, StartError},
     head::Head,
@@ -376,6 +376,43 @@ fn p_20_a_link_that_gets_no_thread_leaves_neither_its_keeper_nor_a_child() {
             }
         }
         fs::remove_dir_all(&folder).unwrap();
+    });
+}
+
+/// With no thread to be had, what follows from the end of a link is run by whoever ends it. Red when that is under the
+/// lock of the link.
+#[test]
+fn p_16_what_follows_from_an_end_is_run_without_a_lock_when_there_is_no_thread() {
+    watched(|| {
+        for (pair, name) in [
+            (memory_pair as fn() -> (Transport, Transport), "no-thread-a"),
+            (|| pipe_pair().unwrap(), "no-thread-b"),
+            (|| shm_pair().unwrap(), "no-thread-c"),
+            (|| ipc_pair().unwrap(), "no-thread-d"),
+        ] {
+            let (ours, theirs) = pair();
+            let config = |name: &str| Config::new().name(name).grace(Duration::from_millis(100));
+            let head = Head::builder().config(config(name)).over(ours).unwrap();
+            let topic = Topic::<u64>::new();
+            let neck =
+                Neck::builder().config(config("other")).serve(Api::new("t").topic("news", &topic).unwrap());
+            let neck = neck.over(theirs).unwrap().start();
+            assert_eq!(head.wait_open(LONG), LinkState::Open);
+            let mut news = head.subscribe::<u64>("t.news", Backlog::default()).unwrap();
+            // A thread leads, and is to have no other beside it.
+            within(LONG, name, || head.n_threads() == 1);
+            starve(name);
+            let (tell, told) = mpsc::channel();
+            let (asked, ours) = (head.endpoint().clone(), tell.clone());
+            head.on_state(move |state| _ = ours.send((state, asked.state(), asked.counters())));
+            drop(neck);
+            let passed: Vec<_> = (0..3).map(|_| told.recv_timeout(LONG).unwrap().0).collect();
+            assert_eq!(passed, [LinkState::Open, LinkState::Disconnected, LinkState::Closed], "{name}");
+            assert!(matches!(news.next_timeout(LONG), Err(Missed::Closed(_))), "{name}");
+            let began = Instant::now();
+            drop(head);
+            assert!(began.elapsed() < 2 * SOON, "{name}: {:?}", began.elapsed());
+        }
     });
 }
 

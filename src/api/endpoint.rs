@@ -374,20 +374,6 @@ impl Inner {
         Endpoint::close_reason(&self.endpoint()).unwrap_or_else(|| Arc::new(CloseReason::Local))
     }
 
-    /// Tells all topics and subscriptions that a link has ended, on a thread of its own: it is asked for
-    /// under the lock of the link.
-    fn end_taps(&self, link: &Arc<Link>) {
-        let taps = self.arb.taps();
-        if taps.is_empty() {
-            return;
-        }
-        let theirs = link.clone();
-        link.submit(Box::new(move || {
-            let reason = theirs.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
-            taps.iter().for_each(|tap| tap.link_ended(&theirs, &reason));
-        }));
-    }
-
     /// A callback panicked that runs on no thread of a link.
     pub(crate) fn callback_panicked_elsewhere(&self, text: String) {
         self.tally.callback_panics.up();
@@ -550,16 +536,16 @@ impl Dispatch for Inner {
         }
     }
 
-    fn changed(&self, link: &Arc<Link>, state: LinkState) {
+    fn changed(&self, link: &Arc<Link>, state: LinkState) -> Vec<Job> {
         let succession = self.succession.get().filter(|_| state >= LinkState::Disconnected);
         // Before its calls end: who hears of the end and calls again waits for the next link.
         succession.inspect(|_| self.part_from(link));
-        self.hooks.changed(link, state);
+        let mut jobs = self.hooks.changed(link, state);
         if state == LinkState::Disconnected {
-            self.end_taps(link);
+            jobs.extend(self.end_taps(link));
             if succession.is_none() && !self.pauses.is_empty() {
                 let inner = self.weak.upgrade();
-                link.submit(Box::new(move || inner.iter().for_each(|inner| inner.end_pauses())));
+                jobs.push(Box::new(move || inner.iter().for_each(|inner| inner.end_pauses())));
             }
         }
         succession.inspect(|succession| succession.bell.ring());
@@ -569,6 +555,7 @@ impl Dispatch for Inner {
         if state == LinkState::Closed {
             self.at_the_end.get().inspect(|notice| notice());
         }
+        jobs
     }
 
     fn callback_panicked(&self, link: &Arc<Link>, text: String) {

@@ -199,7 +199,8 @@ impl Inner {
     fn give_taps_over(&self, reason: Arc<CloseReason>) {
         let taps = self.arb().taps();
         // There is none without a link that it was made over.
-        if let Some(link) = self.remembered.lock().clone().filter(|_| !taps.is_empty()) {
+        let last = self.remembered.lock().clone();
+        if let Some(link) = last.filter(|_| !taps.is_empty()) {
             link.submit(Box::new(move || taps.iter().for_each(|tap| tap.given_over(&reason))));
         }
     }

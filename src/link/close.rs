@@ -14,7 +14,7 @@ use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
     sync::{Arc, Ordering, fail_here},
-    workers::{contain, discard, forget_panic, panic_text},
+    workers::{contain, discard, forget_panic, panic_text, run_elsewhere},
 };
 
 impl Link {
@@ -104,12 +104,15 @@ impl Link {
             return;
         }
         core.reason = Some(Arc::new(CloseReason::Local));
-        self.enter(&mut core, LinkState::Disconnected);
+        let sequel = self.enter(&mut core, LinkState::Disconnected);
         let remains = core.state.end_calls();
         core.near = 0;
         let reason = core.closing_reason();
-        self.flush(core);
+        drop(core);
+        let left = self.hand_on(sequel);
+        self.flush(self.core.lock());
         self.bury(remains, &reason);
+        left.into_iter().for_each(run_elsewhere);
     }
 
     /// Sends the last words, if there is room for them.
@@ -126,17 +129,20 @@ impl Link {
         let mut core = self.core.lock();
         let Some(remains) = core.state.close() else { return };
         core.near = 0;
+        let mut sequel = None;
         if core.reason.is_none() {
             core.reason = Some(Arc::new(reason));
-            self.enter(&mut core, LinkState::Disconnected);
+            sequel = Some(self.enter(&mut core, LinkState::Disconnected));
         }
         let reason = core.closing_reason();
         drop(core);
+        let mut left = sequel.map_or_else(Vec::new, |sequel| self.hand_on(sequel));
         if !matches!(*reason, CloseReason::Local | CloseReason::Peer) {
             log::warn!("{} link lost: {reason}", self.side);
         }
         self.bury(remains, &reason);
-        self.enter(&mut self.core.lock(), LinkState::Closed);
+        let sequel = self.enter(&mut self.core.lock(), LinkState::Closed);
+        left.extend(self.hand_on(sequel));
         if let Wiring::Framed(framed) = &self.wiring {
             // Whoever is sending takes the last words along, and hangs up after them.
             if !self.core.lock().sending {
@@ -147,6 +153,7 @@ impl Link {
         }
         self.crew.stop();
         self.keeper.stop();
+        left.into_iter().for_each(run_elsewhere);
     }
 
     /// Nobody has seen the link, and nobody will: its keeper would watch a child for ever that is of no use.
@@ -195,7 +202,8 @@ impl Link {
             contain(|| {
                 let _told = OffTheTable(self, &*ended.waiter);
                 fail_here("a link that tells of its end");
-                let family = self.give_up_for(&ended.waiter, &seen);
+                let family = self.give_up(&ended.waiter);
+                self.end_far_streams(&ended.waiter, &seen);
                 self.complete_now(&ended.waiter, Err(error), now);
                 family.cancel();
             });

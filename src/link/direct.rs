@@ -210,17 +210,7 @@ impl Link {
     /// Tells a handler in this process that nobody waits for it any more. Its own calls come back, to be
     /// cancelled without a lock.
     pub(super) fn give_up(&self, slot: &Slot) -> Family {
-        self.give_up_for(slot, &CallError::Cancelled)
-    }
-
-    /// The same, with what those are told who wait at the ends of its streams.
-    pub(super) fn give_up_for(&self, slot: &Slot, why: &CallError) -> Family {
-        if !self.is_near() {
-            return Family::default();
-        }
-        let family = slot.give_up();
-        self.end_far_streams(slot, why);
-        family
+        if self.is_near() { slot.give_up() } else { Family::default() }
     }
 
     /// Hands over what is queued, unless another thread is at it; that one takes it along, so that

@@ -321,6 +321,7 @@ impl Link {
     pub(crate) fn cancel(&self, id: TransactionId) {
         if let Some((ended, taken)) = self.abandon(id) {
             self.complete_taken(Some(taken), &ended.waiter, Err(CallError::Cancelled), Instant::now());
+            self.end_far_streams(&ended.waiter, &CallError::Cancelled);
             discard(ended.unsent);
         }
     }
@@ -343,6 +344,7 @@ impl Link {
         let after = now.saturating_duration_since(slot.started);
         let error = CallError::TimedOut { path: slot.path.clone(), after, executed: ended.executed };
         self.complete_now(&slot, Err(error), now);
+        self.end_far_streams(&slot, &CallError::Cancelled);
         discard(ended.unsent);
     }
 
