@@ -379,6 +379,38 @@ fn p_20_a_link_that_gets_no_thread_leaves_neither_its_keeper_nor_a_child() {
     });
 }
 
+/// A keeper that is stuck in a waker of the user's. Red when a child is left to it.
+#[test]
+fn p_24_a_child_is_ended_while_the_keeper_is_in_a_waker() {
+    watched(|| {
+        struct Blocks(mpsc::SyncSender<()>);
+
+        impl std::task::Wake for Blocks {
+            fn wake(self: std::sync::Arc<Blocks>) {
+                // The first is taken, and the second one never.
+                (0..2).for_each(|_| _ = self.0.send(()));
+            }
+        }
+
+        let config = Config::new().grace(Duration::from_millis(100));
+        let head = Head::builder().config(config).spawn(child()).unwrap();
+        let (child, end) = (head.child_id().unwrap(), head.endpoint().clone());
+        let (tell, told) = mpsc::sync_channel(0);
+        let waker = std::task::Waker::from(std::sync::Arc::new(Blocks(tell)));
+        let late =
+            head.api("a").action("never", ()).timeout(Duration::from_millis(20)).start::<()>().unwrap();
+        let mut late = std::pin::pin!(late.into_future());
+        assert!(late.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        told.recv_timeout(LONG).unwrap();
+        let began = Instant::now();
+        drop(head);
+        assert!(began.elapsed() < 2 * SOON, "{:?}", began.elapsed());
+        assert_eq!(end.counters().threads_left_behind, 1);
+        assert!(!std::path::Path::new(&format!("/proc/{child}")).exists(), "the child is left");
+        drop(told);
+    });
+}
+
 /// With no thread to be had, what follows from the end of a link is run by whoever ends it. Red when that is under the
 /// lock of the link.
 #[test]

@@ -44,7 +44,7 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     arb: ApiArb,
     hooks: Hooks,
-    tally: Arc<Tally>,
+    pub(super) tally: Arc<Tally>,
     pub(super) connection: RwLock<Connection>,
     /// How many links there have been behind the handles.
     generation: AtomicU64,
@@ -170,19 +170,22 @@ impl Endpoint {
     }
 
     /// The Head or the Neck is gone: lets go of the link and of everything of the user's, which may hold
-    /// handles to this endpoint itself.
-    pub(crate) fn dismantle(&self) {
+    /// handles to this endpoint itself. Waits for its threads, for at most `limit`.
+    pub(crate) fn dismantle(&self, limit: Duration) {
+        let end = Instant::now().checked_add(limit);
+        let still = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         self.0.watchdog.iter().for_each(|watchdog| watchdog.stop());
         let timers = std::mem::take(&mut *self.0.timers.lock());
         let reason = self.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
         let before = std::mem::replace(&mut *self.0.connection.write(), Connection::Over(reason));
-        timers.iter().filter_map(Weak::upgrade).for_each(|timer| {
-            timer.end();
-            timer.join();
-        });
+        let timers: Vec<_> = timers.iter().filter_map(Weak::upgrade).collect();
+        timers.iter().for_each(|timer| timer.end());
+        timers.iter().for_each(|timer| timer.join(still()));
         let remembered = self.0.remembered.lock().take();
         self.0.end_pauses();
-        self.0.pauses.join();
+        if !self.0.pauses.join(still()) {
+            self.0.tally.leave_behind(1, &self.0.config.name, "pauses");
+        }
         discard((before, remembered, self.0.arb.clear(), self.0.hooks.clear()));
     }
 

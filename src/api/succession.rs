@@ -1,6 +1,9 @@
 //! Links that follow each other behind the same handles: who waits for the next one, and what is sent on it.
 
-use std::{fmt, time::Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use super::{
     endpoint::{Connection, Inner},
@@ -76,11 +79,6 @@ impl Bell {
 impl Succession {
     pub(crate) fn new(poison_after: u32) -> Succession {
         Succession { poison_after, bell: Bell::default(), waiting: Arc::default() }
-    }
-
-    /// Waits for the thread that watches deadlines, which has nothing to watch any more.
-    pub(crate) fn join(&self) {
-        self.waiting.join();
     }
 }
 
@@ -182,6 +180,13 @@ impl Inner {
         let mut connection = self.connection.write();
         if matches!(&*connection, Connection::Link(current) if Arc::ptr_eq(current, link)) {
             *connection = Connection::Between(link.clone());
+        }
+    }
+
+    /// Waits for the thread that watches deadlines, which has nothing to watch any more, for at most `limit`.
+    pub(crate) fn join_waiting(&self, limit: Duration) {
+        if !self.succession.get().is_none_or(|succession| succession.waiting.join(limit)) {
+            self.tally.leave_behind(1, &self.config.name, "waiting");
         }
     }
 

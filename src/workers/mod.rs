@@ -5,6 +5,7 @@
 
 mod front;
 mod lane;
+mod thread;
 
 use std::{
     cell::Cell,
@@ -16,6 +17,7 @@ use std::{
 };
 
 pub(crate) use lane::{Admission, Lane};
+pub(crate) use thread::Thread;
 
 use crate::{
     os::give_way,
