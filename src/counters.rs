@@ -96,6 +96,14 @@ counters! {
     threads_left_behind,
 }
 
+impl Tally {
+    /// So many threads of a link, whose names begin with that of its config, have not come back from user code.
+    pub(crate) fn leave_behind(&self, n: usize, config: &str, thread: &str) {
+        self.threads_left_behind.add(n as u64);
+        log::warn!("{n} threads named {config}-{thread} were still in user code and are left behind");
+    }
+}
+
 /// One number that many threads count up.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);

@@ -4,7 +4,7 @@
 //! Each test is red when the panic of the thread that it names is not caught where its link can be told.
 
 use std::{
-    env,
+    env, fs,
     process::Command,
     sync::{
         Arc,
@@ -16,14 +16,15 @@ use std::{
 };
 
 use crate::{
-    api::{Api, AsyncResult, Backlog, Context, Endpoint, Responder, Subscription, Topic},
+    api::{Api, AsyncResult, Backlog, Context, Endpoint, Missed, Responder, Subscription, Topic},
     config::{Config, Timeout},
-    error::{CallError, CloseReason, Error},
+    error::{CallError, CloseReason, Error, StartError},
     head::Head,
     link::LinkState,
     neck::Neck,
+    process::Wire,
     supervisor::{Restarts, Supervisor, Transition},
-    sync::{do_once, fail_once, is_to_fail},
+    sync::{do_once, fail_once, is_to_fail, starve},
     transport::{Transport, ipc_pair, memory_pair, pipe_pair, shm_pair},
     wire::Fault,
 };
@@ -391,6 +392,108 @@ fn p_30_a_subscription_that_goes_while_it_is_made_again_goes_on_for_nobody() {
             assert!(told.recv_timeout(SOON).is_err(), "it is asked for, once more or all the same");
             fail_once(None, "");
             nobody_subscribes(&supervisor);
+        }
+    });
+}
+
+/// Threads and processes of this name, dead ones that nobody has reaped among them.
+fn called(name: &str) -> Vec<std::path::PathBuf> {
+    let threads = fs::read_dir("/proc/self/task").unwrap();
+    let all = fs::read_dir("/proc").unwrap().chain(threads).map(|entry| entry.unwrap().path());
+    all.filter(|path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)).collect()
+}
+
+/// The first thread is to be had, and the next one is not. Red when a link that cannot be leaves its keeper, and that
+/// the child.
+#[test]
+fn p_20_a_link_that_gets_no_thread_leaves_neither_its_keeper_nor_a_child() {
+    watched(|| {
+        const NAME: &str = "starved";
+        starve(NAME);
+        let folder = env::temp_dir().join(format!("nape-failures-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        // A program that is no Neck, under a name of its own.
+        let program = folder.join("nape-sleeps");
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        for wire in [Wire::Pipe, Wire::Shm] {
+            let mut command = Command::new(&program);
+            command.arg("1000");
+            let head = Head::builder().config(Config::new().name(NAME)).wire(wire).spawn(command);
+            let error = head.map(drop).unwrap_err();
+            assert!(matches!(&error, Error::Start(StartError::Setup { what: "link", .. })), "{error:?}");
+            for name in ["nape-sleeps", "starved-keeper"] {
+                assert_eq!(called(name), Vec::<std::path::PathBuf>::new(), "{wire:?}");
+            }
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    });
+}
+
+/// A keeper that is stuck in a waker of the user's. Red when a child is left to it.
+#[test]
+fn p_24_a_child_is_ended_while_the_keeper_is_in_a_waker() {
+    watched(|| {
+        struct Blocks(mpsc::SyncSender<()>);
+
+        impl std::task::Wake for Blocks {
+            fn wake(self: std::sync::Arc<Blocks>) {
+                // The first is taken, and the second one never.
+                (0..2).for_each(|_| _ = self.0.send(()));
+            }
+        }
+
+        let config = Config::new().grace(Duration::from_millis(100));
+        let head = Head::builder().config(config).spawn(child()).unwrap();
+        let (child, end) = (head.child_id().unwrap(), head.endpoint().clone());
+        let (tell, told) = mpsc::sync_channel(0);
+        let waker = std::task::Waker::from(std::sync::Arc::new(Blocks(tell)));
+        let late =
+            head.api("a").action("never", ()).timeout(Duration::from_millis(20)).start::<()>().unwrap();
+        let mut late = std::pin::pin!(late.into_future());
+        assert!(late.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        told.recv_timeout(LONG).unwrap();
+        let began = Instant::now();
+        drop(head);
+        assert!(began.elapsed() < 2 * SOON, "{:?}", began.elapsed());
+        assert_eq!(end.counters().threads_left_behind, 1);
+        assert!(!std::path::Path::new(&format!("/proc/{child}")).exists(), "the child is left");
+        drop(told);
+    });
+}
+
+/// With no thread to be had, what follows from the end of a link is run by whoever ends it. Red when that is under the
+/// lock of the link.
+#[test]
+fn p_16_what_follows_from_an_end_is_run_without_a_lock_when_there_is_no_thread() {
+    watched(|| {
+        for (pair, name) in [
+            (memory_pair as fn() -> (Transport, Transport), "no-thread-a"),
+            (|| pipe_pair().unwrap(), "no-thread-b"),
+            (|| shm_pair().unwrap(), "no-thread-c"),
+            (|| ipc_pair().unwrap(), "no-thread-d"),
+        ] {
+            let (ours, theirs) = pair();
+            let config = |name: &str| Config::new().name(name).grace(Duration::from_millis(100));
+            let head = Head::builder().config(config(name)).over(ours).unwrap();
+            let topic = Topic::<u64>::new();
+            let neck =
+                Neck::builder().config(config("other")).serve(Api::new("t").topic("news", &topic).unwrap());
+            let neck = neck.over(theirs).unwrap().start();
+            assert_eq!(head.wait_open(LONG), LinkState::Open);
+            let mut news = head.subscribe::<u64>("t.news", Backlog::default()).unwrap();
+            // A thread leads, and is to have no other beside it.
+            within(LONG, name, || head.n_threads() == 1);
+            starve(name);
+            let (tell, told) = mpsc::channel();
+            let (asked, ours) = (head.endpoint().clone(), tell.clone());
+            head.on_state(move |state| _ = ours.send((state, asked.state(), asked.counters())));
+            drop(neck);
+            let passed: Vec<_> = (0..3).map(|_| told.recv_timeout(LONG).unwrap().0).collect();
+            assert_eq!(passed, [LinkState::Open, LinkState::Disconnected, LinkState::Closed], "{name}");
+            assert!(matches!(news.next_timeout(LONG), Err(Missed::Closed(_))), "{name}");
+            let began = Instant::now();
+            drop(head);
+            assert!(began.elapsed() < 2 * SOON, "{name}: {:?}", began.elapsed());
         }
     });
 }

@@ -429,7 +429,7 @@ impl Drop for Head {
         }
         self.link.join(left());
         self.outlet.iter_mut().for_each(|outlet| outlet.end(left()));
-        self.endpoint.dismantle();
+        self.endpoint.dismantle(left());
     }
 }
 

@@ -358,9 +358,10 @@ impl Drop for Neck {
             return std::mem::forget(self.link.clone());
         }
         let end = Instant::now().checked_add(self.endpoint.0.config.grace);
+        let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         self.link.close();
-        self.link.join(end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now())));
-        self.endpoint.dismantle();
+        self.link.join(left());
+        self.endpoint.dismantle(left());
     }
 }
 

@@ -69,3 +69,24 @@ impl Semaphore {
         *self.0.permits.lock()
     }
 }
+
+/// The permit of a call that sets out. It is released when that does not come about, be it because the arguments
+/// panic while they are encoded.
+pub(crate) struct Permit(Option<Semaphore>);
+
+impl Permit {
+    pub(crate) fn of(semaphore: &Option<Semaphore>) -> Permit {
+        Permit(semaphore.clone())
+    }
+
+    /// Whoever ends the call releases it.
+    pub(crate) fn leave_to_the_call(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Semaphore::release);
+    }
+}

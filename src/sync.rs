@@ -36,12 +36,19 @@ pub(crate) fn hold_nothing() {}
 #[cfg(test)]
 mod failing;
 #[cfg(test)]
-pub(crate) use failing::{do_once, fail_here, fail_once, is_to_fail};
+pub(crate) use failing::{do_once, fail_here, fail_once, is_to_fail, starve, thread_to_be_had};
 
 /// A place where the tests of the library have it panic, or do something else.
 #[cfg(not(test))]
 #[inline(always)]
 pub(crate) fn fail_here(_place: &str) {}
+
+/// A place where the tests of the library have it get no thread.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) fn thread_to_be_had(_crew: &str) -> std::io::Result<()> {
+    Ok(())
+}
 
 /// A lock that nobody waits for: whoever takes it has made sure before that nobody else does. Such a one may be
 /// held over a wait.

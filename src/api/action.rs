@@ -19,7 +19,7 @@ use crate::{
     config::Timeout,
     error::{CallError, Executed, Misuse, Rejection},
     link::{CallPlan, Link, Outcome, Place, Slot, Started, Streams, ask, is_given_up, scope},
-    semaphore::Semaphore,
+    semaphore::{Permit, Semaphore},
     shape::Shape,
     sync::Arc,
     wire::{Codec, Path, PathError, Payload},
@@ -201,10 +201,8 @@ impl<A: Serialize + Send + 'static> Action<A> {
     ///
     /// What shows at once: a closed link, a full send queue, arguments that do not encode.
     pub fn fire(self) -> Result<(), CallError> {
-        let semaphore = self.semaphore.clone();
-        let fired = self.send_event();
-        release(&semaphore);
-        fired
+        let _permit = Permit::of(&self.semaphore);
+        self.send_event()
     }
 
     fn send_event(self) -> Result<(), CallError> {
@@ -236,14 +234,15 @@ impl<A: Serialize + Send + 'static> Action<A> {
         blocking: bool,
         fit_out: impl FnOnce(&mut Slot, &Arc<Link>),
     ) -> Result<(Started, CallPlan), CallError> {
-        let (mut slot, link) = self.prepare().inspect_err(|_| self.release())?;
+        let permit = Permit::of(&self.semaphore);
+        let (mut slot, link) = self.prepare()?;
         fit_out(&mut slot, &link);
         self.semaphore.clone().into_iter().for_each(|semaphore| slot.set_semaphore(semaphore));
         let slot = Arc::new(slot);
         let scope = scope();
         let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking, scope };
-        let semaphore = self.semaphore;
-        let started = link.start(&plan, self.arguments).inspect_err(|_| release(&semaphore))?;
+        let started = link.start(&plan, self.arguments)?;
+        permit.leave_to_the_call();
         Ok((started, plan))
     }
 
@@ -280,12 +279,10 @@ impl<A: Serialize + Send + 'static> Action<A> {
         takes: bool,
         leaves: Option<Leaves>,
     ) -> Result<(Started, Arc<Slot>), CallError> {
+        let permit = Permit::of(&self.semaphore);
         let (mut slot, link) = match self.prepare() {
             Ok(prepared) => prepared,
-            Err(error) => {
-                self.release();
-                return left(leaves, error);
-            }
+            Err(error) => return left(leaves, error),
         };
         // Its time is that until it has begun.
         let begin_by = slot.deadline.take();
@@ -299,9 +296,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
         });
         let slot = Arc::new(slot);
         let plan = CallPlan { slot: slot.clone(), attempt: 0, blocking: false, scope: scope() };
-        let semaphore = self.semaphore;
         match link.open(&plan, self.arguments) {
             Ok(started) => {
+                permit.leave_to_the_call();
                 if let Some(name) = name {
                     let (link, transaction) = (started.link.id.clone(), Some(started.id));
                     let _ = name.set(Name { link, transaction });
@@ -309,7 +306,6 @@ impl<A: Serialize + Send + 'static> Action<A> {
                 Ok((started, slot))
             }
             Err(error) => {
-                release(&semaphore);
                 slot.take_observer().into_iter().for_each(|leaves| leaves.see(Err(error.clone())));
                 Err(error)
             }
@@ -355,7 +351,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
         rest: Rest,
         fit_out: impl FnOnce(&mut Slot, &Arc<Spoken>),
     ) -> Result<Arc<Relay>, CallError> {
-        let semaphore = self.semaphore.clone();
+        let permit = Permit::of(&self.semaphore);
         let (endpoint, retry_safe) = (self.to.endpoint().clone(), self.retry_safe);
         let spoken = Arc::<Spoken>::default();
         let made = self.outer_slot(|slot| fit_out(slot, &spoken)).and_then(|slot| {
@@ -364,16 +360,11 @@ impl<A: Serialize + Send + 'static> Action<A> {
         });
         let (slot, kept) = match made {
             Ok(made) => made,
-            Err(error) => {
-                release(&semaphore);
-                return left(rest.leaves, error);
-            }
+            Err(error) => return left(rest.leaves, error),
         };
         let relay = Relay::new(&endpoint, Arc::new(slot), kept, spoken, blocking, retry_safe, rest);
-        relay.begin().or_else(|error| {
-            release(&semaphore);
-            left(relay.take_leaves(), error)
-        })?;
+        relay.begin().or_else(|error| left(relay.take_leaves(), error))?;
+        permit.leave_to_the_call();
         Ok(relay)
     }
 

@@ -1,6 +1,9 @@
 //! What Head and Neck are built on: the APIs of this side, and the link to the other.
 
-use std::{fmt, time::Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use super::{
     Api, ApiArb, ApiHandle, Attached, Context, Handler, QueueDepth, Report, WhenFull,
@@ -41,7 +44,7 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     arb: ApiArb,
     hooks: Hooks,
-    tally: Arc<Tally>,
+    pub(super) tally: Arc<Tally>,
     pub(super) connection: RwLock<Connection>,
     /// How many links there have been behind the handles.
     generation: AtomicU64,
@@ -167,19 +170,22 @@ impl Endpoint {
     }
 
     /// The Head or the Neck is gone: lets go of the link and of everything of the user's, which may hold
-    /// handles to this endpoint itself.
-    pub(crate) fn dismantle(&self) {
+    /// handles to this endpoint itself. Waits for its threads, for at most `limit`.
+    pub(crate) fn dismantle(&self, limit: Duration) {
+        let end = Instant::now().checked_add(limit);
+        let still = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         self.0.watchdog.iter().for_each(|watchdog| watchdog.stop());
         let timers = std::mem::take(&mut *self.0.timers.lock());
         let reason = self.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
         let before = std::mem::replace(&mut *self.0.connection.write(), Connection::Over(reason));
-        timers.iter().filter_map(Weak::upgrade).for_each(|timer| {
-            timer.end();
-            timer.join();
-        });
+        let timers: Vec<_> = timers.iter().filter_map(Weak::upgrade).collect();
+        timers.iter().for_each(|timer| timer.end());
+        timers.iter().for_each(|timer| timer.join(still()));
         let remembered = self.0.remembered.lock().take();
         self.0.end_pauses();
-        self.0.pauses.join();
+        if !self.0.pauses.join(still()) {
+            self.0.tally.leave_behind(1, &self.0.config.name, "pauses");
+        }
         discard((before, remembered, self.0.arb.clear(), self.0.hooks.clear()));
     }
 
@@ -345,20 +351,6 @@ impl Inner {
         Endpoint::close_reason(&self.endpoint()).unwrap_or_else(|| Arc::new(CloseReason::Local))
     }
 
-    /// Tells all topics and subscriptions that a link has ended, on a thread of its own: it is asked for
-    /// under the lock of the link.
-    fn end_taps(&self, link: &Arc<Link>) {
-        let taps = self.arb.taps();
-        if taps.is_empty() {
-            return;
-        }
-        let theirs = link.clone();
-        link.submit(Box::new(move || {
-            let reason = theirs.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
-            taps.iter().for_each(|tap| tap.link_ended(&theirs, &reason));
-        }));
-    }
-
     /// A callback panicked that runs on no thread of a link.
     pub(crate) fn callback_panicked_elsewhere(&self, text: String) {
         self.tally.callback_panics.up();
@@ -521,16 +513,16 @@ impl Dispatch for Inner {
         }
     }
 
-    fn changed(&self, link: &Arc<Link>, state: LinkState) {
+    fn changed(&self, link: &Arc<Link>, state: LinkState) -> Vec<Job> {
         let succession = self.succession.get().filter(|_| state >= LinkState::Disconnected);
         // Before its calls end: who hears of the end and calls again waits for the next link.
         succession.inspect(|_| self.part_from(link));
-        self.hooks.changed(link, state);
+        let mut jobs = self.hooks.changed(link, state);
         if state == LinkState::Disconnected {
-            self.end_taps(link);
+            jobs.extend(self.end_taps(link));
             if succession.is_none() && !self.pauses.is_empty() {
                 let inner = self.weak.upgrade();
-                link.submit(Box::new(move || inner.iter().for_each(|inner| inner.end_pauses())));
+                jobs.push(Box::new(move || inner.iter().for_each(|inner| inner.end_pauses())));
             }
         }
         succession.inspect(|succession| succession.bell.ring());
@@ -540,6 +532,7 @@ impl Dispatch for Inner {
         if state == LinkState::Closed {
             self.at_the_end.get().inspect(|notice| notice());
         }
+        jobs
     }
 
     fn callback_panicked(&self, link: &Arc<Link>, text: String) {

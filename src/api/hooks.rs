@@ -8,6 +8,7 @@ use crate::{
     link::{Link, LinkState},
     sync::{Arc, Mutex, RwLock},
     wire::Path,
+    workers::Job,
 };
 
 use super::task::Target;
@@ -96,21 +97,24 @@ impl Hooks {
     pub(crate) fn add_listener(&self, listener: StateListener, link: Option<&Arc<Link>>) {
         let mut states = self.states.lock();
         states.listeners.push(listener.clone());
-        if let Some(link) = link {
-            for state in states.passed.clone() {
-                let listener = listener.clone();
-                link.run_listener(Box::new(move || listener(state)));
-            }
-        }
+        let Some(link) = link else { return };
+        // They line up under the lock, so that it is told of no later state before these.
+        let told = states.passed.iter().copied().filter_map(|state| {
+            let listener = listener.clone();
+            link.line_up_listener(Box::new(move || listener(state)))
+        });
+        let jobs: Vec<_> = told.collect();
+        drop(states);
+        jobs.into_iter().for_each(|job| link.submit(job));
     }
 
-    /// Tells everybody, in order, on a thread of the link.
-    pub(crate) fn changed(&self, link: &Link, state: LinkState) {
+    /// Tells everybody, in order: what comes back does, on a thread of the link.
+    pub(crate) fn changed(&self, link: &Link, state: LinkState) -> Vec<Job> {
         let mut states = self.states.lock();
         states.passed.push(state);
-        for listener in states.listeners.clone() {
-            link.run_listener(Box::new(move || listener(state)));
-        }
+        let listeners = states.listeners.iter().cloned();
+        let told = listeners.filter_map(|listener| link.line_up_listener(Box::new(move || listener(state))));
+        told.collect()
     }
 
     /// Another link is about to be made, which has been in no state.

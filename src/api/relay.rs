@@ -391,9 +391,14 @@ impl Relay {
     /// Ends the call because nobody waits for it, unless it has ended.
     pub(crate) fn cancel(&self) {
         if !self.is_over() {
-            self.finish(Err(CallError::Cancelled));
-            self.endpoint.stop_waiting(self);
+            self.give_up(CallError::Cancelled);
         }
+    }
+
+    /// Ends the call, unless it has ended. Should it wait, it does not any more.
+    fn give_up(&self, error: CallError) {
+        self.finish(Err(error));
+        self.endpoint.stop_waiting(self);
     }
 
     /// Ends the call because its time is over, unless it has ended.
@@ -402,7 +407,7 @@ impl Relay {
         self.advance();
         let executed = if self.attempts.current().is_some() { Executed::Maybe } else { Executed::No };
         let error = self.state.lock().tries.timed_out(executed);
-        self.finish(Err(error));
+        self.give_up(error);
     }
 
     /// Whether the call has ended. Does not block.

@@ -93,11 +93,6 @@ impl Succession {
     pub(crate) fn new(poison_after: u32) -> Succession {
         Succession { poison_after, bell: Bell::default(), waiting: Arc::default() }
     }
-
-    /// Waits for the thread that watches deadlines, which has nothing to watch any more.
-    pub(crate) fn join(&self) {
-        self.waiting.join();
-    }
 }
 
 impl Endpoint {
@@ -235,6 +230,13 @@ impl Inner {
         }
     }
 
+    /// Waits for the thread that watches deadlines, which has nothing to watch any more, for at most `limit`.
+    pub(crate) fn join_waiting(&self, limit: Duration) {
+        if !self.succession.get().is_none_or(|succession| succession.waiting.join(limit)) {
+            self.tally.leave_behind(1, &self.config.name, "waiting");
+        }
+    }
+
     /// No other link comes: every call ends at once with this. The first to say so is believed.
     pub(crate) fn give_over(&self, succession: &Succession, reason: Arc<CloseReason>) {
         let mut connection = self.connection.write();
@@ -256,7 +258,8 @@ impl Inner {
     fn give_taps_over(&self, reason: Arc<CloseReason>) {
         let taps = self.arb().taps();
         // There is none without a link that it was made over.
-        if let Some(link) = self.remembered.lock().clone().filter(|_| !taps.is_empty()) {
+        let last = self.remembered.lock().clone();
+        if let Some(link) = last.filter(|_| !taps.is_empty()) {
             link.submit(Box::new(move || taps.iter().for_each(|tap| tap.given_over(&reason))));
         }
     }
@@ -274,7 +277,7 @@ impl Inner {
         }
     }
 
-    /// A call has ended: should it wait, it does not any more.
+    /// A call has ended: should it wait for a link or for another try, it does not any more.
     pub(super) fn stop_waiting(&self, call: &Relay) {
         drop(self.succession.get().and_then(|succession| succession.waiting.take(call)));
         drop(self.pauses.take(call));

@@ -14,6 +14,7 @@ use crate::{
     link::{CallPlan, Errand, Incoming, Link, Slot, ask, scope},
     sync::Arc,
     wire::{Path, PathError},
+    workers::Job,
 };
 
 /// Takes what comes to some paths, at once and in the order of arrival.
@@ -29,6 +30,19 @@ pub(crate) trait Tap: Send + Sync {
 
     /// No other link takes the place of the one that has ended.
     fn given_over(&self, _reason: &Arc<CloseReason>) {}
+}
+
+impl Inner {
+    /// What tells all topics and subscriptions that a link has ended.
+    pub(super) fn end_taps(&self, link: &Arc<Link>) -> Option<Job> {
+        let (taps, link) = (self.arb().taps(), link.clone());
+        let has_taps = !taps.is_empty();
+        let tell = move || {
+            let reason = link.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
+            taps.iter().for_each(|tap| tap.link_ended(&link, &reason));
+        };
+        has_taps.then(|| Box::new(tell) as Job)
+    }
 }
 
 /// A topic that is to be served somewhere.

@@ -3,7 +3,6 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -12,10 +11,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Action, ApiHandle, endpoint::Inner};
 use crate::{
     config::Timeout,
+    counters::Tally,
     error::{CallError, Misuse},
     os::Origin,
     sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, hold_nothing},
-    workers::forget_panic,
+    workers::{Thread, forget_panic},
 };
 
 /// What is to be called again and again: made by [`ApiHandle::every`]. One of its verbs starts it.
@@ -34,6 +34,8 @@ pub struct Every<A> {
 #[must_use = "it stops when it is dropped: `leave` lets it run as long as the link"]
 pub struct Timer {
     ticking: Arc<Ticking>,
+    /// How long it is waited for.
+    grace: Duration,
     origin: Origin,
     stops: bool,
 }
@@ -50,9 +52,17 @@ pub(crate) struct Ticking {
 #[derive(Debug, Default)]
 struct State {
     stopping: bool,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Kept>,
     issued: u64,
     missed: u64,
+}
+
+/// The thread of a timer, and where it is counted when it is left behind.
+#[derive(Debug)]
+struct Kept {
+    thread: Thread,
+    tally: Arc<Tally>,
+    config: String,
 }
 
 /// What became of a tick.
@@ -173,15 +183,14 @@ impl<A: Serialize + Clone + Send + 'static> Every<A> {
             let action = self.handle.action(&self.path, self.arguments.clone());
             issue(self.timeout.into_iter().fold(action, Action::timeout))
         };
-        let name = format!("{}-timer", endpoint.config.name);
-        let (period, thread) = (self.period, Builder::new().name(name));
+        let (config, period) = (endpoint.config.name.clone(), self.period);
         // Without the lock: what a thread that cannot be started was to call goes with it, and is the user's.
-        let spawned = thread.spawn(move || theirs.run(first, period, tick));
+        let started = Thread::start(format!("{config}-timer"), move || theirs.run(first, period, tick));
         let no_thread = |error: std::io::Error| Misuse::NoThread { detail: error.to_string().into() };
-        let thread = spawned.map_err(no_thread)?;
-        ticking.state.lock().thread = Some(thread);
+        let thread = started.map_err(no_thread)?;
+        ticking.state.lock().thread = Some(Kept { thread, tally: endpoint.tally.clone(), config });
         endpoint.keep_timer(&ticking);
-        Ok(Timer { ticking, origin: Origin::here(), stops: true })
+        Ok(Timer { ticking, grace: endpoint.config.grace, origin: Origin::here(), stops: true })
     }
 }
 
@@ -191,7 +200,8 @@ impl Timer {
         self.stops = false;
     }
 
-    /// Calls no more. Does not wait for a call that is under way, which goes on. The same as dropping it.
+    /// Calls no more. Does not wait for a call that is under way, which goes on; for a callback that is told of a call
+    /// which could not be sent, for the [grace](crate::Config::grace) at most. The same as dropping it.
     pub fn stop(self) {}
 
     /// How many calls or events were issued so far.
@@ -245,11 +255,13 @@ impl Ticking {
         self.changed.notify_all();
     }
 
-    /// Waits for the thread, unless it is the calling one.
-    pub(super) fn join(&self) {
-        let thread = self.state.lock().thread.take();
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
-            let _ = thread.join();
+    /// Waits for the thread, for at most `limit`, unless it is the calling one.
+    pub(super) fn join(&self, limit: Duration) {
+        let kept = self.state.lock().thread.take();
+        if let Some(Kept { thread, tally, config }) = kept
+            && !thread.join(limit)
+        {
+            tally.leave_behind(1, &config, "timer");
         }
     }
 }
@@ -282,7 +294,7 @@ impl Drop for Timer {
         // A fork has no such thread.
         if self.stops && !self.origin.is_elsewhere() {
             self.ticking.end();
-            self.ticking.join();
+            self.ticking.join(self.grace);
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::{
     io,
-    thread::{Builder, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::relay::Relay;
 use crate::{
     config::Limits,
     sync::{Arc, Condvar, Mutex, MutexGuard},
+    workers::Thread,
 };
 
 /// Something that waits.
@@ -40,7 +40,7 @@ pub(super) struct Waiting<W> {
     pub(super) all: Vec<W>,
     /// There is a thread.
     watched: bool,
-    watcher: Option<JoinHandle<()>>,
+    watcher: Option<Thread>,
 }
 
 impl<W: Waits> Waiting<W> {
@@ -78,7 +78,7 @@ impl<W: Waits> WaitingList<W> {
         }
         let theirs = self.clone();
         // The one before it has run its last line, or is about to.
-        waiting.watcher = Some(Builder::new().name(name).spawn(move || theirs.run())?);
+        waiting.watcher = Some(Thread::start(name, move || theirs.run())?);
         waiting.watched = true;
         Ok(())
     }
@@ -121,12 +121,11 @@ impl<W: Waits> WaitingList<W> {
         }
     }
 
-    /// Waits for the thread, which has nothing to watch any more.
-    pub(super) fn join(&self) {
+    /// Waits for the thread, which has nothing to watch any more, for at most `limit`. Says whether it is not left
+    /// behind.
+    #[must_use]
+    pub(super) fn join(&self, limit: Duration) -> bool {
         let watcher = self.lock().watcher.take();
-        if let Some(watcher) = watcher.filter(|watcher| watcher.thread().id() != std::thread::current().id())
-        {
-            let _ = watcher.join();
-        }
+        watcher.is_none_or(|watcher| watcher.join(limit))
     }
 }

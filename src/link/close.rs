@@ -14,7 +14,7 @@ use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
     sync::{Arc, Ordering, fail_here},
-    workers::{contain, discard, forget_panic, panic_text},
+    workers::{contain, discard, forget_panic, panic_text, run_elsewhere},
 };
 
 impl Link {
@@ -104,12 +104,15 @@ impl Link {
             return;
         }
         core.reason = Some(Arc::new(CloseReason::Local));
-        self.enter(&mut core, LinkState::Disconnected);
+        let sequel = self.enter(&mut core, LinkState::Disconnected);
         let remains = core.state.end_calls();
         core.near = 0;
         let reason = core.closing_reason();
-        self.flush(core);
+        drop(core);
+        let left = self.hand_on(sequel);
+        self.flush(self.core.lock());
         self.bury(remains, &reason);
+        left.into_iter().for_each(run_elsewhere);
     }
 
     /// Sends the last words, if there is room for them.
@@ -126,17 +129,20 @@ impl Link {
         let mut core = self.core.lock();
         let Some(remains) = core.state.close() else { return };
         core.near = 0;
+        let mut sequel = None;
         if core.reason.is_none() {
             core.reason = Some(Arc::new(reason));
-            self.enter(&mut core, LinkState::Disconnected);
+            sequel = Some(self.enter(&mut core, LinkState::Disconnected));
         }
         let reason = core.closing_reason();
         drop(core);
+        let mut left = sequel.map_or_else(Vec::new, |sequel| self.hand_on(sequel));
         if !matches!(*reason, CloseReason::Local | CloseReason::Peer) {
             log::warn!("{} link lost: {reason}", self.side);
         }
         self.bury(remains, &reason);
-        self.enter(&mut self.core.lock(), LinkState::Closed);
+        let sequel = self.enter(&mut self.core.lock(), LinkState::Closed);
+        left.extend(self.hand_on(sequel));
         if let Wiring::Framed(framed) = &self.wiring {
             // Whoever is sending takes the last words along, and hangs up after them.
             if !self.core.lock().sending {
@@ -147,6 +153,14 @@ impl Link {
         }
         self.crew.stop();
         self.keeper.stop();
+        left.into_iter().for_each(run_elsewhere);
+    }
+
+    /// Nobody has seen the link, and nobody will: its keeper would watch a child for ever that is of no use.
+    pub(super) fn stillborn(&self) {
+        self.crew.stop();
+        drop(self.release_attendant());
+        self.join_keeper(self.config.grace);
     }
 
     /// Runs code of the library, or of a transport. Should it panic, the link ends, and whoever waits is told;
@@ -253,10 +267,18 @@ impl Link {
         self.wake_keeper();
     }
 
-    /// What the keeper looked after, if it is still there. Waits for the keeper to end.
+    /// What the keeper looked after, if it is still there. The link is over, so that the keeper gives it back.
     pub(crate) fn release_attendant(&self) -> Option<Box<dyn Attendant>> {
-        self.keeper.join();
+        // Whoever ends the link may be stuck in a waker before it has come to this.
+        self.keeper.stop();
         self.keeper.take_attendant()
+    }
+
+    fn join_keeper(&self, limit: Duration) {
+        self.keeper.stop();
+        if !self.keeper.join(limit.max(LAST_LINES)) {
+            self.tally.leave_behind(1, &self.config.name, "keeper");
+        }
     }
 
     /// Waits for the threads of the link to end, for at most `limit`; those still in user code then
@@ -264,19 +286,17 @@ impl Link {
     ///
     /// Afterwards the link holds nothing but memory, however long handles point to it.
     pub(crate) fn join(&self, limit: Duration) {
+        let end = Instant::now().checked_add(limit);
+        let still = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         self.await_completing(limit);
-        self.keeper.join();
-        let left = self.crew.join(limit);
+        self.join_keeper(still());
+        let left = self.crew.join(still());
         if let Wiring::Framed(framed) = &self.wiring {
             let nudge = framed.nudge.lock().take();
             drop(nudge);
         }
         if left > 0 {
-            self.tally.threads_left_behind.add(left as u64);
-            log::warn!(
-                "{left} threads named {}-* were still in user code and are left behind",
-                self.config.name
-            );
+            self.tally.leave_behind(left, &self.config.name, "*");
         }
     }
 }
@@ -318,5 +338,7 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
+/// A keeper that is in no code of the user's has a few lines left.
+const LAST_LINES: Duration = Duration::from_millis(100);
 /// How long the end of a process that has closed its sockets may take to be seen.
 const DYING: Duration = Duration::from_millis(100);

@@ -23,6 +23,7 @@ use crate::{
     sync::{Arc, MutexGuard, Ordering, fail_here, hold_nothing},
     transport::Received,
     wire::{ProtocolError, Taken, take_frame},
+    workers::run_elsewhere,
 };
 
 /// What is left to do after a packet, once the reader role is given up.
@@ -392,11 +393,13 @@ impl Link {
     /// Both sides may be ready now.
     pub(super) fn note_ready(&self) {
         let mut core = self.core.lock();
-        if core.state.is_open() && core.stage == super::LinkState::Starting {
-            self.enter(&mut core, super::LinkState::Open);
-        }
+        let opens = core.state.is_open() && core.stage == super::LinkState::Starting;
+        let sequel = opens.then(|| self.enter(&mut core, super::LinkState::Open));
         self.changed.notify_all();
-        self.flush(core);
+        drop(core);
+        let left = sequel.map_or_else(Vec::new, |sequel| self.hand_on(sequel));
+        self.flush(self.core.lock());
+        left.into_iter().for_each(run_elsewhere);
     }
 
     /// Hands a call or an event up.

@@ -4,26 +4,72 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
 
 use super::Link;
 use crate::{
     os::{Attendant, Wakeup, fd::AsFd, wait_readable},
-    sync::{Arc, AtomicBool, Mutex, Ordering, Weak, fail_here},
+    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak, fail_here},
+    workers::Thread,
 };
 
 pub(crate) struct Keeper {
     shared: Mutex<Option<Arc<Shared>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    attendant: Mutex<Option<Box<dyn Attendant>>>,
+    thread: Mutex<Option<Thread>>,
+    post: Arc<Post>,
     attended: bool,
     stopping: AtomicBool,
 }
 
 struct Shared {
     wakeup: Wakeup,
+}
+
+/// What is looked after. The thread has it with itself only while it runs nothing of the user's: whoever ends the link
+/// may need it while the thread is stuck in a waker.
+struct Post {
+    state: Mutex<AtPost>,
+    returned: Condvar,
+}
+
+struct AtPost {
+    attendant: Option<Box<dyn Attendant>>,
+    /// The thread has it, or would have.
+    visited: bool,
+}
+
+/// What is looked after, with the thread that looks.
+struct Visit<'a> {
+    attendant: Option<Box<dyn Attendant>>,
+    post: &'a Post,
+}
+
+impl Post {
+    fn of(attendant: Option<Box<dyn Attendant>>) -> Post {
+        Post { state: Mutex::new(AtPost { attendant, visited: false }), returned: Condvar::new() }
+    }
+
+    fn visit(&self) -> Visit<'_> {
+        let mut state = self.state.lock();
+        state.visited = true;
+        Visit { attendant: state.attendant.take(), post: self }
+    }
+
+    fn take(&self) -> Option<Box<dyn Attendant>> {
+        let mut state = self.state.lock();
+        while state.visited {
+            self.returned.wait(&mut state);
+        }
+        state.attendant.take()
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        *self.post.state.lock() = AtPost { attendant: self.attendant.take(), visited: false };
+        self.post.returned.notify_all();
+    }
 }
 
 impl Keeper {
@@ -33,7 +79,7 @@ impl Keeper {
             shared: Mutex::new(None),
             thread: Mutex::new(None),
             attended: attendant.is_some(),
-            attendant: Mutex::new(attendant),
+            post: Arc::new(Post::of(attendant)),
             stopping: AtomicBool::new(false),
         }
     }
@@ -49,15 +95,15 @@ impl Keeper {
             return Ok(());
         }
         let fresh = Arc::new(Shared { wakeup: Wakeup::new()? });
-        let (weak, theirs) = (Arc::downgrade(link), fresh.clone());
+        let (weak, theirs, post) = (Arc::downgrade(link), fresh.clone(), self.post.clone());
         let name = format!("{}-keeper", link.config.name);
-        let thread = Builder::new().name(name).spawn(move || run(&weak, &theirs))?;
+        let thread = Thread::start(name, move || run(&weak, &theirs, &post))?;
         *shared = Some(fresh);
         let before = self.thread.lock().replace(thread);
         drop(shared);
         if let Some(before) = before {
             // It has taken its leave already; this waits for its last line at the most.
-            let _ = before.join();
+            let _ = before.join(KEEP_ALIVE);
         }
         Ok(())
     }
@@ -75,19 +121,20 @@ impl Keeper {
         self.attended
     }
 
-    /// Waits for the thread to end, unless it is the calling one. It has been told to stop.
-    pub(crate) fn join(&self) {
+    /// Waits for the thread to end, for at most `limit`, unless it is the calling one. It has been told to stop. Says
+    /// whether it is not left behind, in a waker of the user's.
+    #[must_use]
+    pub(crate) fn join(&self, limit: Duration) -> bool {
         let thread = self.thread.lock().take();
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
-            let _ = thread.join();
-        }
+        let is_over = thread.is_none_or(|thread| thread.join(limit));
         let wakeup = self.shared.lock().take();
         drop(wakeup);
+        is_over
     }
 
-    /// What was looked after and is still there, once the thread has ended.
+    /// What was looked after and is still there, once the thread was told to stop.
     pub(crate) fn take_attendant(&self) -> Option<Box<dyn Attendant>> {
-        self.attendant.lock().take()
+        self.post.take()
     }
 
     /// Whether the thread may end because nothing is left to watch. If it may, it must.
@@ -101,17 +148,14 @@ impl Keeper {
     }
 }
 
-fn run(weak: &Weak<Link>, shared: &Shared) {
-    // It fetches what it looks after: with a thread that cannot be started that would be dropped, which waits.
-    let Some(mut attendant) = weak.upgrade().map(|link| link.keeper.take_attendant()) else { return };
-    let watched = catch_unwind(AssertUnwindSafe(|| watch(weak, shared, &mut attendant)));
-    if let Some(link) = weak.upgrade() {
-        watched.unwrap_or_else(|panic| link.break_down(panic));
-        *link.keeper.attendant.lock() = attendant;
+fn run(weak: &Weak<Link>, shared: &Shared, post: &Post) {
+    let watched = catch_unwind(AssertUnwindSafe(|| watch(weak, shared, post)));
+    if let (Err(panic), Some(link)) = (watched, weak.upgrade()) {
+        link.break_down(panic);
     }
 }
 
-fn watch(weak: &Weak<Link>, shared: &Shared, attendant: &mut Option<Box<dyn Attendant>>) {
+fn watch(weak: &Weak<Link>, shared: &Shared, post: &Post) {
     while let Some(link) = weak.upgrade() {
         if link.keeper.stopping.load(Ordering::Acquire) {
             break;
@@ -119,21 +163,23 @@ fn watch(weak: &Weak<Link>, shared: &Shared, attendant: &mut Option<Box<dyn Atte
         fail_here("a keeper that looks at the clock");
         let next = link.tick(Instant::now());
         drop(link);
+        let mut visit = post.visit();
         let limit = next.map(|at| at.saturating_duration_since(Instant::now()));
-        let idle = limit.is_none() && attendant.is_none();
+        let idle = limit.is_none() && visit.attendant.is_none();
         let limit = if idle { Some(KEEP_ALIVE) } else { limit };
-        let news = sleep(shared, attendant.as_deref(), limit);
+        let news = sleep(shared, visit.attendant.as_deref(), limit);
         let Some(link) = weak.upgrade() else { break };
+        // It stays, with nothing more to wait for: the link may end for what was sent before, and whoever asks then
+        // how the process ended finds it here.
+        let looks = matches!(news, News::Attendant);
+        let died = visit.attendant.as_deref_mut().filter(|_| looks).and_then(Attendant::look);
+        drop(visit);
         match news {
             News::Nothing if idle && link.keeper.take_leave(&link) => break,
             News::Nothing | News::Woken => {}
             News::Attendant => {
                 fail_here("a keeper that looks at a child");
-                // It stays, with nothing more to wait for: the link may end for what was sent before, and whoever
-                // asks then how the process ended finds it here.
-                if let Some(reason) = attendant.as_deref_mut().and_then(Attendant::look) {
-                    link.peer_died(reason);
-                }
+                died.into_iter().for_each(|reason| link.peer_died(reason));
             }
         }
     }

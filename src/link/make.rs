@@ -63,7 +63,10 @@ impl Link {
             link.keeper.wake(&link)?;
         }
         link.flush(link.core.lock());
-        link.call_reader()?;
+        if let Err(error) = link.call_reader() {
+            link.stillborn();
+            return Err(error);
+        }
         Ok(link)
     }
 

@@ -69,16 +69,17 @@ pub(crate) use token::{Family, Stage};
 use crate::{
     config::Config,
     counters::Tally,
-    error::{CallError, CloseReason, Rejection},
+    error::{CloseReason, Rejection},
     os::Origin,
     sync::{
         Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, fail_here,
+        hold_nothing,
     },
     transport::{FrameSender, Nudge},
     wire::{Codec, Side},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
-use completing::OffTheTable;
+use completing::{Completing, OffTheTable};
 use direct::Direct;
 use keeper::Keeper;
 use load::Packet;
@@ -117,8 +118,8 @@ pub(crate) trait Dispatch: Any + Send + Sync {
     /// call of ours from which it descends: such a call does not wait for a place in a queue.
     fn dispatch(&self, link: &Arc<Link>, incoming: Incoming, ancestor: Option<&Arc<Slot>>) -> Option<Errand>;
 
-    /// Takes note of a new state.
-    fn changed(&self, link: &Arc<Link>, state: LinkState);
+    /// Takes note of a new state, under the lock of the link. What comes back is to be run once that is free.
+    fn changed(&self, link: &Arc<Link>, state: LinkState) -> Vec<Job>;
 
     /// Takes note of a panic in a callback.
     fn callback_panicked(&self, link: &Arc<Link>, text: String);
@@ -199,6 +200,12 @@ struct Core {
     spare: Packet,
     /// When the keeper looks at the clock next, if it does.
     armed: Option<Instant>,
+}
+
+/// What follows from a new state. Whoever drops the link waits until it is handed over.
+struct Sequel<'a> {
+    jobs: Vec<Job>,
+    _handing_over: Completing<'a>,
 }
 
 /// How the two ends are joined.
@@ -289,12 +296,17 @@ impl Link {
 
     // Running things.
 
-    /// Has a job run by the crew. Should no thread be had, the calling one runs it.
+    /// Has a job run by the crew. Should no thread be had, the calling one runs it: so it holds no lock.
     pub(crate) fn submit(&self, job: Job) {
-        if let Err((error, job)) = self.crew.submit(job) {
-            log::warn!("no thread for a job, so that the one that made it runs it: {error}");
-            run_elsewhere(job);
-        }
+        hold_nothing();
+        self.offer(job).into_iter().for_each(run_elsewhere);
+    }
+
+    /// Has a job run by the crew. It comes back if no thread can be had for it.
+    fn offer(&self, job: Job) -> Option<Job> {
+        let (error, job) = self.crew.submit(job).err()?;
+        log::warn!("no thread for a job, so that the one that made it runs it: {error}");
+        Some(job)
     }
 
     /// The same for what came from a frame. An inline handler asks for a place first: as many of those as a peer
@@ -309,12 +321,14 @@ impl Link {
         let weak = self.weak.clone();
         let number = self.number();
         let code = move || callback.run(&Shift::elsewhere());
-        self.run_in(false, Box::new(move || user_code(&weak, number, Place::Callback, code)));
+        let job = self.line_up(false, Box::new(move || user_code(&weak, number, Place::Callback, code)));
+        job.into_iter().for_each(|job| self.submit(job));
     }
 
-    /// Runs a listener after those before it.
-    pub(crate) fn run_listener(&self, listener: Job) {
-        self.run_in_order(Place::Listener, listener);
+    /// Has a listener run after those before it. What comes back is to be submitted, once no lock is held.
+    #[must_use]
+    pub(crate) fn line_up_listener(&self, listener: Job) -> Option<Job> {
+        self.line_up_in_order(Place::Listener, listener)
     }
 
     /// Calls a waker on the calling thread. It is user code: one that panics must not end a thread that
@@ -323,26 +337,26 @@ impl Link {
         user_code(&self.weak, self.number(), Place::Callback, || waker.wake());
     }
 
-    fn run_in_order(&self, place: Place, code: Job) {
+    fn line_up_in_order(&self, place: Place, code: Job) -> Option<Job> {
         let weak = self.weak.clone();
         let number = self.number();
         let code = move || code.run(&Shift::elsewhere());
-        self.run_in(true, Box::new(move || user_code(&weak, number, place, code)));
+        self.line_up(true, Box::new(move || user_code(&weak, number, place, code)))
     }
 
-    fn run_in(&self, in_order: bool, job: Job) {
-        let Some(link) = self.strong() else { return };
+    /// Lines a job up in a lane. What comes back runs it and those behind it.
+    fn line_up(&self, in_order: bool, job: Job) -> Option<Job> {
+        let link = self.strong()?;
         let lane = if in_order { &self.listeners } else { &self.callbacks };
-        if let Admission::Run(job) = lane.admit(job, usize::MAX) {
-            self.submit(Box::new(move || {
-                let lane = if in_order { &link.listeners } else { &link.callbacks };
-                let mut next = Some(job);
-                while let Some(job) = next {
-                    job.run(&Shift::elsewhere());
-                    next = lane.next();
-                }
-            }));
-        }
+        let Admission::Run(job) = lane.admit(job, usize::MAX) else { return None };
+        Some(Box::new(move || {
+            let lane = if in_order { &link.listeners } else { &link.callbacks };
+            let mut next = Some(job);
+            while let Some(job) = next {
+                job.run(&Shift::elsewhere());
+                next = lane.next();
+            }
+        }))
     }
 
     /// Wakes or starts a thread of the crew that takes the reader role.
@@ -361,14 +375,23 @@ impl Link {
         }
     }
 
-    fn enter(&self, core: &mut Core, stage: LinkState) {
+    /// What follows from it is [handed over](Link::hand_on) once the lock is free.
+    #[must_use]
+    fn enter(&self, core: &mut Core, stage: LinkState) -> Sequel<'_> {
         core.stage = stage;
         self.changed.notify_all();
         self.settled.notify_all();
         log::debug!("{} link {:x}: {stage:?}", self.side, self.number());
-        if let Some(link) = self.strong() {
-            self.dispatch.changed(&link, stage);
-        }
+        let link = self.strong();
+        let jobs = link.map_or_else(Vec::new, |link| self.dispatch.changed(&link, stage));
+        Sequel { jobs, _handing_over: self.completing() }
+    }
+
+    /// Has the crew do what follows from a new state. What comes back found no thread: it is for the calling one, when
+    /// that has done with the link, since it may be the user's.
+    #[must_use]
+    fn hand_on(&self, sequel: Sequel<'_>) -> Vec<Job> {
+        sequel.jobs.into_iter().filter_map(|job| self.offer(job)).collect()
     }
 
     /// Blocks until `done` holds of the core, at most until `deadline`, and looks at it whenever
@@ -409,7 +432,6 @@ impl Link {
         self.flush(core);
         for (_told, ended, family) in late {
             fail_here("a keeper with late calls");
-            self.end_far_streams(&ended.waiter, &CallError::Cancelled);
             self.time_out(ended, now);
             family.cancel();
         }

@@ -56,7 +56,8 @@ impl Link {
         if self.listeners.n_waiting() >= REPORTS {
             return self.tally.reports_dropped.up();
         }
-        self.run_in_order(Place::ErrorHook, hook);
+        let job = self.line_up_in_order(Place::ErrorHook, hook);
+        job.into_iter().for_each(|job| self.submit(job));
     }
 
     /// Whether this thread has the reader role.

@@ -321,6 +321,7 @@ impl Link {
     pub(crate) fn cancel(&self, id: TransactionId) {
         if let Some((ended, taken)) = self.abandon(id) {
             self.complete_taken(Some(taken), &ended.waiter, Err(CallError::Cancelled), Instant::now());
+            self.end_far_streams(&ended.waiter, &CallError::Cancelled);
             discard(ended.unsent);
         }
     }
@@ -334,7 +335,6 @@ impl Link {
         let family = ended.as_ref().map(|ended| self.give_up(&ended.waiter));
         let taken = self.completing();
         self.flush(core);
-        ended.iter().for_each(|ended| self.end_far_streams(&ended.waiter, &CallError::Cancelled));
         family.into_iter().for_each(Family::cancel);
         ended.map(|ended| (ended, taken))
     }
@@ -344,6 +344,7 @@ impl Link {
         let after = now.saturating_duration_since(slot.started);
         let error = CallError::TimedOut { path: slot.path.clone(), after, executed: ended.executed };
         self.complete_now(&slot, Err(error), now);
+        self.end_far_streams(&slot, &CallError::Cancelled);
         discard(ended.unsent);
     }
 

@@ -343,7 +343,8 @@ impl Link {
         }
     }
 
-    /// Tells those at the ends of a stream at the other side, where that is in this process. Runs wakers of users.
+    /// Tells those at the ends of a stream at the other side, where that is in this process. They may have wakers, so
+    /// that no lock is held.
     pub(super) fn end_far_streams(&self, slot: &Slot, why: &CallError) {
         if self.is_near()
             && let Some(streams) = slot.streams()

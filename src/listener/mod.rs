@@ -205,7 +205,7 @@ impl ListenerBuilder {
         for api in &self.apis {
             trial.attach(Api { lives: Vec::new(), ..api.again() })?;
         }
-        trial.dismantle();
+        trial.dismantle(Duration::ZERO);
         let token = match self.terms.token {
             None if address.socket_addr().is_some() => {
                 Some(Token::random().map_err(StartError::setup("token"))?)

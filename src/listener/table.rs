@@ -265,7 +265,8 @@ impl Shared {
         let quiet = end(link);
         let due = Instant::now().checked_add(self.config.grace);
         drop(link.release_attendant());
-        link.join(due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now())));
+        let left = || due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
+        link.join(left());
         let reason = link.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
         hold_nothing();
         if let Some(hook) = &self.departure
@@ -274,7 +275,7 @@ impl Shared {
             peer.endpoint().0.callback_panicked_elsewhere(panic_text(&*panic));
             forget_panic(panic);
         }
-        peer.endpoint().dismantle();
+        peer.endpoint().dismantle(left());
         let mut table = self.table.lock();
         let gone = table.peers.remove(&peer.id());
         table.fresh.retain(|id| *id != peer.id());

@@ -250,7 +250,7 @@ impl Drop for Supervisor {
             }
         }
         self.outlet.iter_mut().for_each(|outlet| outlet.end(left()));
-        self.endpoint.dismantle();
+        self.endpoint.dismantle(left());
         discard(hooks);
     }
 }

@@ -259,7 +259,7 @@ impl Runner {
         let last = self.shared.endpoint.0.last_link();
         let left = self.shared.patience();
         self.retired.drain(..).chain(last).for_each(|link| link.join(left));
-        self.shared.succession.join();
+        self.shared.endpoint.0.join_waiting(left);
         self.shared.desk.lock().done = true;
         self.shared.succession.bell.ring();
     }

@@ -1,5 +1,7 @@
-//! Places where the tests of the library have it panic, to see what becomes of those who wait, or where they do
-//! something that another thread may have done.
+//! Places where the tests of the library have it panic, get no thread, or do what another thread may have done, to see
+//! what becomes of those who wait.
+
+use std::io;
 
 /// What to do next, where, and how the threads are called that do.
 static WHERE: parking_lot::Mutex<Option<(&str, &str, Deed)>> = parking_lot::Mutex::new(None);
@@ -34,4 +36,22 @@ pub(crate) fn fail_here(place: &str) {
     if let Some((.., deed)) = found {
         deed();
     }
+}
+
+/// The crews that get no thread any more.
+static STARVED: parking_lot::Mutex<Vec<&str>> = parking_lot::Mutex::new(Vec::new());
+
+/// Crews of this name get no thread any more.
+pub(crate) fn starve(crew: &'static str) {
+    STARVED.lock().push(crew);
+}
+
+/// As if the operating system had no thread left, for a crew that is to get none.
+pub(crate) fn thread_to_be_had(crew: &str) -> io::Result<()> {
+    if !STARVED.lock().contains(&crew) {
+        return Ok(());
+    }
+    // The threads before it are likely to have come to where they wait by now.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    Err(io::ErrorKind::WouldBlock.into())
 }

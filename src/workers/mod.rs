@@ -5,6 +5,7 @@
 
 mod front;
 mod lane;
+mod thread;
 
 use std::{
     cell::Cell,
@@ -16,10 +17,11 @@ use std::{
 };
 
 pub(crate) use lane::{Admission, Lane};
+pub(crate) use thread::Thread;
 
 use crate::{
     os::give_way,
-    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, hold_nothing},
+    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, hold_nothing, thread_to_be_had},
 };
 use front::Front;
 
@@ -220,6 +222,7 @@ impl Crew {
     }
 
     fn spawn(&self, first: Arc<Mutex<Option<Job>>>) -> io::Result<()> {
+        thread_to_be_had(&self.shared.name)?;
         let mut threads = self.shared.threads.lock();
         let finished = std::mem::take(&mut threads.finished);
         threads.handles.retain(|handle| !finished.contains(&handle.thread().id()));

@@ -1,17 +1,26 @@
 //! Closing and dropping from wherever user code runs, and in the midst of everything.
 
 use std::{
-    sync::{Arc, Mutex},
+    future::{Future, IntoFuture},
+    mem::forget,
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context as Task, Wake, Waker},
     thread,
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::unbounded;
-use nape::{Api, CallError, Config, Context, Endpoint, Fault, Head, LinkState, Neck};
+use nape::{
+    Api, CallError, Config, Context, Endpoint, Fault, Head, LinkState, Neck, Responder, layers::Retry,
+};
 
 use crate::{
     support::Kind,
-    tools::{LONG, until},
+    tools::{Gate, LONG, until},
 };
 
 /// The two ends, and one of them where user code can take and drop it.
@@ -187,6 +196,97 @@ fn p_24_a_link_may_go_in_the_midst_of_storms(kind: Kind) {
     }
 }
 
+/// Drops something that must not wait for a thread which stands at the gate, and looks how long that takes.
+#[track_caller]
+fn drops_in_time<T>(what: T, gate: &Gate) {
+    gate.await_waiting(1);
+    let began = Instant::now();
+    drop(what);
+    let took = began.elapsed();
+    assert!(took < GRACE + 5 * ALLOWANCE, "{took:?}");
+}
+
+/// A Head with a short grace, and an end that answers nothing of its own accord.
+fn short(kind: Kind) -> (Head, Neck) {
+    let api = Api::new("a").deferred("never", |_: Context, (): (), answer: Responder<()>| forget(answer));
+    let head = Head::builder().config(Config::new().grace(GRACE));
+    let (head, neck) = kind.ends_with(head, Neck::builder().serve(api.unwrap()));
+    (head, neck.start())
+}
+
+/// Red when the thread of a timer is joined whatever it does.
+fn p_24_dropping_does_not_wait_for_a_timer_that_is_in_a_callback(kind: Kind) {
+    for drops_timer in [false, true] {
+        let (head, neck) = short(kind);
+        let (gate, end) = (Gate::default(), head.endpoint().clone());
+        let theirs = gate.clone();
+        // It has no time to set out, so that the timer tells of it itself.
+        let calls = head.api("a").every(Duration::from_millis(1), "never", ()).timeout(Duration::ZERO);
+        let timer = calls.then(move |_: Result<(), CallError>| theirs.pass()).unwrap();
+        if drops_timer {
+            drops_in_time(timer, &gate);
+            drop(head);
+        } else {
+            drops_in_time(head, &gate);
+            drop(timer);
+        }
+        assert_eq!(end.counters().threads_left_behind, 1);
+        gate.open();
+        drop(neck);
+    }
+}
+
+/// A waker that takes its time.
+struct Blocks(Gate);
+
+impl Wake for Blocks {
+    fn wake(self: Arc<Blocks>) {
+        self.0.pass();
+    }
+}
+
+/// Red when the keeper is joined whatever it does.
+fn p_24_dropping_does_not_wait_for_a_keeper_that_is_in_a_waker(kind: Kind) {
+    let (head, neck) = short(kind);
+    let (gate, end) = (Gate::default(), head.endpoint().clone());
+    let late = head.api("a").action("never", ()).timeout(Duration::from_millis(20));
+    let mut late = pin!(late.start::<()>().unwrap().into_future());
+    let waker = Waker::from(Arc::new(Blocks(gate.clone())));
+    assert!(late.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
+    drops_in_time(head, &gate);
+    assert_eq!(end.counters().threads_left_behind, 1);
+    gate.open();
+    drop(neck);
+}
+
+/// Red when the thread that makes calls again is joined whatever it does.
+fn p_24_dropping_does_not_wait_for_a_predicate_of_calls_that_are_made_again(kind: Kind) {
+    if !kind.encodes() {
+        // There nothing is too large.
+        return;
+    }
+    let config = Config::new().grace(GRACE).message_limit(1 << 20);
+    let (head, neck) = kind.ends_with(Head::builder().config(config), Neck::builder());
+    let (gate, end) = (Gate::default(), head.endpoint().clone());
+    let (theirs, first) = (gate.clone(), AtomicBool::new(true));
+    let retry = Retry::new().pauses(Duration::from_millis(1), Duration::from_millis(1)).when(move |_| {
+        if !first.swap(false, Ordering::SeqCst) {
+            theirs.pass();
+        }
+        true
+    });
+    let large = vec![0u8; 2 << 20];
+    let call = head.api("a").retry(retry).action("never", large).retry_safe().start::<()>().unwrap();
+    drops_in_time(head, &gate);
+    assert_eq!(end.counters().threads_left_behind, 1);
+    gate.open();
+    drop((call, neck));
+}
+
+/// What a link here waits for those who do not come back, and how much later a drop may be back.
+const GRACE: Duration = Duration::from_millis(200);
+const ALLOWANCE: Duration = Duration::from_millis(200);
+
 on_every_link! {
     p_24_a_handler_may_close_or_drop_its_own_end,
     p_24_a_handler_may_drop_the_other_end,
@@ -195,4 +295,7 @@ on_every_link! {
     p_24_a_listener_may_close_or_drop_its_own_end,
     p_24_dropping_while_a_thread_unwinds_works,
     p_24_a_link_may_go_in_the_midst_of_storms,
+    p_24_dropping_does_not_wait_for_a_timer_that_is_in_a_callback,
+    p_24_dropping_does_not_wait_for_a_keeper_that_is_in_a_waker,
+    p_24_dropping_does_not_wait_for_a_predicate_of_calls_that_are_made_again,
 }

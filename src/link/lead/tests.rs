@@ -11,7 +11,7 @@ use crate::{
     sync::{Arc, AtomicBool, Mutex, OwnMutex},
     transport::{FrameSender, memory_pair},
     wire::{HEADER_LEN, Side},
-    workers::Lane,
+    workers::{Job, Lane},
 };
 
 /// Nobody to hand anything to.
@@ -22,7 +22,9 @@ impl Dispatch for Nobody {
         None
     }
 
-    fn changed(&self, _: &Arc<Link>, _: LinkState) {}
+    fn changed(&self, _: &Arc<Link>, _: LinkState) -> Vec<Job> {
+        Vec::new()
+    }
 
     fn callback_panicked(&self, _: &Arc<Link>, _: String) {}
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use crossbeam_channel::unbounded;
-use nape::{Api, CallError, Context, Endpoint, Fault, Misuse};
+use nape::{Api, CallError, Context, Endpoint, Fault, LayerCall, Leave, Misuse, Semaphore, layers::Retry};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
 on_every_link! {
     p_08_an_error_hook_is_told_that_it_may_not_block,
     p_16_user_code_may_ask_the_library_from_everywhere,
+    ac_15_a_permit_comes_back_when_arguments_panic,
 }
 
 /// A value that uses the links of its test wherever the library touches it.
@@ -118,4 +120,39 @@ fn p_08_an_error_hook_is_told_that_it_may_not_block(kind: Kind) {
     for outcome in told.recv_timeout(LONG).unwrap() {
         assert!(matches!(outcome, Err(CallError::Misuse(Misuse::WouldDeadlock { .. }))), "{outcome:?}");
     }
+}
+
+/// Arguments that cannot be encoded in the worst way.
+struct Panics;
+
+impl Serialize for Panics {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("no such thing")
+    }
+}
+
+/// Red when the permit of a call that has not set out is left to whoever ends it.
+fn ac_15_a_permit_comes_back_when_arguments_panic(kind: Kind) {
+    let (head, _neck) = kind.serving(Api::new("m"));
+    let semaphore = Semaphore::new(0);
+    let plain = head.api("m");
+    let layered = plain.clone().layer(|_: &mut LayerCall<'_>| Ok(Leave::nothing()));
+    let repeated = plain.clone().retry(Retry::new());
+    for handle in [plain, layered, repeated] {
+        let action = || handle.action("x", Panics).timeout(LONG).retry_safe().releasing(&semaphore);
+        let verbs: [&dyn Fn(); 6] = [
+            &|| drop(action().call::<()>()),
+            &|| drop(action().start::<()>()),
+            &|| drop(action().then(|_: Result<(), CallError>| ())),
+            &|| drop(action().fire()),
+            &|| drop(action().open::<()>()),
+            &|| drop(action().upload::<(), ()>()),
+        ];
+        for (at, verb) in verbs.iter().enumerate() {
+            // Within a process nothing is encoded here, and the call ends otherwise.
+            let _ = catch_unwind(AssertUnwindSafe(verb));
+            assert!(semaphore.acquire_timeout(LONG), "verb {at}: nobody releases it");
+        }
+    }
+    assert_eq!(semaphore.permits(), 0, "each once");
 }
