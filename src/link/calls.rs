@@ -119,10 +119,11 @@ impl<W> TransactionManager<W> {
     /// Gives a call a timer in the place of the one it has, which was given here, too.
     pub(crate) fn set_timer(&mut self, id: TransactionId, timer: Option<Instant>) {
         let Some(pending) = self.pending.get_mut(&id.counter()) else { return };
-        let timer = timer.map(|at| self.timers.add_apart(at, id.counter()));
-        if let Some(before) = std::mem::replace(&mut pending.timer, timer) {
+        // In this order: both may be of the same moment.
+        if let Some(before) = pending.timer.take() {
             self.timers.remove(before, id.counter(), |_| true);
         }
+        pending.timer = timer.map(|at| self.timers.add_apart(at, id.counter()));
     }
 
     /// Gives a call a timer for its answer, which it keeps when it begins. Says whether it is under way.

@@ -54,6 +54,10 @@ impl Drop for Touchy {
 
 /// Red when the other side is told behind what may panic.
 fn ac_83_an_item_that_panics_when_it_goes_keeps_nobody(kind: Kind) {
+    if !matches!(kind, Kind::Channel) {
+        // Where items are encoded, those that wait are bytes.
+        return;
+    }
     let make = |_: &Context, (): ()| Ok::<_, Fault>((0u32..).map(|n| Ok::<_, Fault>(Touchy(n > 0))));
     let (head, neck) = kind.serving(Api::new("s").stream("touchy", make).unwrap());
     let mut items = head.api("s").action("touchy", ()).open::<Touchy>().unwrap();
