@@ -69,26 +69,25 @@ fn ac_83_an_item_that_panics_when_it_goes_keeps_nobody(kind: Kind) {
 
 /// Red when an upload has the time of its own timeout, whatever the handler has left.
 fn ac_90_the_answer_of_an_upload_has_no_more_time_than_the_handler_has(kind: Kind) {
-    let (over, is_over) = mpsc::sync_channel::<()>(0);
-    let is_over = Mutex::new(is_over);
-    let wait = move |_: &Context, (): (), items: Incoming<u32>| {
+    let wait = |cx: &Context, (): (), items: Incoming<u32>| {
         let _ = items.count();
-        let _ = is_over.lock().unwrap().recv();
+        cx.cancel_token().wait_timeout(LONG / 2);
         Ok::<_, Fault>(())
     };
-    let (told, ended) = mpsc::sync_channel(1);
+    let (tell, ended) = mpsc::sync_channel(1);
     let outer = move |cx: &Context, (): ()| {
+        let began = Instant::now();
         let upload = cx.api("h").action("wait", ()).timeout(LONG).upload::<u32, ()>()?;
-        told.send(upload.finish().unwrap_err()).unwrap();
+        tell.send((upload.finish(), began.elapsed())).unwrap();
         Ok::<_, Fault>(())
     };
     let (head, _neck) = kind.serving(Api::new("n").inline().handle("outer", outer).unwrap());
     head.attach(Api::new("h").upload("wait", wait).unwrap()).unwrap();
     let moment = Timeout::After(Duration::from_millis(300));
-    head.api("n").action("outer", ()).timeout(moment).call::<()>().unwrap_err();
-    let end = ended.recv_timeout(LONG / 2).unwrap();
-    assert!(matches!(end, CallError::TimedOut { .. } | CallError::Cancelled), "{end:?}");
-    drop(over);
+    // Either of them may be the first to see that the time is over.
+    let _ = head.api("n").action("outer", ()).timeout(moment).call::<()>();
+    let (end, after) = ended.recv_timeout(LONG).unwrap();
+    assert!(after < LONG / 4, "{end:?} after {after:?}");
 }
 
 /// A waker that asks the link of whoever has cancelled.
