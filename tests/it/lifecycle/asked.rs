@@ -179,6 +179,18 @@ fn a_second_run_hears_of_signals_as_the_first_one_did() {
     });
 }
 
+/// Red when the wait goes on for what the close has left behind.
+#[test]
+fn p_24_a_hook_that_never_returns_is_left_behind_where_a_listener_is_asked_to_end() {
+    watched(|| {
+        let (mut child, mut lines) = alone("stuck");
+        await_hearing(&child);
+        send(Signal::TERM, child.id());
+        assert_eq!(expect(&mut lines, "stopped"), "stopped: Some(15) false");
+        assert!(child.wait().unwrap().success());
+    });
+}
+
 #[test]
 fn a_third_signal_ends_a_process_whose_close_takes_its_time() {
     watched(|| {
