@@ -20,6 +20,7 @@ use crate::{
     error::{Result, StartError},
     listener::Listener,
     neck::Neck,
+    sync::Mutex,
 };
 
 /// How serving came to its end: see [`Neck::run_until_signal`].
@@ -34,7 +35,8 @@ pub struct Stopped {
 
 impl Neck {
     /// [Starts](Neck::start), and serves until the link is over or the process gets SIGINT or SIGTERM. Then it takes no
-    /// new calls, waits for those under way for at most `grace`, and closes. A second signal closes at once.
+    /// new calls, waits for those under way for at most `grace`, and closes. A second signal closes at once, and a third
+    /// one does what it does by default.
     ///
     /// Blocks. While it does, these two signals do not end the process; before and after they do what they do by
     /// default. A handler that the program has set before runs as well, and should not end the process itself. It
@@ -93,31 +95,24 @@ impl Listener {
 /// The signals come here instead of ending the process, until it goes.
 struct Hearing {
     signals: Signals,
-    over: Arc<AtomicBool>,
+    hears: Hears,
 }
 
 impl Hearing {
     fn begin() -> Result<Hearing> {
-        let over = Arc::new(AtomicBool::new(false));
-        let signals = Signals::new(ASKING).and_then(|signals| {
-            // Whoever has taken a signal over once cannot give it back: what it does by default is done here.
-            ASKING
-                .iter()
-                .try_for_each(|signal| register_conditional_default(*signal, over.clone()).map(drop))?;
-            Ok(signals)
-        });
-        Ok(Hearing { signals: signals.map_err(StartError::setup("handler for signals"))?, over })
+        let begin = || Ok(Hearing { signals: Signals::new(ASKING)?, hears: Hears::begin()? });
+        Ok(begin().map_err(StartError::setup("handler for signals"))?)
     }
 
     /// Blocks in `wait` until that returns by itself, or because a signal had it shut down.
     fn until<R>(
-        mut self,
+        self,
         wait: impl FnOnce() -> R,
         shut_down: impl FnOnce() -> bool + Send,
         close: impl Fn() + Sync,
     ) -> Result<(R, Stopped)> {
-        let handle = self.signals.handle();
-        let signals = &mut self.signals;
+        let Hearing { mut signals, hears } = self;
+        let handle = signals.handle();
         let close = &close;
         thread::scope(|scope| {
             let listen = move || -> io::Result<Stopped> {
@@ -130,6 +125,8 @@ impl Hearing {
                 // What was cut off has ended, and was not drained.
                 let drained = drain.is_finished() || !is_urgent;
                 if is_urgent {
+                    // Should even the close not come to an end, a third one ends the process.
+                    drop(hears);
                     close();
                 }
                 let drained = drain.join().unwrap_or(false) && drained;
@@ -145,11 +142,46 @@ impl Hearing {
     }
 }
 
-impl Drop for Hearing {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::SeqCst);
+/// As long as one of these is there, the signals do not do what they do by default.
+struct Hears;
+
+impl Hears {
+    fn begin() -> io::Result<Hears> {
+        let mut all = ALL_WHO_HEAR.lock();
+        if all.is_none() {
+            let nobody = Arc::new(AtomicBool::new(false));
+            let by_default = |signal: &i32| register_conditional_default(*signal, nobody.clone()).map(drop);
+            ASKING.iter().try_for_each(by_default)?;
+            *all = Some(AllWhoHear { n: 0, nobody });
+        }
+        all.iter_mut().for_each(|all| all.change(all.n + 1));
+        Ok(Hears)
     }
 }
+
+impl Drop for Hears {
+    fn drop(&mut self) {
+        ALL_WHO_HEAR.lock().iter_mut().for_each(|all| all.change(all.n - 1));
+    }
+}
+
+/// Those of the whole process, since a signal is one for the whole process, and whoever has taken it over once cannot
+/// give it back: what it does by default is done here while nobody hears.
+struct AllWhoHear {
+    n: usize,
+    nobody: Arc<AtomicBool>,
+}
+
+impl AllWhoHear {
+    fn change(&mut self, n: usize) {
+        self.n = n;
+        self.nobody.store(n == 0, Ordering::SeqCst);
+    }
+}
+
+/// `None` until the first one. An action that is set for a signal stays: one more with each run would be one more each
+/// time, and that of the run before would end the process.
+static ALL_WHO_HEAR: Mutex<Option<AllWhoHear>> = Mutex::new(None);
 
 /// What ends a process that is asked to.
 const ASKING: [i32; 2] = [SIGINT, SIGTERM];

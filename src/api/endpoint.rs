@@ -96,6 +96,11 @@ impl WeakEndpoint {
     pub(crate) fn upgrade(&self) -> Option<Endpoint> {
         self.0.upgrade().map(Endpoint)
     }
+
+    /// Whether all handles are gone. It holds none itself, and so may be asked under a lock.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl Endpoint {

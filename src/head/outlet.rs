@@ -11,7 +11,7 @@ use crate::{
     api::Endpoint,
     process::{Lines, OutputLine},
     sync::{Arc, hold_nothing},
-    workers::{forget_panic, panic_text},
+    workers::{discard, forget_panic, panic_text},
 };
 
 /// What is called with each line that a child writes.
@@ -44,7 +44,8 @@ impl Outlet {
                     forget_panic(panic);
                 }
             }
-            drop((hook, endpoint));
+            // Whoever ends waits for what follows, whatever this does.
+            discard((hook, endpoint));
             theirs.finish();
         };
         let thread = Builder::new().name(name).spawn(pass_on)?;

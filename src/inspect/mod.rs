@@ -283,7 +283,7 @@ impl Inspection {
 
 impl Watched {
     fn is_gone(&self) -> bool {
-        self.endpoint.upgrade().is_none()
+        self.endpoint.is_gone()
     }
 }
 

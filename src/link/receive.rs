@@ -156,8 +156,12 @@ fn go_away<W: Clone>(
     Ok(())
 }
 
-/// Checks the id of a call or an event at its first frame.
+/// Checks at its first frame whether a call or an event may come, and its id.
 fn check_start<W>(state: &mut State<W>, header: &Header) -> Result<(), ProtocolError> {
+    // Before, a hook may still judge the peer, and not everything need be attached.
+    if !state.ready {
+        return Err(ProtocolError::OutOfPlace("a call before this side is ready"));
+    }
     let id = TransactionId::from_bits(header.id).filter(|id| id.side() != state.side);
     let id = id.ok_or(ProtocolError::BadId(header.id))?;
     let open = |kind| state.inbox.is_open(kind, header.id);

@@ -120,7 +120,7 @@ pub(crate) struct State<W> {
     /// The other side has said its last words.
     peer_left: bool,
     pub(super) peer_ready: bool,
-    ready: bool,
+    pub(super) ready: bool,
     closed: bool,
     /// This side said that it takes no calls any more; the other side did.
     pub(super) going_away: bool,

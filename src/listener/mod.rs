@@ -290,7 +290,7 @@ impl Listener {
     }
 
     /// Blocks until the listener is closed, by [`close`](Listener::close) or
-    /// [`shut_down`](Listener::shut_down) on another thread.
+    /// [`shut_down`](Listener::shut_down) on another thread. What they leave behind is not waited for.
     pub fn wait(&self) {
         if !self.origin.is_elsewhere() {
             self.shared.wait_closed();

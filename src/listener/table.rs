@@ -53,6 +53,8 @@ pub(super) struct Table {
     /// Those who have come and were not accepted by the user.
     fresh: VecDeque<u64>,
     stage: Stage,
+    /// Whoever ended the listener waits no more for those who are left.
+    given_up: bool,
 }
 
 struct Entry {
@@ -75,6 +77,12 @@ pub(super) enum Stage {
     Quitting,
     /// It has.
     Over,
+}
+
+impl Table {
+    fn is_closed(&self) -> bool {
+        self.stage >= Stage::DoorGone && self.peers.is_empty()
+    }
 }
 
 impl Shared {
@@ -134,7 +142,7 @@ impl Shared {
 
     pub(super) fn wait_closed(&self) {
         let mut table = self.table.lock();
-        while table.stage < Stage::DoorGone || !table.peers.is_empty() {
+        while !table.given_up && !table.is_closed() {
             self.changed.wait(&mut table);
         }
     }
@@ -311,15 +319,21 @@ impl Shared {
         let patience = self.config.grace.saturating_mul(2).saturating_add(HOOKS);
         let due = begin.checked_add(limit.unwrap_or_default()).and_then(|at| at.checked_add(patience));
         let mut table = self.table.lock();
-        while table.stage < Stage::DoorGone || !table.peers.is_empty() {
+        while !table.is_closed() {
             match due {
                 Some(at) if self.changed.wait_until(&mut table, at).timed_out() => break,
                 Some(_) => {}
                 None => self.changed.wait(&mut table),
             }
         }
+        let given_up = !table.is_closed();
+        table.given_up |= given_up;
         drop(table);
-        ends.iter().all(|end| end.try_recv().unwrap_or_else(|error| error.is_disconnected()))
+        if given_up {
+            log::warn!("a peer was not seen off in time, and is left behind");
+            self.changed.notify_all();
+        }
+        !given_up && ends.iter().all(|end| end.try_recv().unwrap_or_else(|error| error.is_disconnected()))
     }
 
     /// Has the thread at the door end, once nobody is there any more. Says whether it has.

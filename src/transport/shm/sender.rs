@@ -17,7 +17,7 @@ pub(super) struct ShmSender<L: Lane> {
     ring: Producer<L>,
     /// That of the receiving half, which is told when the peer is dead.
     own: OwnBell,
-    /// How long to wait for a peer that makes no room.
+    /// How long a packet waits for a peer that makes no room.
     patience: Duration,
 }
 
@@ -36,12 +36,13 @@ impl<L: Lane> ShmSender<L> {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.check_peer()?;
+        let mut until = None;
         while !self.ring.put_word(packet.len() as u64)? {
-            self.make_room()?;
+            self.make_room(&mut until)?;
         }
         let mut rest = &packet[self.ring.put(packet)?..];
         while !rest.is_empty() {
-            self.make_room()?;
+            self.make_room(&mut until)?;
             rest = &rest[self.ring.put(rest)?..];
         }
         self.hand_over()
@@ -63,10 +64,12 @@ impl<L: Lane> ShmSender<L> {
 
     /// Hands over what there is so far, and waits until there is room for more. The ring holds more than
     /// the window of a link: no peer that counts what it has read right ever lets us come here.
+    ///
+    /// The patience is one for the whole packet: a peer that reads word by word has no more of it.
     #[cold]
-    fn make_room(&mut self) -> io::Result<()> {
+    fn make_room(&mut self, until: &mut Option<Instant>) -> io::Result<()> {
         self.hand_over()?;
-        let until = Instant::now() + self.patience;
+        let until = *until.get_or_insert_with(|| Instant::now() + self.patience);
         for round in 0.. {
             if self.ring.room(1)? > 0 {
                 return Ok(());

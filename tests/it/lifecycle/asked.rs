@@ -4,12 +4,14 @@ use std::{
     env, fs,
     io::{BufRead, BufReader},
     os::unix::process::ExitStatusExt,
-    process::{self, ChildStdout, Command, Stdio},
+    process::{self, Child, ChildStdout, Command, Stdio},
     sync::mpsc,
     time::Duration,
 };
 
-use nape::{Api, CallError, CloseReason, Context, Fault, Head, Neck, Rejection, Wire};
+use nape::{
+    Api, CallError, CloseReason, Config, Context, Fault, Head, LinkState, Neck, Peer, Rejection, Wire,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{HANG, watched};
@@ -44,11 +46,47 @@ fn entry() {
             println!("\nready");
             let stopped = listener.run_until_signal(HANG).unwrap();
             println!("\nstopped: {:?} {}", stopped.signal, stopped.drained);
-            loop {
-                std::thread::park();
-            }
+            park();
+        }
+        Ok("again") => {
+            let run = |asked: bool| {
+                let (head, neck) = Head::in_process().unwrap();
+                let other = std::thread::spawn(move || {
+                    // It hears of signals before it is ready.
+                    assert_eq!(head.wait_open(HANG), LinkState::Open);
+                    if asked {
+                        println!("\nready");
+                        let _ = head.wait_closed(HANG);
+                    }
+                });
+                let stopped = neck.run_until_signal(HANG).unwrap();
+                println!("\nstopped: {:?} {}", stopped.signal, stopped.drained);
+                other.join().unwrap();
+            };
+            run(false);
+            run(true);
+            process::exit(0);
+        }
+        Ok(stuck @ ("stuck" | "stuck-for-long")) => {
+            let grace = if stuck == "stuck" { Duration::from_millis(50) } else { HANG };
+            let hook = |_: &Peer, _: &CloseReason| park();
+            let builder = Head::builder().config(Config::new().grace(grace)).listening();
+            let listener = builder.on_departure(hook).listen("tcp:127.0.0.1:0").unwrap();
+            let visitor = Neck::builder().token(*listener.token().unwrap());
+            let _visitor = visitor.connect(listener.address()).unwrap().start();
+            listener.accept(HANG).expect("it has come");
+            println!("\nready");
+            let stopped = listener.run_until_signal(grace).unwrap();
+            println!("\nstopped: {:?} {}", stopped.signal, stopped.drained);
+            process::exit(0);
         }
         _ => {}
+    }
+}
+
+fn park() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 
@@ -64,7 +102,7 @@ fn expect(lines: &mut impl Iterator<Item = std::io::Result<String>>, begin: &str
 /// A child that serves, and its lines.
 fn child() -> (Head, impl Iterator<Item = std::io::Result<String>> + use<>) {
     // It must not kill a child that takes its own grace to end.
-    let config = nape::Config::new().grace(HANG);
+    let config = Config::new().grace(HANG);
     let mut head = Head::builder().wire(Wire::Pipe).config(config).spawn(command("neck")).unwrap();
     let lines = BufReader::<ChildStdout>::new(head.take_stdout().unwrap()).lines();
     (head, lines)
@@ -122,24 +160,73 @@ fn without_a_signal_it_ends_with_the_link() {
 #[test]
 fn a_listener_is_asked_to_end_and_afterwards_signals_do_what_they_do() {
     watched(|| {
-        let mut child = command("listener").spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        expect(&mut lines, "ready");
-        // It says so just before it listens for signals, and one that is too early would end it.
-        let caught = || fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-        let is_ready = |status: &str| {
-            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-            let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
-            [Signal::INT, Signal::TERM].iter().all(|signal| mask >> (signal.as_raw() - 1) & 1 == 1)
-        };
-        while !is_ready(&caught()) {
-            std::thread::yield_now();
-        }
+        let (mut child, mut lines) = alone("listener");
+        await_hearing(&child);
         send(Signal::INT, child.id());
         assert_eq!(expect(&mut lines, "stopped"), "stopped: Some(2) true");
         send(Signal::TERM, child.id());
         assert_eq!(child.wait().unwrap().signal(), Some(15));
     });
+}
+
+#[test]
+fn a_second_run_hears_of_signals_as_the_first_one_did() {
+    watched(|| {
+        let (mut child, mut lines) = alone("again");
+        send(Signal::TERM, child.id());
+        assert_eq!(expect(&mut lines, "stopped"), "stopped: Some(15) true");
+        assert!(child.wait().unwrap().success());
+    });
+}
+
+/// Red when the wait goes on for what the close has left behind.
+#[test]
+fn p_24_a_hook_that_never_returns_is_left_behind_where_a_listener_is_asked_to_end() {
+    watched(|| {
+        let (mut child, mut lines) = alone("stuck");
+        await_hearing(&child);
+        send(Signal::TERM, child.id());
+        assert_eq!(expect(&mut lines, "stopped"), "stopped: Some(15) false");
+        assert!(child.wait().unwrap().success());
+    });
+}
+
+#[test]
+fn a_third_signal_ends_a_process_whose_close_takes_its_time() {
+    watched(|| {
+        let (mut child, _lines) = alone("stuck-for-long");
+        await_hearing(&child);
+        // Some of them may come together, and be heard as one.
+        let status = loop {
+            send(Signal::TERM, child.id());
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(status.signal(), Some(15));
+    });
+}
+
+/// A child that is no Neck of ours, and has said that it is ready, and its lines from there on.
+fn alone(verb: &str) -> (Child, impl Iterator<Item = std::io::Result<String>> + use<>) {
+    let mut child = command(verb).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    expect(&mut lines, "ready");
+    (child, lines)
+}
+
+/// It says that it is ready just before it listens for signals, and one that is too early would end it.
+fn await_hearing(child: &Child) {
+    let caught = || fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let is_ready = |status: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+        [Signal::INT, Signal::TERM].iter().all(|signal| mask >> (signal.as_raw() - 1) & 1 == 1)
+    };
+    while !is_ready(&caught()) {
+        std::thread::yield_now();
+    }
 }
 
 fn closed(head: &Head) -> std::sync::Arc<CloseReason> {

@@ -22,6 +22,7 @@ on_every_wire_to_a_child! {
     a_child_outlives_the_thread_that_spawned_it,
     a_child_ends_soon_after_its_head_was_killed,
     p_26_a_child_ends_however_its_head_ends,
+    p_24_what_a_callback_for_output_holds_may_panic_as_it_goes,
 }
 
 fn ac_97_a_child_may_call_before_it_is_ready(wire: Wire) {
@@ -58,6 +59,25 @@ fn a_child_that_stays_after_the_goodbye_is_killed(wire: Wire) {
     drop_takes_at_most(head, grace);
     assert!(begin.elapsed() >= grace, "it had its time");
     assert!(victim.has_ended());
+}
+
+struct Explosive;
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        panic!("it goes with a bang");
+    }
+}
+
+/// Red when nobody is told then that the callback has seen all: the end waits for its whole grace.
+fn p_24_what_a_callback_for_output_holds_may_panic_as_it_goes(wire: Wire) {
+    let held = Explosive;
+    let builder = Head::builder().wire(wire).config(Config::new().grace(HANG));
+    let head = builder.on_output(move |_| _ = &held).spawn(victim::command("serve")).unwrap();
+    echo(&head);
+    let begin = Instant::now();
+    drop(head);
+    assert!(begin.elapsed() < HANG / 4, "{:?}", begin.elapsed());
 }
 
 fn a_child_whose_handler_never_returns_is_killed(wire: Wire) {

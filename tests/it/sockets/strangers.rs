@@ -4,13 +4,20 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use nape::{Config, Listener};
+use nape::{Api, Config, Context, Fault, Listener, Token};
 
 use super::{Where, at_every_address, call, echo};
-use crate::tools::{LONG, eventually};
+use crate::{
+    raw_end::{BYE, CALL, HELLO, READY, frame, hello},
+    tools::{LONG, eventually},
+};
 
 at_every_address! {
     d_04_an_http_client_is_hung_up_on_at_once_and_told_nothing,
@@ -18,6 +25,7 @@ at_every_address! {
     d_66_many_who_say_nothing_or_little_keep_nobody_out,
     row_45_a_thousand_who_connect_and_go_do_no_harm,
     p_36_who_has_no_token_is_shown_none,
+    p_36_nobody_is_served_before_the_hook_has_judged_it,
 }
 
 /// A connection with nothing of ours at its end.
@@ -126,17 +134,14 @@ fn row_45_a_thousand_who_connect_and_go_do_no_harm(place: Where) {
 }
 
 fn p_36_who_has_no_token_is_shown_none(place: Where) {
-    let token = nape::Token::random().unwrap();
+    let token = Token::random().unwrap();
     let listener = place.head().token(token).listen(&place.address).unwrap();
-    let secret = |text: &str| -> Vec<u8> {
-        (0..16).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
-    };
-    let mut hello = crate::raw_end::frame(crate::raw_end::HELLO, 0, (0, 0), &crate::raw_end::hello());
+    let mut hello = frame(HELLO, 0, (0, 0), &hello());
     let mut stranger = Raw::connect(&listener);
     stranger.say(&hello);
     let told = stranger.hear();
     // A bye with the number of the rule, and nothing else.
-    assert_eq!((told.len(), told[4], &told[24..]), (26, crate::raw_end::BYE, &[5, 0][..]));
+    assert_eq!((told.len(), told[4], &told[24..]), (26, BYE, &[5, 0][..]));
     // With the first half it is shown the second one.
     hello[24 + 16..24 + 32].copy_from_slice(&secret(&token.reveal()[..32]));
     let mut peer = Raw::connect(&listener);
@@ -146,6 +151,36 @@ fn p_36_who_has_no_token_is_shown_none(place: Where) {
     let told = peer.hear();
     let shown = |half: &str| told.windows(16).any(|window| window == secret(half));
     assert!(shown(&token.reveal()[32..]) && !shown(&token.reveal()[..32]));
+}
+
+/// The bytes of one half of a token.
+fn secret(text: &str) -> Vec<u8> {
+    (0..16).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+}
+
+/// It greets, is ready and calls in one go, and waits for no answer of whoever listens.
+fn p_36_nobody_is_served_before_the_hook_has_judged_it(place: Where) {
+    let served = Arc::new(AtomicUsize::new(0));
+    let (counts, seen) = (served.clone(), served.clone());
+    let touch = move |_: &Context, ()| Ok::<_, Fault>(counts.fetch_add(1, Ordering::SeqCst));
+    let api = Api::new("head").handle("touch", touch).unwrap();
+    let judge = move |peer: &nape::Peer| {
+        eventually(|| peer.close_reason().is_some() || seen.load(Ordering::SeqCst) > 0);
+        peer.close();
+    };
+    let listener = place.listen(place.head().serve(api).listening().on_arrival(judge));
+    let mut greeting = hello();
+    if let Some(token) = place.token {
+        greeting[16..32].copy_from_slice(&secret(&token.reveal()[..32]));
+    }
+    let touch = [&[0; 8][..], &[0xff; 8], &[0; 4], b"\x0ahead.touch"].concat();
+    let all = [(HELLO, 0, greeting), (READY, 0, Vec::new()), (CALL, 1 << 63 | 1, touch)];
+    let mut stranger = Raw::connect(&listener);
+    stranger.say(&all.map(|(kind, id, body)| frame(kind, id, (0, 0), &body)).concat());
+    let told = stranger.hear();
+    assert!(told.ends_with(&[19, 0]), "{told:?}");
+    eventually(|| listener.peers().is_empty());
+    assert_eq!(served.load(Ordering::SeqCst), 0);
 }
 
 /// In a process of its own, which runs out of descriptors.

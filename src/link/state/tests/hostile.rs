@@ -40,12 +40,18 @@ impl Liar {
     }
 
     fn with(config: &Config) -> Liar {
+        let mut liar = Liar::early(config);
+        liar.head.say_ready();
+        liar
+    }
+
+    /// The same to a Head that is not ready.
+    fn early(config: &Config) -> Liar {
         let mut liar = Liar::silent(config);
         let mut hello = Vec::new();
         Hello::ours(Side::Neck, Token::default()).write(&mut hello);
         liar.send(Kind::Hello, 0, &hello).unwrap();
         liar.send(Kind::Ready, 0, &[]).unwrap();
-        liar.head.say_ready();
         liar.actions.clear();
         liar
     }
@@ -346,4 +352,21 @@ fn before_the_greeting_there_is_nothing() {
     let liar = Liar::silent(&Config::new());
     assert!(matches!(liar.head.vanished(), CloseReason::Protocol(ProtocolError::ClosedBeforeHello)));
     assert!(matches!(Liar::new().head.vanished(), CloseReason::Gone));
+}
+
+#[test]
+fn p_36_before_its_own_ready_a_side_serves_nothing() {
+    let early = || Liar::early(&Config::new());
+    for kind in [Kind::Call, Kind::Open, Kind::Event] {
+        for flags in [Flags::default(), MORE] {
+            let mut liar = early();
+            let error = liar.send_part(kind, id(1), &head(), flags);
+            assert_eq!(error, Err(ProtocolError::OutOfPlace("a call before this side is ready")));
+            assert!(liar.actions.is_empty() && liar.head.n_served() == 0, "{:?}", liar.actions);
+        }
+    }
+    // Whoever is ready need not have been heard to be.
+    let mut liar = early();
+    liar.head.say_ready();
+    liar.call(1).unwrap();
 }

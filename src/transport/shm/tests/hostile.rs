@@ -203,6 +203,33 @@ fn a_peer_that_makes_no_room_costs_a_second_at_most() {
     assert!(start.elapsed() >= Duration::from_millis(30));
 }
 
+/// Red when each word of room has the patience anew.
+#[test]
+fn p_17_a_peer_that_makes_room_word_by_word_costs_a_second_at_most() {
+    watched(|| {
+        let (lane, mut sender, _receiver, _) = lane(WORDS);
+        sender.be_patient_for(Duration::from_millis(300));
+        let over = Arc::new(AtomicBool::new(false));
+        let reads = {
+            let over = over.clone();
+            helper(move || {
+                while !over.load(Relaxed) {
+                    thread::sleep(Duration::from_millis(10));
+                    let head = lane.control().consumer.head.load(Relaxed);
+                    if head < lane.control().producer.tail.load(Relaxed) {
+                        lane.control().consumer.head.store(head + 1, Relaxed);
+                    }
+                }
+            })
+        };
+        // At this pace all of it takes longer than the watchdog waits.
+        let error = sender.send_packet(&[7; 60_000]).unwrap_err();
+        over.store(true, Relaxed);
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        reads.join().unwrap();
+    });
+}
+
 /// It published a packet and was killed before it could ring; half of another was not published.
 #[test]
 fn p_40_a_death_between_the_index_and_the_wake_up() {
