@@ -2,6 +2,7 @@
 
 mod broken_transport;
 mod ends;
+mod left_over;
 mod seams;
 mod unfinished;
 
