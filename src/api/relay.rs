@@ -8,13 +8,20 @@ use std::{
 use backon::ExponentialBackoff;
 use serde::Serialize;
 
-use super::{Retry, around::Rest, attempts::Attempts, endpoint::Inner, layer::Leaves, succession::Claim};
+use super::{
+    Retry,
+    around::Rest,
+    attempts::{Attempts, Left},
+    endpoint::Inner,
+    layer::Leaves,
+    succession::Claim,
+};
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
     link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
     sync::{Arc, AtomicU8, Mutex, Ordering},
     wire::{Codec, Path, Payload, TransactionId},
-    workers::{contain, run_elsewhere},
+    workers::{contain, discard, run_elsewhere},
 };
 
 /// The arguments of a call for the links that it may take.
@@ -245,6 +252,10 @@ impl Relay {
             Kept::Bytes(bytes) => bytes.speaking(link.agreed()),
         };
         let Some(arguments) = arguments else { return Err(self.not_encoded()) };
+        if !self.attempts.set_out() {
+            discard(arguments);
+            return Ok(true);
+        }
         // SYNC: spoken. Pairs with the load of whoever decodes the result, which comes after this.
         self.spoken.0.store(codec.number(), Ordering::Release);
         match link.start(&plan, arguments) {
@@ -252,10 +263,14 @@ impl Relay {
                 self.file(started, slot);
                 Ok(true)
             }
-            Err(error) => match self.state.lock().tries.judge(Err(error)) {
-                Verdict::Again => Ok(false),
-                Verdict::End(end) => end.map(|_| true),
-            },
+            Err(error) => {
+                let verdict = self.state.lock().tries.judge(Err(error));
+                self.attempts.settle();
+                match verdict {
+                    Verdict::Again => Ok(false),
+                    Verdict::End(end) => end.map(|_| true),
+                }
+            }
         }
     }
 
@@ -288,7 +303,10 @@ impl Relay {
         let verdict = self.state.lock().tries.judge(outcome);
         match verdict {
             Verdict::End(outcome) => self.finish_or_pause(outcome),
-            Verdict::Again => self.again(),
+            Verdict::Again => {
+                self.attempts.settle();
+                self.again();
+            }
         }
     }
 
@@ -358,6 +376,7 @@ impl Relay {
             _ => state.tries.ran += 1,
         }
         drop(state);
+        self.attempts.settle();
         self.endpoint.pause(at, self)
     }
 
@@ -367,12 +386,17 @@ impl Relay {
     }
 
     /// Ends the call, unless it has ended.
-    pub(crate) fn finish(&self, mut outcome: Outcome) {
-        let Some(attempt) = self.attempts.end() else { return };
+    pub(crate) fn finish(&self, outcome: Outcome) {
+        if let Some(left) = self.attempts.end() {
+            self.conclude(left, outcome);
+        }
+    }
+
+    fn conclude(&self, left: Left<(Started, Arc<Slot>)>, mut outcome: Outcome) {
         self.take_leaves().into_iter().for_each(|leaves| leaves.run(&mut outcome));
         let aftermath = self.outer.complete(outcome, Instant::now());
         self.attempts.tell();
-        if let Some((started, _)) = attempt {
+        if let Some((started, _)) = left.attempt {
             started.link.cancel(started.id);
         }
         let link = self.endpoint.last_link();
@@ -400,9 +424,11 @@ impl Relay {
     pub(crate) fn expire(self: &Arc<Relay>) {
         // What has come in time counts.
         self.advance();
-        let executed = if self.attempts.current().is_some() { Executed::Maybe } else { Executed::No };
+        let Some(left) = self.attempts.end() else { return };
+        // From here on none sets out, and what was counted before is seen.
+        let executed = if left.may_have_run { Executed::Maybe } else { Executed::No };
         let error = self.state.lock().tries.timed_out(executed);
-        self.finish(Err(error));
+        self.conclude(left, Err(error));
     }
 
     /// Whether the call has ended. Does not block.
