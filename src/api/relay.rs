@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
-    link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
+    link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Relayed, Slot, Started, scope},
     sync::{Arc, AtomicU8, Mutex, Ordering},
     wire::{Codec, Path, Payload, TransactionId},
     workers::{contain, discard, run_elsewhere},
@@ -312,6 +312,11 @@ impl Relay {
 
     /// Sends the call, now or with the next link.
     pub(super) fn begin(self: &Arc<Relay>) -> Result<(), CallError> {
+        // Its attempts are adopted as well, but there is none while it waits for a link or for another try.
+        if !self.scope.as_ref().is_none_or(|scope| scope.adopt_relayed(self, &self.outer)) {
+            self.endpoint.count_cancelled_call();
+            return Err(CallError::Cancelled);
+        }
         let error = match self.send(Claim::None) {
             Ok(()) => return Ok(()),
             Err(error) => error,
@@ -396,6 +401,7 @@ impl Relay {
         self.take_leaves().into_iter().for_each(|leaves| leaves.run(&mut outcome));
         let aftermath = self.outer.complete(outcome, Instant::now());
         self.attempts.tell();
+        self.scope.iter().for_each(|scope| scope.release(&self.outer));
         if let Some((started, _)) = left.attempt {
             started.link.cancel(started.id);
         }
@@ -447,13 +453,20 @@ impl Relay {
     /// Blocks until the call has ended or `limit` has passed, and serves what descends from it meanwhile.
     pub(crate) fn wait(self: &Arc<Relay>, limit: Option<Instant>) {
         let late = || limit.is_some_and(|at| at <= Instant::now());
+        let given_up = || self.scope.as_ref().is_some_and(CancelToken::has_fired);
+        let mut heeds = true;
         while !self.outer.is_done() {
             match self.attempts.current() {
                 Some((started, slot)) => {
                     started.link.wait(&slot, limit);
                     self.advance();
                 }
-                None => self.attempts.wait(limit, || self.outer.is_done()),
+                // No attempt brings it here, and this is the thread that shows the end to the layers.
+                None if heeds && given_up() => {
+                    heeds = false;
+                    self.cancel();
+                }
+                None => self.attempts.wait(limit, || self.outer.is_done() || heeds && given_up()),
             }
             if late() {
                 break;
@@ -463,6 +476,19 @@ impl Relay {
             self.expire();
             self.outer.settle();
         }
+    }
+}
+
+impl Relayed for Relay {
+    fn give_up(self: Arc<Relay>) {
+        if self.blocking {
+            // Whoever blocks looks whether the token has fired.
+            return self.attempts.tell();
+        }
+        if let (true, Some(link)) = (self.is_layered, self.endpoint.last_link()) {
+            return link.run_callback(Box::new(move || self.cancel()));
+        }
+        self.cancel();
     }
 }
 

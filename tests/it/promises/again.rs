@@ -8,11 +8,16 @@ use std::{
     time::Duration,
 };
 
-use nape::{Api, CallError, Context, Executed, Fault, layers::Retry};
+use crossbeam_channel::unbounded;
+use nape::{Api, CallError, Context, Executed, Fault, LayerCall, Leave, Timeout, layers::Retry};
 
-use crate::{support::Kind, tools::Gate};
+use crate::{
+    support::Kind,
+    tools::{Gate, LONG, eventually, nothing_is_under_way},
+};
 
 on_every_link! {
+    p_06_a_cancel_reaches_a_call_that_pauses_before_another_try,
     p_07_a_call_whose_try_is_looked_at_may_have_run,
 }
 
@@ -25,6 +30,37 @@ fn failing() -> (Api, Arc<AtomicU32>) {
         Err::<(), _>(Fault::new("not now"))
     };
     (Api::new("it").handle("fails", fail).unwrap(), runs)
+}
+
+/// Red when the handler is left in its pause, which is longer than anybody waits.
+fn p_06_a_cancel_reaches_a_call_that_pauses_before_another_try(kind: Kind) {
+    let (tell, told) = unbounded();
+    let outer = move |cx: &Context, (blocks, layered): (bool, bool)| {
+        let far = Duration::from_secs(3000);
+        let retry = Retry::new().pauses(far, far).when(|error| matches!(error, CallError::Fault(_)));
+        let mut it = cx.api("it").retry(retry).timeout(Timeout::Never);
+        if layered {
+            it = it.layer(|_: &mut LayerCall<'_>| Ok(Leave::nothing()));
+        }
+        let fails = it.action("fails", ()).retry_safe();
+        let end = if blocks { fails.call::<()>() } else { fails.start::<()>().and_then(|call| call.wait()) };
+        tell.send(end)?;
+        Ok::<_, Fault>(())
+    };
+    let (api, runs) = failing();
+    let (head, neck) = kind.serving(Api::new("n").handle("outer", outer).unwrap());
+    head.attach(api).unwrap();
+    for how in [(true, false), (true, true), (false, false), (false, true)] {
+        runs.store(0, Ordering::SeqCst);
+        let call = head.api("n").action("outer", how).timeout(Timeout::Never).start::<()>().unwrap();
+        // The only try has ended, and nothing is under way any more.
+        eventually(|| runs.load(Ordering::SeqCst) == 1 && neck.under_way().0 == 0);
+        call.cancel();
+        let end = told.recv_timeout(LONG).expect("the handler is back");
+        assert!(matches!(end, Err(CallError::Cancelled)), "{how:?}: {end:?}");
+        assert_eq!(runs.load(Ordering::SeqCst), 1, "{how:?}");
+        nothing_is_under_way(&head, &neck);
+    }
 }
 
 /// Red when nobody keeps in mind that a try is being looked at, which is neither under way nor counted.
