@@ -398,7 +398,11 @@ impl Attached {
         let mut routes = self.arb.0.write();
         let mine = |target: &&mut Arc<Target>| Arc::ptr_eq(&target.pool, &self.pool);
         let after = routes.target(&path, handler, &self.pool);
-        let target = routes.exact.get_mut(&path).filter(mine).ok_or(ApiError::Missing { path })?;
+        let Some(target) = routes.exact.get_mut(&path).filter(mine) else {
+            // Before what was to come, which is the user's.
+            drop(routes);
+            return Err(ApiError::Missing { path });
+        };
         let before = std::mem::replace(target, after);
         let retired = before.retire();
         drop(routes);
@@ -428,7 +432,9 @@ impl Attached {
             return Err(ApiError::Claimed { path, owner });
         }
         let target = routes.target(&path, Handler::new(function), &self.pool);
-        Ok(routes.catch_all.insert(path, target).map(|old| old.without_layers()))
+        let before = routes.catch_all.insert(path, target);
+        drop(routes);
+        Ok(before.map(|before| before.without_layers()))
     }
 
     /// Takes a handler away: later calls find none, those that wait or run go on. Gives it back.
@@ -457,9 +463,11 @@ impl Attached {
         let mut routes = self.arb.0.write();
         let gone: Vec<_> = routes.exact.extract_if(|_, target| mine(target)).collect();
         let retired: Vec<_> = gone.iter().flat_map(|(_, target)| target.retire()).collect();
-        routes.catch_all.retain(|_, target| !mine(target));
+        // All of it goes without the lock: what the user's functions hold may ask when it is dropped.
+        let catch_all: Vec<_> = routes.catch_all.extract_if(|_, target| mine(target)).collect();
+        let mut catch_some = Vec::new();
         for catchers in routes.catch_some.values_mut() {
-            catchers.retain(|(_, target)| !mine(target));
+            catch_some.extend(catchers.extract_if(.., |(_, target)| mine(target)));
         }
         routes.catch_some.retain(|_, catchers| !catchers.is_empty());
         let is_mine = |_: &Path, tapped: &mut Tapped| {
@@ -472,7 +480,7 @@ impl Attached {
         drop(routes);
         let measuring = self.pool.measuring.lock().take();
         // Topics say goodbye when they go.
-        discard((gone, retired, taps, measuring));
+        discard((gone, catch_all, catch_some, retired, taps, measuring));
         for task in waiting {
             // Arguments that panic when they go must not keep the others from their answer.
             contain(|| task.refuse_as_unknown());

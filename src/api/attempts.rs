@@ -15,12 +15,36 @@ pub(crate) struct Attempts<A> {
 struct State<A> {
     /// The one that is under way.
     current: Option<A>,
+    /// One sets out and is not filed yet, or has ended and is not judged yet: nobody can say whether it has run.
+    unsure: bool,
     over: bool,
+}
+
+/// What is left of the attempts when the call ends.
+pub(crate) struct Left<A> {
+    pub(crate) attempt: Option<A>,
+    /// Something may run, or have run, that nobody has counted.
+    pub(crate) may_have_run: bool,
 }
 
 impl<A: Clone> Attempts<A> {
     pub(crate) fn new() -> Attempts<A> {
-        Attempts { state: Mutex::new(State { current: None, over: false }), news: Condvar::new() }
+        Attempts {
+            state: Mutex::new(State { current: None, unsure: false, over: false }),
+            news: Condvar::new(),
+        }
+    }
+
+    /// One is about to set out. `false` if none may: the call is over.
+    pub(crate) fn set_out(&self) -> bool {
+        let mut state = self.state.lock();
+        state.unsure = true;
+        !state.over
+    }
+
+    /// What has become of the last one is counted.
+    pub(crate) fn settle(&self) {
+        self.state.lock().unsure = false;
     }
 
     /// Files the one that is under way from now on, and tells whoever waits. It comes back when the call is over.
@@ -30,6 +54,7 @@ impl<A: Clone> Attempts<A> {
             return Err(attempt);
         }
         state.current = Some(attempt);
+        state.unsure = false;
         drop(state);
         self.news.notify_all();
         Ok(())
@@ -40,18 +65,23 @@ impl<A: Clone> Attempts<A> {
         self.state.lock().current.clone()
     }
 
-    /// Takes the one that is under way, if it has ended: for one thread alone.
+    /// Takes the one that is under way, if it has ended: for one thread alone, which says when it is
+    /// [settled](Attempts::settle).
     pub(crate) fn take_ended(&self, has_ended: impl Fn(&A) -> bool) -> Option<A> {
-        self.state.lock().current.take_if(|attempt| has_ended(attempt))
+        let mut state = self.state.lock();
+        let ended = state.current.take_if(|attempt| has_ended(attempt));
+        state.unsure |= ended.is_some();
+        ended
     }
 
     /// Ends the call, if it has not ended: then what is left of the attempts comes back.
-    pub(crate) fn end(&self) -> Option<Option<A>> {
+    pub(crate) fn end(&self) -> Option<Left<A>> {
         let mut state = self.state.lock();
         if std::mem::replace(&mut state.over, true) {
             return None;
         }
-        Some(state.current.take())
+        let attempt = state.current.take();
+        Some(Left { may_have_run: attempt.is_some() || state.unsure, attempt })
     }
 
     /// Whether the call has ended, or is about to.

@@ -234,7 +234,7 @@ impl Endpoint {
         F: Fn(&Context, Payload) -> Result<Payload, Fault> + Send + Sync + 'static,
     {
         let handler = Handler::new(function).behind(&self.0.rest.layers);
-        *self.0.hooks.unhandled.write() = Some(Target::new(handler, &self.0.rest));
+        self.0.hooks.set_unhandled(Target::new(handler, &self.0.rest));
     }
 
     /// What this side has counted so far.
@@ -394,7 +394,7 @@ impl Inner {
         why: Rejection,
         ancestor: Option<&Arc<Slot>>,
     ) -> Option<Errand> {
-        let target = self.hooks.unhandled.read().clone();
+        let target = self.hooks.unhandled();
         if let Some(target) = target.filter(|_| matches!(why, Rejection::NoHandler { .. })) {
             return target.admit(incoming, link, self.clone(), ancestor);
         }

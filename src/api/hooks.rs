@@ -8,7 +8,7 @@ use crate::{
     link::{Link, LinkState},
     sync::{Arc, Mutex, RwLock},
     wire::Path,
-    workers::Job,
+    workers::{Job, discard},
 };
 
 use super::task::Target;
@@ -82,7 +82,7 @@ pub(crate) type ErrorHook = Arc<dyn Fn(&Report) + Send + Sync>;
 pub(crate) struct Hooks {
     states: Mutex<States>,
     errors: RwLock<Option<ErrorHook>>,
-    pub(crate) unhandled: RwLock<Option<Arc<Target>>>,
+    unhandled: RwLock<Option<Arc<Target>>>,
 }
 
 #[derive(Default)]
@@ -129,7 +129,19 @@ impl Hooks {
     }
 
     pub(crate) fn set_error_hook(&self, hook: ErrorHook) {
-        *self.errors.write() = Some(hook);
+        let before = self.errors.write().replace(hook);
+        // What it holds may ask when it is dropped: not under the lock.
+        discard(before);
+    }
+
+    pub(crate) fn set_unhandled(&self, target: Arc<Target>) {
+        let before = self.unhandled.write().replace(target);
+        discard(before);
+    }
+
+    /// What takes what no API takes.
+    pub(crate) fn unhandled(&self) -> Option<Arc<Target>> {
+        self.unhandled.read().clone()
     }
 
     /// Tells the error hook, if there is one, on a thread of the link.

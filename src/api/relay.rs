@@ -8,13 +8,20 @@ use std::{
 use backon::ExponentialBackoff;
 use serde::Serialize;
 
-use super::{Retry, around::Rest, attempts::Attempts, endpoint::Inner, layer::Leaves, succession::Claim};
+use super::{
+    Retry,
+    around::Rest,
+    attempts::{Attempts, Left},
+    endpoint::Inner,
+    layer::Leaves,
+    succession::Claim,
+};
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
-    link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Slot, Started, scope},
+    link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Relayed, Slot, Started, scope},
     sync::{Arc, AtomicU8, Mutex, Ordering},
     wire::{Codec, Path, Payload, TransactionId},
-    workers::{contain, run_elsewhere},
+    workers::{contain, discard, run_elsewhere},
 };
 
 /// The arguments of a call for the links that it may take.
@@ -245,6 +252,10 @@ impl Relay {
             Kept::Bytes(bytes) => bytes.speaking(link.agreed()),
         };
         let Some(arguments) = arguments else { return Err(self.not_encoded()) };
+        if !self.attempts.set_out() {
+            discard(arguments);
+            return Ok(true);
+        }
         // SYNC: spoken. Pairs with the load of whoever decodes the result, which comes after this.
         self.spoken.0.store(codec.number(), Ordering::Release);
         match link.start(&plan, arguments) {
@@ -252,10 +263,14 @@ impl Relay {
                 self.file(started, slot);
                 Ok(true)
             }
-            Err(error) => match self.state.lock().tries.judge(Err(error)) {
-                Verdict::Again => Ok(false),
-                Verdict::End(end) => end.map(|_| true),
-            },
+            Err(error) => {
+                let verdict = self.state.lock().tries.judge(Err(error));
+                self.attempts.settle();
+                match verdict {
+                    Verdict::Again => Ok(false),
+                    Verdict::End(end) => end.map(|_| true),
+                }
+            }
         }
     }
 
@@ -288,12 +303,20 @@ impl Relay {
         let verdict = self.state.lock().tries.judge(outcome);
         match verdict {
             Verdict::End(outcome) => self.finish_or_pause(outcome),
-            Verdict::Again => self.again(),
+            Verdict::Again => {
+                self.attempts.settle();
+                self.again();
+            }
         }
     }
 
     /// Sends the call, now or with the next link.
     pub(super) fn begin(self: &Arc<Relay>) -> Result<(), CallError> {
+        // Its attempts are adopted as well, but there is none while it waits for a link or for another try.
+        if !self.scope.as_ref().is_none_or(|scope| scope.adopt_relayed(self, &self.outer)) {
+            self.endpoint.count_cancelled_call();
+            return Err(CallError::Cancelled);
+        }
         let error = match self.send(Claim::None) {
             Ok(()) => return Ok(()),
             Err(error) => error,
@@ -358,6 +381,7 @@ impl Relay {
             _ => state.tries.ran += 1,
         }
         drop(state);
+        self.attempts.settle();
         self.endpoint.pause(at, self)
     }
 
@@ -367,12 +391,18 @@ impl Relay {
     }
 
     /// Ends the call, unless it has ended.
-    pub(crate) fn finish(&self, mut outcome: Outcome) {
-        let Some(attempt) = self.attempts.end() else { return };
+    pub(crate) fn finish(&self, outcome: Outcome) {
+        if let Some(left) = self.attempts.end() {
+            self.conclude(left, outcome);
+        }
+    }
+
+    fn conclude(&self, left: Left<(Started, Arc<Slot>)>, mut outcome: Outcome) {
         self.take_leaves().into_iter().for_each(|leaves| leaves.run(&mut outcome));
         let aftermath = self.outer.complete(outcome, Instant::now());
         self.attempts.tell();
-        if let Some((started, _)) = attempt {
+        self.scope.iter().for_each(|scope| scope.release(&self.outer));
+        if let Some((started, _)) = left.attempt {
             started.link.cancel(started.id);
         }
         let link = self.endpoint.last_link();
@@ -391,23 +421,21 @@ impl Relay {
     /// Ends the call because nobody waits for it, unless it has ended.
     pub(crate) fn cancel(&self) {
         if !self.is_over() {
-            self.give_up(CallError::Cancelled);
+            self.finish(Err(CallError::Cancelled));
+            self.endpoint.stop_waiting(self);
         }
-    }
-
-    /// Ends the call, unless it has ended. Should it wait, it does not any more.
-    fn give_up(&self, error: CallError) {
-        self.finish(Err(error));
-        self.endpoint.stop_waiting(self);
     }
 
     /// Ends the call because its time is over, unless it has ended.
     pub(crate) fn expire(self: &Arc<Relay>) {
         // What has come in time counts.
         self.advance();
-        let executed = if self.attempts.current().is_some() { Executed::Maybe } else { Executed::No };
+        let Some(left) = self.attempts.end() else { return };
+        // From here on none sets out, and what was counted before is seen.
+        let executed = if left.may_have_run { Executed::Maybe } else { Executed::No };
         let error = self.state.lock().tries.timed_out(executed);
-        self.give_up(error);
+        self.conclude(left, Err(error));
+        self.endpoint.stop_waiting(self);
     }
 
     /// Whether the call has ended. Does not block.
@@ -426,13 +454,20 @@ impl Relay {
     /// Blocks until the call has ended or `limit` has passed, and serves what descends from it meanwhile.
     pub(crate) fn wait(self: &Arc<Relay>, limit: Option<Instant>) {
         let late = || limit.is_some_and(|at| at <= Instant::now());
+        let given_up = || self.scope.as_ref().is_some_and(CancelToken::has_fired);
+        let mut heeds = true;
         while !self.outer.is_done() {
             match self.attempts.current() {
                 Some((started, slot)) => {
                     started.link.wait(&slot, limit);
                     self.advance();
                 }
-                None => self.attempts.wait(limit, || self.outer.is_done()),
+                // No attempt brings it here, and this is the thread that shows the end to the layers.
+                None if heeds && given_up() => {
+                    heeds = false;
+                    self.cancel();
+                }
+                None => self.attempts.wait(limit, || self.outer.is_done() || heeds && given_up()),
             }
             if late() {
                 break;
@@ -442,6 +477,19 @@ impl Relay {
             self.expire();
             self.outer.settle();
         }
+    }
+}
+
+impl Relayed for Relay {
+    fn give_up(self: Arc<Relay>) {
+        if self.blocking {
+            // Whoever blocks looks whether the token has fired.
+            return self.attempts.tell();
+        }
+        if let (true, Some(link)) = (self.is_layered, self.endpoint.last_link()) {
+            return link.run_callback(Box::new(move || self.cancel()));
+        }
+        self.cancel();
     }
 }
 

@@ -112,20 +112,27 @@ impl Metrics {
             true => (&self.0.served, "served"),
             false => (&self.0.called, "called"),
         };
-        let known = paths.read();
-        // The root is what no path of a call can be: it stands for those beyond the bound, once there are any.
-        let others = || known.get(&Path::root());
-        if let Some(numbers) = known.get(path).or_else(others) {
-            return numbers.clone();
+        loop {
+            let known = paths.read();
+            // The root is what no path of a call can be: it stands for those beyond the bound, once there are any.
+            let others = || known.get(&Path::root());
+            if let Some(numbers) = known.get(path).or_else(others) {
+                return numbers.clone();
+            }
+            let is_full = known.len() >= self.0.most_paths;
+            drop(known);
+            let (key, label) = if is_full { (Path::root(), OTHERS) } else { (path.clone(), path.as_str()) };
+            // Without the lock: the recorder is the user's, and may make calls that come here.
+            let fresh = Arc::new(Numbers::new(&self.0.recorder, way, label));
+            let mut known = paths.write();
+            if let Some(numbers) = known.get(&key) {
+                return numbers.clone();
+            }
+            if is_full || known.len() < self.0.most_paths {
+                known.insert(key, fresh.clone());
+                return fresh;
+            }
         }
-        drop(known);
-        let mut known = paths.write();
-        if known.len() < self.0.most_paths {
-            let numbers = || Arc::new(Numbers::new(&self.0.recorder, way, path.as_str()));
-            return known.entry(path.clone()).or_insert_with(numbers).clone();
-        }
-        let numbers = || Arc::new(Numbers::new(&self.0.recorder, way, OTHERS));
-        known.entry(Path::root()).or_insert_with(numbers).clone()
     }
 }
 
@@ -161,20 +168,28 @@ impl Numbers {
         let index = WORDS.iter().position(|word| *word == outcome).unwrap_or_default();
         let (way, path) = (self.way, || self.path.clone());
         let ask = || counter!(name, "way" => way, "path" => path(), "outcome" => outcome);
-        of[index].get_or_init(|| register(&self.recorder, ask)).increment(1);
+        self.asked(&of[index], ask).increment(1);
     }
 
     fn add_bytes(&self, to: &OnceLock<Counter>, part: &'static str, bytes: Option<usize>) {
         let Some(bytes) = bytes else { return };
         let (way, path) = (self.way, || self.path.clone());
         let ask = || counter!("nape_bytes_total", "way" => way, "path" => path(), "part" => part);
-        to.get_or_init(|| register(&self.recorder, ask)).increment(bytes as u64);
+        self.asked(to, ask).increment(bytes as u64);
     }
 
     fn took(&self, time: Duration) {
         let (way, path) = (self.way, || self.path.clone());
         let ask = || histogram!("nape_call_seconds", "way" => way, "path" => path());
-        self.seconds.get_or_init(|| register(&self.recorder, ask)).record(time);
+        self.asked(&self.seconds, ask).record(time);
+    }
+
+    /// What the recorder was asked for once, or is asked for now: others may come here meanwhile.
+    fn asked<'a, T>(&self, once: &'a OnceLock<T>, ask: impl FnOnce() -> T) -> &'a T {
+        once.get().unwrap_or_else(|| {
+            let fresh = register(&self.recorder, ask);
+            once.get_or_init(|| fresh)
+        })
     }
 }
 

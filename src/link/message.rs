@@ -57,6 +57,18 @@ pub(crate) enum Cargo {
     Moved(Box<Incoming>),
 }
 
+/// Why a call or an event was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Closed,
+    ShuttingDown,
+    /// So many messages wait already.
+    Full(usize),
+}
+
+/// What was not taken, besides. It may hold values of the user's: to be dropped without a lock.
+pub(crate) type Refused = (Refusal, Cargo);
+
 /// The same in both codecs.
 #[derive(Debug)]
 pub(crate) struct Either {

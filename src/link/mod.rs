@@ -64,7 +64,7 @@ pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
 pub(crate) use streaming::{Put, Tap};
 pub(crate) use survey::{CallSeen, ServedSeen};
 pub use token::CancelToken;
-pub(crate) use token::{Family, Stage};
+pub(crate) use token::{Family, Relayed, Stage};
 
 use crate::{
     config::Config,

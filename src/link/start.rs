@@ -12,9 +12,9 @@ use super::{
     direct::Inline,
     inbox::fault_limit,
     load::{Load, Packet},
-    message::{Cargo, Either, Incoming},
+    message::{Cargo, Either, Incoming, Refusal},
     room::refusal_of_answer,
-    state::{Ended, Finish, Refusal},
+    state::{Ended, Finish},
     stream::Ends,
     token::{CancelToken, Family},
 };
@@ -99,10 +99,11 @@ impl Link {
         let began = core.state.begin_call(slot.clone(), timer, cargo, plan.blocking, packet.as_mut());
         let id = match began {
             Ok(id) => id,
-            Err(refusal) => {
+            Err((refusal, cargo)) => {
                 let error = core.refused(&slot.path, refusal);
                 // What waited for this one to go with it waits no longer.
                 self.flush_with(core, packet).run_here();
+                discard(cargo);
                 return Err(error);
             }
         };
@@ -167,11 +168,12 @@ impl Link {
         };
         let mut core = self.core.lock();
         let mut packet = core.idle_packet();
-        if let Err(refusal) = core.state.begin_event(cargo, packet.as_mut()) {
+        if let Err((refusal, cargo)) = core.state.begin_event(cargo, packet.as_mut()) {
             self.tally.events_unsent.up();
             core.keep(packet);
             let refused = core.refused(path, refusal);
             drop(core);
+            discard(cargo);
             // Many try again at once, for as long as it takes.
             let_others_run();
             return Err(refused);

@@ -17,7 +17,7 @@ use super::{
     filtering::Filtering,
     inbox::{Frame, Inbox},
     load::Packet,
-    message::{Cargo, Incoming, Start},
+    message::{Cargo, Incoming, Refusal, Refused, Start},
     outbox::{Draft, Outbox},
     pulse::Pulse,
     receive,
@@ -70,15 +70,6 @@ pub(crate) enum Action<W> {
     PeerGoingAway,
     /// The link is over.
     Close(CloseReason),
-}
-
-/// Why a call or an event was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    Closed,
-    ShuttingDown,
-    /// So many messages wait already.
-    Full(usize),
 }
 
 /// What becomes of the answer to a call that was served.
@@ -346,8 +337,10 @@ impl<W: Clone> State<W> {
         cargo: Cargo,
         unbounded: bool,
         packet: Option<&mut Packet>,
-    ) -> Result<TransactionId, Refusal> {
-        self.admit(unbounded, cargo.held())?;
+    ) -> Result<TransactionId, Refused> {
+        if let Err(refusal) = self.admit(unbounded, cargo.held()) {
+            return Err((refusal, cargo));
+        }
         let id = self.calls.begin(waiter, timer);
         if self.queue(Kind::Call, id, cargo, packet) {
             self.calls.mark_sent(id);
@@ -375,8 +368,10 @@ impl<W: Clone> State<W> {
     }
 
     /// Queues an event, or has it leave as a call does.
-    pub(crate) fn begin_event(&mut self, cargo: Cargo, packet: Option<&mut Packet>) -> Result<(), Refusal> {
-        self.admit(false, cargo.held())?;
+    pub(crate) fn begin_event(&mut self, cargo: Cargo, packet: Option<&mut Packet>) -> Result<(), Refused> {
+        if let Err(refusal) = self.admit(false, cargo.held()) {
+            return Err((refusal, cargo));
+        }
         let id = self.calls.issue();
         self.queue(Kind::Event, id, cargo, packet);
         Ok(())

@@ -180,8 +180,15 @@ impl Link {
         let head = OpenHead { sends: ends.outlet.is_some(), takes: ends.intake.as_ref().map(|_| window) };
         let cargo = self.pack_stream(plan, head, timer, arguments)?;
         let mut core = self.core.lock();
-        let began = core.state.begin_stream(slot.clone(), timer, cargo);
-        let id = began.map_err(|refusal| core.refused(&slot.path, refusal))?;
+        let id = match core.state.begin_stream(slot.clone(), timer, cargo) {
+            Ok(id) => id,
+            Err((refusal, cargo)) => {
+                let error = core.refused(&slot.path, refusal);
+                drop(core);
+                discard(cargo);
+                return Err(error);
+            }
+        };
         if !self.is_near() {
             core.state.add_stream(id, &ends, window);
         }

@@ -10,10 +10,10 @@ use std::time::Instant;
 use super::{
     inbox::Body,
     load::{Load, Packet},
-    message::{Cargo, Incoming},
+    message::{Cargo, Incoming, Refused},
     outbox::Draft,
     outlets::{Item, Room},
-    state::{Action, Refusal, State},
+    state::{Action, State},
     stream::{Batch, Ends, Intake, Outlet},
     token::CancelToken,
 };
@@ -234,8 +234,10 @@ impl<W: Clone> State<W> {
         waiter: W,
         timer: Option<Instant>,
         cargo: Cargo,
-    ) -> Result<TransactionId, Refusal> {
-        self.admit(false, cargo.held())?;
+    ) -> Result<TransactionId, Refused> {
+        if let Err(refusal) = self.admit(false, cargo.held()) {
+            return Err((refusal, cargo));
+        }
         let id = self.calls.begin(waiter, None);
         self.calls.set_timer(id, timer);
         self.queue(Kind::Open, id, cargo, None);

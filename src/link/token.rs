@@ -13,7 +13,7 @@ use crate::{
 ///
 /// With it end the calls that the handler has under way, over whatever link: those that it blocks for
 /// and those that it has started, as [`CallError::Cancelled`](crate::CallError::Cancelled). Their handlers'
-/// tokens fire in turn.
+/// tokens fire in turn. Also those that wait for another link, or for another try.
 ///
 /// Cheap to clone. A handler that never looks at it runs to its end; threads cannot be stopped from
 /// outside.
@@ -56,8 +56,19 @@ pub(super) enum Child {
         id: TransactionId,
         slot: Weak<Slot>,
     },
+    /// One that is made again, which may be under way nowhere for a while.
+    Relayed {
+        call: Weak<dyn Relayed>,
+        slot: Weak<Slot>,
+    },
     /// One that runs on the thread of its caller.
     Token(Weak<Own>),
+}
+
+/// A call that may take several attempts.
+pub(crate) trait Relayed: Send + Sync {
+    /// The call in whose handler it is made has been given up. Called without a lock.
+    fn give_up(self: Arc<Self>);
 }
 
 impl CancelToken {
@@ -168,6 +179,14 @@ impl CancelToken {
         self.adopt(|| Child::Call { link: link.weak.clone(), id, slot: Arc::downgrade(slot) })
     }
 
+    /// The same for one that may take several attempts, until it is [released](CancelToken::release).
+    pub(crate) fn adopt_relayed<R: Relayed + 'static>(&self, call: &Arc<R>, slot: &Arc<Slot>) -> bool {
+        self.adopt(|| {
+            let call: Weak<R> = Arc::downgrade(call);
+            Child::Relayed { call, slot: Arc::downgrade(slot) }
+        })
+    }
+
     fn adopt(&self, child: impl FnOnce() -> Child) -> bool {
         match &self.0 {
             Kind::Own(own) => own.adopt(child),
@@ -256,7 +275,12 @@ impl Family {
     }
 
     pub(super) fn remove(&mut self, slot: &Arc<Slot>) {
-        let is_it = |child: &Child| matches!(child, Child::Call { slot: other, .. } if std::ptr::eq(other.as_ptr(), Arc::as_ptr(slot)));
+        let is_it = |child: &Child| match child {
+            Child::Call { slot: other, .. } | Child::Relayed { slot: other, .. } => {
+                std::ptr::eq(other.as_ptr(), Arc::as_ptr(slot))
+            }
+            Child::Token(_) => false,
+        };
         if self.first.as_ref().is_some_and(is_it) {
             self.first = None;
         } else {
@@ -274,6 +298,7 @@ impl Family {
         for child in self.first.into_iter().chain(self.others).filter(Child::is_under_way) {
             match child {
                 Child::Call { link, id, .. } => link.upgrade().into_iter().for_each(|link| link.cancel(id)),
+                Child::Relayed { call, .. } => call.upgrade().into_iter().for_each(Relayed::give_up),
                 Child::Token(own) => own.upgrade().into_iter().for_each(|own| own.fire().cancel()),
             }
         }
@@ -283,7 +308,9 @@ impl Family {
 impl Child {
     fn is_under_way(&self) -> bool {
         match self {
-            Child::Call { slot, .. } => slot.upgrade().is_some_and(|slot| !slot.is_done()),
+            Child::Call { slot, .. } | Child::Relayed { slot, .. } => {
+                slot.upgrade().is_some_and(|slot| !slot.is_done())
+            }
             Child::Token(own) => own.strong_count() > 0,
         }
     }
@@ -334,7 +361,7 @@ mod tests {
         (0..10_000).for_each(|_| family.add(child(3, &slot())));
         let slot_of = |child: &Child| match child {
             Child::Call { slot, .. } => slot.clone(),
-            Child::Token(_) => Weak::new(),
+            Child::Relayed { .. } | Child::Token(_) => Weak::new(),
         };
         let is_kept =
             |slot: &Arc<Slot>| family.others.iter().any(|child| slot_of(child).ptr_eq(&Arc::downgrade(slot)));

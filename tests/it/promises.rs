@@ -1,7 +1,9 @@
 //! Promises that no other module shows from outside: each test says which change to the library turns it red.
 
+mod again;
 mod broken_transport;
 mod ends;
+mod left_over;
 mod seams;
 mod unfinished;
 

@@ -1,14 +1,22 @@
 //! Numbers for a recorder.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use nape::{Api, Bytes, Context, Fault, Head, Neck, Payload, layers::Metrics};
+use nape::{Api, ApiHandle, Bytes, Context, Fault, Head, Neck, Payload, layers::Metrics};
 
 use super::{math, waiting};
 use crate::{
     support::Kind,
-    tools::{Gate, eventually, until},
+    tools::{Gate, LONG, eventually, until},
 };
 
 on_every_link! {
@@ -16,6 +24,7 @@ on_every_link! {
     what_is_under_way_is_told_while_it_is,
     bytes_are_counted_where_they_travel,
     many_paths_have_no_numbers_of_their_own,
+    p_16_a_recorder_may_make_calls_while_it_is_asked,
 }
 
 /// What a recorder has, by names and labels.
@@ -146,4 +155,48 @@ fn many_paths_have_no_numbers_of_their_own(kind: Kind) {
     assert_eq!(calls.values().map(|n| **n).sum::<f64>(), 20.0);
     let others = calls.iter().find(|(name, _)| name.contains("path=(others)")).unwrap();
     assert_eq!(**others.1, 14.0);
+}
+
+/// A recorder that calls over the very handle that it records, once for each thing that it is asked for.
+#[derive(Clone, Default)]
+struct Calls(Arc<(OnceLock<ApiHandle>, [AtomicBool; 3])>);
+
+impl Calls {
+    fn call(&self, asked_for: usize) {
+        let (math, asked) = &*self.0;
+        if !asked[asked_for].swap(true, Ordering::SeqCst) {
+            assert_eq!(math.get().unwrap().action("double", 4u64).timeout(LONG).call::<u64>().unwrap(), 8);
+        }
+    }
+}
+
+impl Recorder for Calls {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        self.call(0);
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        self.call(1);
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        self.call(2);
+        Histogram::noop()
+    }
+}
+
+/// Red when the layer asks the recorder under a lock of its own: then this hangs.
+fn p_16_a_recorder_may_make_calls_while_it_is_asked(kind: Kind) {
+    let (head, _neck) = kind.serving(math());
+    let recorder = Calls::default();
+    let math = head.api("math").layer(Metrics::to(recorder.clone()));
+    recorder.0.0.set(math.clone()).unwrap();
+    assert_eq!(math.action("double", 1u64).timeout(LONG).call::<u64>().unwrap(), 2);
+    assert!(recorder.0.1.iter().all(|asked| asked.load(Ordering::SeqCst)));
 }

@@ -120,8 +120,8 @@ impl Model {
         let state = &mut self.pair.ends[from].state;
         match state.begin_call(self.last, timer, call(self.last, size), false, None) {
             Ok(id) => drop(self.calls.insert(self.last, Call { from, id, timer, ends: Vec::new() })),
-            Err(Refusal::Full(n)) => assert_eq!(n, 8, "refused with {n} waiting"),
-            Err(refusal) => assert!(self.went_away, "{refusal:?}"),
+            Err((Refusal::Full(n), _)) => assert_eq!(n, 8, "refused with {n} waiting"),
+            Err((refusal, _)) => assert!(self.went_away, "{refusal:?}"),
         }
     }
 
@@ -129,8 +129,8 @@ impl Model {
         self.last += 1;
         match self.pair.ends[from].state.begin_event(event(self.last, size), None) {
             Ok(()) => self.events_sent[from].push(self.last),
-            Err(Refusal::Full(n)) => assert_eq!(n, 8, "refused with {n} waiting"),
-            Err(refusal) => assert!(self.went_away, "{refusal:?}"),
+            Err((Refusal::Full(n), _)) => assert_eq!(n, 8, "refused with {n} waiting"),
+            Err((refusal, _)) => assert!(self.went_away, "{refusal:?}"),
         }
     }
 

@@ -1,0 +1,85 @@
+//! Calls that are made again: what holds of them between two tries.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use crossbeam_channel::unbounded;
+use nape::{Api, CallError, Context, Executed, Fault, LayerCall, Leave, Timeout, layers::Retry};
+
+use crate::{
+    support::Kind,
+    tools::{Gate, LONG, eventually, nothing_is_under_way},
+};
+
+on_every_link! {
+    p_06_a_cancel_reaches_a_call_that_pauses_before_another_try,
+    p_07_a_call_whose_try_is_looked_at_may_have_run,
+}
+
+/// An API whose handler fails, and how often it has run.
+fn failing() -> (Api, Arc<AtomicU32>) {
+    let runs = Arc::new(AtomicU32::new(0));
+    let theirs = runs.clone();
+    let fail = move |_: &Context, (): ()| {
+        theirs.fetch_add(1, Ordering::SeqCst);
+        Err::<(), _>(Fault::new("not now"))
+    };
+    (Api::new("it").handle("fails", fail).unwrap(), runs)
+}
+
+/// Red when the handler is left in its pause, which is longer than anybody waits.
+fn p_06_a_cancel_reaches_a_call_that_pauses_before_another_try(kind: Kind) {
+    let (tell, told) = unbounded();
+    let outer = move |cx: &Context, (blocks, layered): (bool, bool)| {
+        let far = Duration::from_secs(3000);
+        let retry = Retry::new().pauses(far, far).when(|error| matches!(error, CallError::Fault(_)));
+        let mut it = cx.api("it").retry(retry).timeout(Timeout::Never);
+        if layered {
+            it = it.layer(|_: &mut LayerCall<'_>| Ok(Leave::nothing()));
+        }
+        let fails = it.action("fails", ()).retry_safe();
+        let end = if blocks { fails.call::<()>() } else { fails.start::<()>().and_then(|call| call.wait()) };
+        tell.send(end)?;
+        Ok::<_, Fault>(())
+    };
+    let (api, runs) = failing();
+    let (head, neck) = kind.serving(Api::new("n").handle("outer", outer).unwrap());
+    head.attach(api).unwrap();
+    for how in [(true, false), (true, true), (false, false), (false, true)] {
+        runs.store(0, Ordering::SeqCst);
+        let call = head.api("n").action("outer", how).timeout(Timeout::Never).start::<()>().unwrap();
+        // The only try has ended, and nothing is under way any more.
+        eventually(|| runs.load(Ordering::SeqCst) == 1 && neck.under_way().0 == 0);
+        call.cancel();
+        let end = told.recv_timeout(LONG).expect("the handler is back");
+        assert!(matches!(end, Err(CallError::Cancelled)), "{how:?}: {end:?}");
+        assert_eq!(runs.load(Ordering::SeqCst), 1, "{how:?}");
+        nothing_is_under_way(&head, &neck);
+    }
+}
+
+/// Red when nobody keeps in mind that a try is being looked at, which is neither under way nor counted.
+fn p_07_a_call_whose_try_is_looked_at_may_have_run(kind: Kind) {
+    let (api, runs) = failing();
+    let (head, _neck) = kind.serving(api);
+    let gate = Gate::default();
+    let looks = gate.clone();
+    let retry = Retry::new().when(move |_| {
+        looks.pass();
+        true
+    });
+    let it = head.api("it").retry(retry).timeout(Duration::from_secs(2));
+    let call = it.action("fails", ()).retry_safe().start::<()>().unwrap();
+    // A thread of the link looks whether another try is worth it.
+    gate.await_waiting(1);
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    let error = call.wait().unwrap_err();
+    gate.open();
+    assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}");
+    assert_eq!(error.executed(), Executed::Maybe);
+}

@@ -1,0 +1,150 @@
+//! What the library was given and does not use: when it goes, it may ask the library as well.
+
+use crossbeam_channel::{Sender, unbounded};
+use nape::{Api, CallError, Config, Context, Endpoint, Fault, Head, LinkState, Neck, Payload};
+use serde::{Serialize, Serializer};
+
+use crate::{
+    support::Kind,
+    tools::{LONG, is_unknown},
+};
+
+on_every_link! {
+    p_16_arguments_that_are_refused_may_ask_the_link_when_they_go,
+    p_16_what_is_detached_may_ask_when_it_goes,
+    p_16_detaching_is_whole_whatever_panics_when_it_goes,
+    p_16_a_hook_that_is_replaced_may_ask_when_it_goes,
+}
+
+/// Arguments that look at their link when they go.
+struct Asks(Endpoint, Sender<LinkState>);
+
+impl Serialize for Asks {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_unit()
+    }
+}
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        assert!(!self.0.hang_report().to_string().is_empty());
+        self.1.send(self.0.state()).unwrap();
+    }
+}
+
+/// Red when what is refused is dropped in the machine: then this hangs.
+fn p_16_arguments_that_are_refused_may_ask_the_link_when_they_go(kind: Kind) {
+    let (tell, told) = unbounded();
+    let gone = || told.recv_timeout(LONG).unwrap();
+    // There is no room.
+    let (head, neck) =
+        kind.ends_with(Head::builder().configure(|it: Config| it.send_queue(1)), Neck::builder());
+    let asks = || head.api("a").action("x", Asks(head.endpoint().clone(), tell.clone()));
+    head.api("a").action("x", ()).fire().unwrap();
+    asks().fire().unwrap_err();
+    asks().start::<()>().unwrap_err();
+    asks().open::<()>().unwrap_err();
+    (0..3).for_each(|_| assert_eq!(gone(), LinkState::Starting));
+    // It is over.
+    drop(neck);
+    assert_eq!(head.wait_closed(LONG), LinkState::Closed);
+    assert!(matches!(asks().call::<()>(), Err(CallError::Closed { .. })));
+    assert!(matches!(asks().start::<()>().unwrap_err(), CallError::Closed { .. }));
+    assert!(matches!(asks().fire(), Err(CallError::Closed { .. })));
+    assert!(matches!(asks().open::<()>().unwrap_err(), CallError::Closed { .. }));
+    (0..4).for_each(|_| assert_eq!(gone(), LinkState::Closed));
+}
+
+/// What a function of the user's holds: it looks at its side when it goes, and says so.
+struct Held(Endpoint, Sender<usize>);
+
+impl Held {
+    fn function(self) -> impl Fn(&Context, Payload) -> Result<Payload, Fault> + Send + Sync + 'static {
+        move |_, raw| {
+            let _ = &self;
+            Ok(raw)
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let number = self.0.arb().list().len();
+        // What waits for the locks of the hooks.
+        self.0.on_error(|_| ());
+        self.0.on_unhandled(|_, raw| Ok(raw));
+        self.1.send(number).unwrap();
+    }
+}
+
+/// Red when one of them is dropped under the lock of the routes: then this hangs.
+fn p_16_what_is_detached_may_ask_when_it_goes(kind: Kind) {
+    let (tell, told) = unbounded();
+    let (head, neck) = kind.ends();
+    let held = || Held(neck.endpoint().clone(), tell.clone());
+    let predicate = held();
+    let takes = move |path: &str| {
+        let _ = &predicate;
+        path.starts_with("a.some")
+    };
+    let exact = held();
+    let exact = move |_: &Context, ()| {
+        let _ = &exact;
+        Ok::<_, Fault>(())
+    };
+    let api = Api::new("a").handle("exact", exact).unwrap().otherwise(held().function()).unwrap();
+    let api = api.catch_some("some", takes, held().function()).unwrap();
+    let attached = neck.attach(api).unwrap();
+    let before = neck.arb().list().len();
+    attached.replace_catch_all("", held().function()).unwrap();
+    attached.replace_catch_all("", held().function()).unwrap();
+    (0..2).for_each(|_| assert_eq!(told.recv_timeout(LONG).unwrap(), before));
+    assert!(attached.replace_with("nowhere", nape::Handler::new(held().function())).is_err());
+    assert_eq!(told.recv_timeout(LONG).unwrap(), before);
+    attached.detach();
+    (0..4).for_each(|_| assert_eq!(told.recv_timeout(LONG).unwrap(), 0));
+    drop(head);
+}
+
+/// Red when what panics is dropped in the midst of it.
+fn p_16_detaching_is_whole_whatever_panics_when_it_goes(kind: Kind) {
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            // As a panic, but without the noise on stderr.
+            std::panic::resume_unwind(Box::new("it goes"));
+        }
+    }
+    let (head, neck) = kind.ends();
+    let bad = Bad;
+    let takes = move |_: &str| {
+        let _ = &bad;
+        true
+    };
+    let raw = |_: &Context, raw: Payload| Ok::<_, Fault>(raw);
+    let api = Api::new("a").otherwise(raw).unwrap().catch_some("some", takes, raw).unwrap();
+    let attached = neck.attach(api.catch_some("more", |_| true, raw).unwrap()).unwrap();
+    let neck = neck.start();
+    assert_eq!(head.api("a").action("more.x", 7u64).timeout(LONG).call::<u64>().unwrap(), 7);
+    attached.detach();
+    assert!(neck.arb().list().is_empty());
+    assert!(is_unknown(&head.api("a").action("some.x", ()).timeout(LONG).call::<()>(), "a.some.x"));
+}
+
+/// Red when the one before is dropped under the lock of the next: then this hangs.
+fn p_16_a_hook_that_is_replaced_may_ask_when_it_goes(kind: Kind) {
+    let (tell, told) = unbounded();
+    let (head, neck) = kind.ends();
+    for end in [head.endpoint(), neck.endpoint()] {
+        let held = || Held(end.clone(), tell.clone());
+        let hook = held();
+        end.on_error(move |_| {
+            let _ = &hook;
+        });
+        end.on_error(|_| ());
+        assert_eq!(told.recv_timeout(LONG).unwrap(), 0);
+        end.on_unhandled(held().function());
+        end.on_unhandled(|_, raw| Ok(raw));
+        assert_eq!(told.recv_timeout(LONG).unwrap(), 0);
+    }
+}
