@@ -322,7 +322,7 @@ fn items_for_callers_that_take_none(flood: &mut Flood) -> usize {
     let ends = |stream: &mut Incoming<Payload>| loop {
         match stream.try_next() {
             Ok(Next::Item(_)) => {}
-            other => break matches!(other, Err(CallError::Rejected(Rejection::Busy { .. }))),
+            other => break matches!(other, Err(CallError::Fault(_))),
         }
     };
     let n_ended = opened.into_iter().map(|mut stream| ends(&mut stream)).filter(|ended| *ended).count();
