@@ -24,7 +24,7 @@ use std::{
 
 use nape::{
     Api, AsyncResult, Backlog, CallError, Config, Context, Fault, Head, Incoming, Limits, LinkState, Next,
-    Payload, Rejection, Subscription,
+    Payload, Subscription,
     transport::{Transport, memory_pair, pipe_pair, shm_pair},
 };
 use raw::*;

@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     /// What waits for the users' predicates. They are asked for one call at a time, in the order of
     /// arrival, which would else be lost here.
     undecided: Lane<Undecided>,
+    /// Refusals of which layers are asked first, one at a time.
+    refusals: Lane<Job>,
     /// How many subscriptions this side has made.
     subscriptions: AtomicU64,
     /// They end with the link.
@@ -135,6 +137,7 @@ impl Endpoint {
                 measuring: Mutex::default(),
             }),
             undecided: Lane::new(1),
+            refusals: Lane::new(1),
             subscriptions: AtomicU64::new(0),
             pauses: Arc::default(),
             timers: Mutex::default(),
@@ -435,6 +438,20 @@ impl Inner {
             }
         }
         None
+    }
+
+    /// Refuses a call on a thread that may run user code. As many calls wait for that as may be unanswered.
+    pub(super) fn refuse_aside(self: &Arc<Inner>, link: &Link, refusal: Job) {
+        if let Admission::Run(first) = self.refusals.admit(refusal, usize::MAX) {
+            let inner = self.clone();
+            link.submit(Box::new(move || {
+                let mut next = Some(first);
+                while let Some(refusal) = next {
+                    run_elsewhere(refusal);
+                    next = inner.refusals.next();
+                }
+            }));
+        }
     }
 
     /// Has the predicates asked which of several catch-alls takes a call, on a thread that may run user

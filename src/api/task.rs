@@ -267,7 +267,7 @@ impl Task {
                 let link = body.context.link().clone();
                 return link.submit(Box::new(Outside(Task::Plain(body))));
             }
-            body.refuse(Rejection::NoHandler { path: body.context.path().clone() });
+            body.refuse(Rejection::NoHandler { path: body.context.path().clone() }.into());
         }
     }
 }
@@ -446,15 +446,23 @@ impl Body {
         context.home().report(context.link(), Report::EventFailed { path: context.path().clone(), error });
     }
 
-    fn refuse_as_busy(&self, bound: usize) {
+    /// Refuses what finds the queue full.
+    fn refuse_as_busy(self: Box<Body>, bound: usize) {
         let detail = format!("{bound} calls wait in the queue of {}", self.target.pool.namespace).into();
-        self.refuse(Rejection::Busy { path: self.context.path().clone(), detail });
+        let why = CallError::from(Rejection::Busy { path: self.context.path().clone(), detail });
+        // Nobody at the other side is told of an event.
+        if self.target.pool.layers.is_empty() || self.context.is_event() {
+            return self.refuse(why);
+        }
+        // A layer may hide the path: that is code of the user's, and this thread may be the one that reads.
+        let (home, link) = (self.context.home().clone(), self.context.link().clone());
+        let refuse = move || self.refuse(self.target.handler.or_unknown(&self.context, why));
+        home.refuse_aside(&link, Box::new(refuse));
     }
 
     /// Answers a call without running it; an event is dropped and reported.
-    fn refuse(&self, why: Rejection) {
+    fn refuse(&self, error: CallError) {
         let context = &self.context;
-        let error = self.target.handler.or_unknown(context, why.into());
         match context.transaction {
             Some(id) => context.link().fail(id, context.cancel_token(), error),
             None => context.home().drop_event(context.link(), context.path(), error),

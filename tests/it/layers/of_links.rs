@@ -1,15 +1,22 @@
 //! Layers around everything of a link.
 
-use std::sync::mpsc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+    mpsc,
+};
 
 use nape::{
-    Api, CallError, Context, Fault, Head, Inspection, Inspector, LayerCall, Leave, LinkState, Neck, Payload,
-    Rejection,
+    Api, CallError, Context, Fault, Head, Inspection, Inspector, Layer, LayerCall, Leave, LinkState, Neck,
+    Path, Payload, Rejection, WhenFull,
     layers::{CheckToken, LocalOnly, SendToken, WhereCalled, WhereServed},
 };
 
-use super::{Diary, denied, math, verbs, word};
-use crate::support::{HANG, Kind};
+use super::{Diary, denied, math, verbs, waiting, word};
+use crate::{
+    support::{HANG, Kind},
+    tools::{Gate, LONG, is_unknown},
+};
 
 on_every_link! {
     a_layer_of_a_link_is_around_all_that_it_calls_and_serves,
@@ -20,6 +27,7 @@ on_every_link! {
     a_layer_of_a_link_may_refuse_on_either_way,
     a_layer_is_kept_to_one_way,
     a_layer_of_a_link_hides_methods_of_all_apis,
+    p_16_a_layer_that_is_asked_what_it_hides_keeps_nobody_from_reading,
 }
 
 fn a_layer_of_a_link_is_around_all_that_it_calls_and_serves(kind: Kind) {
@@ -145,4 +153,44 @@ fn a_layer_of_a_link_hides_methods_of_all_apis(kind: Kind) {
     assert_eq!(head.api("math").action("double", 4u64).call::<u64>().is_ok(), is_near);
     let list = Inspector::on(&head).list().call().unwrap();
     assert_eq!(list.iter().any(|info| info.path == "math.double"), is_near);
+}
+
+/// Hides everything, after a while, as soon as it is armed.
+#[derive(Clone, Default)]
+struct Slow(Gate, Arc<AtomicBool>);
+
+impl Layer for Slow {
+    fn enter(&self, _: &mut LayerCall<'_>) -> Result<Leave, CallError> {
+        Ok(Leave::nothing())
+    }
+
+    fn hides(&self, _: &Path, _: bool) -> bool {
+        let armed = self.1.load(Ordering::SeqCst);
+        if armed {
+            self.0.pass();
+        }
+        armed
+    }
+}
+
+/// Red when it is asked by the thread that reads: then the call beside has no answer.
+fn p_16_a_layer_that_is_asked_what_it_hides_keeps_nobody_from_reading(kind: Kind) {
+    let (api, go, has_begun) = waiting();
+    let slow = Slow::default();
+    let (head, neck) = kind.serving(api.workers(1).queue(1, WhenFull::Refuse).layer(slow.clone()));
+    head.attach(math()).unwrap();
+    let waits = || head.api("it").action("waits", ()).start::<()>().unwrap();
+    let first = waits();
+    has_begun.recv().unwrap();
+    let second = waits();
+    slow.1.store(true, Ordering::SeqCst);
+    let third = waits();
+    slow.0.await_waiting(1);
+    assert_eq!(neck.api("math").action("double", 4u64).timeout(LONG).call::<u64>().unwrap(), 8);
+    slow.0.open();
+    assert!(is_unknown(&third.wait(), "it.waits"));
+    slow.1.store(false, Ordering::SeqCst);
+    (0..2).for_each(|_| go.send(()).unwrap());
+    first.wait().unwrap();
+    second.wait().unwrap();
 }

@@ -65,19 +65,22 @@ fn p_06_a_cancel_reaches_a_call_that_pauses_before_another_try(kind: Kind) {
 
 /// Red when nobody keeps in mind that a try is being looked at, which is neither under way nor counted.
 fn p_07_a_call_whose_try_is_looked_at_may_have_run(kind: Kind) {
-    let (api, runs) = failing();
-    let (head, _neck) = kind.serving(api);
-    let gate = Gate::default();
-    let looks = gate.clone();
+    let (fails, gate) = (Gate::default(), Gate::default());
+    let (theirs, looks) = (fails.clone(), gate.clone());
+    let fail = move |_: &Context, (): ()| {
+        theirs.pass();
+        Err::<(), _>(Fault::new("not now"))
+    };
+    let (head, _neck) = kind.serving(Api::new("it").handle("fails", fail).unwrap());
     let retry = Retry::new().when(move |_| {
         looks.pass();
         true
     });
-    let it = head.api("it").retry(retry).timeout(Duration::from_secs(2));
+    let it = head.api("it").retry(retry).timeout(Duration::from_secs(5));
     let call = it.action("fails", ()).retry_safe().start::<()>().unwrap();
-    // A thread of the link looks whether another try is worth it.
+    // Not before it has set out: so a thread of the link looks whether another try is worth it, and not this one.
+    fails.open();
     gate.await_waiting(1);
-    assert_eq!(runs.load(Ordering::SeqCst), 1);
     let error = call.wait().unwrap_err();
     gate.open();
     assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}");
