@@ -24,7 +24,7 @@ use crate::{
     neck::Neck,
     process::Wire,
     supervisor::{Restarts, Supervisor, Transition},
-    sync::{do_once, fail_once, is_to_fail, starve},
+    sync::{do_once, fail_once, feed, is_to_fail, starve},
     transport::{Transport, ipc_pair, memory_pair, pipe_pair, shm_pair},
     wire::Fault,
 };
@@ -392,6 +392,40 @@ fn p_30_a_subscription_that_goes_while_it_is_made_again_goes_on_for_nobody() {
             assert!(told.recv_timeout(SOON).is_err(), "it is asked for, once more or all the same");
             fail_once(None, "");
             nobody_subscribes(&supervisor);
+        }
+    });
+}
+
+/// Red when nobody tries again for whom there was no thread once: whatever comes later is never late.
+#[test]
+fn p_20_a_clock_for_which_there_was_no_thread_is_tried_again() {
+    watched(|| {
+        const NAMES: [&str; 4] = ["cl-a", "cl-b", "cl-c", "cl-d"];
+        const KEEPERS: [&str; 4] = ["cl-a-keeper", "cl-b-keeper", "cl-c-keeper", "cl-d-keeper"];
+        let pairs = [memory_pair, || pipe_pair().unwrap(), || shm_pair().unwrap(), || ipc_pair().unwrap()];
+        for ((pair, name), keeper) in pairs.into_iter().zip(NAMES).zip(KEEPERS) {
+            let (ours, theirs): (Transport, Transport) = pair();
+            let config = |name: &str| Config::new().name(name).grace(Duration::from_millis(100));
+            let head = Head::builder().config(config(name)).over(ours).unwrap();
+            let neck = Neck::builder().config(config("other")).serve(api("a")).over(theirs).unwrap().start();
+            assert_eq!(head.wait_open(LONG), LinkState::Open);
+            within(LONG, "the keeper of the start is gone", || called(keeper).is_empty());
+            starve(keeper);
+            let (tell, told) = mpsc::channel();
+            let late = |millis| {
+                let (tell, moment) = (tell.clone(), Duration::from_millis(millis));
+                let never = head.api("a").action("never", ()).timeout(moment);
+                never.then(move |end: Result<(), CallError>| tell.send(end).unwrap()).unwrap();
+            };
+            late(1);
+            assert!(told.recv_timeout(SOON / 2).is_err(), "{name}: who has watched the clock?");
+            feed(keeper);
+            late(2);
+            for _ in 0..2 {
+                let end = told.recv_timeout(SOON * 2).unwrap_or_else(|_| panic!("{name}: it is never late"));
+                assert!(matches!(end, Err(CallError::TimedOut { .. })), "{end:?}");
+            }
+            drop((head, neck));
         }
     });
 }

@@ -36,7 +36,7 @@ pub(crate) fn hold_nothing() {}
 #[cfg(test)]
 mod failing;
 #[cfg(test)]
-pub(crate) use failing::{do_once, fail_here, fail_once, is_to_fail, starve, thread_to_be_had};
+pub(crate) use failing::{do_once, fail_here, fail_once, feed, is_to_fail, starve, thread_to_be_had};
 
 /// A place where the tests of the library have it panic, or do something else.
 #[cfg(not(test))]

@@ -46,6 +46,11 @@ pub(crate) fn starve(crew: &'static str) {
     STARVED.lock().push(crew);
 }
 
+/// It gets threads again.
+pub(crate) fn feed(crew: &str) {
+    STARVED.lock().retain(|starved| *starved != crew);
+}
+
 /// As if the operating system had no thread left, for a crew that is to get none.
 pub(crate) fn thread_to_be_had(crew: &str) -> io::Result<()> {
     if !STARVED.lock().contains(&crew) {

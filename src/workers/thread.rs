@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, thread_to_be_had};
 
 #[derive(Debug)]
 pub(crate) struct Thread {
@@ -26,6 +26,7 @@ struct Ending(Arc<End>);
 impl Thread {
     /// Starts it. What a thread that cannot be started was to run is dropped.
     pub(crate) fn start(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+        thread_to_be_had(&name)?;
         let end = Arc::<End>::default();
         let ending = Ending(end.clone());
         let run = move || {
