@@ -420,9 +420,9 @@ impl Relay {
 
     /// Ends the call because nobody waits for it, unless it has ended.
     pub(crate) fn cancel(&self) {
-        if !self.is_over() {
-            self.finish(Err(CallError::Cancelled));
+        if let Some(left) = self.attempts.end() {
             self.endpoint.stop_waiting(self);
+            self.conclude(left, Err(CallError::Cancelled));
         }
     }
 
@@ -434,8 +434,9 @@ impl Relay {
         // From here on none sets out, and what was counted before is seen.
         let executed = if left.may_have_run { Executed::Maybe } else { Executed::No };
         let error = self.state.lock().tries.timed_out(executed);
-        self.conclude(left, Err(error));
+        // First: whoever is told finds nothing of it that waits.
         self.endpoint.stop_waiting(self);
+        self.conclude(left, Err(error));
     }
 
     /// Whether the call has ended. Does not block.
