@@ -112,6 +112,7 @@ impl Endpoint {
     /// use nape::{Head, LinkState};
     ///
     /// let (head, neck) = Head::in_process()?;
+    /// let neck = neck.start();
     /// assert_eq!(head.wait_closed(Duration::from_millis(1)), LinkState::Open);
     /// drop(neck);
     /// assert_eq!(head.wait_closed(Duration::from_secs(5)), LinkState::Closed);
