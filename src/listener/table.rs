@@ -284,12 +284,13 @@ impl Shared {
             forget_panic(panic);
         }
         peer.endpoint().dismantle(left());
+        // First: whoever waits until all are gone looks at what they said.
+        let _ = tell.send(quiet);
         let mut table = self.table.lock();
         let gone = table.peers.remove(&peer.id());
         table.fresh.retain(|id| *id != peer.id());
         drop(table);
         drop(gone);
-        let _ = tell.send(quiet);
         self.changed.notify_all();
         self.bell.wake();
     }
