@@ -19,8 +19,9 @@ use crate::{
     config::Timeout,
     error::{CallError, CloseReason, Executed, Misuse, Rejection},
     link::{Current, Errand, Incoming, Link, Place, within},
+    os::Origin,
     sync::{Arc, Condvar, Mutex, Weak, fail_here},
-    wire::{Path, Payload},
+    wire::{Codec, Path, Payload},
     workers::{discard, forget_panic, panic_text},
 };
 
@@ -28,6 +29,8 @@ use crate::{
 pub(super) struct Inlet {
     pub(super) weak: Weak<Inlet>,
     pub(super) endpoint: Weak<Inner>,
+    /// In which process it was made.
+    pub(super) origin: Origin,
     /// The link that items come over, and under a supervisor the last one until there is another. It changes
     /// under the lock of the state.
     pub(super) over: Mutex<Arc<Link>>,
@@ -44,8 +47,8 @@ pub(super) struct Inlet {
 
 #[derive(Default)]
 pub(super) struct State {
-    /// What has come, each with its generation.
-    pub(super) queue: VecDeque<(u64, Payload)>,
+    /// What has come, and was not read.
+    pub(super) queue: VecDeque<Came>,
     /// How often the other side was started again, up to where it has agreed to send, and up to where that was told.
     generation: u64,
     agreed: u64,
@@ -62,6 +65,15 @@ pub(super) struct State {
     pub(super) callback: Option<Callback>,
     /// A thread is calling the callback, or is about to.
     pub(super) calling: bool,
+}
+
+/// One thing that has come.
+pub(super) struct Came {
+    /// How often the other side had been started again.
+    generation: u64,
+    /// What the link spoke over which it came.
+    pub(super) codec: Codec,
+    pub(super) payload: Payload,
 }
 
 /// Reads one thing.
@@ -85,7 +97,7 @@ pub(super) struct Aftermath {
 /// What one look at the queue gives.
 pub(super) enum Taken {
     /// What came, and what to report as taken.
-    Payload(Payload, Option<u64>),
+    Came(Came, Option<u64>),
     Nothing,
     /// What comes now is of another generation, with numbers of its own.
     Anew,
@@ -98,18 +110,18 @@ impl State {
     }
 
     pub(super) fn take(&mut self, backlog: Backlog) -> Taken {
-        let generation = self.queue.front().map_or(self.agreed, |(generation, _)| *generation);
+        let generation = self.queue.front().map_or(self.agreed, |came| came.generation);
         if self.told < generation {
             self.told = generation;
             return Taken::Anew;
         }
-        if let Some((_, payload)) = self.queue.pop_front() {
+        if let Some(came) = self.queue.pop_front() {
             if generation < self.generation {
                 // Whoever has sent it waits for nothing any more.
-                return Taken::Payload(payload, None);
+                return Taken::Came(came, None);
             }
             self.read += 1;
-            return Taken::Payload(payload, self.report(backlog));
+            return Taken::Came(came, self.report(backlog));
         }
         match &self.end {
             Some((number, missed)) => Taken::End(*number, missed.clone()),
@@ -130,26 +142,26 @@ impl State {
     }
 
     /// Puts in what came. Gives back what has to go.
-    fn put(&mut self, payload: Payload, backlog: Backlog) -> Option<Payload> {
+    fn put(&mut self, payload: Payload, codec: Codec, backlog: Backlog) -> Option<Payload> {
         self.come += 1;
         if self.closed || self.end.is_some() {
             return Some(payload);
         }
         // One that is without an item has a place of its own, and what was left before a restart takes none.
         let room = u64::from(backlog.bound) + u64::from(!backlog.drops_oldest());
-        let n_left = self.queue.partition_point(|(generation, _)| *generation < self.generation);
+        let n_left = self.queue.partition_point(|came| came.generation < self.generation);
         let full = (self.queue.len() - n_left) as u64 >= room;
         if full && !backlog.drops_oldest() {
             // More than we have asked for.
             return Some(payload);
         }
-        self.queue.push_back((self.generation, payload));
+        self.queue.push_back(Came { generation: self.generation, codec, payload });
         // Not of what was left: that has no place among these that it could give up.
-        full.then(|| self.queue.remove(n_left)).flatten().map(|(_, payload)| payload)
+        full.then(|| self.queue.remove(n_left)).flatten().map(|came| came.payload)
     }
 
     /// The other side begins to count. Of what is left no more than fits stays.
-    fn begin_anew(&mut self, backlog: Backlog) -> Vec<(u64, Payload)> {
+    fn begin_anew(&mut self, backlog: Backlog) -> Vec<Came> {
         self.generation += 1;
         (self.come, self.read, self.reported) = (0, 0, 0);
         let too_many = self.queue.len().saturating_sub(backlog.bound as usize);
@@ -191,6 +203,11 @@ impl Inlet {
 
     pub(super) fn report(&self, total: u64) {
         fire_surely(&self.link(), &self.taken, (self.request.number, total));
+    }
+
+    /// Whether this is a child that was forked from the process which has subscribed.
+    pub(super) fn is_forked(&self) -> bool {
+        self.origin.is_elsewhere()
     }
 
     pub(super) fn link(&self) -> Arc<Link> {
@@ -344,7 +361,7 @@ impl Tap for Inlet {
         } else {
             let payload = std::mem::replace(&mut incoming.payload, Payload::from_bytes(Vec::new()));
             let mut state = self.state.lock();
-            let gone = state.put(payload, self.backlog);
+            let gone = state.put(payload, link.codec(), self.backlog);
             let report = self.backlog.drops_oldest().then(|| state.report(self.backlog)).flatten();
             let aftermath = Aftermath { report, ..self.announce(&mut state) };
             drop(state);
@@ -399,14 +416,14 @@ mod tests {
 
     fn put(state: &mut State, backlog: Backlog, numbers: std::ops::Range<u8>) {
         for number in numbers {
-            state.put(Payload::from_bytes(vec![number]), backlog);
+            state.put(Payload::from_bytes(vec![number]), Codec::Binary, backlog);
         }
     }
 
     /// What is read until there is nothing; 0 for the news of a restart.
     fn read(state: &mut State, backlog: Backlog) -> Vec<u8> {
         std::iter::from_fn(|| match state.take(backlog) {
-            Taken::Payload(payload, _) => Some(payload.into_bytes()[0]),
+            Taken::Came(came, _) => Some(came.payload.into_bytes()[0]),
             Taken::Anew => Some(0),
             Taken::Nothing | Taken::End(..) => None,
         })

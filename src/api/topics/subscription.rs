@@ -24,6 +24,7 @@ use crate::{
         tap::{Tapped, call_over},
     },
     error::{CallError, CloseReason, Executed, Misuse},
+    os::Origin,
     shape::Shape,
     sync::{Arc, Condvar, Mutex, fail_here},
 };
@@ -156,6 +157,7 @@ impl ApiHandle {
         let inlet = Arc::new_cyclic(|weak| Inlet {
             weak: weak.clone(),
             endpoint: Arc::downgrade(&self.endpoint),
+            origin: Origin::here(),
             over: Mutex::new(link.clone()),
             topic: topic.clone(),
             request,
@@ -296,7 +298,7 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
     }
 
     fn wait(&self, until: Option<Instant>) {
-        if self.reader.stash.is_none() && !self.hold.0.link().is_forked() {
+        if self.reader.stash.is_none() && !self.hold.0.is_forked() {
             self.hold.0.wait(until);
         }
     }
@@ -330,16 +332,15 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
     }
 
     fn take(&mut self, inlet: &Inlet) -> Result<Option<T>, Missed> {
-        let link = inlet.link();
-        if link.is_forked() {
+        if inlet.is_forked() {
             return Err(Missed::Closed(Arc::new(CloseReason::Local)));
         }
         if let Some(item) = self.stash.take() {
             return Ok(Some(item));
         }
         loop {
-            let (payload, report) = match inlet.state.lock().take(inlet.backlog) {
-                Taken::Payload(payload, report) => (payload, report),
+            let (came, report) = match inlet.state.lock().take(inlet.backlog) {
+                Taken::Came(came, report) => (came, report),
                 Taken::Nothing => return Ok(None),
                 Taken::Anew => {
                     self.next = 0;
@@ -352,7 +353,7 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
                 }
             };
             report.into_iter().for_each(|total| inlet.report(total));
-            match payload.into_value::<Note<T>>(link.codec()) {
+            match came.payload.into_value::<Note<T>>(came.codec) {
                 Ok(Note { number, item }) => {
                     if item.is_none() {
                         // There may be another one to be told, which waits for the place of this one.
@@ -372,7 +373,7 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
                 }
                 Err(error) => {
                     self.next = self.next.saturating_add(1);
-                    link.tally().items_lost.up();
+                    inlet.link().tally().items_lost.up();
                     let text = format!("expected {}: {error}", type_name::<T>());
                     return Err(Missed::Decode(text.into()));
                 }
@@ -393,7 +394,7 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if !self.0.link().is_forked() {
+        if !self.0.is_forked() {
             fail_here("a reader that lets go");
             self.0.let_go();
         }

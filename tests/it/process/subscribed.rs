@@ -9,8 +9,8 @@ use std::{
 };
 
 use nape::{
-    Api, AsyncResult, Backlog, CallError, CloseReason, Config, Context, Fault, Head, Missed, Neck, Rejection,
-    Restarts, Subscription, Supervisor, Timeout, Topic, Transition, Wire,
+    Api, AsyncResult, Backlog, CallError, CloseReason, Codec, Config, Context, Fault, Head, Missed, Neck,
+    Rejection, Restarts, Subscription, Supervisor, Timeout, Topic, Transition, Wire,
 };
 
 use super::victim;
@@ -23,6 +23,7 @@ on_every_wire_to_a_child! {
     p_30_a_subscription_is_made_again,
     p_30_a_subscription_by_callback_is_made_again,
     p_30_what_came_before_a_crash_is_read_first,
+    p_30_what_came_before_a_crash_is_read_as_it_was_sent,
     p_30_a_subscription_ends_when_the_supervisor_gives_up,
     p_30_a_subscription_that_is_refused_later_says_so,
     p_30_a_subscription_that_was_dropped_is_not_made_again,
@@ -39,7 +40,13 @@ pub(super) fn publish() {
     if env::var(ONCE).ok().is_none_or(|mark| fs::File::create_new(mark).is_ok()) {
         api = api.topic("numbers", &numbers).unwrap();
     }
-    Neck::from_env().unwrap().serve(api).unwrap().run().unwrap();
+    // One whose next start is of another version, which speaks something else.
+    let speaks = match env::var(CHANGES).is_ok_and(|mark| fs::File::create_new(mark).is_err()) {
+        true => Codec::Json,
+        false => Codec::Binary,
+    };
+    let neck = Neck::builder().config(Config::new().codec(speaks)).serve(api).from_env().unwrap();
+    neck.run().unwrap();
 }
 
 fn supervised(wire: Wire, command: Command) -> Supervisor {
@@ -104,6 +111,25 @@ fn p_30_what_came_before_a_crash_is_read_first(wire: Wire) {
     assert_eq!((next(&mut news).unwrap(), next(&mut news).unwrap()), (one, two));
     assert!(matches!(next(&mut news), Err(Missed::Restarted)));
     assert_eq!((next(&mut news).unwrap(), next(&mut news).unwrap()), (three, four));
+}
+
+/// Red when what was left is decoded as what the next link speaks.
+fn p_30_what_came_before_a_crash_is_read_as_it_was_sent(wire: Wire) {
+    if cfg!(not(feature = "json")) {
+        return;
+    }
+    let mark = env::temp_dir().join(format!("nape-changes-{}-{wire:?}", std::process::id()));
+    let mut command = victim::command("publish");
+    command.env(CHANGES, &mark);
+    let supervisor = supervised(wire, command);
+    let mut news = subscribe(&supervisor, Backlog::default());
+    assert_eq!((say(&supervisor, 1000), say(&supervisor, 2000)), (1, 1));
+    supervisor.kill();
+    until("it has subscribed again", || supervisor.generation() == 2 && say(&supervisor, 3000) == 1);
+    fs::remove_file(mark).unwrap();
+    assert_eq!((next(&mut news).unwrap(), next(&mut news).unwrap()), (1000, 2000));
+    assert!(matches!(next(&mut news), Err(Missed::Restarted)));
+    assert_eq!(next(&mut news).unwrap(), 3000);
 }
 
 /// Red when nobody tells the subscriptions that no other start comes.
@@ -213,3 +239,4 @@ fn p_30_whoever_waits_is_told_while_a_hook_holds_the_supervisor_up(wire: Wire) {
 }
 
 const ONCE: &str = "NAPE_PUBLISH_ONCE";
+const CHANGES: &str = "NAPE_PUBLISH_CHANGES";
