@@ -23,6 +23,7 @@ use crate::{
     sync::Arc,
     transport::{Transport, memory_pair},
     wire::Side,
+    workers::Until,
 };
 
 /// The end of a link that spawned the other, made it in the same process, or [met](Head::connect) it.
@@ -420,16 +421,15 @@ impl Drop for Head {
             // All of it is another process's: it stays as it is.
             return std::mem::forget((self.link.clone(), self.outlet.take()));
         }
-        let end = Instant::now().checked_add(self.endpoint.0.config.grace);
-        let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        let until = Until::after(self.endpoint.0.config.grace);
         self.link.close();
         match &self.child {
-            Some(child) => drop(child.farewell(left())),
+            Some(child) => drop(child.farewell(until.left())),
             None => drop(self.link.release_attendant()),
         }
-        self.link.join(left());
-        self.outlet.iter_mut().for_each(|outlet| outlet.end(left()));
-        self.endpoint.dismantle(left());
+        self.link.join(until.left());
+        self.outlet.iter_mut().for_each(|outlet| outlet.end(until.left()));
+        self.endpoint.dismantle(until.left());
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     sync::{Arc, Weak},
     transport::Transport,
     wire::{Side, Token},
+    workers::Until,
 };
 
 /// The end of a link that a [`Head`](crate::Head) spawned, made in the same process, or that
@@ -357,11 +358,10 @@ impl Drop for Neck {
             // All of it is another process's: it stays as it is.
             return std::mem::forget(self.link.clone());
         }
-        let end = Instant::now().checked_add(self.endpoint.0.config.grace);
-        let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        let until = Until::after(self.endpoint.0.config.grace);
         self.link.close();
-        self.link.join(left());
-        self.endpoint.dismantle(left());
+        self.link.join(until.left());
+        self.endpoint.dismantle(until.left());
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     shape::Shape,
     sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak, hold_nothing},
     wire::{Codec, Fault, Path, Payload, Side},
-    workers::{Admission, Job, Lane, discard, forget_panic, run_elsewhere},
+    workers::{Admission, Job, Lane, Until, discard, forget_panic, run_elsewhere},
 };
 
 /// One side: what it serves, and how it calls the other. A [`Head`](crate::Head) and a
@@ -180,18 +180,17 @@ impl Endpoint {
     /// The Head or the Neck is gone: lets go of the link and of everything of the user's, which may hold
     /// handles to this endpoint itself. Waits for its threads, for at most `limit`.
     pub(crate) fn dismantle(&self, limit: Duration) {
-        let end = Instant::now().checked_add(limit);
-        let still = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        let until = Until::after(limit);
         self.0.watchdog.iter().for_each(|watchdog| watchdog.stop());
         let timers = std::mem::take(&mut *self.0.timers.lock());
         let reason = self.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
         let before = std::mem::replace(&mut *self.0.connection.write(), Connection::Over(reason));
         let timers: Vec<_> = timers.iter().filter_map(Weak::upgrade).collect();
         timers.iter().for_each(|timer| timer.end());
-        timers.iter().for_each(|timer| timer.join(still()));
+        timers.iter().for_each(|timer| timer.join(until.left()));
         let remembered = self.0.remembered.lock().take();
         self.0.end_pauses();
-        if !self.0.pauses.join(still()) {
+        if !self.0.pauses.join(until.left()) {
             self.0.tally.leave_behind(1, &self.0.config.name, "pauses");
         }
         discard((before, remembered, self.0.arb.clear(), self.0.hooks.clear()));

@@ -14,7 +14,7 @@ use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
     sync::{Arc, Ordering, fail_here},
-    workers::{contain, discard, forget_panic, panic_text, run_elsewhere},
+    workers::{Until, contain, discard, forget_panic, panic_text, run_elsewhere},
 };
 
 impl Link {
@@ -286,11 +286,10 @@ impl Link {
     ///
     /// Afterwards the link holds nothing but memory, however long handles point to it.
     pub(crate) fn join(&self, limit: Duration) {
-        let end = Instant::now().checked_add(limit);
-        let still = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        let until = Until::after(limit);
         self.await_completing(limit);
-        self.join_keeper(still());
-        let left = self.crew.join(still());
+        self.join_keeper(until.left());
+        let left = self.crew.join(until.left());
         if let Wiring::Framed(framed) = &self.wiring {
             let nudge = framed.nudge.lock().take();
             drop(nudge);

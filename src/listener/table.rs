@@ -18,7 +18,7 @@ use crate::{
     socket::{Address, Caller, Terms, Token},
     sync::{AtomicBool, Condvar, Mutex, Ordering, hold_nothing},
     wire::Side,
-    workers::{forget_panic, panic_text},
+    workers::{Until, forget_panic, panic_text},
 };
 
 pub(super) type Arrival = Arc<dyn Fn(&Peer) + Send + Sync>;
@@ -271,10 +271,9 @@ impl Shared {
         tell: &crossbeam_channel::Sender<bool>,
     ) {
         let quiet = end(link);
-        let due = Instant::now().checked_add(self.config.grace);
+        let until = Until::after(self.config.grace);
         drop(link.release_attendant());
-        let left = || due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
-        link.join(left());
+        link.join(until.left());
         let reason = link.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
         hold_nothing();
         if let Some(hook) = &self.departure
@@ -283,7 +282,7 @@ impl Shared {
             peer.endpoint().0.callback_panicked_elsewhere(panic_text(&*panic));
             forget_panic(panic);
         }
-        peer.endpoint().dismantle(left());
+        peer.endpoint().dismantle(until.left());
         // First: whoever waits until all are gone looks at what they said.
         let _ = tell.send(quiet);
         let mut table = self.table.lock();

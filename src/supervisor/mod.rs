@@ -11,7 +11,7 @@ use std::{
     fmt,
     process::Command,
     thread::{Builder, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 pub use policy::Restarts;
@@ -23,7 +23,7 @@ use crate::{
     os::Wakeup,
     process::{Program, Stderr},
     sync::Arc,
-    workers::discard,
+    workers::{Until, discard},
 };
 use run::{Hook, Runner, Shared};
 
@@ -238,19 +238,18 @@ impl Drop for Supervisor {
             // All of it is another process's: it stays as it is.
             return std::mem::forget((self.shared.clone(), self.outlet.take()));
         }
-        let end = Instant::now().checked_add(self.endpoint.0.config.grace);
-        let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        let until = Until::after(self.endpoint.0.config.grace);
         self.shared.stop(None);
         let hooks = self.shared.finish();
         if let Some(thread) = self.thread.take().filter(|_| !self.shared.is_own_thread()) {
-            if self.shared.wait_done(end) {
+            if self.shared.wait_done(until.deadline()) {
                 let _ = thread.join();
             } else {
                 log::warn!("a hook of a supervisor has not returned, and its thread is left behind");
             }
         }
-        self.outlet.iter_mut().for_each(|outlet| outlet.end(left()));
-        self.endpoint.dismantle(left());
+        self.outlet.iter_mut().for_each(|outlet| outlet.end(until.left()));
+        self.endpoint.dismantle(until.left());
         discard(hooks);
     }
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 pub(crate) use lane::{Admission, Lane};
-pub(crate) use thread::Thread;
+pub(crate) use thread::{Thread, Until};
 
 use crate::{
     os::give_way,

@@ -8,6 +8,25 @@ use std::{
 
 use crate::sync::{Arc, Condvar, Mutex, thread_to_be_had};
 
+/// How long threads are waited for, all together, that may be in code of the user's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Until(Option<Instant>);
+
+impl Until {
+    /// So long from now on. What is too long to be counted has no end.
+    pub(crate) fn after(limit: Duration) -> Until {
+        Until(Instant::now().checked_add(limit))
+    }
+
+    pub(crate) fn deadline(self) -> Option<Instant> {
+        self.0
+    }
+
+    pub(crate) fn left(self) -> Duration {
+        self.0.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Thread {
     handle: JoinHandle<()>,
