@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader},
+    ops::{Deref, DerefMut},
     os::unix::process::ExitStatusExt,
     process::{self, Child, ChildStdout, Command, Stdio},
     sync::mpsc,
@@ -208,9 +209,33 @@ fn a_third_signal_ends_a_process_whose_close_takes_its_time() {
     });
 }
 
+/// Ends with the test, however that ends.
+struct Alone(Child);
+
+impl Deref for Alone {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Alone {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A child that is no Neck of ours, and has said that it is ready, and its lines from there on.
-fn alone(verb: &str) -> (Child, impl Iterator<Item = std::io::Result<String>> + use<>) {
-    let mut child = command(verb).spawn().unwrap();
+fn alone(verb: &str) -> (Alone, impl Iterator<Item = std::io::Result<String>> + use<>) {
+    let mut child = Alone(command(verb).spawn().unwrap());
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     expect(&mut lines, "ready");
     (child, lines)
