@@ -1,7 +1,8 @@
-//! What becomes of those who wait when a thread of the library panics, at each of many places: they are told, soon,
-//! and nothing else suffers.
+//! What becomes of those who wait when a thread of the library panics, at each of many places, when there is none to be
+//! had, or when another one comes in between: they are told, soon, and nothing else suffers.
 //!
-//! Each test is red when the panic of the thread that it names is not caught where its link can be told.
+//! Where nothing else is said, a test is red when the panic of the thread that it names is not caught where its link can
+//! be told.
 
 use std::{
     env, fs,
