@@ -38,6 +38,8 @@ pub(super) struct Routes {
     layers: Layers,
     /// There while somebody wants numbers: how many do.
     measured: Option<(Arc<Meters>, usize)>,
+    /// The Head or the Neck is gone: nothing is served any more.
+    over: bool,
 }
 
 /// As long as it is there, the handlers of a side are counted.
@@ -95,7 +97,7 @@ impl ApiArb {
         ApiArb(Arc::new(RwLock::new(Routes { layers, ..Routes::default() })))
     }
 
-    /// Serves an API, all of it or nothing.
+    /// Serves an API, all of it or nothing. Behind the end of the Head or the Neck it starts, and stops again at once.
     ///
     /// # Errors
     ///
@@ -138,6 +140,10 @@ impl ApiArb {
         let started = life::start(api.lives, &pool.namespace)?;
         let mut routes = self.0.write();
         is_free(&routes)?;
+        if routes.over {
+            drop(routes);
+            return Ok(Attached { arb: self.clone(), pool });
+        }
         routes.lives.add(&pool, started);
         for entry in api.entries {
             let target = routes.target(&entry.path, entry.handler, &pool);
@@ -200,7 +206,7 @@ impl ApiArb {
     pub(crate) fn clear(&self) -> impl Sized + use<> {
         let mut routes = self.0.write();
         let retired: Vec<_> = routes.exact.values().flat_map(|target| target.retire()).collect();
-        (std::mem::take(&mut *routes), retired)
+        (std::mem::replace(&mut *routes, Routes { over: true, ..Routes::default() }), retired)
     }
 
     /// Looks at the handler of `path` itself, which stays there meanwhile.

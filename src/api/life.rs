@@ -35,8 +35,9 @@ impl Api {
     /// the API is served, and attaching ends with [`ApiError::NotStarted`]. A second hook takes the place of the
     /// first. Those of [nested](Api::nest) APIs run after that of the outer one, in the order of nesting.
     ///
-    /// An API that a [`Listener`](crate::Listener) serves is attached for each peer, and starts and stops for each. One
-    /// that is served by a [`Supervisor`](crate::Supervisor) starts once, however often the child does.
+    /// An API that a [`Listener`](crate::Listener) serves is attached for each peer, and starts and stops for each, on
+    /// a thread of the peer's own link; where it fails, that peer is closed and [counted](crate::Listener::n_turned_away),
+    /// before any hook has seen it. One that is served by a [`Supervisor`](crate::Supervisor) starts once, however often the child does.
     ///
     /// ```
     /// use nape::{Api, ApiError, Context, Fault, Head};

@@ -164,7 +164,8 @@ impl ListenerBuilder {
         self
     }
 
-    /// Calls `hook` with each peer that comes, before that may call anything.
+    /// Calls `hook` with each peer that comes, before that may call anything; what is served has
+    /// [started](crate::Api::on_start) then.
     ///
     /// It runs on a thread of the peer's own link, so it may take its time, attach what is meant for this peer
     /// alone, and [close](Peer::close) a peer that is not welcome. Nobody else waits for it. A blocking call to
@@ -174,7 +175,8 @@ impl ListenerBuilder {
         self
     }
 
-    /// Calls `hook` with each peer that has gone, and why: once, after all that was under way with it has ended.
+    /// Calls `hook` with each peer that has gone, and why: once, after all that was under way with it has ended. Not
+    /// with one that has gone before [`on_arrival`](ListenerBuilder::on_arrival) could see it.
     ///
     /// It runs on a thread of its own, and its place among the peers is free when it returns.
     pub fn on_departure(
@@ -186,7 +188,7 @@ impl ListenerBuilder {
     }
 
     /// Waits for others to connect, from now on. Does not block, but for up to two seconds while another process
-    /// starts in the same directory.
+    /// starts in the same directory, or keeps a lock on it.
     ///
     /// A Unix socket is made with the mode 0600, or 0666 with a [rule](crate::Allow) of its own. A socket that
     /// was left behind by a process that has ended is removed first; one at which somebody answers is not, nor
@@ -284,7 +286,7 @@ impl Listener {
 
     /// How many have connected and were not taken as peers so far: those who are no peers of nape, have the
     /// wrong token, are not [allowed](crate::Allow), do not greet in time, were too many, or for whom there was no
-    /// descriptor or thread.
+    /// descriptor or thread, or an API did not [start](crate::Api::on_start).
     pub fn n_turned_away(&self) -> u64 {
         self.shared.n_turned_away()
     }

@@ -60,8 +60,20 @@ pub(super) struct Table {
 struct Entry {
     peer: Peer,
     link: Arc<Link>,
+    visit: Visit,
     /// Somebody is seeing it off.
     leaving: bool,
+}
+
+/// What the user knows of a peer.
+#[derive(PartialEq, Eq)]
+enum Visit {
+    /// Nothing: its APIs start.
+    Unknown,
+    /// That it has come.
+    Known,
+    /// That it has gone; nothing if it went before that was known.
+    Past,
 }
 
 /// How far the end has come.
@@ -170,7 +182,7 @@ impl Shared {
                 return log::warn!("no link to one who has connected: {error}");
             }
         };
-        let entry = Entry { peer: peer.clone(), link: link.clone(), leaving: false };
+        let entry = Entry { peer: peer.clone(), link: link.clone(), visit: Visit::Unknown, leaving: false };
         let mut table = self.table.lock();
         table.peers.insert(id, entry);
         let late = table.stage > Stage::Open;
@@ -180,25 +192,46 @@ impl Shared {
             self.see_off(id, at_once);
             return;
         }
-        let Some(hook) = self.arrival.clone() else {
-            link.say_ready();
-            return self.tell_of(id);
-        };
         let (shared, theirs) = (self.clone(), link.clone());
-        link.run_callback(Box::new(move || {
-            // Whoever panics has not said that this peer is welcome.
-            let welcome = Welcome { link: &theirs, given: AtomicBool::new(false) };
-            hook(&peer);
-            welcome.give();
-            shared.tell_of(id);
-        }));
+        // Not on the thread at the door: what starts is the user's.
+        link.run_callback(Box::new(move || shared.welcome(id, &peer, &theirs)));
+    }
+
+    /// Starts what is served to a peer, and lets it call.
+    fn welcome(&self, id: u64, peer: &Peer, link: &Link) {
+        // Whatever fails or panics has not said that this peer is welcome.
+        let welcome = Welcome { link, given: AtomicBool::new(false) };
+        for api in &self.apis {
+            if let Err(error) = peer.endpoint().attach(api.again()) {
+                self.count_turned_away();
+                return log::warn!("nothing is served to one who has connected: {error}");
+            }
+        }
+        if !self.begin_visit(id) {
+            return;
+        }
+        self.arrival.iter().for_each(|hook| hook(peer));
+        // First: whoever comes next, once this one is let in, is accepted behind it.
+        self.tell_of(id);
+        welcome.give();
+    }
+
+    /// Says whether the user is to hear of a peer: not if that has gone before.
+    fn begin_visit(&self, id: u64) -> bool {
+        let mut table = self.table.lock();
+        let entry = table.peers.get_mut(&id).filter(|entry| entry.visit == Visit::Unknown);
+        entry.map(|entry| entry.visit = Visit::Known).is_some()
+    }
+
+    /// Says whether the user has heard of a peer that has gone.
+    fn end_visit(&self, id: u64) -> bool {
+        let mut table = self.table.lock();
+        let entry = table.peers.get_mut(&id);
+        entry.is_some_and(|entry| std::mem::replace(&mut entry.visit, Visit::Past) == Visit::Known)
     }
 
     fn join(self: &Arc<Shared>, id: u64, caller: Caller) -> std::io::Result<(Peer, Arc<Link>)> {
         let endpoint = Endpoint::new(self.side, self.config.clone(), self.layers.clone());
-        for api in &self.apis {
-            endpoint.attach(api.again()).map_err(std::io::Error::other)?;
-        }
         let credentials = caller.credentials();
         let tokens = Token::of_listener(self.terms.token);
         let within = Some(self.config.start_timeout);
@@ -276,7 +309,7 @@ impl Shared {
         link.join(until.left());
         let reason = link.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Local));
         hold_nothing();
-        if let Some(hook) = &self.departure
+        if let Some(hook) = self.departure.as_ref().filter(|_| self.end_visit(peer.id()))
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(peer, &reason)))
         {
             peer.endpoint().0.callback_panicked_elsewhere(panic_text(&*panic));

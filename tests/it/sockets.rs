@@ -8,7 +8,10 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -19,7 +22,7 @@ use nape::{
     Listener, ListenerBuilder, Neck, NeckBuilder, Payload, StartError, Token, Topic,
 };
 
-use crate::tools::{LONG, eventually};
+use crate::tools::{Gate, LONG, eventually};
 
 /// Makes a test of each function for each kind of address.
 macro_rules! at_every_address {
@@ -38,6 +41,8 @@ at_every_address! {
     peers_are_accepted_in_order_and_once,
     a_hook_sees_each_peer_before_it_can_call,
     a_hook_that_panics_or_closes_lets_nobody_in,
+    what_starts_slowly_for_one_peer_holds_up_no_other,
+    one_for_whom_nothing_starts_is_not_let_in,
     a_departure_is_told_once_and_frees_the_place,
     a_topic_reaches_all_peers,
     large_messages_cross_both_ways,
@@ -277,6 +282,60 @@ fn a_hook_that_panics_or_closes_lets_nobody_in(place: Where) {
     gone.sort();
     assert!(gone[0].0 == 1 && gone[1].0 == 2, "{gone:?}");
     assert_eq!(listener.peers().len(), 1);
+}
+
+/// Red when what is served starts on the thread at the door.
+fn what_starts_slowly_for_one_peer_holds_up_no_other(place: Where) {
+    let (gate, n_started, n_stopped) =
+        (Gate::default(), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (theirs, up, down) = (gate.clone(), n_started.clone(), n_stopped.clone());
+    let start = move || {
+        if up.fetch_add(1, Ordering::Relaxed) == 0 {
+            theirs.pass();
+        }
+        Ok(())
+    };
+    let api = echo("head").on_start(start).on_stop(move || _ = down.fetch_add(1, Ordering::Relaxed));
+    let config = Config::new().grace(Duration::from_millis(100));
+    let listener = place.listen(place.head().config(config).serve(api).listening());
+    let address = place.of(&listener);
+    thread::scope(|scope| {
+        // It is let in later, or sees the end.
+        scope.spawn(|| drop(place.neck().connect(&address)));
+        gate.await_waiting(1);
+        let second = place.visit(&listener);
+        assert_eq!(call(&second, "head", 2).unwrap(), 2);
+        listener.close();
+        assert!(listener.peers().is_empty());
+        gate.open();
+    });
+    // What has started behind the end has stopped, too.
+    eventually(|| n_stopped.load(Ordering::Relaxed) == 2);
+    assert_eq!(n_started.load(Ordering::Relaxed), 2);
+}
+
+fn one_for_whom_nothing_starts_is_not_let_in(place: Where) {
+    let (come, gone) = (unbounded(), unbounded());
+    let n_started = AtomicU32::new(0);
+    let start = move || match n_started.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(Fault::new("a failure that is a part of the test")),
+        _ => Ok(()),
+    };
+    let listening = place.head().serve(echo("head").on_start(start)).listening();
+    let listener = place.listen(
+        listening
+            .on_arrival(move |peer| come.0.send(peer.id()).unwrap())
+            .on_departure(move |peer, _| gone.0.send(peer.id()).unwrap()),
+    );
+    match place.neck().connect(&place.of(&listener)) {
+        Ok(neck) => assert!(matches!(call(&neck.start(), "head", 1), Err(CallError::Closed { .. }))),
+        refused => assert!(matches!(refusal(refused), nape::CloseReason::Peer)),
+    }
+    eventually(|| listener.n_turned_away() == 1 && listener.peers().is_empty());
+    let second = place.visit(&listener);
+    assert_eq!(call(&second, "head", 2).unwrap(), 2);
+    drop((second, listener));
+    assert_eq!((come.1.iter().collect::<Vec<_>>(), gone.1.iter().collect::<Vec<_>>()), (vec![2], vec![2]));
 }
 
 fn a_departure_is_told_once_and_frees_the_place(place: Where) {
