@@ -96,6 +96,20 @@ fn a_full_pipe_takes_nothing_and_neither_does_a_broken_one() {
     assert!(!can_take(write.as_fd()));
 }
 
+/// Red where it is a plain write, which waits until somebody reads.
+#[test]
+#[cfg(all(target_os = "linux", not(nape_portable)))]
+fn what_another_writer_has_taken_is_not_waited_for() {
+    let (_read, write) = pipe().unwrap();
+    let (told, hear) = crossbeam_channel::bounded(1);
+    thread::spawn(move || {
+        let piece = [0; 4096];
+        while super::imp::write_at_once(write.as_fd(), &piece).is_ok_and(|len| len > 0) {}
+        told.send(()).unwrap();
+    });
+    hear.recv_timeout(Duration::from_secs(30)).expect("it waits in the write");
+}
+
 #[test]
 fn an_empty_pipe_does_not_block_once_told_so() {
     let (read, _write) = pipe().unwrap();

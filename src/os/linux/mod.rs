@@ -13,7 +13,8 @@ use std::{
 
 use rustix::{
     event::{EventfdFlags, eventfd},
-    io::{read, retry_on_intr, write},
+    fs::{FileType, fstat},
+    io::{Errno, ReadWriteFlags, pwritev2, read, retry_on_intr, write},
     net::{AddressFamily, SocketFlags, SocketType, accept_with, socket_with, socketpair},
     pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with},
     rand::{GetRandomFlags, getrandom},
@@ -63,6 +64,26 @@ pub(crate) fn make_room_in_pipe(pipe: BorrowedFd<'_>, bytes: usize) -> io::Resul
     let _ = fcntl_setpipe_size(pipe, bytes);
     Ok(fcntl_getpipe_size(pipe)?)
 }
+
+/// Writes as much as there is room for. Another writer may take the room that this one has seen: the kernel is told
+/// not to wait for more, where it can do that for this kind of file.
+pub(crate) fn write_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let piece = [io::IoSlice::new(bytes)];
+    let plain = || Ok(retry_on_intr(|| write(fd, bytes))?);
+    match retry_on_intr(|| pwritev2(fd, &piece, WHERE_IT_IS, ReadWriteFlags::NOWAIT)) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => plain(),
+        // What it would wait for is the disk, not somebody who reads.
+        Err(Errno::AGAIN) if is_regular_file(fd) => plain(),
+        outcome => Ok(outcome?),
+    }
+}
+
+fn is_regular_file(fd: BorrowedFd<'_>) -> bool {
+    fstat(fd).is_ok_and(|about| FileType::from_raw_mode(about.st_mode).is_file())
+}
+
+/// No offset: what follows what was written before.
+const WHERE_IT_IS: u64 = u64::MAX;
 
 /// Both ends of a stream that no other program inherits and on which nothing blocks.
 pub(crate) fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -56,6 +56,11 @@ impl AsFd for Wakeup {
     }
 }
 
+/// Writes what there is room for, as was seen before. There is nothing to keep another writer from taking that.
+pub(crate) fn write_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    Ok(retry_on_intr(|| write(fd, bytes))?)
+}
+
 /// A pipe, read end first, that no other program inherits.
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = io::pipe()?;

@@ -70,7 +70,7 @@ pub(crate) fn output(pipe: impl Into<OwnedFd>) -> io::Result<OwnedFd> {
 pub(crate) fn pass_on(piece: &[u8]) -> usize {
     let stderr = io::stderr();
     let stderr = stderr.as_fd();
-    if can_take(stderr) { write_some(stderr, piece).unwrap_or(0) } else { 0 }
+    if can_take(stderr) { imp::write_at_once(stderr, piece).unwrap_or(0) } else { 0 }
 }
 
 /// In a process that has closed its standard streams a new descriptor takes one of their numbers,
