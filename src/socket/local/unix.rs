@@ -82,13 +82,14 @@ pub(in super::super) fn open(path: &Path, mode: u32) -> io::Result<(OwnedFd, Soc
     let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
     os::check_directory(directory)?;
     // Of two who find a stale file, the second would else remove what the first has put in its place.
-    let _lock = os::lock_directory(directory, LOCK_LIMIT).map_err(|error| {
-        let why = match error.kind() {
-            ErrorKind::TimedOut => "another process holds a lock on it".to_owned(),
-            _ => error.to_string(),
-        };
-        about_directory(error.kind(), directory, &why)
-    })?;
+    let lock = os::lock_directory(directory, LOCK_LIMIT);
+    if let Err(error) = &lock {
+        if error.kind() != ErrorKind::TimedOut {
+            return Err(about_directory(error.kind(), directory, &error.to_string()));
+        }
+        // Whoever may read the directory may keep it, and nobody needs it for so long: they do not keep us out.
+        log::warn!("another process keeps the lock on {}, which is not waited for", directory.display());
+    }
     make_way(path)?;
     let socket = os::listen_unix(path, mode)?;
     let about = fs::symlink_metadata(path)?;
