@@ -23,7 +23,6 @@ use crate::{
     error::{ApiError, CallError, CloseReason, Executed, Misuse, Rejection},
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
     os::Origin,
-    shape::Shape,
     sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak, hold_nothing},
     wire::{Codec, Fault, Path, Payload, Side},
     workers::{Admission, Job, Lane, Until, discard, forget_panic, run_elsewhere},
@@ -415,10 +414,31 @@ impl Inner {
         self: &Arc<Inner>,
         link: &Arc<Link>,
         incoming: Incoming,
-        handler: &Handler,
-        shape: &Shape,
+        target: Arc<Target>,
         ancestor: Option<&Arc<Slot>>,
     ) -> Option<Errand> {
+        if !target.handler.is_layered() {
+            return self.judge_shape(link, incoming, &target.handler, ancestor);
+        }
+        // A layer may hide the path: that is code of the user's, and this thread may be the one that reads.
+        let (inner, theirs, ancestor) = (self.clone(), link.clone(), ancestor.cloned());
+        let refuse = move || {
+            let errand = inner.judge_shape(&theirs, incoming, &target.handler, ancestor.as_ref());
+            errand.into_iter().for_each(|errand| theirs.submit_errand(errand));
+        };
+        self.refuse_aside(link, Box::new(refuse));
+        None
+    }
+
+    /// Says why such a call is refused. Asks layers.
+    fn judge_shape(
+        self: &Arc<Inner>,
+        link: &Arc<Link>,
+        incoming: Incoming,
+        handler: &Handler,
+        ancestor: Option<&Arc<Slot>>,
+    ) -> Option<Errand> {
+        let shape = handler.shape.as_ref()?;
         if handler.serve.hides(&incoming.path, link.is_near()) {
             let why = Rejection::NoHandler { path: incoming.path.clone() };
             return self.unhandled(link, incoming, why, ancestor);
@@ -520,7 +540,7 @@ impl Dispatch for Inner {
         match self.arb.route(&incoming.path) {
             Route::Target(target) => match target.handler.disagrees(incoming.shape) {
                 None => target.admit(incoming, link, inner, ancestor),
-                Some(shape) => inner.refuse_shape(link, incoming, &target.handler, shape, ancestor),
+                Some(_) => inner.refuse_shape(link, incoming, target, ancestor),
             },
             Route::Tap(tap) => tap.take(link, &inner, incoming),
             Route::Choice(choice) => {

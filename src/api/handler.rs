@@ -186,6 +186,11 @@ impl Handler {
         served.unwrap_or_else(Served::Failed)
     }
 
+    /// Whether layers stand around it, which are the user's.
+    pub(super) fn is_layered(&self) -> bool {
+        self.serve.bare().is_some()
+    }
+
     /// What a caller is told who is refused before the layers have seen the call.
     #[cold]
     pub(super) fn or_unknown(&self, context: &Context, error: CallError) -> CallError {

@@ -451,7 +451,7 @@ impl Body {
         let detail = format!("{bound} calls wait in the queue of {}", self.target.pool.namespace).into();
         let why = CallError::from(Rejection::Busy { path: self.context.path().clone(), detail });
         // Nobody at the other side is told of an event.
-        if self.target.pool.layers.is_empty() || self.context.is_event() {
+        if !self.target.handler.is_layered() || self.context.is_event() {
             return self.refuse(why);
         }
         // A layer may hide the path: that is code of the user's, and this thread may be the one that reads.

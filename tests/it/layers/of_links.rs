@@ -1,9 +1,12 @@
 //! Layers around everything of a link.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-    mpsc,
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
 };
 
 use nape::{
@@ -28,6 +31,7 @@ on_every_link! {
     a_layer_is_kept_to_one_way,
     a_layer_of_a_link_hides_methods_of_all_apis,
     p_16_a_layer_that_is_asked_what_it_hides_keeps_nobody_from_reading,
+    p_16_a_layer_that_is_asked_about_another_shape_keeps_nobody_from_reading,
 }
 
 fn a_layer_of_a_link_is_around_all_that_it_calls_and_serves(kind: Kind) {
@@ -193,4 +197,46 @@ fn p_16_a_layer_that_is_asked_what_it_hides_keeps_nobody_from_reading(kind: Kind
     (0..2).for_each(|_| go.send(()).unwrap());
     first.wait().unwrap();
     second.wait().unwrap();
+}
+
+mod served {
+    #[nape::api("odd")]
+    pub trait Odd {
+        fn number(&self, n: u64) -> u64;
+    }
+}
+
+mod called {
+    #[nape::api("odd")]
+    pub trait Odd {
+        fn number(&self, n: u32) -> u64;
+    }
+}
+
+struct Served;
+
+impl served::Odd for Served {
+    fn number(&self, n: u64) -> u64 {
+        n
+    }
+}
+
+/// Red when it is asked by the thread that reads, be it that the layer is around all or around what is nested.
+fn p_16_a_layer_that_is_asked_about_another_shape_keeps_nobody_from_reading(kind: Kind) {
+    let slow = Slow::default();
+    let odd = served::Odd::into_api(Served).layer(slow.clone());
+    let (head, neck) = kind.serving(Api::new("").nest(odd).unwrap());
+    head.attach(math()).unwrap();
+    slow.1.store(true, Ordering::SeqCst);
+    thread::scope(|scope| {
+        let call = || called::OddClient::on(&head).number(1).call();
+        let call = scope.spawn(call);
+        slow.0.await_waiting(1);
+        assert_eq!(neck.api("math").action("double", 4u64).timeout(LONG).call::<u64>().unwrap(), 8);
+        slow.0.open();
+        assert!(is_unknown(&call.join().unwrap(), "odd.number"));
+    });
+    slow.1.store(false, Ordering::SeqCst);
+    let error = called::OddClient::on(&head).number(1).call().unwrap_err();
+    assert!(matches!(error, CallError::Rejected(Rejection::Mismatch { .. })), "{error:?}");
 }
