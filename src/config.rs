@@ -252,9 +252,12 @@ impl Config {
     /// for that: 10 s by default. After that it costs it the link, with [`CloseReason::Unresponsive`].
     ///
     /// Until then, whatever waits ends by its own timeout. A process that is stopped in a debugger reads
-    /// nothing either: [`Timeout::Never`] is for that. It costs nothing while the other side reads.
+    /// nothing either: [`Timeout::Never`] is for that. It costs nothing while the other side reads. One that says that
+    /// it reads and does not holds nobody up either: what has begun to leave is left to a thread of the link, and after
+    /// the same time the link ends with [`CloseReason::Io`] (over shared memory after one second).
     ///
     /// [`CloseReason::Unresponsive`]: crate::CloseReason::Unresponsive
+    /// [`CloseReason::Io`]: crate::CloseReason::Io
     pub fn write_stall(mut self, limit: impl Into<Timeout>) -> Config {
         self.write_stall = limit.into();
         self

@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     task::Waker,
-    time::Instant,
+    time::{Duration, Instant},
     vec::Drain,
 };
 
@@ -106,40 +106,76 @@ impl Link {
     fn send<'a>(&'a self, framed: &Framed, mut core: MutexGuard<'a, Core>, packet: Packet) {
         core.sending = true;
         core.gathered = 0;
-        let sent = catch_unwind(AssertUnwindSafe(|| self.send_all(framed, core, packet)));
+        drop(core);
+        let sent = catch_unwind(AssertUnwindSafe(|| self.send_all(framed, packet)));
         if !matches!(sent, Ok(Ok(()))) {
             // `sending` stays set: what waits is never sent, and ends as what was not.
             self.cannot_send(framed, sent);
         }
     }
 
-    fn send_all<'a>(
-        &'a self,
-        framed: &Framed,
-        mut core: MutexGuard<'a, Core>,
-        mut packet: Packet,
-    ) -> std::io::Result<()> {
+    /// Sends a packet and what is there behind it. Whoever calls has set `sending`, and holds no lock.
+    fn send_all(&self, framed: &Framed, mut packet: Packet) -> std::io::Result<()> {
         loop {
-            drop(core);
             hold_nothing();
             fail_here("a sender that sends");
-            framed.sender.lock().iter_mut().try_for_each(|sender| sender.send(packet.bytes()))?;
-            packet.sent();
-            core = self.core.lock();
-            fail_here("a sender that has sent");
-            let more = core.state.next_packet(&mut packet);
-            if core.awaiting_room > 0 {
-                self.settled.notify_all();
+            let whole = framed.sender.lock().as_mut().map_or(Ok(true), |to| to.try_send(packet.bytes()))?;
+            if !whole {
+                self.leave_the_rest(packet);
+                return Ok(());
             }
-            if !more {
-                break;
+            match self.refill(framed, packet) {
+                Some(more) => packet = more,
+                None => return Ok(()),
             }
+        }
+    }
+
+    /// A packet has gone. Gives the next one, if there is one.
+    fn refill(&self, framed: &Framed, mut packet: Packet) -> Option<Packet> {
+        packet.sent();
+        let mut core = self.core.lock();
+        fail_here("a sender that has sent");
+        let more = core.state.next_packet(&mut packet);
+        if core.awaiting_room > 0 {
+            self.settled.notify_all();
+        }
+        if more {
+            return Some(packet);
         }
         packet.shrink_to(SPARE);
         core.spare = packet;
         core.sending = false;
         self.have_sent(framed, core);
-        Ok(())
+        None
+    }
+
+    /// A peer acknowledges what it does not read, so that there was no room for all of a packet. It is left to a
+    /// thread of the link: nobody who calls waits for such a peer, and neither does whoever reads or ends calls.
+    #[cold]
+    fn leave_the_rest(&self, packet: Packet) {
+        if let Some(link) = self.strong() {
+            self.submit(Box::new(move || link.send_the_rest(packet)));
+        }
+    }
+
+    fn send_the_rest(&self, packet: Packet) {
+        let Wiring::Framed(framed) = &self.wiring else { return };
+        let sent = catch_unwind(AssertUnwindSafe(|| {
+            let mut whole = false;
+            while !whole {
+                let until = Instant::now() + GLANCE;
+                whole = framed.sender.lock().as_mut().map_or(Ok(true), |sender| sender.go_on(until))?;
+                if self.is_over() {
+                    framed.hang_up();
+                    return Ok(());
+                }
+            }
+            self.refill(framed, packet).map_or(Ok(()), |more| self.send_all(framed, more))
+        }));
+        if !matches!(sent, Ok(Ok(()))) {
+            self.cannot_send(framed, sent);
+        }
     }
 
     /// There is nothing to send now.
@@ -250,9 +286,12 @@ impl Link {
     /// Reads what the other side had sent before it died, then ends the link.
     pub(super) fn drain(&self, reader: &mut Reader, harvest: &mut Harvest) {
         let mut violation = None;
-        while violation.is_none() && !self.is_over() {
+        let mut left = self.core.lock().state.outbox.most_under_way();
+        while violation.is_none() && left > 0 && !self.is_over() {
             match reader.receiver.try_receive() {
                 Ok(Some(Received::Packet(packet))) => {
+                    // What comes behind a full window is from somebody who holds its end, and may never cease.
+                    left = left.saturating_sub(packet.len());
                     violation = self.take_packet(packet, &mut reader.actions, harvest).err();
                 }
                 Ok(Some(Received::Nudge | Received::Deadline)) => {}
@@ -524,6 +563,8 @@ pub(super) fn take_frames<W: Clone>(
 
 /// How large a buffer is kept for the next packet.
 const SPARE: usize = 16 * 1024;
+/// How often whoever waits for room looks whether the link is over.
+const GLANCE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

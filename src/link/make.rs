@@ -46,7 +46,7 @@ impl Link {
         let tokens = tokens.into().numbered(id::random());
         let mut state = State::new(parts.side, &parts.config, transport.window, tokens, greet_by);
         let mut transport = state.filter(transport, &parts.config)?;
-        parts.config.write_stall.limit().into_iter().for_each(|at| transport.sender.be_patient_for(at));
+        transport.sender.be_patient_for(parts.config.write_stall.limit().unwrap_or(Duration::MAX));
         // Whoever reads watches the clock for it, where a transport can do that.
         let patience = greet_by.filter(|_| transport.wakes_at_deadlines);
         let wiring = Wiring::Framed(Box::new(Framed {

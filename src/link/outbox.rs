@@ -331,6 +331,11 @@ impl Outbox {
         Ok(frames != 0)
     }
 
+    /// How many bytes may have been on their way when the other side ended, its control frames included.
+    pub(crate) fn most_under_way(&self) -> usize {
+        self.window.bytes as usize + (self.window.large as usize + 1) * FRAME_LIMIT
+    }
+
     /// Counts a frame that was read, if the other side had room for it in its window.
     pub(crate) fn count_read(&mut self, kind: Kind, len: usize) -> Result<(), ProtocolError> {
         if is_free(kind) {

@@ -111,8 +111,33 @@ pub trait FrameSender: Send {
     /// What the operating system says; the link closes with it.
     fn send(&mut self, packet: &[u8]) -> io::Result<()>;
 
+    /// The same without waiting for room: `false` says that a part is left, with which [`go_on`](FrameSender::go_on)
+    /// goes on before anything else is sent. A link sends by this, and leaves what is left to a thread of its own, so
+    /// that nobody who calls waits for a peer that acknowledges what it does not read.
+    ///
+    /// By default it is `send`: right for whatever always has room for a [`Window`].
+    ///
+    /// # Errors
+    ///
+    /// As for `send`.
+    fn try_send(&mut self, packet: &[u8]) -> io::Result<bool> {
+        self.send(packet).map(|()| true)
+    }
+
+    /// Goes on with what [`try_send`](FrameSender::try_send) has left, and waits for room, until `until` at most. Says
+    /// whether all of it has gone. By default there is nothing left.
+    ///
+    /// # Errors
+    ///
+    /// As for `send`; and when there was no room for as long as it may wait.
+    fn go_on(&mut self, until: Instant) -> io::Result<bool> {
+        let _ = until;
+        Ok(true)
+    }
+
     /// How long a send may wait for a peer that acknowledges what it does not read, where a transport waits.
-    /// A link calls it once, before the first packet. By default it changes nothing.
+    /// A link calls it once, before the first packet, with its [`write_stall`](crate::Config::write_stall);
+    /// [`Duration::MAX`] is no limit. By default it changes nothing.
     fn be_patient_for(&mut self, limit: Duration) {
         let _ = limit;
     }

@@ -74,7 +74,9 @@ pub fn pipe_pair() -> io::Result<(Transport, Transport)> {
 /// ```
 pub fn pipe_over(reader: OwnedFd, writer: OwnedFd) -> io::Result<Transport> {
     let (from, to) = (Half::of(reader)?, Half::of(writer)?);
-    let window = if to.make_room()? < ROOM { NARROW } else { WINDOW };
+    // Both ends know both ways, and so agree on what may be under way.
+    let room = if let Half::Pipe(_) = from { from.make_room()? } else { ROOM };
+    let window = if to.make_room()?.min(room) < ROOM { NARROW } else { WINDOW };
     Ok(Transport { window, ..transport(from, to, Wakeup::new()?, &[], "pipe") })
 }
 
@@ -179,7 +181,7 @@ fn transport(from: Half, to: Half, wakeup: Wakeup, heard: &[u8], name: &'static 
     receiver.buffer.extend_from_slice(heard);
     receiver.more = !heard.is_empty();
     Transport {
-        sender: Box::new(PipeSender { to, patience: WRITE_STALL }),
+        sender: Box::new(PipeSender { to, patience: WRITE_STALL, rest: Vec::new(), due: None }),
         receiver: Box::new(receiver),
         nudge: Arc::new(PipeNudge(wakeup)),
         window: WINDOW,
@@ -213,38 +215,70 @@ impl From<PipeEnd> for OwnedFd {
 
 struct PipeSender {
     to: Half,
-    /// How long one send may wait for room, all in all.
+    /// How long one packet may wait for room, all in all.
     patience: Duration,
+    /// What is left of a packet, and until when it may wait. Nobody comes to this while the peer keeps to the window.
+    rest: Vec<u8>,
+    due: Option<Instant>,
+}
+
+impl PipeSender {
+    /// Sends as much as there is room for, and says how much that was.
+    fn push(&self, packet: &[u8]) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < packet.len() {
+            match self.to.send(&packet[sent..]) {
+                Ok(len) => sent += len,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sent)
+    }
 }
 
 impl FrameSender for PipeSender {
     fn send(&mut self, packet: &[u8]) -> io::Result<()> {
-        let mut rest = packet;
-        let mut deadline = None;
-        while !rest.is_empty() {
-            match self.to.send(rest) {
-                Ok(len) => rest = &rest[len..],
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(self.patience));
-                    await_room(&self.to, deadline)?;
-                }
-                Err(error) => return Err(error),
-            }
+        let mut whole = self.try_send(packet)?;
+        while !whole {
+            whole = self.go_on(Instant::now() + WRITE_STALL)?;
         }
         Ok(())
+    }
+
+    fn try_send(&mut self, packet: &[u8]) -> io::Result<bool> {
+        let sent = self.push(packet)?;
+        let whole = sent == packet.len();
+        if !whole {
+            self.rest = packet[sent..].to_vec();
+            self.due = Instant::now().checked_add(self.patience);
+        }
+        Ok(whole)
+    }
+
+    fn go_on(&mut self, until: Instant) -> io::Result<bool> {
+        loop {
+            let sent = self.push(&self.rest)?;
+            self.rest.drain(..sent);
+            if self.rest.is_empty() {
+                return Ok(true);
+            }
+            let first = self.due.map_or(until, |due| due.min(until));
+            if !os::wait_writable_until(self.to.as_fd(), Some(first))? {
+                if first == until {
+                    return Ok(false);
+                }
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "the peer acknowledges what it does not read",
+                ));
+            }
+        }
     }
 
     fn be_patient_for(&mut self, limit: Duration) {
         self.patience = limit;
     }
-}
-
-/// Nobody comes here while the peer keeps to the window.
-fn await_room(to: &Half, deadline: Option<Instant>) -> io::Result<()> {
-    if os::wait_writable_until(to.as_fd(), deadline)? {
-        return Ok(());
-    }
-    Err(io::Error::new(ErrorKind::TimedOut, "the peer acknowledges what it does not read"))
 }
 
 impl Drop for PipeSender {

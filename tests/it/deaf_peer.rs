@@ -3,14 +3,16 @@
 
 use std::{
     io::ErrorKind,
+    os::unix::net::UnixStream,
     thread,
     time::{Duration, Instant},
 };
 
+use crossbeam_channel::Receiver;
 use nape::{
     Api, CallError, CloseReason, Config, Context, Executed, Fault, Head, HeadBuilder, LinkState, Neck,
     Silence,
-    transport::{ipc_pair, memory_pair, pipe_pair, shm_pair, tcp_pair},
+    transport::{ipc_pair, memory_pair, pipe_over, pipe_pair, shm_pair, tcp_pair},
 };
 
 use crate::{
@@ -215,47 +217,104 @@ fn ac_63_answers_that_nobody_reads_have_a_bound(kind: Kind) {
     assert!(head.counters().calls_served < 20 + 128 + 20, "{:?}", head.counters());
 }
 
+/// Says of all that has come that it has read it, and leaves it in the socket.
+struct Liar {
+    neck: RawNeck,
+    socket: UnixStream,
+    told: Receiver<()>,
+}
+
+impl Liar {
+    fn meet(config: Config) -> (Head, Liar) {
+        let (tell, told) = crossbeam_channel::unbounded();
+        let tick = move |_: &Context, (): ()| Ok::<_, Fault>(tell.send(()).unwrap());
+        let api = Api::new("a").handle("tick", tick).unwrap();
+        let (ours, socket) = UnixStream::pair().unwrap();
+        let over = |socket: &UnixStream| {
+            let again = || socket.try_clone().unwrap().into();
+            pipe_over(again(), again()).unwrap()
+        };
+        let head = Head::builder().config(config).serve(api).over(over(&ours)).unwrap();
+        let neck = RawNeck::ready(over(&socket));
+        assert_eq!(head.wait_open(LONG), LinkState::Open);
+        (head, Liar { neck, socket, told })
+    }
+
+    fn tick(&mut self, number: u32, ack: u32) {
+        self.neck.send(EVENT, u64::from(number) | 1 << 63, (ack, ack * BLOB as u32), b"\x06a.tick");
+        self.told.recv_timeout(LONG).expect("what it says is read");
+    }
+
+    /// Has the Head send until there is no room in the socket, and says how many events that took.
+    fn fill(&mut self, head: &Head) -> u32 {
+        for n in 1.. {
+            let began = Instant::now();
+            head.api("deaf").action("ear", vec![7u8; BLOB]).fire().unwrap();
+            assert!(began.elapsed() < SOON, "an event had to wait for {:?}", began.elapsed());
+            // What has left is in there at once.
+            if rustix::io::ioctl_fionread(&self.socket).unwrap() < u64::from(n) * BLOB as u64 {
+                return n;
+            }
+            self.tick(n, n);
+        }
+        unreachable!()
+    }
+}
+
+const BLOB: usize = 60_000;
+
 /// A peer that says that it has read what it leaves in the socket: its link ends, and nobody else notices.
 #[test]
 fn p_17_a_peer_that_acknowledges_what_it_does_not_read_loses_its_link() {
     crate::support::watched(|| {
-        let (tell, told) = crossbeam_channel::unbounded();
-        let tick = move |_: &Context, (): ()| Ok::<_, Fault>(tell.send(()).unwrap());
-        let api = Api::new("a").handle("tick", tick).unwrap();
-        let config = Config::new().write_stall(STALL);
-        let (head, mut neck) = with_raw_neck(Kind::Pipe, Head::builder().config(config).serve(api));
+        let (head, mut liar) = Liar::meet(Config::new().write_stall(STALL));
         let (other, other_neck) = Kind::Pipe.ends();
         let _other_neck = other_neck.start();
-        let feed = || {
-            for n in 1u32.. {
-                if head.api("deaf").action("ear", vec![7u8; 60_000]).fire().is_err() {
-                    break;
-                }
-                // It must have left by then: to acknowledge more would be found out.
-                neck.send(EVENT, u64::from(n) | 1 << 63, (n, n * 60_000), b"\x06a.tick");
-                while told.recv_timeout(Duration::from_millis(10)).is_err() {
-                    if head.close_reason().is_some() {
-                        return;
-                    }
-                }
-            }
-        };
+        liar.fill(&head);
         let began = Instant::now();
-        thread::scope(|scope| {
-            scope.spawn(feed);
-            until("the link has ended", || {
-                let began = Instant::now();
-                other.api("none").action("such", ()).call::<()>().unwrap_err();
-                assert!(began.elapsed() < SOON, "another link had to wait for {:?}", began.elapsed());
-                head.close_reason().is_some()
-            });
+        until("the link has ended", || {
+            let began = Instant::now();
+            other.api("none").action("such", ()).call::<()>().unwrap_err();
+            assert!(began.elapsed() < SOON, "another link had to wait for {:?}", began.elapsed());
+            head.close_reason().is_some()
         });
         let reason = head.close_reason().unwrap();
         assert!(
             matches!(&*reason, CloseReason::Io(error) if error.kind() == ErrorKind::TimedOut),
             "{reason:?}"
         );
-        assert!(began.elapsed() >= STALL, "{:?}", began.elapsed());
+        assert!(began.elapsed() + SOON >= STALL, "{:?}", began.elapsed());
+    });
+}
+
+/// Red when whoever has something to say to such a peer waits until there is room.
+#[test]
+fn p_04_a_peer_that_acknowledges_what_it_does_not_read_holds_no_call_up() {
+    crate::support::watched(|| {
+        let grace = Duration::from_millis(100);
+        let (head, mut liar) = Liar::meet(Config::new().write_stall(LONG).grace(grace));
+        let n = liar.fill(&head);
+        let ear = head.api("deaf").timeout(Duration::from_millis(100));
+        let quick = |what: &str, does: &dyn Fn()| {
+            let began = Instant::now();
+            does();
+            assert!(began.elapsed() < SOON, "{what} had to wait for {:?}", began.elapsed());
+        };
+        quick("a call", &|| {
+            let end = ear.action("ear", vec![7u8; BLOB]).call::<()>();
+            assert!(matches!(end, Err(CallError::TimedOut { .. })), "{end:?}");
+        });
+        quick("a start", &|| {
+            let end = ear.action("ear", ()).start::<()>().unwrap().wait();
+            assert!(matches!(end, Err(CallError::TimedOut { .. })), "{end:?}");
+        });
+        quick("a cancel", &|| ear.action("ear", ()).start::<()>().unwrap().cancel());
+        quick("an event", &|| ear.action("ear", ()).fire().unwrap());
+        // What it says is read all the same.
+        liar.tick(n + 1, n - 1);
+        let began = Instant::now();
+        drop(head);
+        assert!(began.elapsed() < 2 * SOON, "{:?}", began.elapsed());
     });
 }
 

@@ -1,6 +1,10 @@
 //! The way out: the hello as it is, then records.
 
-use std::{io, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    time::{Duration, Instant},
+};
 
 use super::{record::Packer, session::Session};
 use crate::{
@@ -15,11 +19,15 @@ pub(super) struct FilterSender {
     /// The hello has gone.
     greeted: bool,
     packer: Option<Packer>,
+    /// Records that wait behind one for which there was no room.
+    waiting: VecDeque<Vec<u8>>,
+    /// A part of a record is left to the sender inside.
+    stuck: bool,
 }
 
 impl FilterSender {
     pub(super) fn new(to: Box<dyn FrameSender>, session: Arc<Session>) -> FilterSender {
-        FilterSender { to, session, greeted: false, packer: None }
+        FilterSender { to, session, greeted: false, packer: None, waiting: VecDeque::new(), stuck: false }
     }
 
     /// Sends what may go past the filters: the hello, which comes first, and a bye as long as nothing is agreed on. A
@@ -41,20 +49,54 @@ impl FilterSender {
 
 impl FrameSender for FilterSender {
     fn send(&mut self, packet: &[u8]) -> io::Result<()> {
+        let mut whole = self.try_send(packet)?;
+        while !whole {
+            whole = self.go_on(Instant::now() + TURN)?;
+        }
+        Ok(())
+    }
+
+    fn try_send(&mut self, packet: &[u8]) -> io::Result<bool> {
         let packet = if self.packer.is_some() { packet } else { self.send_bare(packet)? };
         if packet.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         if self.packer.is_none() {
             self.packer = self.session.packer();
         }
-        match &mut self.packer {
-            Some(packer) => packer.pack(packet, |record| self.to.send(record)),
-            None => Err(io::Error::other("the filters of a link are not agreed on")),
+        let Some(packer) = &mut self.packer else {
+            return Err(io::Error::other("the filters of a link are not agreed on"));
+        };
+        packer.pack(packet, |record| {
+            if self.stuck {
+                self.waiting.push_back(record.to_vec());
+            } else {
+                self.stuck = !self.to.try_send(record)?;
+            }
+            Ok(())
+        })?;
+        Ok(!self.stuck)
+    }
+
+    fn go_on(&mut self, until: Instant) -> io::Result<bool> {
+        while self.stuck {
+            if !self.to.go_on(until)? {
+                return Ok(false);
+            }
+            self.stuck = false;
+            while !self.stuck
+                && let Some(record) = self.waiting.pop_front()
+            {
+                self.stuck = !self.to.try_send(&record)?;
+            }
         }
+        Ok(true)
     }
 
     fn be_patient_for(&mut self, limit: Duration) {
         self.to.be_patient_for(limit);
     }
 }
+
+/// How long to wait before looking again. The sender inside knows how long it may take.
+const TURN: Duration = Duration::from_secs(1);

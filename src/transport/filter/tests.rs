@@ -10,7 +10,11 @@ use super::{
 };
 use crate::{
     config::{Compression, Config, Key},
-    transport::{Received, contract, ipc_pair, memory_pair, pipe_pair},
+    transport::{
+        Received,
+        contract::{self, leaves_what_has_no_room},
+        ipc_pair, memory_pair, pipe_pair,
+    },
     wire::{Ack, FRAME_LIMIT, Flags, HEADER_LEN, Header, Hello, Kind, ProtocolError, RECORD, Side, Token},
 };
 
@@ -54,6 +58,14 @@ fn agreed(config: &Config, ends: (Transport, Transport)) -> (Transport, Transpor
         sessions[i].agree(&hellos[1 - i][HEADER_LEN..]).unwrap();
     }
     ends.into()
+}
+
+/// Red when a record that follows one without room overtakes it, or is lost.
+#[test]
+fn p_04_records_that_have_no_room_are_left_and_go_later() {
+    for config in [lz4(), sealed(), both()] {
+        leaves_what_has_no_room(agreed(&config, pipe_pair().unwrap()));
+    }
 }
 
 /// Ciphers that are not optimized take longer than the contract waits for anything.

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::*;
+use crate::transport::contract::leaves_what_has_no_room;
 
 /// A receiver whose other end writes bytes.
 fn raw() -> (UnixStream, Transport) {
@@ -226,7 +227,7 @@ fn d_57_d_58_p_38_descriptors_that_come_along_are_closed() {
 fn p_17_whoever_does_not_read_and_says_so_holds_no_sender_for_ever() {
     let (_peer, ours) = PipeEnd::pair().unwrap();
     let patience = Duration::from_millis(100);
-    let mut sender = PipeSender { to: Half::Socket(Arc::new(ours.0)), patience };
+    let mut sender = PipeSender { to: Half::Socket(Arc::new(ours.0)), patience, rest: Vec::new(), due: None };
     let (mut begin, mut end) = (Instant::now(), Ok(()));
     while end.is_ok() {
         begin = Instant::now();
@@ -234,6 +235,12 @@ fn p_17_whoever_does_not_read_and_says_so_holds_no_sender_for_ever() {
     }
     assert_eq!(end.unwrap_err().kind(), ErrorKind::TimedOut);
     assert!(begin.elapsed() >= patience && begin.elapsed() < 5 * patience, "{:?}", begin.elapsed());
+}
+
+/// Red when whoever sends waits for a peer that does not read.
+#[test]
+fn p_04_what_has_no_room_is_left_and_goes_later() {
+    leaves_what_has_no_room(pipe_pair().unwrap());
 }
 
 /// Nothing waits for room, whatever the sizes of the frames: the sums at [`WINDOW`] are right.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{bell::OwnBell, lane::Lane, ring::Producer, sleep};
+use super::{bell::OwnBell, copy::WORD, lane::Lane, ring::Producer, sleep};
 use crate::{
     sync::modelled::{Ordering, yield_now},
     transport::FrameSender,
@@ -19,11 +19,21 @@ pub(super) struct ShmSender<L: Lane> {
     own: OwnBell,
     /// How long a packet waits for a peer that makes no room.
     patience: Duration,
+    /// A packet for which there is no room, how much of it was put, and until when it may wait. The ring holds more
+    /// than the window of a link: no peer that counts what it has read right ever lets us come to this.
+    left: Option<Left>,
+}
+
+struct Left {
+    packet: Vec<u8>,
+    /// The word with the length counts as the first 8 bytes.
+    put: usize,
+    until: Instant,
 }
 
 impl<L: Lane> ShmSender<L> {
     pub(super) fn new(lane: L, own: OwnBell) -> ShmSender<L> {
-        ShmSender { ring: Producer::new(lane), own, patience: PATIENCE }
+        ShmSender { ring: Producer::new(lane), own, patience: PATIENCE, left: None }
     }
 
     #[cfg(all(any(test, fuzzing), not(loom)))]
@@ -32,20 +42,63 @@ impl<L: Lane> ShmSender<L> {
     }
 
     pub(super) fn send_packet(&mut self, packet: &[u8]) -> io::Result<()> {
+        let mut whole = self.try_send_packet(packet)?;
+        while !whole {
+            whole = self.go_on_sending(Instant::now() + PATIENCE)?;
+        }
+        Ok(())
+    }
+
+    fn try_send_packet(&mut self, packet: &[u8]) -> io::Result<bool> {
         if packet.is_empty() || packet.len() > FRAME_LIMIT {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.check_peer()?;
-        let mut until = None;
-        while !self.ring.put_word(packet.len() as u64)? {
-            self.make_room(&mut until)?;
+        let words = 1 + packet.len().div_ceil(WORD);
+        if self.ring.room(words)? < words {
+            let until = Instant::now() + self.patience;
+            self.left = Some(Left { packet: packet.to_vec(), put: 0, until });
+            return Ok(false);
         }
-        let mut rest = &packet[self.ring.put(packet)?..];
-        while !rest.is_empty() {
-            self.make_room(&mut until)?;
-            rest = &rest[self.ring.put(rest)?..];
+        self.ring.put_word(packet.len() as u64)?;
+        self.ring.put(packet)?;
+        self.hand_over()?;
+        Ok(true)
+    }
+
+    /// Puts more of the packet that is left.
+    fn put_more(ring: &mut Producer<L>, left: &mut Left) -> io::Result<bool> {
+        if left.put == 0 && ring.put_word(left.packet.len() as u64)? {
+            left.put = WORD;
         }
-        self.hand_over()
+        if left.put > 0 {
+            left.put += ring.put(&left.packet[left.put - WORD..])?;
+        }
+        Ok(left.put == WORD + left.packet.len())
+    }
+
+    /// The patience is one for the whole packet: a peer that reads word by word has no more of it.
+    #[cold]
+    fn go_on_sending(&mut self, until: Instant) -> io::Result<bool> {
+        let Some(mut left) = self.left.take() else { return Ok(true) };
+        for round in 0.. {
+            let whole = Self::put_more(&mut self.ring, &mut left)?;
+            self.hand_over()?;
+            if whole {
+                return Ok(true);
+            }
+            self.check_peer()?;
+            let now = Instant::now();
+            if now >= left.until {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read"));
+            }
+            if now >= until {
+                break;
+            }
+            wait_a_little(round);
+        }
+        self.left = Some(left);
+        Ok(false)
     }
 
     fn check_peer(&self) -> io::Result<()> {
@@ -61,32 +114,19 @@ impl<L: Lane> ShmSender<L> {
         self.ring.publish();
         if control.ring() { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
-
-    /// Hands over what there is so far, and waits until there is room for more. The ring holds more than
-    /// the window of a link: no peer that counts what it has read right ever lets us come here.
-    ///
-    /// The patience is one for the whole packet: a peer that reads word by word has no more of it.
-    #[cold]
-    fn make_room(&mut self, until: &mut Option<Instant>) -> io::Result<()> {
-        self.hand_over()?;
-        let until = *until.get_or_insert_with(|| Instant::now() + self.patience);
-        for round in 0.. {
-            if self.ring.room(1)? > 0 {
-                return Ok(());
-            }
-            self.check_peer()?;
-            if Instant::now() >= until {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read"));
-            }
-            wait_a_little(round);
-        }
-        unreachable!("the range has no end")
-    }
 }
 
 impl<L: Lane + Send> FrameSender for ShmSender<L> {
     fn send(&mut self, packet: &[u8]) -> io::Result<()> {
         self.send_packet(packet)
+    }
+
+    fn try_send(&mut self, packet: &[u8]) -> io::Result<bool> {
+        self.try_send_packet(packet)
+    }
+
+    fn go_on(&mut self, until: Instant) -> io::Result<bool> {
+        self.go_on_sending(until)
     }
 }
 

@@ -19,7 +19,8 @@ use crate::{
     },
     transport::{
         FrameReceiver, FrameSender, Received, Transport,
-        shm::{ShmEnds, lane::Lane, mapping::LEN},
+        contract::leaves_what_has_no_room,
+        shm::{ShmEnds, lane::Lane, mapping::LEN, shm_pair},
     },
 };
 
@@ -201,6 +202,19 @@ fn a_peer_that_makes_no_room_costs_a_second_at_most() {
     let error = (0..=WORDS).try_for_each(|_| sender.send(&[7; 8])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert!(start.elapsed() >= Duration::from_millis(30));
+}
+
+/// Red when whoever sends waits for a peer that does not read.
+#[test]
+fn p_04_what_has_no_room_is_left_and_goes_later() {
+    watched(|| leaves_what_has_no_room(shm_pair().unwrap()));
+    // A packet that is larger than the ring goes word by word.
+    let (_, mut sender, mut receiver, _) = lane(WORDS);
+    let packet: Vec<u8> = (0..60_000u32).map(|n| n as u8).collect();
+    assert!(!sender.try_send(&packet).unwrap());
+    let reads = helper(move || receiver.receive(None).unwrap());
+    while !sender.go_on(Instant::now() + Duration::from_millis(1)).unwrap() {}
+    assert_eq!(reads.join().unwrap(), Received::Packet(packet));
 }
 
 /// Red when each word of room has the patience anew.
