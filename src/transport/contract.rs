@@ -421,6 +421,28 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// How often each of three threads nudges.
 const CHANGES: u64 = 5000;
 
+/// What has no room is left; it goes later, and in order.
+#[cfg(test)]
+pub(crate) fn leaves_what_has_no_room((mut from, mut to): (Transport, Transport)) {
+    let (mut sent, mut whole) = (Vec::new(), true);
+    while whole {
+        let packet = pattern(FRAME_LIMIT, sent.len() as u64);
+        whole = from.sender.try_send(&packet).unwrap();
+        sent.extend(packet);
+    }
+    assert!(!from.sender.go_on(Instant::now()).unwrap(), "nobody has read");
+    let mut heard = Vec::new();
+    while heard.len() < sent.len() {
+        from.sender.go_on(Instant::now()).unwrap();
+        let until = Instant::now() + Duration::from_millis(1);
+        if let Received::Packet(packet) = to.receiver.receive(Some(until)).unwrap() {
+            heard.extend(packet);
+        }
+    }
+    assert!(heard == sent, "something is missing, or stands elsewhere");
+    assert!(from.sender.try_send(&pattern(100, 0)).unwrap(), "there is room again");
+}
+
 #[cfg(test)]
 mod tests {
     /// Every point on its own, on the pairs of one transport.
@@ -465,26 +487,4 @@ mod tests {
     #[cfg(not(loom))]
     contract!(shm, || crate::transport::shm_pair().expect("a pair over shared memory"));
     contract!(ipc, || crate::transport::ipc_pair().expect("a pair over ipc-channel"));
-}
-
-/// What has no room is left; it goes later, and in order.
-#[cfg(test)]
-pub(crate) fn leaves_what_has_no_room((mut from, mut to): (Transport, Transport)) {
-    let (mut sent, mut whole) = (Vec::new(), true);
-    while whole {
-        let packet = pattern(FRAME_LIMIT, sent.len() as u64);
-        whole = from.sender.try_send(&packet).unwrap();
-        sent.extend(packet);
-    }
-    assert!(!from.sender.go_on(Instant::now()).unwrap(), "nobody has read");
-    let mut heard = Vec::new();
-    while heard.len() < sent.len() {
-        from.sender.go_on(Instant::now()).unwrap();
-        let until = Instant::now() + Duration::from_millis(1);
-        if let Received::Packet(packet) = to.receiver.receive(Some(until)).unwrap() {
-            heard.extend(packet);
-        }
-    }
-    assert!(heard == sent, "something is missing, or stands elsewhere");
-    assert!(from.sender.try_send(&pattern(100, 0)).unwrap(), "there is room again");
 }
