@@ -145,7 +145,8 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
     /// Waits for the end of the call.
     ///
     /// Blocks the calling thread. The wait ends with the reply, the call's own deadline, or the closing
-    /// of the link, whichever comes first.
+    /// of the link, whichever comes first. Calls of the other side that descend from this one run on this thread
+    /// meanwhile, and each of them to its end.
     ///
     /// # Errors
     ///

@@ -161,7 +161,7 @@ impl<T: DeserializeOwned + 'static> Incoming<T> {
     ///
     /// Blocks the calling thread. The wait ends with an item, the end of the stream, the limit, or the
     /// closing of the link, whichever comes first. Meanwhile the thread serves the calls that descend from
-    /// this one.
+    /// this one, each to its end.
     ///
     /// # Errors
     ///
@@ -389,7 +389,7 @@ impl<T: Serialize + Send + 'static> Outgoing<T> {
     ///
     /// Blocks the calling thread while the other side has not taken what was sent before. The wait ends
     /// with room, the end of the stream, or the closing of the link, whichever comes first. Meanwhile the
-    /// thread serves the calls that descend from this one.
+    /// thread serves the calls that descend from this one, each to its end.
     ///
     /// # Errors
     ///

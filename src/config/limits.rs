@@ -173,7 +173,8 @@ impl Limits {
     ///
     /// Not in it is what user code holds: values that it was given, the message that a thread is about to send in a
     /// blocking call or as the answer of its handler, results that it has not taken (1 KiB each), what a
-    /// [`Topic`](crate::Topic) keeps for subscriptions, and stacks.
+    /// [`Topic`](crate::Topic) keeps for subscriptions, the arguments of calls that may be
+    /// [made again](crate::Action::retry_safe), which are kept until these end, and stacks.
     pub fn total_bytes(&self) -> usize {
         let calls = self.in_flight.saturating_add(self.send_queue).saturating_mul(CALL);
         let served = self.served_calls.saturating_mul(SERVED + MAX_UNREAD * REFUSAL);
