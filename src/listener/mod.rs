@@ -175,8 +175,9 @@ impl ListenerBuilder {
         self
     }
 
-    /// Calls `hook` with each peer that has gone, and why: once, after what was under way with it has ended, or
-    /// the [grace](Config::grace) is over: then a handler, or `on_arrival` itself, may run still. Not with one that has gone before [`on_arrival`](ListenerBuilder::on_arrival) could see it.
+    /// Calls `hook` with each peer that has gone, and why: once, after what was under way with it has ended, or the
+    /// [grace](Config::grace) is over: then a handler, or `on_arrival` itself, may run still. Not with one that has
+    /// gone before [`on_arrival`](ListenerBuilder::on_arrival) could see it.
     ///
     /// It runs on a thread of its own, and its place among the peers is free when it returns.
     pub fn on_departure(
