@@ -473,7 +473,8 @@ impl Link {
         }
     }
 
-    fn nudge(&self) {
+    /// Brings whoever reads out of the transport.
+    pub(crate) fn nudge(&self) {
         if let Wiring::Framed(framed) = &self.wiring {
             framed.nudge();
         }

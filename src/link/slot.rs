@@ -464,8 +464,7 @@ impl Slot {
 
     /// Leaves something to run for the thread that blocks for this call, or will.
     ///
-    /// Called by whoever has the reader role, so that the blocked thread is not inside the transport
-    /// unless it is the calling one.
+    /// Called by whoever has the reader role, and by others: then that thread may be inside the transport.
     pub(crate) fn offer(&self, errand: Job) -> Offer {
         let mut inner = self.inner.lock();
         if !matches!(inner.stage, Stage::Pending) {
@@ -478,7 +477,7 @@ impl Slot {
             return seat.offer(errand);
         }
         let run = inner.extras().errands.push(errand);
-        let blocked = inner.blocked;
+        let (blocked, reads) = (inner.blocked, inner.reading.then_some(inner.waiter));
         self.news.store(true, Ordering::Release);
         drop(inner);
         drop(run);
@@ -486,7 +485,7 @@ impl Slot {
             return Offer::Kept;
         }
         self.changed.notify_all();
-        Offer::Taken
+        Offer::Taken { reads }
     }
 
     /// Takes over what was left for whoever comes to block for `call`.
