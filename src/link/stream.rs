@@ -13,6 +13,7 @@ use crate::{
     error::CallError,
     sync::{Arc, Mutex, OnceLock, Weak},
     wire::{Codec, CodecError, Hold, Path, Payload, Quota, first_item},
+    workers::Job,
 };
 
 /// Items that came together.
@@ -86,6 +87,16 @@ pub(crate) struct Wakeup {
     pub(crate) woke: bool,
     /// A thread that is inside the transport has to come out.
     pub(crate) nudge: bool,
+}
+
+impl Wakeup {
+    /// The waker, and what is to be run. Sets `nudge` if a thread has to come out of the transport.
+    pub(super) fn into_parts(self, nudge: &mut bool) -> (Option<Waker>, Option<Job>) {
+        *nudge |= self.nudge;
+        // One that was left to a thread has told that thread.
+        let errand = self.parked.and_then(Resume::resume);
+        (self.waker, errand.map(|errand| errand.job))
+    }
 }
 
 /// The ends that one side has of a stream.

@@ -316,15 +316,15 @@ impl Link {
 
     // Those who wait at an end.
 
-    /// Wakes whoever waited at an end of a stream, on a thread that has no reader role to give up.
+    /// Wakes whoever waited at an end of a stream, on a thread that may run code of the user's: it has no reader role
+    /// to give up, and no calls to end.
     pub(crate) fn wake_up(&self, wakeup: Wakeup) {
-        let Wakeup { waker, parked, nudge, .. } = wakeup;
-        let errand = parked.and_then(Resume::resume);
-        if nudge || errand.is_some() {
-            // Whoever blocks for an ancestor of what goes on may be inside the transport.
+        let mut nudge = false;
+        let (waker, job) = wakeup.into_parts(&mut nudge);
+        if nudge {
             self.nudge();
         }
-        errand.into_iter().for_each(|errand| self.submit(errand.job));
+        job.into_iter().for_each(|job| self.submit(job));
         waker.into_iter().for_each(|waker| self.wake(waker));
     }
 
@@ -343,20 +343,12 @@ impl Link {
         self.wake_later(wakeup, harvest);
     }
 
-    /// Tells those at the ends of a stream how its call has ended.
-    pub(super) fn end_streams(&self, slot: &Slot, how: &Result<(), CallError>) {
-        if let Some(streams) = slot.streams() {
-            streams.ours.end(how, |wakeup| self.wake_up(wakeup));
-        }
-    }
-
-    /// Tells those at the ends of a stream at the other side, where that is in this process. They may have wakers, so
-    /// that no lock is held.
-    pub(super) fn end_far_streams(&self, slot: &Slot, why: &CallError) {
+    /// Tells those at the ends of a stream at the other side, where that is in this process.
+    pub(super) fn end_far_streams(&self, slot: &Slot, why: &CallError, wake: impl FnMut(Wakeup)) {
         if self.is_near()
             && let Some(streams) = slot.streams()
         {
-            streams.theirs.end(&Err(why.clone()), |wakeup| self.wake_up(wakeup));
+            streams.theirs.end(&Err(why.clone()), wake);
         }
     }
 
