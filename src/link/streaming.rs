@@ -3,7 +3,10 @@
 //! Items that follow each other quickly are gathered, and leave together: when enough wait, when anybody
 //! waits for something, or when the keeper looks at the clock.
 
-use std::time::{Duration, Instant};
+use std::{
+    task::Waker,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
@@ -319,13 +322,18 @@ impl Link {
     /// Wakes whoever waited at an end of a stream, on a thread that may run code of the user's: it has no reader role
     /// to give up, and no calls to end.
     pub(crate) fn wake_up(&self, wakeup: Wakeup) {
+        self.wake_thread(wakeup).into_iter().for_each(|waker| self.wake(waker));
+    }
+
+    /// The same but for the waker.
+    fn wake_thread(&self, wakeup: Wakeup) -> Option<Waker> {
         let mut nudge = false;
         let (waker, job) = wakeup.into_parts(&mut nudge);
         if nudge {
             self.nudge();
         }
         job.into_iter().for_each(|job| self.submit(job));
-        waker.into_iter().for_each(|waker| self.wake(waker));
+        waker
     }
 
     /// The same for a thread that reads.
@@ -352,11 +360,17 @@ impl Link {
         }
     }
 
-    /// Lets those go on for whose items there is room again. Called by whoever has sent.
+    /// Lets those go on for whose items there is room again. Called by whoever has sent, who may have the reader role,
+    /// answers to act on, or the clock to watch: wakers are called by the crew.
     pub(super) fn feed_starved<'a>(&'a self, mut core: MutexGuard<'a, Core>) {
         let starved = core.state.take_starved();
         drop(core);
-        starved.iter().for_each(|outlet| self.wake_up(outlet.room()));
+        let wakers: Vec<_> = starved.iter().filter_map(|outlet| self.wake_thread(outlet.room())).collect();
+        if !wakers.is_empty()
+            && let Some(link) = self.strong()
+        {
+            self.submit(Box::new(move || wakers.into_iter().for_each(|waker| link.wake(waker))));
+        }
     }
 
     fn pack_stream<A>(

@@ -3,13 +3,21 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context as Task, Wake, Waker},
     thread,
+    time::Instant,
 };
 
 use crossbeam_channel::unbounded;
-use nape::{Api, AsyncResult, CallError, Config, Context, Fault, Head, Neck, Responder, Timeout};
+use nape::{
+    Api, AsyncResult, CallError, Config, Context, Fault, Head, Incoming, LinkState, Neck, Responder, Timeout,
+    TrySendError,
+    transport::{FrameReceiver, Received, Transport, ipc_pair, memory_pair, pipe_pair, shm_pair, tcp_pair},
+};
 
 use crate::{
     support::{HANG, Kind},
@@ -18,6 +26,7 @@ use crate::{
 
 on_every_link! {
     p_04_a_waker_may_wait_for_another_caller_of_a_link_that_ends,
+    p_16_a_waker_that_waited_for_room_may_wait_for_an_answer,
     p_24_a_waker_may_drop_the_head_whose_call_has_ended_its_own,
 }
 
@@ -75,6 +84,67 @@ fn p_04_a_waker_may_wait_for_another_caller_of_a_link_that_ends(kind: Kind) {
         let end = caller.join().unwrap();
         assert!(matches!(end, Err(CallError::Closed { .. })), "{end:?}");
     }
+}
+
+/// A way in where nothing is read from some time on, until a gate is open.
+struct Stops(Box<dyn FrameReceiver>, Arc<AtomicBool>, Gate);
+
+impl FrameReceiver for Stops {
+    fn receive(&mut self, deadline: Option<Instant>) -> std::io::Result<Received> {
+        if self.1.load(Ordering::SeqCst) {
+            self.2.pass();
+        }
+        self.0.receive(deadline)
+    }
+
+    fn try_receive(&mut self) -> std::io::Result<Option<Received>> {
+        self.0.try_receive()
+    }
+}
+
+/// Red when the thread that reads calls it, before it reads on.
+fn p_16_a_waker_that_waited_for_room_may_wait_for_an_answer(kind: Kind) {
+    let (ours, theirs) = match kind {
+        Kind::Encoded => memory_pair(),
+        Kind::Ipc => ipc_pair().unwrap(),
+        Kind::Pipe => pipe_pair().unwrap(),
+        Kind::Tcp => tcp_pair().unwrap(),
+        Kind::Shm => shm_pair().unwrap(),
+        // Nothing waits to be sent, or what is sent makes no difference.
+        _ => return,
+    };
+    let (stops, gate, (keep, kept)) = (Arc::new(AtomicBool::new(false)), Gate::default(), unbounded());
+    let receiver = Box::new(Stops(theirs.receiver, stops.clone(), gate.clone()));
+    let take = |_: &Context, (): (), items: Incoming<Vec<u8>>| Ok::<_, Fault>(items.count());
+    let later = move |_: Context, (): (), answer: Responder<()>| keep.send(answer).unwrap();
+    let api = Api::new("a").upload("take", take).and_then(|api| api.deferred("later", later)).unwrap();
+    let head = Head::builder().config(Config::new().send_queue_bytes(100_000)).over(ours).unwrap();
+    let config = Config::new().stream_items(1 << 20).stream_bytes(1 << 30);
+    let neck =
+        Neck::builder().config(config).serve(api).over(Transport { receiver, ..theirs }).unwrap().start();
+    assert_eq!(head.wait_open(LONG), LinkState::Open);
+    let later = head.api("a").action("later", ()).timeout(Timeout::Never).start::<()>().unwrap();
+    let (answer, is_here) = (Mutex::new(Some(kept.recv_timeout(LONG).unwrap())), later.ready());
+    let mut items = head.api("a").action("take", ()).upload::<Vec<u8>, usize>().unwrap();
+    items.send(vec![0; 10_000]).unwrap();
+    stops.store(true, Ordering::SeqCst);
+    while !matches!(items.try_send(vec![0; 10_000]), Err(TrySendError::Full(_))) {}
+    let (tell, told) = unbounded();
+    let asks = waker(move || {
+        if let Some(answer) = answer.lock().unwrap().take() {
+            answer.answer(());
+            tell.send(is_here.recv_timeout(LONG)).unwrap();
+        }
+    });
+    {
+        let mut room = pin!(items.ready());
+        assert!(room.as_mut().poll(&mut Task::from_waker(&asks)).is_pending());
+        gate.open();
+        told.recv_timeout(2 * LONG).unwrap().expect("the answer is read meanwhile");
+    }
+    later.wait().unwrap();
+    assert!(items.finish().unwrap() > 1);
+    drop(neck);
 }
 
 /// Red when whoever has ended the outer call counts as one who is about to hand its end over while it ends the inner
