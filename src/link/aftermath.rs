@@ -5,7 +5,7 @@ use std::{task::Waker, time::Instant};
 use super::{Link, Slot, state::Ended, stream::Wakeup, token::Family};
 use crate::{
     error::CallError,
-    sync::Arc,
+    sync::{Arc, hold_nothing},
     wire::TransactionId,
     workers::{Job, contain, discard},
 };
@@ -90,4 +90,10 @@ impl Drop for Later<'_> {
             discard(ended.waiter);
         }
     }
+}
+
+/// A copy to be kept. Making it is code of the user's, as dropping it is.
+pub(crate) fn copy_of(waker: &Waker) -> Waker {
+    hold_nothing();
+    waker.clone()
 }

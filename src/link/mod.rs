@@ -48,7 +48,7 @@ mod wait;
 
 use std::{any::Any, collections::VecDeque, fmt, io, task::Waker, time::Instant};
 
-pub(crate) use aftermath::{Observer, Remains};
+pub(crate) use aftermath::{Observer, Remains, copy_of};
 pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
 pub(crate) use direct::Neighbour;
 pub(crate) use errands::Offer;

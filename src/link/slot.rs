@@ -5,7 +5,7 @@ use std::{fmt, task::Waker, time::Duration, time::Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::{
-    aftermath::{Aftermath, Observer, Remains},
+    aftermath::{Aftermath, Observer, Remains, copy_of},
     errands::{Errands, Offer},
     stream::Streams,
     token::{Child, Family, earlier, has_passed},
@@ -285,15 +285,12 @@ impl Slot {
 
     /// Leaves a waker that is called when the call has ended. `false` if it has.
     pub(crate) fn set_waker(&self, waker: &Waker) -> bool {
+        let copy = copy_of(waker);
         let mut inner = self.inner.lock();
         if !matches!(inner.stage, Stage::Pending) {
             return false;
         }
-        let place = &mut inner.extras().waker;
-        if place.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            return true;
-        }
-        let old = place.replace(waker.clone());
+        let old = inner.extras().waker.replace(copy);
         // Out of the lock: dropping a waker may drop a task, with other results in it.
         drop(inner);
         drop(old);

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, fmt, task::Waker, time::Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::{Errand, Slot};
+use super::{Errand, Slot, aftermath::copy_of};
 use crate::{
     error::CallError,
     sync::{Arc, Mutex, OnceLock, Weak},
@@ -271,11 +271,12 @@ impl Intake {
 
     /// Leaves a waker. `false` if there are news.
     pub(crate) fn set_waker(&self, waker: &Waker) -> bool {
+        let copy = copy_of(waker);
         let mut queue = self.queue.lock();
         if !queue.batches.is_empty() || queue.over.is_some() {
             return false;
         }
-        let old = queue.waker.replace(waker.clone());
+        let old = queue.waker.replace(copy);
         // Out of the lock: dropping a waker may drop a task.
         drop(queue);
         drop(old);
@@ -362,11 +363,12 @@ impl Outlet {
 
     /// Leaves a waker. `false` if there are news.
     pub(crate) fn set_waker(&self, waker: &Waker) -> bool {
+        let copy = copy_of(waker);
         let mut tap = self.tap.lock();
         if tap.news {
             return false;
         }
-        let old = tap.waker.replace(waker.clone());
+        let old = tap.waker.replace(copy);
         drop(tap);
         drop(old);
         true
