@@ -16,6 +16,7 @@ use super::{
 use crate::{
     error::{CallError, Rejection},
     link::{Answer, Errand, Incoming, Link, Offer, Remains, Slot},
+    os::thread_id,
     sync::{Arc, AtomicU64, Mutex, Ordering, Weak, fail_here},
     wire::{Path, Payload, TransactionId},
     workers::{Admission, Job, Lane, Shift, Work, discard, panics},
@@ -206,9 +207,15 @@ impl Task {
         let pool = body.target.pool.clone();
         // Whoever waits for the call itself, which was made in a handler on that very thread.
         let here = body.caller.as_ref().is_some_and(|caller| std::ptr::eq(&**caller, ancestor));
+        let link = body.context.link().clone();
         let shared = Arc::new(Shared { pool, body: Mutex::new(Some(body)) });
         match ancestor.offer(Box::new(Offered { shared: shared.clone(), here })) {
-            Offer::Taken => None,
+            Offer::Taken { reads } => {
+                if reads.is_some_and(|reads| reads != thread_id()) {
+                    link.nudge();
+                }
+                None
+            }
             Offer::Kept | Offer::Declined => Some(Task::Shared(shared)),
         }
     }

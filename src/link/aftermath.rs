@@ -1,8 +1,14 @@
 //! What is left to do once a call has ended, and who else sees that.
 
-use std::task::Waker;
+use std::{task::Waker, time::Instant};
 
-use crate::{error::CallError, wire::TransactionId, workers::Job};
+use super::{Link, Slot, state::Ended, stream::Wakeup, token::Family};
+use crate::{
+    error::CallError,
+    sync::{Arc, hold_nothing},
+    wire::TransactionId,
+    workers::{Job, contain, discard},
+};
 
 /// Sees how a call ends, and takes nothing.
 pub(crate) trait Observer: Send {
@@ -24,4 +30,70 @@ pub(crate) struct Aftermath {
     pub(crate) woke_caller: bool,
     /// That thread is inside the transport.
     pub(crate) nudge: bool,
+    /// Those who waited at the ends of its streams.
+    pub(crate) ends: Vec<Wakeup>,
+}
+
+/// What follows from the ends of calls and may be the user's: it takes as long as it likes, waits for another call of
+/// the same link, or drops the link. So whoever ends calls ends all of them first; what is in here is done when it is
+/// dropped, also where a panic has come in between.
+pub(super) struct Later<'a> {
+    link: &'a Link,
+    nudge: bool,
+    jobs: Vec<Job>,
+    wakers: Vec<Waker>,
+    families: Vec<Family>,
+    ended: Vec<Ended<Arc<Slot>>>,
+}
+
+impl Later<'_> {
+    pub(super) fn new(link: &Link) -> Later<'_> {
+        let (jobs, wakers, families, ended) = Default::default();
+        Later { link, nudge: false, jobs, wakers, families, ended }
+    }
+
+    pub(super) fn wake(&mut self, wakeup: Wakeup) {
+        let (waker, job) = wakeup.into_parts(&mut self.nudge);
+        self.wakers.extend(waker);
+        self.jobs.extend(job);
+    }
+
+    pub(super) fn cancel(&mut self, family: Family) {
+        if !family.is_empty() {
+            self.families.push(family);
+        }
+    }
+
+    /// Ends a call that was taken off the table. `seen`: what those at the far ends of its streams are told.
+    pub(super) fn end(&mut self, ended: Ended<Arc<Slot>>, error: CallError, seen: &CallError, now: Instant) {
+        let (link, slot) = (self.link, &*ended.waiter);
+        link.end_far_streams(slot, seen, |wakeup| self.wake(wakeup));
+        let aftermath = link.complete(slot, Err(error), now);
+        self.nudge |= aftermath.nudge;
+        self.wakers.extend(aftermath.waker);
+        aftermath.ends.into_iter().for_each(|wakeup| self.wake(wakeup));
+        self.ended.push(ended);
+    }
+}
+
+impl Drop for Later<'_> {
+    fn drop(&mut self) {
+        let link = self.link;
+        if self.nudge {
+            contain(|| link.nudge());
+        }
+        self.jobs.drain(..).for_each(|job| contain(|| link.submit(job)));
+        self.wakers.drain(..).for_each(|waker| contain(|| link.wake(waker)));
+        self.families.drain(..).for_each(|family| contain(|| family.cancel()));
+        for ended in self.ended.drain(..) {
+            discard(ended.unsent);
+            discard(ended.waiter);
+        }
+    }
+}
+
+/// A copy to be kept. Making it is code of the user's, as dropping it is.
+pub(crate) fn copy_of(waker: &Waker) -> Waker {
+    hold_nothing();
+    waker.clone()
 }

@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    Core, Framed, Link, LinkState, Slot, Wiring, completing::OffTheTable, flow::Harvest, state::Remains,
+    Core, Framed, Link, LinkState, Slot, Wiring, aftermath::Later, completing::OffTheTable, flow::Harvest,
+    state::Remains,
 };
 use crate::{
     error::{CallError, CloseReason, Executed},
@@ -183,11 +184,12 @@ impl Link {
 
     /// Tells everybody who has to do with what was under way.
     fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) {
-        self.end_gates();
+        let mut later = Later::new(self);
+        self.end_gates(&mut later);
         self.tally.events_unsent.add(remains.unsent_events);
         // Nobody else tells them. So a mistake over one of them is none over the others.
         for token in remains.served {
-            contain(|| token.fire().cancel());
+            contain(|| later.cancel(token.fire()));
         }
         let now = Instant::now();
         let executed = Executed::Maybe;
@@ -200,19 +202,18 @@ impl Link {
             let error = CallError::Closed { reason: reason.clone(), executed: ended.executed };
             let seen = CallError::Closed { reason: seen_there.clone(), executed };
             contain(|| {
-                let _told = OffTheTable(self, &*ended.waiter);
+                let _told = OffTheTable(self, ended.waiter.clone());
                 fail_here("a link that tells of its end");
-                let family = self.give_up(&ended.waiter);
-                self.end_far_streams(&ended.waiter, &seen);
-                self.complete_now(&ended.waiter, Err(error), now);
-                family.cancel();
+                later.cancel(self.give_up(&ended.waiter));
+                later.end(ended, error, &seen, now);
             });
         }
         // Those of our own calls have ended with them.
         let closed = CallError::Closed { reason: reason.clone(), executed };
         for ends in remains.streams {
-            contain(|| ends.end(&Err(closed.clone()), |wakeup| self.wake_up(wakeup)));
+            contain(|| ends.end(&Err(closed.clone()), |wakeup| later.wake(wakeup)));
         }
+        drop(later);
         discard(remains.unsent);
     }
 

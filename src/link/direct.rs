@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     CallPlan, Core, Dispatch, Errand, Family, Gate, Ids, Link, Slot, Wiring,
+    aftermath::Later,
     current::depth,
     message::{Cargo, Incoming, Start},
     outbox::Draft,
@@ -131,9 +132,9 @@ impl Link {
     }
 
     /// The link ends: whoever is inside is told, and nothing of the other end's is kept any more.
-    pub(super) fn end_gates(&self) {
+    pub(super) fn end_gates(&self, later: &mut Later<'_>) {
         let Some(direct) = self.joint() else { return };
-        direct.gates.get().into_iter().flatten().for_each(|gate| gate.end());
+        direct.gates.get().into_iter().flatten().for_each(|gate| gate.end(later));
         let mut shortcuts = direct.shortcuts.lock();
         shortcuts.ended = true;
         let by_path = std::mem::take(&mut shortcuts.by_path);
@@ -295,7 +296,7 @@ impl Link {
         if !caller.end_serving() {
             return;
         }
-        self.end_far_streams(caller, &CallError::Cancelled);
+        self.end_far_streams(caller, &CallError::Cancelled, |wakeup| self.wake_up(wakeup));
         // Whoever has the answer finds the call over; and a side that shuts down waits for the answer.
         let mut core = self.core.lock();
         core.near = core.near.saturating_sub(1);

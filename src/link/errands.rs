@@ -7,8 +7,9 @@ use crate::workers::Job;
 /// What became of an errand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// A thread blocks for the call, and is going to run it.
-    Taken,
+    /// A thread blocks for the call, and is going to run it. `reads`: the number of that thread if it is inside the
+    /// transport, and has to come out, unless it is the calling one, which comes to it next.
+    Taken { reads: Option<u32> },
     /// No thread does; one that comes to block runs it.
     Kept,
     /// The call has ended.

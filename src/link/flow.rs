@@ -386,6 +386,7 @@ impl Link {
                 fail_here("a reader with an answer");
                 let aftermath = self.complete(&slot, outcome, now);
                 harvest.woke_caller |= aftermath.woke_caller;
+                aftermath.ends.into_iter().for_each(|wakeup| self.wake_later(wakeup, harvest));
                 harvest.wakers.extend(aftermath.waker);
             }
             Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
@@ -456,7 +457,7 @@ impl Link {
 
     // The ends of calls.
 
-    /// Fills the slot of a call and starts its callback. What comes back is done without the role.
+    /// Fills the slot of a call, ends its streams, and starts its callback. What comes back is done without the role.
     pub(super) fn complete(&self, slot: &Slot, outcome: Outcome, now: Instant) -> Aftermath {
         let outcome = outcome.map_err(|error| in_own_words(error, slot, now));
         if !slot.close_short_way() {
@@ -466,7 +467,9 @@ impl Link {
         self.count(&outcome);
         let how = slot.streams().map(|_| outcome.as_ref().map(|_| ()).map_err(Clone::clone));
         let mut aftermath = slot.complete(outcome, now);
-        how.inspect(|how| self.end_streams(slot, how));
+        if let (Some(how), Some(streams)) = (how, slot.streams()) {
+            streams.ours.end(&how, |wakeup| aftermath.ends.push(wakeup));
+        }
         if let Some(callback) = aftermath.callback.take() {
             self.run_callback(callback);
         }
@@ -487,14 +490,13 @@ impl Link {
         now: Instant,
     ) {
         let aftermath = self.complete(slot, outcome, now);
-        // Before the waker, which may drop the link.
+        // Before the wakers, which may drop the link.
         drop(taken);
         if aftermath.nudge {
             self.nudge();
         }
-        if let Some(waker) = aftermath.waker {
-            self.wake(waker);
-        }
+        aftermath.ends.into_iter().for_each(|wakeup| self.wake_up(wakeup));
+        aftermath.waker.into_iter().for_each(|waker| self.wake(waker));
     }
 
     fn count(&self, outcome: &Outcome) {

@@ -5,7 +5,10 @@
 
 use std::time::Instant;
 
-use super::token::{CancelToken, Own};
+use super::{
+    aftermath::Later,
+    token::{CancelToken, Own},
+};
 use crate::{
     sync::{Arc, AtomicU64, Mutex, Ordering, Weak, modelled},
     wire::{Side, TransactionId},
@@ -59,15 +62,13 @@ impl Gate {
     }
 
     /// Fires the tokens of those inside, and of those that ask for one later.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&self, later: &mut Later<'_>) {
         self.shut();
         let mut tokens = self.tokens.lock();
         tokens.ended = true;
         let list = std::mem::take(&mut tokens.list);
         drop(tokens);
-        for token in list.iter().filter_map(Weak::upgrade) {
-            token.fire().cancel();
-        }
+        list.iter().filter_map(Weak::upgrade).for_each(|token| later.cancel(token.fire()));
     }
 
     /// Has a token fired when the link ends.

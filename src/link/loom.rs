@@ -141,6 +141,37 @@ fn loom_link_an_errand_is_run_or_declined() {
     });
 }
 
+/// A thread waits in the transport, and comes out when it is nudged.
+#[test]
+fn loom_link_an_errand_reaches_whoever_is_inside_the_transport() {
+    model(|| {
+        let slot = Arc::new(slot());
+        let nudged = Arc::new((Mutex::new(false), Condvar::new()));
+        let ran = Arc::new(AtomicU32::new(0));
+        slot.block();
+        let (offers, nudges, runs) = (slot.clone(), nudged.clone(), ran.clone());
+        let offering = spawn(move || {
+            let job: Job = Box::new(move || drop(runs.fetch_add(1, Relaxed)));
+            if let Offer::Taken { reads: Some(_) } = offers.offer(job) {
+                *nudges.0.lock() = true;
+                nudges.1.notify_all();
+            }
+        });
+        while ran.load(Relaxed) == 0 {
+            if slot.set_reading(true) {
+                let mut come = nudged.0.lock();
+                while !*come {
+                    nudged.1.wait(&mut come);
+                }
+                slot.set_reading(false);
+            }
+            slot.take_errand().into_iter().for_each(run_elsewhere);
+        }
+        offering.join().unwrap();
+        assert!(slot.unblock().is_empty());
+    });
+}
+
 struct Count(AtomicU32);
 
 impl Wake for Count {

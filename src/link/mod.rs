@@ -48,7 +48,7 @@ mod wait;
 
 use std::{any::Any, collections::VecDeque, fmt, io, task::Waker, time::Instant};
 
-pub(crate) use aftermath::{Observer, Remains};
+pub(crate) use aftermath::{Observer, Remains, copy_of};
 pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
 pub(crate) use direct::Neighbour;
 pub(crate) use errands::Offer;
@@ -69,7 +69,7 @@ pub(crate) use token::{Family, Relayed, Stage};
 use crate::{
     config::Config,
     counters::Tally,
-    error::{CloseReason, Rejection},
+    error::{CallError, CloseReason, Rejection},
     os::Origin,
     sync::{
         Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, fail_here,
@@ -79,11 +79,13 @@ use crate::{
     wire::{Codec, Side},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
+use aftermath::Later;
 use completing::{Completing, OffTheTable};
 use direct::Direct;
 use keeper::Keeper;
 use load::Packet;
 use role::Role;
+use start::timed_out;
 use state::State;
 
 /// The life of a link. Each state comes at most once, and in this order.
@@ -430,10 +432,12 @@ impl Link {
         let next = core.next_alarm();
         core.armed = next;
         self.flush(core);
+        let mut later = Later::new(self);
         for (_told, ended, family) in late {
             fail_here("a keeper with late calls");
-            self.time_out(ended, now);
-            family.cancel();
+            later.cancel(family);
+            let error = timed_out(&ended, now);
+            later.end(ended, error, &CallError::Cancelled, now);
         }
         if nudge {
             self.nudge();
@@ -448,6 +452,7 @@ impl Link {
             self.say_bye(0);
             self.lose(reason);
         }
+        drop(later);
         next
     }
 
@@ -473,7 +478,8 @@ impl Link {
         }
     }
 
-    fn nudge(&self) {
+    /// Brings whoever reads out of the transport.
+    pub(crate) fn nudge(&self) {
         if let Wiring::Framed(framed) = &self.wiring {
             framed.nudge();
         }

@@ -5,7 +5,7 @@ use std::{fmt, task::Waker, time::Duration, time::Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::{
-    aftermath::{Aftermath, Observer, Remains},
+    aftermath::{Aftermath, Observer, Remains, copy_of},
     errands::{Errands, Offer},
     stream::Streams,
     token::{Child, Family, earlier, has_passed},
@@ -285,15 +285,12 @@ impl Slot {
 
     /// Leaves a waker that is called when the call has ended. `false` if it has.
     pub(crate) fn set_waker(&self, waker: &Waker) -> bool {
+        let copy = copy_of(waker);
         let mut inner = self.inner.lock();
         if !matches!(inner.stage, Stage::Pending) {
             return false;
         }
-        let place = &mut inner.extras().waker;
-        if place.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            return true;
-        }
-        let old = place.replace(waker.clone());
+        let old = inner.extras().waker.replace(copy);
         // Out of the lock: dropping a waker may drop a task, with other results in it.
         drop(inner);
         drop(old);
@@ -464,8 +461,7 @@ impl Slot {
 
     /// Leaves something to run for the thread that blocks for this call, or will.
     ///
-    /// Called by whoever has the reader role, so that the blocked thread is not inside the transport
-    /// unless it is the calling one.
+    /// Called by whoever has the reader role, and by others: then that thread may be inside the transport.
     pub(crate) fn offer(&self, errand: Job) -> Offer {
         let mut inner = self.inner.lock();
         if !matches!(inner.stage, Stage::Pending) {
@@ -478,7 +474,7 @@ impl Slot {
             return seat.offer(errand);
         }
         let run = inner.extras().errands.push(errand);
-        let blocked = inner.blocked;
+        let (blocked, reads) = (inner.blocked, inner.reading.then_some(inner.waiter));
         self.news.store(true, Ordering::Release);
         drop(inner);
         drop(run);
@@ -486,7 +482,7 @@ impl Slot {
             return Offer::Kept;
         }
         self.changed.notify_all();
-        Offer::Taken
+        Offer::Taken { reads }
     }
 
     /// Takes over what was left for whoever comes to block for `call`.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Link, Slot, Wiring,
-    completing::Completing,
+    aftermath::Later,
     current::ask,
     direct::Inline,
     inbox::fault_limit,
@@ -16,7 +16,7 @@ use super::{
     room::refusal_of_answer,
     state::{Ended, Finish},
     stream::Ends,
-    token::{CancelToken, Family},
+    token::CancelToken,
 };
 use crate::{
     error::{CallError, Executed, Misuse, Rejection},
@@ -314,40 +314,30 @@ impl Link {
 
     /// Ends a call whose deadline has passed, unless it has ended.
     pub(crate) fn expire(&self, id: TransactionId) {
-        if let Some((ended, _)) = self.abandon(id) {
-            self.time_out(ended, Instant::now());
-        }
+        self.abandon(id, timed_out);
     }
 
     /// Ends a call for which nobody waits any more, unless it has ended.
     pub(crate) fn cancel(&self, id: TransactionId) {
-        if let Some((ended, taken)) = self.abandon(id) {
-            self.complete_taken(Some(taken), &ended.waiter, Err(CallError::Cancelled), Instant::now());
-            self.end_far_streams(&ended.waiter, &CallError::Cancelled);
-            discard(ended.unsent);
-        }
+        self.abandon(id, |_, _| CallError::Cancelled);
     }
 
-    fn abandon(&self, id: TransactionId) -> Option<(Ended<Arc<Slot>>, Completing<'_>)> {
+    fn abandon(&self, id: TransactionId, why: impl FnOnce(&Ended<Arc<Slot>>, Instant) -> CallError) {
         if self.is_forked() {
-            return None;
+            return;
         }
         let mut core = self.core.lock();
-        let ended = core.state.cancel_call(id);
-        let family = ended.as_ref().map(|ended| self.give_up(&ended.waiter));
+        let Some(ended) = core.state.cancel_call(id) else { return self.flush(core) };
+        let family = self.give_up(&ended.waiter);
         let taken = self.completing();
-        self.flush(core);
-        family.into_iter().for_each(Family::cancel);
-        ended.map(|ended| (ended, taken))
-    }
-
-    pub(super) fn time_out(&self, ended: Ended<Arc<Slot>>, now: Instant) {
-        let slot = ended.waiter;
-        let after = now.saturating_duration_since(slot.started);
-        let error = CallError::TimedOut { path: slot.path.clone(), after, executed: ended.executed };
-        self.complete_now(&slot, Err(error), now);
-        self.end_far_streams(&slot, &CallError::Cancelled);
-        discard(ended.unsent);
+        drop(core);
+        let (mut later, now) = (Later::new(self), Instant::now());
+        later.cancel(family);
+        let error = why(&ended, now);
+        later.end(ended, error, &CallError::Cancelled, now);
+        // Before what is the user's, which may drop the link.
+        drop(taken);
+        self.flush(self.core.lock());
     }
 
     // Answers.
@@ -470,6 +460,13 @@ impl super::Core {
             }
         }
     }
+}
+
+/// The end of a call whose deadline has passed.
+pub(super) fn timed_out(ended: &Ended<Arc<Slot>>, now: Instant) -> CallError {
+    let slot = &ended.waiter;
+    let after = now.saturating_duration_since(slot.started);
+    CallError::TimedOut { path: slot.path.clone(), after, executed: ended.executed }
 }
 
 /// Microseconds, rounded up, so that a little time is never none.

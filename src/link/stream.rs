@@ -8,11 +8,12 @@ use std::{collections::VecDeque, fmt, task::Waker, time::Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::{Errand, Slot};
+use super::{Errand, Slot, aftermath::copy_of};
 use crate::{
     error::CallError,
     sync::{Arc, Mutex, OnceLock, Weak},
     wire::{Codec, CodecError, Hold, Path, Payload, Quota, first_item},
+    workers::Job,
 };
 
 /// Items that came together.
@@ -86,6 +87,16 @@ pub(crate) struct Wakeup {
     pub(crate) woke: bool,
     /// A thread that is inside the transport has to come out.
     pub(crate) nudge: bool,
+}
+
+impl Wakeup {
+    /// The waker, and what is to be run. Sets `nudge` if a thread has to come out of the transport.
+    pub(super) fn into_parts(self, nudge: &mut bool) -> (Option<Waker>, Option<Job>) {
+        *nudge |= self.nudge;
+        // One that was left to a thread has told that thread.
+        let errand = self.parked.and_then(Resume::resume);
+        (self.waker, errand.map(|errand| errand.job))
+    }
 }
 
 /// The ends that one side has of a stream.
@@ -260,11 +271,12 @@ impl Intake {
 
     /// Leaves a waker. `false` if there are news.
     pub(crate) fn set_waker(&self, waker: &Waker) -> bool {
+        let copy = copy_of(waker);
         let mut queue = self.queue.lock();
         if !queue.batches.is_empty() || queue.over.is_some() {
             return false;
         }
-        let old = queue.waker.replace(waker.clone());
+        let old = queue.waker.replace(copy);
         // Out of the lock: dropping a waker may drop a task.
         drop(queue);
         drop(old);
@@ -351,11 +363,12 @@ impl Outlet {
 
     /// Leaves a waker. `false` if there are news.
     pub(crate) fn set_waker(&self, waker: &Waker) -> bool {
+        let copy = copy_of(waker);
         let mut tap = self.tap.lock();
         if tap.news {
             return false;
         }
-        let old = tap.waker.replace(waker.clone());
+        let old = tap.waker.replace(copy);
         drop(tap);
         drop(old);
         true

@@ -3,7 +3,10 @@
 //! Items that follow each other quickly are gathered, and leave together: when enough wait, when anybody
 //! waits for something, or when the keeper looks at the clock.
 
-use std::time::{Duration, Instant};
+use std::{
+    task::Waker,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
@@ -316,16 +319,21 @@ impl Link {
 
     // Those who wait at an end.
 
-    /// Wakes whoever waited at an end of a stream, on a thread that has no reader role to give up.
+    /// Wakes whoever waited at an end of a stream, on a thread that may run code of the user's: it has no reader role
+    /// to give up, and no calls to end.
     pub(crate) fn wake_up(&self, wakeup: Wakeup) {
-        let Wakeup { waker, parked, nudge, .. } = wakeup;
-        let errand = parked.and_then(Resume::resume);
-        if nudge || errand.is_some() {
-            // Whoever blocks for an ancestor of what goes on may be inside the transport.
+        self.wake_thread(wakeup).into_iter().for_each(|waker| self.wake(waker));
+    }
+
+    /// The same but for the waker.
+    fn wake_thread(&self, wakeup: Wakeup) -> Option<Waker> {
+        let mut nudge = false;
+        let (waker, job) = wakeup.into_parts(&mut nudge);
+        if nudge {
             self.nudge();
         }
-        errand.into_iter().for_each(|errand| self.submit(errand.job));
-        waker.into_iter().for_each(|waker| self.wake(waker));
+        job.into_iter().for_each(|job| self.submit(job));
+        waker
     }
 
     /// The same for a thread that reads.
@@ -343,28 +351,26 @@ impl Link {
         self.wake_later(wakeup, harvest);
     }
 
-    /// Tells those at the ends of a stream how its call has ended.
-    pub(super) fn end_streams(&self, slot: &Slot, how: &Result<(), CallError>) {
-        if let Some(streams) = slot.streams() {
-            streams.ours.end(how, |wakeup| self.wake_up(wakeup));
-        }
-    }
-
-    /// Tells those at the ends of a stream at the other side, where that is in this process. They may have wakers, so
-    /// that no lock is held.
-    pub(super) fn end_far_streams(&self, slot: &Slot, why: &CallError) {
+    /// Tells those at the ends of a stream at the other side, where that is in this process.
+    pub(super) fn end_far_streams(&self, slot: &Slot, why: &CallError, wake: impl FnMut(Wakeup)) {
         if self.is_near()
             && let Some(streams) = slot.streams()
         {
-            streams.theirs.end(&Err(why.clone()), |wakeup| self.wake_up(wakeup));
+            streams.theirs.end(&Err(why.clone()), wake);
         }
     }
 
-    /// Lets those go on for whose items there is room again. Called by whoever has sent.
+    /// Lets those go on for whose items there is room again. Called by whoever has sent, who may have the reader role,
+    /// answers to act on, or the clock to watch: wakers are called by the crew.
     pub(super) fn feed_starved<'a>(&'a self, mut core: MutexGuard<'a, Core>) {
         let starved = core.state.take_starved();
         drop(core);
-        starved.iter().for_each(|outlet| self.wake_up(outlet.room()));
+        let wakers: Vec<_> = starved.iter().filter_map(|outlet| self.wake_thread(outlet.room())).collect();
+        if !wakers.is_empty()
+            && let Some(link) = self.strong()
+        {
+            self.submit(Box::new(move || wakers.into_iter().for_each(|waker| link.wake(waker))));
+        }
     }
 
     fn pack_stream<A>(

@@ -268,7 +268,7 @@ impl Family {
         }
         if self.others.len() >= self.room.max(LOOKED_THROUGH) {
             // Nobody tells of the end of a call that was started: so those that have ended go now and then.
-            self.others.retain(Child::is_under_way);
+            self.others.retain(Child::may_be_under_way);
             self.room = 2 * self.others.len();
         }
         self.others.push(child);
@@ -306,6 +306,15 @@ impl Family {
 }
 
 impl Child {
+    /// Asked under a lock: an upgraded reference may be the last one to go, and what hangs on it is the user's.
+    fn may_be_under_way(&self) -> bool {
+        match self {
+            Child::Call { slot, .. } | Child::Relayed { slot, .. } => slot.strong_count() > 0,
+            Child::Token(own) => own.strong_count() > 0,
+        }
+    }
+
+    /// Asked without a lock.
     fn is_under_way(&self) -> bool {
         match self {
             Child::Call { slot, .. } | Child::Relayed { slot, .. } => {

@@ -56,3 +56,4 @@ mod topics;
 #[cfg(feature = "macros")]
 mod typed;
 mod typed_by_hand;
+mod wakers;

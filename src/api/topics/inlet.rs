@@ -18,7 +18,7 @@ use crate::{
     },
     config::Timeout,
     error::{CallError, CloseReason, Executed, Misuse, Rejection},
-    link::{Current, Errand, Incoming, Link, Place, within},
+    link::{Current, Errand, Incoming, Link, Place, copy_of, within},
     os::Origin,
     sync::{Arc, Condvar, Mutex, Weak, fail_here},
     wire::{Codec, Path, Payload},
@@ -296,11 +296,12 @@ impl Inlet {
 
     /// Leaves a waker that is called when something comes. `false` if something is here.
     pub(super) fn set_waker(&self, waker: &Waker) -> bool {
+        let copy = copy_of(waker);
         let mut state = self.state.lock();
         if state.has_news() {
             return false;
         }
-        let old = state.waker.replace(waker.clone());
+        let old = state.waker.replace(copy);
         // Out of the lock: dropping a waker may drop a task, with other subscriptions in it.
         drop(state);
         drop(old);
