@@ -95,6 +95,11 @@ impl Table {
     fn is_closed(&self) -> bool {
         self.stage >= Stage::DoorGone && self.peers.is_empty()
     }
+
+    /// All who have an entry, and whether somebody is seeing them off.
+    fn all(&self) -> Vec<(Peer, Arc<Link>, bool)> {
+        self.peers.values().map(|entry| (entry.peer.clone(), entry.link.clone(), entry.leaving)).collect()
+    }
 }
 
 impl Shared {
@@ -124,8 +129,8 @@ impl Shared {
     }
 
     pub(super) fn peers(&self) -> Vec<Peer> {
-        let all: Vec<Peer> = self.table.lock().peers.values().map(|entry| entry.peer.clone()).collect();
-        all.into_iter().filter(is_here).collect()
+        let all = self.table.lock().all();
+        all.into_iter().map(|(peer, ..)| peer).filter(is_here).collect()
     }
 
     pub(super) fn accept(&self, deadline: Option<Instant>) -> Option<Peer> {
@@ -281,7 +286,13 @@ impl Shared {
         let (peer, link) = (entry.peer.clone(), entry.link.clone());
         drop(table);
         let shared = self.clone();
-        let job = Arc::new(Mutex::new(Some(move || shared.farewell(&peer, &link, end, &tell))));
+        self.apart(move || shared.farewell(&peer, &link, end, &tell));
+        told
+    }
+
+    /// Has a thread of its own do something that takes time. Should none be had, the calling one does it.
+    fn apart(&self, job: impl FnOnce() + Send + 'static) {
+        let job = Arc::new(Mutex::new(Some(job)));
         let theirs = job.clone();
         let run = move || {
             let job = theirs.lock().take();
@@ -293,7 +304,6 @@ impl Shared {
             let job = job.lock().take();
             job.into_iter().for_each(|job| job());
         }
-        told
     }
 
     fn farewell(
@@ -333,16 +343,16 @@ impl Shared {
         let begin = Instant::now();
         self.enter(Stage::Closing);
         let deadline = limit.and_then(|limit| begin.checked_add(limit));
-        let all: Vec<(u64, Arc<Link>)> =
-            self.table.lock().peers.iter().map(|(id, entry)| (*id, entry.link.clone())).collect();
-        if limit.is_some() {
-            // All of them are told before anybody is waited for.
-            all.iter().for_each(|(_, link)| link.go_away());
-        }
+        let all = self.table.lock().all();
         let ends: Vec<_> = all
             .into_iter()
-            .map(|(id, _)| {
-                self.see_off(id, move |link| match limit {
+            .map(|(peer, link, leaving)| {
+                if leaving && limit.is_none() {
+                    // Whoever sees it off may do so with a limit that is not over for long.
+                    self.apart(move || link.close());
+                }
+                self.see_off(peer.id(), move |link| match limit {
+                    // Each on its own thread, so that all are told before anybody is waited for.
                     Some(_) => link.shut_down(deadline),
                     None => at_once(link),
                 })
