@@ -130,7 +130,8 @@ impl Shared {
 
     pub(super) fn peers(&self) -> Vec<Peer> {
         let all = self.table.lock().all();
-        all.into_iter().map(|(peer, ..)| peer).filter(is_here).collect()
+        let here = all.into_iter().filter(|(peer, link, _)| is_here(peer) && self.may_be_met(link));
+        here.map(|(peer, ..)| peer).collect()
     }
 
     pub(super) fn accept(&self, deadline: Option<Instant>) -> Option<Peer> {
@@ -202,10 +203,23 @@ impl Shared {
         link.run_callback(Box::new(move || shared.welcome(id, &peer, &theirs)));
     }
 
+    /// Whether the user may know of a peer. Where there is a key, the door has not looked at it, and the hello may be
+    /// one of before that somebody sends again: the peer shows the key to the link, which ends if that takes too long.
+    fn may_be_met(&self, link: &Link) -> bool {
+        !self.config.filters().has_seal() || link.is_greeted()
+    }
+
     /// Starts what is served to a peer, and lets it call.
     fn welcome(&self, id: u64, peer: &Peer, link: &Link) {
         // Whatever fails or panics has not said that this peer is welcome.
         let welcome = Welcome { link, given: AtomicBool::new(false) };
+        // One that has gone meanwhile is told of, and then that it has gone.
+        if !self.may_be_met(link) && !link.wait_greeted(None) && !link.is_greeted() {
+            if link.close_reason().is_some_and(|why| matches!(*why, CloseReason::Protocol(_))) {
+                self.count_turned_away();
+            }
+            return;
+        }
         for api in &self.apis {
             if let Err(error) = peer.endpoint().attach(api.again()) {
                 self.count_turned_away();
