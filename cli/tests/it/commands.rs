@@ -32,6 +32,25 @@ fn everything_is_listed_for_scripts_too() {
     assert_eq!(printed(&["ls", &place.address, "oven.bake"]), "oven\n  bake  call\n");
 }
 
+/// Red when a list overflows the stack of whoever reads it.
+#[test]
+fn what_no_path_can_be_is_left_out_of_the_list() {
+    let address = format!("unix:{}", spare_path("sock").display());
+    let info = |path: &str| {
+        json!({"link": "", "path": path, "owner": "", "kind": "call", "signature": "", "arguments": [], "doc": "",
+            "shape": ""})
+    };
+    let all = [info("a.b"), info(&"a.".repeat(50_000)), info(&["a"; 50_000].join(".")), info("c\u{1b}")];
+    let list = move |_: &Context, (): ()| Ok::<_, Fault>(all.to_vec());
+    let _listener =
+        Neck::builder().serve(Api::new("nape").handle("list", list).unwrap()).listen(&address).unwrap();
+    let told = run(&["ls", &address]);
+    assert_eq!((told.code, &*told.out), (Some(0), "a\n  b  call\n"), "{told:?}");
+    assert!(told.err.starts_with("nape: 3 of what") && told.err.lines().count() == 1, "{told:?}");
+    let told = run(&["ls", "--json", &address]);
+    assert_eq!(serde_json::from_str::<Value>(&told.out).unwrap().as_array().unwrap().len(), 1);
+}
+
 #[test]
 fn calls_take_json_and_give_json() {
     let place = place();
