@@ -328,7 +328,7 @@ fn one_for_whom_nothing_starts_is_not_let_in(place: Where) {
             .on_arrival(move |peer| come.0.send(peer.id()).unwrap())
             .on_departure(move |peer, _| gone.0.send(peer.id()).unwrap()),
     );
-    match place.neck().connect(&place.of(&listener)) {
+    match place.neck().connect(place.of(&listener)) {
         Ok(neck) => assert!(matches!(call(&neck.start(), "head", 1), Err(CallError::Closed { .. }))),
         refused => assert!(matches!(refusal(refused), nape::CloseReason::Peer)),
     }
