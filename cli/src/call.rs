@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     args,
     link::Met,
-    output::Out,
+    output::{Out, on_one_line},
     trouble::{Exit, Trouble},
 };
 
@@ -74,20 +74,20 @@ fn stream(met: &Met, args: &args::Call, arguments: Vec<u8>, out: &mut Out) -> Re
 /// A result or an item, on one line unless it is to be pretty.
 fn print(path: &str, bytes: &[u8], pretty: bool, out: &mut Out) -> Result<(), Trouble> {
     let bytes = if bytes.is_empty() { b"null" } else { bytes };
-    let refused = |_| {
+    let refused = || {
         let n = bytes.len();
         Trouble::new(
             Exit::Fault,
             format!("{path} answered with {n} bytes that are no JSON: --raw writes them"),
         )
     };
+    let text = std::str::from_utf8(bytes).map_err(|_| refused())?;
     if pretty {
-        let value: Value = serde_json::from_slice(bytes).map_err(refused)?;
-        let text = serde_json::to_vec_pretty(&value).map_err(io::Error::from)?;
-        return out.raw(&[&*text, b"\n"].concat());
+        let value: Value = serde_json::from_str(text).map_err(|_| refused())?;
+        return out.json_text(&serde_json::to_string_pretty(&value).map_err(io::Error::from)?);
     }
-    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(refused)?;
-    out.raw(&[bytes, b"\n"].concat())
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|_| refused())?;
+    out.json_text(&on_one_line(text))
 }
 
 fn from_stdin() -> Result<String, Trouble> {

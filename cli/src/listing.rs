@@ -20,6 +20,11 @@ struct Node<'a> {
 
 pub(crate) fn list(met: &Met, args: &args::Ls, out: &mut Out) -> Result<(), Trouble> {
     let mut all: Vec<PathInfo> = met.ask("list")?;
+    // A program may answer anything, and what hangs in the tree is as deep as its path is long.
+    let odd = all.extract_if(.., |info| !is_path(&info.path)).count();
+    if odd > 0 {
+        eprintln!("nape: {odd} of what {} lists is left out, since its path is none", met.address);
+    }
     if let Some(prefix) = &args.prefix {
         all.retain(|info| is_at_or_below(&info.path, prefix));
         if all.is_empty() {
@@ -153,6 +158,11 @@ fn in_words(kind: PathKind) -> &'static str {
         PathKind::CatchAll => "catch-all",
         _ => "other",
     }
+}
+
+/// Whether anything can be served there; at the root, something that takes all else can.
+fn is_path(path: &str) -> bool {
+    path.is_empty() || nape::Path::new(path).is_ok()
 }
 
 /// Whether a path is this node or below it; everything is below the root.

@@ -56,9 +56,12 @@ impl Out {
 
     /// One line of JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Trouble> {
-        let mut text = serde_json::to_vec(value).map_err(io::Error::from)?;
-        text.push(b'\n');
-        self.raw(&text)
+        self.json_text(&serde_json::to_string(value).map_err(io::Error::from)?)
+    }
+
+    /// JSON as it is written, and nothing in it that speaks to a terminal.
+    pub(crate) fn json_text(&mut self, text: &str) -> Result<(), Trouble> {
+        self.raw((escaped(text) + "\n").as_bytes())
     }
 
     pub(crate) fn table(&mut self, table: &Table) -> Result<(), Trouble> {
@@ -124,6 +127,30 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { clean(c) } else { c }).collect::<String>()
 }
 
+/// JSON with those control characters escaped that JSON itself allows: they stand in texts only.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// JSON on one line: without the white space between its parts.
+pub(crate) fn on_one_line(text: &str) -> String {
+    let (mut in_text, mut after_backslash) = (false, false);
+    let stays = |c: &char| {
+        let ends = *c == '"' && !after_backslash;
+        after_backslash = in_text && *c == '\\' && !after_backslash;
+        in_text ^= ends;
+        in_text || !c.is_ascii_whitespace()
+    };
+    text.chars().filter(stays).collect()
+}
+
 /// A time with three digits or so.
 pub(crate) fn time(time: Duration) -> String {
     let nanos = time.as_nanos();
@@ -168,5 +195,13 @@ mod tests {
     #[test]
     fn a_peer_cannot_speak_to_the_terminal() {
         assert_eq!(clean("a\u{1b}[2Jb\nc\td\u{9b}"), "a\u{fffd}[2Jb c d\u{fffd}");
+    }
+    #[test]
+    fn json_is_one_line_and_does_nothing_to_a_terminal() {
+        let text = "{ \"a b\\\" \\\\\" :\n [1.0,\t\" \u{9b}31m\u{7f}\"] }\r\n";
+        let line = escaped(&on_one_line(text));
+        assert_eq!(line, "{\"a b\\\" \\\\\":[1.0,\" \\u009b31m\\u007f\"]}");
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(value(&line), value(text));
     }
 }

@@ -227,7 +227,8 @@ impl Executed {
 }
 
 impl Fault {
-    /// The error of a call that the handler made itself and passed on.
+    /// The error of a call that the handler made itself and passed on. Of more than 32 in each other there is none: they
+    /// are an [`Error`](FaultKind::Error) where they come over a link.
     pub fn call_error(&self) -> Option<CallError> {
         match self.kind {
             FaultKind::Call => {
@@ -247,7 +248,7 @@ impl Fault {
         };
         let code = match self.kind {
             // What came over a link with another codec goes on as its texts.
-            FaultKind::Typed if value.is_none() => FaultCode::Error as u16,
+            FaultKind::Typed | FaultKind::Call if value.is_none() => FaultCode::Error as u16,
             FaultKind::Error => FaultCode::Error as u16,
             FaultKind::Typed => FaultCode::Typed as u16,
             FaultKind::Panicked => FaultCode::Panicked as u16,
@@ -262,15 +263,18 @@ impl Fault {
     /// The record of the call that failed, for a link with this codec. Made anew where that is another one, since
     /// an error may stand in it.
     fn call_record(&self, codec: Codec) -> Option<Vec<u8>> {
-        if let Some(value) = self.value_in(codec) {
-            return Some(value.to_vec());
+        match self.value_in(codec) {
+            Some(value) => Some(value.to_vec()),
+            None => as_texts(self.value_in(self.form.any())?),
         }
-        let mut value = Vec::new();
-        self.call_error()?.to_record(codec).write(&mut value);
-        Some(value)
     }
 
-    fn from_record(kind: FaultKind, record: FaultRecord, codec: Codec) -> Fault {
+    fn from_record(kind: FaultKind, mut record: FaultRecord, codec: Codec) -> Fault {
+        let mut kind = kind;
+        if kind == FaultKind::Call && nests_too_deep(&record.value) {
+            // Its texts say what happened. Whoever looks for the first error copies the rest at every step.
+            (kind, record.value) = (FaultKind::Error, Vec::new());
+        }
         let mut texts = record.texts.into_iter();
         let (message, type_name) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
         Fault {
@@ -282,6 +286,44 @@ impl Fault {
             form: Form::One(codec),
         }
     }
+}
+
+/// The records in each other of calls that failed, without the values that only a link with their own codec can read:
+/// of those the texts go on. `None` where they are no records, or too many: a peer may have made them.
+fn as_texts(mut record: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    for _ in 0..MAX_NESTED {
+        let (mut head, value) = FaultRecord::read_head(record).ok()?;
+        let value = match FaultCode::from_number(head.code) {
+            Some(FaultCode::Call) => {
+                head.write(&mut out);
+                record = value;
+                continue;
+            }
+            Some(FaultCode::Typed) => {
+                head.code = FaultCode::Error as u16;
+                &[]
+            }
+            Some(FaultCode::Error | FaultCode::Panicked) | None => &[][..],
+            // What the library says itself is the same in every codec.
+            Some(_) => value,
+        };
+        head.write(&mut out);
+        out.extend_from_slice(value);
+        return Some(out);
+    }
+    None
+}
+
+/// Whether more records stand in each other than anybody's calls do.
+fn nests_too_deep(mut record: &[u8]) -> bool {
+    for _ in 0..MAX_NESTED {
+        match FaultRecord::read_head(record) {
+            Ok((head, value)) if head.code == FaultCode::Call as u16 => record = value,
+            _ => return false,
+        }
+    }
+    true
 }
 
 impl<E: std::error::Error + 'static> From<E> for Fault {
@@ -378,6 +420,8 @@ fn os_error(number: u64, text: &str) -> io::Error {
 
 /// How many sources of an error travel.
 const MAX_SOURCES: usize = 16;
+/// In how many records of calls that failed another one may stand: more than a call has sides that pass it on.
+const MAX_NESTED: usize = 32;
 
 #[cfg(test)]
 mod tests;

@@ -173,6 +173,10 @@ impl Inspection {
     }
 
     fn describe(&self, cx: &Context, path: String) -> Result<PathInfo, NotServed> {
+        if !is_path(&path) {
+            // Enough of it to know it by.
+            return Err(NotServed { path: path.chars().take(Path::MAX_LEN).collect() });
+        }
         let found = |link: &Link| self.described(link, &path, is_local(cx));
         self.links(cx).iter().find_map(found).ok_or(NotServed { path })
     }
@@ -269,6 +273,9 @@ impl Inspection {
     }
 
     fn tail(&self, cx: &Context, prefix: String, tails: &Arc<()>) -> Result<Tailing, Fault> {
+        if !is_path(&prefix) {
+            return Err(Fault::new("nothing is at or below what is no path"));
+        }
         let place = tails.clone();
         // The handler has one, too.
         if Arc::strong_count(tails) > TAILS + 1 {
@@ -353,6 +360,11 @@ fn running(handler: RunningHandler) -> Running {
         thread,
         given_up: handler.given_up,
     }
+}
+
+/// Whether something may be served there: it is a path, or the root. A peer may ask for anything.
+fn is_path(path: &str) -> bool {
+    path.is_empty() || Path::new(path).is_ok()
 }
 
 /// Whether `path` is `node` or lies below it; everything lies below the root.

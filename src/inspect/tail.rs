@@ -31,6 +31,8 @@ struct Queue {
 #[derive(Default)]
 struct State {
     events: VecDeque<TailedEvent>,
+    /// How much they take.
+    bytes: usize,
     /// How many went since the last one that was taken.
     lost: u64,
 }
@@ -48,6 +50,34 @@ pub(super) struct Tailing {
     caller: CancelToken,
     /// There is room for so many of them.
     _place: Arc<()>,
+}
+
+impl State {
+    /// Makes room for an event by the oldest ones.
+    fn keep(&mut self, event: TailedEvent) {
+        self.bytes += size(&event);
+        self.events.push_back(event);
+        while self.events.len() > BOUND || self.bytes > MOST_BYTES {
+            self.take();
+            self.lost += 1;
+        }
+    }
+
+    fn take(&mut self) -> Option<TailedEvent> {
+        let event = self.events.pop_front()?;
+        self.bytes -= size(&event);
+        Some(event)
+    }
+}
+
+/// What an event takes in memory.
+fn size(event: &TailedEvent) -> usize {
+    let arguments = match &event.arguments {
+        EventArguments::Json(text) => text.len(),
+        EventArguments::Binary(bytes) => bytes.len(),
+        EventArguments::Large(_) | EventArguments::Unknown => 0,
+    };
+    size_of::<TailedEvent>() + event.link.len() + event.path.len() + arguments
 }
 
 impl Tailing {
@@ -79,7 +109,7 @@ impl Iterator for Tailing {
             if self.caller.is_cancelled() {
                 return None;
             }
-            if let Some(event) = state.events.pop_front() {
+            if let Some(event) = state.take() {
                 let lost = std::mem::take(&mut state.lost);
                 return Some(Ok(TailedEvent { lost, ..event }));
             }
@@ -114,17 +144,37 @@ impl Witness for Ear {
         };
         let event = TailedEvent { link: self.link.clone(), path: path.to_string(), arguments, lost: 0 };
         let mut state = self.queue.state.lock();
-        if state.events.len() == BOUND {
-            state.events.pop_front();
-            state.lost += 1;
-        }
-        state.events.push_back(event);
+        state.keep(event);
         drop(state);
         self.queue.news.notify_one();
     }
 }
 
-/// How many events wait for whoever takes them.
+/// How many events wait for whoever takes them, and how much they take, where the arguments of each are 16 KiB at most.
 const BOUND: usize = 256;
+const MOST_BYTES: usize = 1 << 20;
 /// How often a tail without events looks whether anybody still wants some.
 const LOOK: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_in_number_and_in_bytes() {
+        let event = |len| TailedEvent {
+            link: String::new(),
+            path: "a.b".into(),
+            arguments: EventArguments::Json("x".repeat(len)),
+            lost: 0,
+        };
+        let mut state = State::default();
+        (0..1000).for_each(|_| state.keep(event(0)));
+        assert_eq!((state.events.len(), state.lost), (BOUND, 1000 - BOUND as u64));
+        (0..1000).for_each(|_| state.keep(event(16 << 10)));
+        assert!((60..64).contains(&state.events.len()) && state.bytes <= MOST_BYTES);
+        assert_eq!(state.lost, 2000 - state.events.len() as u64);
+        while state.take().is_some() {}
+        assert_eq!(state.bytes, 0);
+    }
+}

@@ -17,7 +17,8 @@ use crate::{
 /// overloaded or gone is left alone. Then one call is let through to try: its success lets all pass again, its
 /// failure refuses them for as long once more.
 ///
-/// Events only pass or are refused; nobody knows what becomes of them.
+/// Events and streams only pass or are refused, and never are what tries: nobody knows what becomes of an event, and
+/// a stream may tell late how it ends.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,10 +42,24 @@ type Counts = Arc<dyn Fn(&CallError) -> bool + Send + Sync>;
 struct State {
     /// How many have failed since the last success.
     failed: u32,
-    /// Until when calls are refused; then one tries.
-    open_until: Option<Instant>,
+    circuit: Circuit,
     /// One is trying.
     trying: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Circuit {
+    #[default]
+    Closed,
+    /// Until then calls are refused; then one tries.
+    OpenUntil(Instant),
+    OpenForGood,
+}
+
+impl Circuit {
+    fn open_for(rest: Duration) -> Circuit {
+        Instant::now().checked_add(rest).map_or(Circuit::OpenForGood, Circuit::OpenUntil)
+    }
 }
 
 /// What a call may do.
@@ -85,22 +100,22 @@ fn is_failure(error: &CallError) -> bool {
 }
 
 impl State {
-    fn ask(&mut self, now: Instant) -> Pass {
-        match self.open_until {
-            None => Pass::Freely,
-            Some(until) if until <= now && !self.trying => {
-                self.trying = true;
-                Pass::ToTry
+    fn ask(&mut self, now: Instant, may_try: bool) -> Pass {
+        match self.circuit {
+            Circuit::Closed => Pass::Freely,
+            Circuit::OpenUntil(until) if until <= now && !self.trying => {
+                self.trying = may_try;
+                if may_try { Pass::ToTry } else { Pass::Freely }
             }
-            Some(_) => Pass::Refused,
+            Circuit::OpenUntil(_) | Circuit::OpenForGood => Pass::Refused,
         }
     }
 
     /// A call has ended; `failed` is `None` if that says nothing.
-    fn note(&mut self, pass: Pass, failed: Option<bool>, limit: u32, open_until: Option<Instant>) {
+    fn note(&mut self, pass: Pass, failed: Option<bool>, limit: u32, open: Circuit) {
         if pass == Pass::ToTry {
             self.trying = false;
-        } else if self.open_until.is_some() {
+        } else if self.circuit != Circuit::Closed {
             // It set out before, and the one that tries decides.
             return;
         }
@@ -109,7 +124,7 @@ impl State {
             Some(true) => {
                 self.failed = self.failed.saturating_add(1);
                 if self.failed >= limit {
-                    self.open_until = open_until;
+                    self.circuit = open;
                 }
             }
             None => {}
@@ -119,18 +134,13 @@ impl State {
 
 impl Layer for CircuitBreaker {
     fn enter(&self, call: &mut LayerCall<'_>) -> Result<Leave, CallError> {
-        if call.is_event() {
-            let state = self.state.lock();
-            return match state.open_until {
-                Some(until) if state.trying || Instant::now() < until => {
-                    Err(busy(call.path(), "the circuit is open".into()))
-                }
-                _ => Ok(Leave::nothing()),
-            };
-        }
-        let pass = self.state.lock().ask(Instant::now());
+        let may_try = !call.is_event() && !call.is_stream();
+        let pass = self.state.lock().ask(Instant::now(), may_try);
         if pass == Pass::Refused {
             return Err(busy(call.path(), "the circuit is open".into()));
+        }
+        if call.is_event() {
+            return Ok(Leave::nothing());
         }
         let (state, counts) = (self.state.clone(), self.counts.clone());
         let (limit, rest) = (self.failures, self.rest);
@@ -156,8 +166,8 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let open_until = Instant::now().checked_add(self.rest);
-        self.state.lock().note(self.pass, self.failed, self.limit, open_until);
+        let open = Circuit::open_for(self.rest);
+        self.state.lock().note(self.pass, self.failed, self.limit, open);
     }
 }
 
@@ -174,24 +184,31 @@ mod tests {
     #[test]
     fn it_opens_after_so_many_in_a_row_and_one_call_decides_when_it_closes() {
         let (mut state, start, rest) = (State::default(), Instant::now(), Duration::from_secs(1));
-        let open_until = Some(start + rest);
+        let open = |at| Circuit::OpenUntil(at + rest);
+        let ask = |state: &mut State, at| state.ask(at, true);
         let fails = Some(true);
-        state.note(Pass::Freely, fails, 2, open_until);
-        state.note(Pass::Freely, Some(false), 2, open_until);
-        state.note(Pass::Freely, fails, 2, open_until);
-        assert_eq!(state.ask(start), Pass::Freely, "not in a row");
-        state.note(Pass::Freely, fails, 2, open_until);
-        assert_eq!(state.ask(start), Pass::Refused);
-        state.note(Pass::Freely, Some(false), 2, open_until);
-        assert_eq!(state.ask(start), Pass::Refused, "what set out before does not decide");
+        state.note(Pass::Freely, fails, 2, open(start));
+        state.note(Pass::Freely, Some(false), 2, open(start));
+        state.note(Pass::Freely, fails, 2, open(start));
+        assert_eq!(ask(&mut state, start), Pass::Freely, "not in a row");
+        state.note(Pass::Freely, fails, 2, open(start));
+        assert_eq!(ask(&mut state, start), Pass::Refused);
+        state.note(Pass::Freely, Some(false), 2, open(start));
+        assert_eq!(ask(&mut state, start), Pass::Refused, "what set out before does not decide");
 
         let later = start + rest;
-        assert_eq!((state.ask(later), state.ask(later)), (Pass::ToTry, Pass::Refused));
-        state.note(Pass::ToTry, None, 2, None);
-        assert_eq!(state.ask(later), Pass::ToTry, "one that was cancelled says nothing");
-        state.note(Pass::ToTry, fails, 2, Some(later + rest));
-        assert_eq!((state.ask(later), state.ask(later + rest)), (Pass::Refused, Pass::ToTry));
-        state.note(Pass::ToTry, Some(false), 2, None);
-        assert_eq!((state.ask(later), state.ask(later)), (Pass::Freely, Pass::Freely));
+        assert_eq!(state.ask(start, false), Pass::Refused);
+        assert_eq!(state.ask(later, false), Pass::Freely, "an event does not try");
+        assert_eq!((ask(&mut state, later), ask(&mut state, later)), (Pass::ToTry, Pass::Refused));
+        assert_eq!(state.ask(later, false), Pass::Refused, "one tries");
+        state.note(Pass::ToTry, None, 2, open(start));
+        assert_eq!(ask(&mut state, later), Pass::ToTry, "one that was cancelled says nothing");
+        state.note(Pass::ToTry, fails, 2, open(later));
+        assert_eq!((ask(&mut state, later), ask(&mut state, later + rest)), (Pass::Refused, Pass::ToTry));
+        state.note(Pass::ToTry, Some(false), 2, open(start));
+        assert_eq!((ask(&mut state, later), ask(&mut state, later)), (Pass::Freely, Pass::Freely));
+
+        state.note(Pass::Freely, fails, 1, Circuit::open_for(Duration::MAX));
+        assert_eq!(ask(&mut state, later + rest), Pass::Refused, "for good");
     }
 }

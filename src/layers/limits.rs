@@ -46,8 +46,9 @@ impl Layer for ConcurrencyLimit {
     }
 }
 
-/// Lets at most so many calls and events pass in a time, and refuses the others as
-/// [busy](crate::Rejection::Busy), at once. After a silence as many may come together.
+/// Lets so many calls and events pass in a time on average, and refuses the others as
+/// [busy](crate::Rejection::Busy), at once. After a silence, and at first, as many pass together, so that within the
+/// time that begins with them it may be nearly twice as many.
 ///
 /// ```
 /// use std::time::Duration;
@@ -71,7 +72,7 @@ struct Bucket {
 }
 
 impl RateLimit {
-    /// At most `calls` within `per`; 0 refuses all, and a time of zero none.
+    /// One call in a `calls`th of `per`, and `calls` together after a silence; 0 refuses all, and a time of zero none.
     pub fn new(calls: u32, per: Duration) -> RateLimit {
         RateLimit { calls, per, bucket: Mutex::new(Bucket { saved: per, seen: Instant::now() }) }
     }

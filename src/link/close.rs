@@ -54,8 +54,9 @@ impl Link {
         self.wait_for(&self.changed, deadline, |core| core.stage == LinkState::Closed)
     }
 
-    /// Takes no new calls, and says so. Does not block. Idempotent.
-    pub(crate) fn go_away(&self) {
+    /// Takes no new calls, and says so. Waits for nobody, but for a transport that has no room, for as long as the
+    /// [write stall](crate::Config::write_stall). Idempotent.
+    fn go_away(&self) {
         if self.is_forked() {
             return;
         }

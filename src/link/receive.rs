@@ -31,6 +31,9 @@ pub(super) fn frame<W: Clone>(
     if !state.greeted && !matches!(header.kind, Kind::Hello | Kind::Bye) {
         return Err(ProtocolError::BadHello("something else came before it"));
     }
+    if !matches!(header.kind, Kind::Hello | Kind::Bye) {
+        state.note_record(actions);
+    }
     if matches!(header.kind, Kind::Call | Kind::Open | Kind::Event) && !header.flags.continues {
         check_start(state, header)?;
     }
@@ -124,14 +127,15 @@ fn hello<W: Clone>(
     body: &Body,
     actions: &mut Vec<Action<W>>,
 ) -> Result<(), ProtocolError> {
-    if std::mem::replace(&mut state.greeted, true) {
+    if state.greeted {
         return Err(ProtocolError::UnexpectedHello);
     }
     let theirs = Hello::read(body.bytes(), state.side.other(), &state.tokens.theirs)?;
     let codec = state.codecs.agree(&theirs)?;
     state.agree_on_filters(&theirs, body.bytes())?;
+    state.greeted = true;
     state.agree_on(codec);
-    actions.push(Action::Greeted(codec, state.tokens.number ^ theirs.number));
+    state.note_greeting(codec, state.tokens.number ^ theirs.number, actions);
     Ok(())
 }
 

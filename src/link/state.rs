@@ -262,7 +262,12 @@ impl<W: Clone> State<W> {
     /// What the silence of the other side means when its time is over.
     pub(crate) fn overdue(&mut self, now: Instant) -> Option<ProtocolError> {
         if self.awaits_greeting().is_some_and(|at| at <= now) {
-            return Some(ProtocolError::BadHello("it did not come in time"));
+            let late = if self.greeted {
+                "nothing behind it showed the key in time"
+            } else {
+                "it did not come in time"
+            };
+            return Some(ProtocolError::BadHello(late));
         }
         self.awaits_rest().filter(|at| *at <= now)?;
         // This side may have slept itself, with the rest in the transport: whoever reads has a moment.
@@ -287,12 +292,7 @@ impl<W: Clone> State<W> {
 
     /// When the other side must have greeted, should it still have to.
     pub(crate) fn awaits_greeting(&self) -> Option<Instant> {
-        self.greet_by.filter(|_| !self.greeted && !self.closed)
-    }
-
-    /// Whether the other side has greeted.
-    pub(crate) fn is_greeted(&self) -> bool {
-        self.greeted
+        self.greet_by.filter(|_| !self.is_greeted() && !self.closed)
     }
 
     /// The codec of the link, once it is known.

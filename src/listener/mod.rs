@@ -256,7 +256,7 @@ impl Listener {
         self.shared.terms.token.as_ref()
     }
 
-    /// Those who are here, in the order in which they came.
+    /// Those who are here, in the order in which they came. With a [key](crate::guide::filters), those who have shown it.
     pub fn peers(&self) -> Vec<Peer> {
         self.shared.peers()
     }
@@ -286,7 +286,7 @@ impl Listener {
     }
 
     /// How many have connected and were not taken as peers so far: those who are no peers of nape, have the
-    /// wrong token, are not [allowed](crate::Allow), do not greet in time, were too many, or for whom there was no
+    /// wrong token or key, are not [allowed](crate::Allow), do not greet in time, were too many, or for whom there was no
     /// descriptor or thread, or an API did not [start](crate::Api::on_start).
     pub fn n_turned_away(&self) -> u64 {
         self.shared.n_turned_away()

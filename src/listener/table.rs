@@ -95,6 +95,11 @@ impl Table {
     fn is_closed(&self) -> bool {
         self.stage >= Stage::DoorGone && self.peers.is_empty()
     }
+
+    /// All who have an entry, and whether somebody is seeing them off.
+    fn all(&self) -> Vec<(Peer, Arc<Link>, bool)> {
+        self.peers.values().map(|entry| (entry.peer.clone(), entry.link.clone(), entry.leaving)).collect()
+    }
 }
 
 impl Shared {
@@ -124,8 +129,9 @@ impl Shared {
     }
 
     pub(super) fn peers(&self) -> Vec<Peer> {
-        let all: Vec<Peer> = self.table.lock().peers.values().map(|entry| entry.peer.clone()).collect();
-        all.into_iter().filter(is_here).collect()
+        let all = self.table.lock().all();
+        let here = all.into_iter().filter(|(peer, link, _)| is_here(peer) && self.may_be_met(link));
+        here.map(|(peer, ..)| peer).collect()
     }
 
     pub(super) fn accept(&self, deadline: Option<Instant>) -> Option<Peer> {
@@ -197,10 +203,23 @@ impl Shared {
         link.run_callback(Box::new(move || shared.welcome(id, &peer, &theirs)));
     }
 
+    /// Whether the user may know of a peer. Where there is a key, the door has not looked at it, and the hello may be
+    /// one of before that somebody sends again: the peer shows the key to the link, which ends if that takes too long.
+    fn may_be_met(&self, link: &Link) -> bool {
+        !self.config.filters().has_seal() || link.is_greeted()
+    }
+
     /// Starts what is served to a peer, and lets it call.
     fn welcome(&self, id: u64, peer: &Peer, link: &Link) {
         // Whatever fails or panics has not said that this peer is welcome.
         let welcome = Welcome { link, given: AtomicBool::new(false) };
+        // One that has gone meanwhile is told of, and then that it has gone.
+        if !self.may_be_met(link) && !link.wait_greeted(None) && !link.is_greeted() {
+            if link.close_reason().is_some_and(|why| matches!(*why, CloseReason::Protocol(_))) {
+                self.count_turned_away();
+            }
+            return;
+        }
         for api in &self.apis {
             if let Err(error) = peer.endpoint().attach(api.again()) {
                 self.count_turned_away();
@@ -281,7 +300,13 @@ impl Shared {
         let (peer, link) = (entry.peer.clone(), entry.link.clone());
         drop(table);
         let shared = self.clone();
-        let job = Arc::new(Mutex::new(Some(move || shared.farewell(&peer, &link, end, &tell))));
+        self.apart(move || shared.farewell(&peer, &link, end, &tell));
+        told
+    }
+
+    /// Has a thread of its own do something that takes time. Should none be had, the calling one does it.
+    fn apart(&self, job: impl FnOnce() + Send + 'static) {
+        let job = Arc::new(Mutex::new(Some(job)));
         let theirs = job.clone();
         let run = move || {
             let job = theirs.lock().take();
@@ -293,7 +318,6 @@ impl Shared {
             let job = job.lock().take();
             job.into_iter().for_each(|job| job());
         }
-        told
     }
 
     fn farewell(
@@ -333,16 +357,16 @@ impl Shared {
         let begin = Instant::now();
         self.enter(Stage::Closing);
         let deadline = limit.and_then(|limit| begin.checked_add(limit));
-        let all: Vec<(u64, Arc<Link>)> =
-            self.table.lock().peers.iter().map(|(id, entry)| (*id, entry.link.clone())).collect();
-        if limit.is_some() {
-            // All of them are told before anybody is waited for.
-            all.iter().for_each(|(_, link)| link.go_away());
-        }
+        let all = self.table.lock().all();
         let ends: Vec<_> = all
             .into_iter()
-            .map(|(id, _)| {
-                self.see_off(id, move |link| match limit {
+            .map(|(peer, link, leaving)| {
+                if leaving && limit.is_none() {
+                    // Whoever sees it off may do so with a limit that is not over for long.
+                    self.apart(move || link.close());
+                }
+                self.see_off(peer.id(), move |link| match limit {
+                    // Each on its own thread, so that all are told before anybody is waited for.
                     Some(_) => link.shut_down(deadline),
                     None => at_once(link),
                 })

@@ -30,7 +30,7 @@ mod posix;
 #[cfg(any(windows, test))]
 mod pump;
 mod room;
-#[cfg(all(unix, feature = "encryption"))]
+#[cfg(unix)]
 mod secret;
 mod socket;
 #[cfg(any(not(target_os = "linux"), nape_portable, test))]
@@ -87,6 +87,7 @@ pub(crate) use {poll::can_take, unix::ignore_children};
 pub(crate) use {
     imp::{peer_ids, pipe},
     poll::has_hung_up,
+    secret::open_secret,
     unix::{
         Standing, check_directory, connect_unix, identity, knock_at, listen_unix, lock_directory, parent_id,
         take_inherited, user_id,

@@ -373,3 +373,26 @@ fn a_token_goes_through_a_file_that_is_its_owners_alone() {
         assert_eq!(Token::read(&path).unwrap_err().kind(), std::io::ErrorKind::InvalidData, "{text}");
     }
 }
+
+#[test]
+fn p_36_what_somebody_else_may_have_written_is_no_secret() {
+    let directory = Directory::new();
+    let path = directory.0.join("token");
+    Token::random().unwrap().write(&path).unwrap();
+    let told =
+        |path: &PathBuf| Token::read(path).map(|_| ()).map_err(|error| (error.kind(), error.to_string()));
+    assert_eq!(told(&path), Ok(()));
+    // Only root can give a file away.
+    if std::os::unix::fs::chown(&path, Some(54_321), None).is_ok() {
+        let (kind, text) = told(&path).unwrap_err();
+        assert_eq!(kind, std::io::ErrorKind::PermissionDenied);
+        assert!(text.contains("54321") && text.contains(&*path.to_string_lossy()), "{text}");
+    }
+    // Nobody writes into it, so that whoever waits for a line waits for ever.
+    let pipe = directory.0.join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    for odd in [pipe, directory.0.clone()] {
+        let (kind, text) = told(&odd).unwrap_err();
+        assert!(kind == std::io::ErrorKind::InvalidInput && text.contains(&*odd.to_string_lossy()), "{text}");
+    }
+}

@@ -93,14 +93,13 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// `PermissionDenied` when others may read or write the file; `InvalidData` when no token stands in there;
+    /// `PermissionDenied` when others may read or write the file, or when it belongs to neither the user whose rights
+    /// this process has nor root; `InvalidInput` when it is no regular file; `InvalidData` when no token stands in there;
     /// whatever the operating system says when it cannot be read.
     pub fn read(path: impl AsRef<Path>) -> io::Result<Token> {
         let path = path.as_ref();
-        let file = fs::File::open(path)?;
-        local::check_secret(path, &file)?;
         let mut text = String::new();
-        file.take(LONGEST).read_to_string(&mut text)?;
+        local::open_secret(path)?.take(LONGEST).read_to_string(&mut text)?;
         let bad = |error| io::Error::new(ErrorKind::InvalidData, format!("{}: {error}", path.display()));
         text.trim_end().parse().map_err(|error: BadToken| bad(error))
     }

@@ -285,6 +285,12 @@ impl FaultRecord {
 
     /// Reads a record; texts over the limit are cut, bytes that are no UTF-8 are replaced.
     pub(crate) fn read(body: &[u8]) -> Result<FaultRecord, ProtocolError> {
+        let (record, value) = FaultRecord::read_head(body)?;
+        Ok(FaultRecord { value: value.to_vec(), ..record })
+    }
+
+    /// Reads what stands before the value, and gives the value as it stands there.
+    pub(crate) fn read_head(body: &[u8]) -> Result<(FaultRecord, &[u8]), ProtocolError> {
         const CUT_OFF: ProtocolError = ProtocolError::BadEnvelope("a fault is cut off");
         let (fixed, mut rest) = body.split_first_chunk::<19>().ok_or(CUT_OFF)?;
         let mut numbers = [[0; 8]; 2];
@@ -301,7 +307,8 @@ impl FaultRecord {
             rest = &behind[len..];
         }
         let code = u16::from_le_bytes([fixed[0], fixed[1]]);
-        Ok(FaultRecord { code, numbers: numbers.map(u64::from_le_bytes), texts, value: rest.to_vec() })
+        let numbers = numbers.map(u64::from_le_bytes);
+        Ok((FaultRecord { code, numbers, texts, value: Vec::new() }, rest))
     }
 }
 

@@ -36,6 +36,10 @@ impl FilterSet {
         self.0 & LZ4 != 0
     }
 
+    pub(crate) fn has_seal(self) -> bool {
+        self.0 & SEAL != 0
+    }
+
     /// Whether the other side has the same.
     pub(crate) fn agree(self, theirs: FilterSet) -> Result<(), ProtocolError> {
         if self == theirs {

@@ -20,6 +20,7 @@ use crate::{
 on_every_link! {
     ac_42_the_list_tells_what_is_served_and_how,
     ac_42_a_path_is_described_by_what_would_take_it,
+    p_15_what_is_no_path_is_neither_described_nor_tailed,
     ac_95_the_counters_have_their_names,
     what_is_in_flight_is_told_while_every_worker_is_stuck,
     each_path_has_its_numbers_as_long_as_somebody_wants_them,
@@ -140,6 +141,21 @@ fn ac_42_a_path_is_described_by_what_would_take_it(kind: Kind) {
     let error = inspector.describe("math.triple").call().unwrap_err();
     let missing: NotServed = error.fault().unwrap().typed().unwrap();
     assert_eq!(missing.to_string(), "nothing is served at `math.triple`");
+}
+
+/// Whoever asks may send as much as fits into a message.
+fn p_15_what_is_no_path_is_neither_described_nor_tailed(kind: Kind) {
+    let (head, neck) = kind.serving(Inspection::new().into_api());
+    let inspector = Inspector::on(&head);
+    for odd in [".".repeat(1 << 20), "a".repeat(1 << 20), "a..b".to_owned()] {
+        let error = inspector.describe(odd.clone()).call().unwrap_err();
+        let missing: NotServed = error.fault().unwrap().typed().unwrap();
+        assert_eq!(missing.path, odd[..odd.len().min(255)]);
+        let first =
+            inspector.tail(odd).open().map_or_else(Some, |mut tail| tail.next().and_then(Result::err));
+        assert!(matches!(first, Some(CallError::Fault(_))), "{first:?}");
+    }
+    drop(neck);
 }
 
 fn ac_95_the_counters_have_their_names(kind: Kind) {

@@ -277,6 +277,7 @@ fn a_hook_that_panics_or_closes_lets_nobody_in(place: Where) {
         }
     }
     let third = place.visit(&listener);
+    listener.accept(LONG).unwrap();
     assert_eq!(call(&third, "head", 3).unwrap(), 3);
     let mut gone = [told.recv().unwrap(), told.recv().unwrap()];
     gone.sort();
@@ -354,6 +355,7 @@ fn a_departure_is_told_once_and_frees_the_place(place: Where) {
     assert!(id == 2 && matches!(why, nape::CloseReason::Local), "{why}");
     eventually(|| second.state() == LinkState::Closed);
     let third = place.visit(&listener);
+    listener.accept(LONG).unwrap();
     drop(listener);
     assert_eq!(told.recv_timeout(LONG).unwrap().0, 3);
     assert!(told.recv().is_err(), "told once more");

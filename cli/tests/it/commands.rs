@@ -32,6 +32,25 @@ fn everything_is_listed_for_scripts_too() {
     assert_eq!(printed(&["ls", &place.address, "oven.bake"]), "oven\n  bake  call\n");
 }
 
+/// Red when a list overflows the stack of whoever reads it.
+#[test]
+fn what_no_path_can_be_is_left_out_of_the_list() {
+    let address = format!("unix:{}", spare_path("sock").display());
+    let info = |path: &str| {
+        json!({"link": "", "path": path, "owner": "", "kind": "call", "signature": "", "arguments": [], "doc": "",
+            "shape": ""})
+    };
+    let all = [info("a.b"), info(&"a.".repeat(50_000)), info(&["a"; 50_000].join(".")), info("c\u{1b}")];
+    let list = move |_: &Context, (): ()| Ok::<_, Fault>(all.to_vec());
+    let _listener =
+        Neck::builder().serve(Api::new("nape").handle("list", list).unwrap()).listen(&address).unwrap();
+    let told = run(&["ls", &address]);
+    assert_eq!((told.code, &*told.out), (Some(0), "a\n  b  call\n"), "{told:?}");
+    assert!(told.err.starts_with("nape: 3 of what") && told.err.lines().count() == 1, "{told:?}");
+    let told = run(&["ls", "--json", &address]);
+    assert_eq!(serde_json::from_str::<Value>(&told.out).unwrap().as_array().unwrap().len(), 1);
+}
+
 #[test]
 fn calls_take_json_and_give_json() {
     let place = place();
@@ -61,18 +80,25 @@ fn what_a_handler_says_is_not_changed() {
     let path = spare_path("sock");
     let echo = |_: &Context, payload: Payload| Ok::<_, Fault>(payload);
     let odd = |_: &Context, _: Payload| Ok::<_, Fault>(Payload::from_bytes(vec![0xff, 0, 1]));
+    let no_text = |_: &Context, _: Payload| Ok::<_, Fault>(Payload::from_bytes(b"\"\xff\"".to_vec()));
     let nothing = |_: &Context, _: Payload| Ok::<_, Fault>(Payload::from_bytes(Vec::new()));
     let api = Api::new("raw").handle("echo", echo).unwrap().handle("odd", odd).unwrap();
-    let api = api.handle("nothing", nothing).unwrap();
+    let api = api.handle("nothing", nothing).unwrap().handle("no_text", no_text).unwrap();
     let address = format!("unix:{}", path.display());
     let _listener = nape::Head::builder().serve(api).listen(&address).unwrap();
 
-    let long = "[123456789012345678901234567890, 0.1000]";
+    let long = "[123456789012345678901234567890,0.1000]";
     assert_eq!(printed(&["call", &address, "raw.echo", long]), format!("{long}\n"));
+    // One line is one item, and a text does nothing to the terminal.
+    let spread = "[ 1,\n \"a b\u{9b}31m\" ]";
+    assert_eq!(printed(&["call", &address, "raw.echo", spread]), "[1,\"a b\\u009b31m\"]\n");
+    let pretty = printed(&["call", "--pretty", &address, "raw.echo", spread]);
+    assert_eq!(pretty, "[\n  1,\n  \"a b\\u009b31m\"\n]\n");
     assert_eq!(printed(&["call", &address, "raw.nothing"]), "null\n");
     let refused = run(&["call", &address, "raw.odd"]);
     assert_eq!(refused.code, Some(5));
     assert_eq!(refused.err, "nape: raw.odd answered with 3 bytes that are no JSON: --raw writes them\n");
+    assert_eq!(run(&["call", &address, "raw.no_text"]).code, Some(5), "a text is UTF-8");
     let raw = command(&["call", "--raw", &address, "raw.odd"]).output().unwrap();
     assert_eq!(raw.stdout, [0xff, 0, 1]);
 }

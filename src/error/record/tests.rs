@@ -181,6 +181,68 @@ fn ac_23_an_error_that_was_passed_on_twenty_times_is_still_there() {
     assert!(matches!(&**reason, CloseReason::Died(death) if death.exit == Exit::Signal(11)));
 }
 
+/// What only a link with its own codec can read is left out, and the rest is as it was.
+#[test]
+fn ac_23_an_error_that_goes_on_in_another_codec_is_still_there() {
+    let died = || closed(CloseReason::Died(death(Exit::Signal(11), "oh")));
+    let mut typed = Fault::from_typed(&"a typed text".to_owned());
+    typed.form = Form::One(Codec::Binary);
+    for error in
+        [died(), CallError::Fault(typed), CallError::Fault(Fault::new("a text")), CallError::Cancelled]
+    {
+        let mut passed = error.clone();
+        for _ in 0..5 {
+            passed = passed_on(passed);
+        }
+        let mut body = Vec::new();
+        passed.to_record(Codec::Json).write(&mut body);
+        let mut there = CallError::from_record(FaultRecord::read(&body).unwrap(), Codec::Json);
+        for _ in 0..5 {
+            assert_eq!(there.to_string(), error.to_string());
+            there = there.fault().and_then(Fault::call_error).expect("one more within");
+        }
+        match there.fault() {
+            Some(fault) => {
+                assert_eq!((fault.kind(), fault.message()), (FaultKind::Error, &*error.to_string()));
+                assert!(fault.value.bytes.is_empty());
+            }
+            None => assert_same(&there, &error),
+        }
+    }
+}
+
+/// A peer that answers so would have the stack of whoever passes it on overflow, or its memory.
+#[test]
+fn p_33_calls_that_failed_in_each_other_without_end_are_texts() {
+    let record = |texts: &[&str], value| {
+        let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+        FaultRecord { code: FaultCode::Call as u16, numbers: [0, 0], texts, value }
+    };
+    let mut level = Vec::new();
+    record(&[], Vec::new()).write(&mut level);
+    let error = read_record(record(&["no room"], level.repeat(800_000)));
+    let fault = error.fault().unwrap();
+    assert_eq!((fault.kind(), fault.message()), (FaultKind::Error, "no room"));
+    assert!(fault.value.bytes.is_empty());
+
+    // What was made here may be so deep until it leaves.
+    let within =
+        |value| CallError::Fault(Fault { kind: FaultKind::Call, value: Arc::new(value), ..Fault::new("no") });
+    let error = within(level.repeat(800_000).into());
+    for codec in [Codec::Binary, Codec::Json] {
+        let mut body = Vec::new();
+        error.to_record(codec).write(&mut body);
+        let there = CallError::from_record(FaultRecord::read(&body).unwrap(), codec);
+        assert_eq!(
+            there.fault().map(|fault| (fault.kind(), fault.message())),
+            Some((FaultKind::Error, "no"))
+        );
+    }
+    let passed = passed_on(error.clone());
+    assert_eq!(passed.fault().map(Fault::message), Some("no"));
+    assert!(error.fault().unwrap().call_error().unwrap().fault().unwrap().call_error().is_none());
+}
+
 #[test]
 fn a_typed_error_is_still_typed_after_it_was_passed_on() {
     let typed = CallError::Fault(Fault::from_typed(&"a typed text".to_owned()));

@@ -6,6 +6,6 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(super) use unix::{SocketFile, check_secret, credentials, dial, is_same_user, open, secret_file};
+pub(super) use unix::{SocketFile, credentials, dial, is_same_user, open, open_secret, secret_file};
 #[cfg(windows)]
-pub(super) use windows::{SocketFile, check_secret, credentials, dial, is_same_user, open, secret_file};
+pub(super) use windows::{SocketFile, credentials, dial, is_same_user, open, open_secret, secret_file};

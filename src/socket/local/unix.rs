@@ -5,7 +5,7 @@ use std::{
     io::{self, ErrorKind},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -45,15 +45,9 @@ pub(in super::super) fn secret_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path)
 }
 
-/// Refuses what others may use.
-pub(in super::super) fn check_secret(path: &Path, file: &File) -> io::Result<()> {
-    let about = file.metadata()?;
-    if about.permissions().mode() & OTHERS != 0 {
-        let (path, mode) = (path.display(), about.mode() & 0o777);
-        let why = format!("{path} has the mode {mode:03o}, so that others may use it: 600 is right");
-        return Err(io::Error::new(ErrorKind::PermissionDenied, why));
-    }
-    Ok(())
+/// Opens a file that nobody else may use.
+pub(in super::super) fn open_secret(path: &Path) -> io::Result<File> {
+    os::open_secret(path)
 }
 
 /// The file of a socket, which is removed when this goes, unless another one has come in its place.
@@ -129,4 +123,3 @@ fn make_way(path: &Path) -> io::Result<()> {
 /// Far longer than anybody of ours keeps it.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
 const OWNER_ONLY: u32 = 0o600;
-const OTHERS: u32 = 0o077;

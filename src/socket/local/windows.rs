@@ -43,8 +43,8 @@ pub(in super::super) fn secret_file(path: &Path) -> io::Result<File> {
 }
 
 /// Nobody knows who else may use it.
-pub(in super::super) fn check_secret(_: &Path, _: &File) -> io::Result<()> {
-    Ok(())
+pub(in super::super) fn open_secret(path: &Path) -> io::Result<File> {
+    File::open(path)
 }
 
 fn refused() -> io::Error {

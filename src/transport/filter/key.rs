@@ -59,7 +59,8 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// `PermissionDenied` when others may read or write the file; `InvalidData` when no key stands in there;
+    /// `PermissionDenied` when others may read or write the file, or when it belongs to neither the user whose rights
+    /// this process has nor root; `InvalidInput` when it is no regular file; `InvalidData` when no key stands in there;
     /// whatever the operating system says when it cannot be read.
     #[cfg(unix)]
     pub fn read(path: impl AsRef<Path>) -> io::Result<Key> {

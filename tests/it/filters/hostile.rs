@@ -1,14 +1,23 @@
 //! Somebody on the way who changes what travels.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use nape::{
-    Api, CallError, CloseReason, Context, Fault, Head, LinkState, Neck, ProtocolError,
+    Api, CallError, CloseReason, Context, Fault, Head, LinkState, Neck, ProtocolError, Token,
     transport::{FrameSender, Transport, memory_pair},
 };
 
 use super::{Filters, ended, noise, watched};
-use crate::tools::LONG;
+use crate::tools::{LONG, eventually};
 
 /// What becomes of the packet with this number that one end sends: the packets that arrive in its place. 0 is the
 /// hello, 1 the ready, and the calls follow.
@@ -36,8 +45,9 @@ fn meddled(end: Transport, meddle: Meddle) -> Transport {
 fn ends(filters: Filters, meddle: Meddle) -> (Head, Neck) {
     let (ours, theirs) = memory_pair();
     let echo = Api::new("a").handle("echo", |_: &Context, bytes: Vec<u8>| Ok::<_, Fault>(bytes)).unwrap();
-    let neck = Neck::builder().config(filters.config()).serve(echo).over(theirs).unwrap().start();
-    (Head::builder().config(filters.config()).over(meddled(ours, meddle)).unwrap(), neck)
+    // Its ready waits for the greeting of the other side then, so that nothing else goes before it.
+    let head = Head::builder().config(filters.config()).over(meddled(ours, meddle)).unwrap();
+    (head, Neck::builder().config(filters.config()).serve(echo).over(theirs).unwrap().start())
 }
 
 /// What the Neck says of the third packet of the Head being treated so; the Head is told its number.
@@ -264,5 +274,72 @@ fn what_is_sealed_is_not_seen() {
             assert!(seen[1..].iter().all(|packet| packet.windows(word.len()).all(|part| part != word)));
         }
         assert!(seen.iter().all(|packet| seen.iter().filter(|other| *other == packet).count() == 1));
+    });
+}
+
+/// The greeting of a peer with the key, as somebody on the way records it.
+fn heard_greeting(token: Token) -> Vec<u8> {
+    let middle = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp:{}", middle.local_addr().unwrap());
+    let speaker = thread::spawn(move || {
+        let neck = Neck::builder().config(Filters::Sealed.config()).token(token).connect(&*address);
+        assert!(neck.is_err(), "nobody answers it");
+    });
+    let (mut stream, _) = middle.accept().unwrap();
+    let mut greeting = vec![0; 4];
+    stream.read_exact(&mut greeting).unwrap();
+    let len = u32::from_le_bytes(*greeting.first_chunk().unwrap()) as usize;
+    greeting.resize(4 + len, 0);
+    stream.read_exact(&mut greeting[4..]).unwrap();
+    drop(stream);
+    speaker.join().unwrap();
+    greeting
+}
+
+/// Red when a hello alone makes a peer, or when a key is looked at behind the hooks.
+#[test]
+fn p_36_without_the_key_nobody_becomes_a_peer() {
+    watched(|| {
+        let token = Token::random().unwrap();
+        let limit = Duration::from_millis(500);
+        let arrivals = Arc::new(AtomicUsize::new(0));
+        let (hook, begun) = (arrivals.clone(), arrivals.clone());
+        let count = move || begun.fetch_add(100, Ordering::SeqCst);
+        let served = Api::new("a").on_start(move || (count(), Ok(())).1);
+        let listener = Head::builder()
+            .config(Filters::Sealed.config().start_timeout(limit))
+            .token(token)
+            .serve(served)
+            .listening()
+            .on_arrival(move |_| _ = hook.fetch_add(1, Ordering::SeqCst))
+            .listen("tcp:127.0.0.1:0")
+            .unwrap();
+        let greeting = heard_greeting(token);
+        let since = Instant::now();
+        let mut again = TcpStream::connect(listener.address().socket_addr().unwrap()).unwrap();
+        again.write_all(&greeting).unwrap();
+        let mut answer = [0; 4];
+        again
+            .read_exact(&mut answer)
+            .expect("its hello is taken, since nobody can tell it from one of a peer");
+        assert!(listener.peers().is_empty());
+        let _ = again.read_to_end(&mut Vec::new());
+        assert!(since.elapsed() >= limit, "it had {:?} only", since.elapsed());
+        eventually(|| listener.n_turned_away() == 1);
+
+        let address = || listener.address().clone();
+        let foreign = Neck::builder().config(Filters::Foreign.config()).token(token).connect(address());
+        assert!(foreign.is_err(), "it has another key");
+        eventually(|| listener.n_turned_away() == 2);
+        assert_eq!(arrivals.load(Ordering::SeqCst), 0, "nothing has started, and no hook has seen anybody");
+        assert!(listener.accept(Duration::ZERO).is_none());
+
+        // One who has it may take its time behind its greeting.
+        let neck = Neck::builder().config(Filters::Sealed.config()).token(token).connect(address()).unwrap();
+        let peer = listener.accept(LONG).expect("it has come");
+        thread::sleep(2 * limit);
+        let neck = neck.start();
+        assert_eq!((neck.wait_open(LONG), peer.wait_open(LONG)), (LinkState::Open, LinkState::Open));
+        assert_eq!((arrivals.load(Ordering::SeqCst), listener.peers().len()), (101, 1));
     });
 }

@@ -335,6 +335,8 @@ pub(crate) fn answers(side: Side) -> Vec<Case> {
     let id = side.other().id(1);
     let reply = |body: &[u8]| frame(REPLY, 0, id, body);
     let future = [fault(65_535, &[&[b'x'; 56_000], b"\xff\xfe"]), vec![7; 5_000]].concat();
+    // Each is the value of the one before it.
+    let nested = [fault(35, &[b"no room"]), fault(35, &[]).repeat(100)].concat();
     let no_text =
         |name, body: &[u8]| Case { outcome: Some("does not decode"), ..case(name, reply(body), Lives) };
     let part = |flags, body: &[u8]| frame(REPLY, flags, id, body);
@@ -351,6 +353,10 @@ pub(crate) fn answers(side: Side) -> Vec<Case> {
         with(
             "ends with the link",
             case("d_34_a_fault_that_is_cut_off", frame(FAULT, 0, id, &future[..100]), Broken(11)),
+        ),
+        with(
+            "fails with Error and a text of 7 bytes",
+            case("d_34_calls_that_failed_in_each_other", frame(FAULT, 0, id, &nested), Lives),
         ),
         no_text("d_36_an_answer_of_nothing", b""),
         no_text("d_36_an_answer_of_no_length", b"\xff"),

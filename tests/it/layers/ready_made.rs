@@ -24,6 +24,7 @@ on_every_link! {
     no_more_calls_pass_than_the_limit,
     no_more_calls_pass_in_a_time_than_the_limit,
     a_breaker_leaves_alone_what_fails,
+    a_stream_that_goes_on_keeps_no_circuit_open,
     local_methods_look_unknown_to_others,
     calls_without_the_token_are_denied,
     a_call_that_may_be_repeated_is_made_again_until_it_works,
@@ -97,6 +98,35 @@ fn a_breaker_leaves_alone_what_fails(kind: Kind) {
     let it = head.api("it").layer(strict);
     assert!(it.action("nowhere", ()).call::<()>().is_err());
     assert!(is_busy(&call(&it).unwrap_err()));
+}
+
+fn a_stream_that_goes_on_keeps_no_circuit_open(kind: Kind) {
+    let fails = |_: Context, (), answer: Responder<()>| drop(answer);
+    let fine = |_: &Context, ()| Ok::<_, Fault>(());
+    let on_and_on = |_: &Context, ()| Ok::<_, Fault>((0u64..).map(Ok::<_, Fault>));
+    let api = Api::new("it").deferred("fails", fails).unwrap().handle("fine", fine).unwrap();
+    let (head, _neck) = kind.serving(api.stream("on_and_on", on_and_on).unwrap());
+    let broken = |rest| {
+        let it = head.api("it").layer(CircuitBreaker::new(1, rest));
+        assert!(matches!(it.action("fails", ()).call::<()>(), Err(CallError::NoAnswer)));
+        it
+    };
+    let it = broken(Duration::ZERO);
+    let mut items = it.action("on_and_on", ()).open::<u64>().unwrap();
+    assert_eq!(items.next().unwrap().unwrap(), 0);
+    // While it lives another one tries.
+    it.action("fine", ()).call::<()>().unwrap();
+    it.action("fine", ()).call::<()>().unwrap();
+    assert_eq!(items.next().unwrap().unwrap(), 1);
+
+    let it = broken(Duration::MAX);
+    assert!(
+        it.action("on_and_on", ())
+            .open::<u64>()
+            .and_then(|mut items| items.next().unwrap())
+            .is_err_and(|e| is_busy(&e))
+    );
+    assert!(is_busy(&it.action("fine", ()).call::<()>().unwrap_err()));
 }
 
 fn local_methods_look_unknown_to_others(kind: Kind) {

@@ -23,6 +23,7 @@ at_every_address! {
     shutting_down_waits_for_what_is_under_way_with_all_peers,
     shutting_down_has_a_limit_for_all_together,
     closing_ends_everything_at_once,
+    p_24_closing_does_not_wait_for_a_shutting_down_that_has_time,
     a_peer_that_is_killed_is_missed_at_once_and_by_itself,
     whoever_outlives_the_listener_is_told,
 }
@@ -101,6 +102,27 @@ fn closing_ends_everything_at_once(place: Where) {
     gate.open();
     neck.wait().unwrap();
     listener.close();
+}
+
+fn p_24_closing_does_not_wait_for_a_shutting_down_that_has_time(place: Where) {
+    let gate = Gate::default();
+    let config = nape::Config::new().grace(Duration::from_millis(100));
+    let listener = place.listen(place.head().config(config).serve(gated(&gate)).listening());
+    let neck = place.visit(&listener);
+    let pass = || neck.api("gated").action("pass", 7u64).timeout(2 * LONG);
+    let call = pass().start::<u64>().unwrap();
+    gate.await_waiting(1);
+    thread::scope(|scope| {
+        let end = scope.spawn(|| listener.shut_down(2 * LONG));
+        eventually(|| matches!(pass().fire(), Err(CallError::Rejected(Rejection::ShuttingDown))));
+        let begin = Instant::now();
+        listener.close();
+        assert!(listener.peers().is_empty() && neck.state() != LinkState::Open);
+        assert!(matches!(call.wait(), Err(CallError::Closed { .. })));
+        end.join().unwrap();
+        assert!(begin.elapsed() < LONG, "{:?}", begin.elapsed());
+    });
+    gate.open();
 }
 
 fn whoever_outlives_the_listener_is_told(place: Where) {
