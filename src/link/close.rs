@@ -15,7 +15,7 @@ use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
     sync::{Arc, Ordering, fail_here},
-    workers::{Until, contain, discard, forget_panic, panic_text, run_elsewhere},
+    workers::{Job, Until, contain, discard, forget_panic, panic_text, run_elsewhere},
 };
 
 impl Link {
@@ -230,6 +230,7 @@ impl Link {
         let mut harvest = Harvest::default();
         self.guard(|| self.drain(&mut reader, &mut harvest));
         self.finish(harvest);
+        framed.pay();
     }
 
     /// Nothing can be sent any more, so that the other side is gone, or about to go. What it had sent is
@@ -314,6 +315,27 @@ impl Framed {
         let nudge = self.nudge.lock().clone();
         if let Some(nudge) = nudge {
             nudge.nudge();
+        }
+    }
+
+    /// Leaves a job to this thread, which reads, for the time behind that.
+    #[cold]
+    pub(super) fn owe(&self, job: Job) {
+        self.owed.lock().push(job);
+        self.owes.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there are such jobs. Only the thread that has made them needs to know.
+    #[inline]
+    pub(super) fn owes(&self) -> bool {
+        self.owes.load(Ordering::Relaxed)
+    }
+
+    /// Runs them, if there are any. The calling thread does not read.
+    pub(super) fn pay(&self) {
+        if self.owes.swap(false, Ordering::Relaxed) {
+            let owed = std::mem::take(&mut *self.owed.lock());
+            owed.into_iter().for_each(run_elsewhere);
         }
     }
 

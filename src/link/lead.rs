@@ -82,11 +82,12 @@ impl Link {
                 Read::Nothing => continue,
                 Read::Over => {
                     *held = None;
-                    return self.finish(harvest);
+                    self.finish(harvest);
+                    return framed.pay();
                 }
             }
             let first = harvest.first.take();
-            let stay = first.is_none() && harvest.wakers.is_empty() && !harvest.woke_caller;
+            let stay = first.is_none() && harvest.wakers.is_empty() && !harvest.woke_caller && !framed.owes();
             if stay {
                 // There may be no end to it, and the calls of other links need this core now and then.
                 let_others_run();
@@ -104,6 +105,7 @@ impl Link {
                 self.call_ticker();
             }
             self.finish(harvest);
+            framed.pay();
             let Some(first) = first else { return };
             self.run_batch(framed, first, &shift);
             *held = framed.role.take();

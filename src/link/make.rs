@@ -55,6 +55,8 @@ impl Link {
             sender: OwnMutex::new(Some(transport.sender)),
             nudge: Mutex::new(Some(transport.nudge)),
             look_around: AtomicBool::new(false),
+            owed: Mutex::default(),
+            owes: AtomicBool::new(false),
             wakes_at_deadlines: transport.wakes_at_deadlines,
         }));
         let kept = attendant.is_some() || (greet_by.is_some() && patience.is_none());

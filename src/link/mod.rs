@@ -228,6 +228,9 @@ struct Framed {
     nudge: Mutex<Option<Arc<dyn Nudge>>>,
     /// The thread that reads would have nudged itself. It looks around after the packet.
     look_around: AtomicBool,
+    /// Jobs for which no thread could be had, of the thread that reads: it runs them once it has given that up.
+    owed: Mutex<Vec<Job>>,
+    owes: AtomicBool,
     wakes_at_deadlines: bool,
 }
 
@@ -298,10 +301,15 @@ impl Link {
 
     // Running things.
 
-    /// Has a job run by the crew. Should no thread be had, the calling one runs it: so it holds no lock.
+    /// Has a job run by the crew. Should no thread be had, the calling one runs it: so it holds no lock. Whoever reads
+    /// does that once it has given the role up.
     pub(crate) fn submit(&self, job: Job) {
         hold_nothing();
-        self.offer(job).into_iter().for_each(run_elsewhere);
+        let Some(job) = self.offer(job) else { return };
+        match &self.wiring {
+            Wiring::Framed(framed) if framed.role.is_mine() => framed.owe(job),
+            _ => run_elsewhere(job),
+        }
     }
 
     /// Has a job run by the crew. It comes back if no thread can be had for it.

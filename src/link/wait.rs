@@ -181,7 +181,7 @@ impl Link {
             if slot.is_done() {
                 break;
             }
-            if !inline.is_empty() {
+            if !inline.is_empty() || framed.owes() {
                 slot.set_reading(false);
                 break;
             }
@@ -197,6 +197,12 @@ impl Link {
         }
         fail_here("a caller that has read");
         self.finish(harvest);
+        if framed.owes() {
+            // They may wait for what is left to this thread.
+            slot.unblock().into_iter().for_each(|errand| self.submit(errand));
+            framed.pay();
+            slot.block();
+        }
         let mut inline = inline.into_iter();
         if let Some(first) = inline.next() {
             self.run_inline(framed, slot, first, inline.collect());

@@ -60,6 +60,8 @@ fn link(state: State<Arc<Slot>>, transport: Transport) -> Arc<Link> {
         sender: OwnMutex::new(Some(transport.sender)),
         nudge: Mutex::new(Some(transport.nudge)),
         look_around: AtomicBool::new(false),
+        owed: Mutex::default(),
+        owes: AtomicBool::new(false),
         wakes_at_deadlines: true,
     }));
     Link::assemble(parts, state, wiring, None)
