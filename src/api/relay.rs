@@ -321,7 +321,11 @@ impl Relay {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        if self.pause_after(&error) { Ok(()) } else { Err(error) }
+        if self.pause_after(&error) {
+            return Ok(());
+        }
+        // The token may have fired meanwhile: then the call has set out, and ends as cancelled.
+        self.attempts.end().map_or(Ok(()), |_| Err(error))
     }
 
     fn send(self: &Arc<Relay>, claim: Claim) -> Result<(), CallError> {
