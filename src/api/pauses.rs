@@ -32,7 +32,7 @@ impl Waits for Paused {
     }
 
     fn go(self) {
-        self.relay.again();
+        self.relay.again_aside();
     }
 }
 

@@ -1,7 +1,9 @@
-//! Calls with something around them that end in the moment in which they set out.
+//! Calls with something around them that end in the moment in which they set out, or begin again.
+
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, unbounded};
-use nape::{Api, CallError, Context, Fault, LayerCall, Leave, Semaphore, Timeout};
+use nape::{Api, ApiHandle, CallError, Context, Fault, LayerCall, Leave, Semaphore, Timeout, layers::Retry};
 use serde::{Serialize, Serializer, ser::Error};
 
 use crate::{
@@ -11,6 +13,7 @@ use crate::{
 
 on_every_link! {
     p_01_a_call_that_is_given_up_while_it_sets_out_ends_once,
+    p_04_a_call_that_pauses_waits_for_the_handler_of_no_other,
 }
 
 /// Arguments that say when they are encoded, and then wait, and are none after all.
@@ -55,4 +58,44 @@ fn p_01_a_call_that_is_given_up_while_it_sets_out_ends_once(kind: Kind) {
     assert!(matches!(outcome, Err(CallError::Cancelled)), "{outcome:?}");
     assert!(set_out.is_ok(), "it is refused, and its callback has run: {set_out:?}");
     assert_eq!(permits, 1);
+}
+
+/// Red when what a handler of this thread does, or a layer, is done by whoever watches the pauses.
+fn p_04_a_call_that_pauses_waits_for_the_handler_of_no_other(kind: Kind) {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let stays = move |cx: &Context, (): ()| {
+        if cx.attempt() > 0 {
+            held.pass();
+        }
+        Err::<(), _>(Fault::new("not yet"))
+    };
+    let fails = |_: &Context, (): ()| Err::<(), _>(Fault::new("not yet"));
+    let api = Api::new("a").inline().handle("stays", stays).unwrap().handle("fails", fails).unwrap();
+    let (head, _neck) = kind.serving(api);
+    let faults = |error: &CallError| matches!(error, CallError::Fault(_));
+    let short = Duration::from_millis(1);
+    let retry = Retry::new().tries(usize::MAX).pauses(short, 20 * short).when(faults);
+    let layered = head.api("a").layer({
+        let gate = gate.clone();
+        move |_: &mut LayerCall<'_>| {
+            let gate = gate.clone();
+            Ok(Leave::with(move |_| gate.pass()))
+        }
+    });
+    let once_more = |a: ApiHandle, path| {
+        let action = a.retry(retry.clone().tries(2)).action(path, ());
+        action.timeout(Timeout::Never).retry_safe().start::<()>().unwrap()
+    };
+    let stuck = [once_more(head.api("a"), "stays"), once_more(layered, "fails")];
+    // The handler of the one, and the layer of the other.
+    gate.await_waiting(2);
+    let (end, ends) = unbounded();
+    let a = head.api("a").retry(retry).timeout(100 * short);
+    let callback = move |outcome: Result<(), CallError>| end.send(outcome).unwrap();
+    a.action("fails", ()).retry_safe().then(callback).unwrap();
+    let outcome = ends.recv_timeout(LONG).expect("it ends in time");
+    assert!(outcome.is_err(), "{outcome:?}");
+    gate.open();
+    stuck.into_iter().for_each(|call| assert!(call.wait().is_err()));
 }
