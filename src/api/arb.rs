@@ -489,7 +489,7 @@ impl Attached {
         discard((gone, catch_all, catch_some, retired, taps, measuring));
         for task in waiting {
             // Arguments that panic when they go must not keep the others from their answer.
-            contain(|| task.refuse_as_unknown());
+            contain(|| drop(task.refuse_as_unknown()));
         }
         drop(started);
     }

@@ -30,6 +30,9 @@ pub(crate) trait Tap: Send + Sync {
 
     /// No other link takes the place of the one that has ended.
     fn given_over(&self, _reason: &Arc<CloseReason>) {}
+
+    /// Whoever reads has done with it. Where that was the last to know it, what goes along goes elsewhere.
+    fn let_go(self: Arc<Self>, _link: &Link) {}
 }
 
 impl Inner {

@@ -158,12 +158,13 @@ impl<T> Hub<T> {
         self.list.read().peers.clone()
     }
 
-    /// Takes out what is over. What goes is dropped without a lock.
+    /// Takes out what is over. Its items go without a lock, and at once: whoever reads may be the last to know of it.
     fn prune(&self) {
         let mut list = self.list.write();
-        let kept = list.peers.iter().filter(|peer| !peer.is_over()).cloned().collect();
+        let (over, kept): (Vec<_>, Vec<_>) = list.peers.iter().cloned().partition(|peer| peer.is_over());
         let before = std::mem::replace(&mut list.peers, Arc::new(kept));
         drop(list);
+        over.iter().for_each(|peer| peer.abandon());
         discard(before);
     }
 }
@@ -299,6 +300,13 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Tap for Place<T> {
             (Ok(()), None) => {}
         }
         errand
+    }
+
+    fn let_go(self: Arc<Self>, link: &Link) {
+        // It was detached meanwhile. What its subscriptions are told is encoded by the user's types.
+        if let Some(place) = Arc::into_inner(self) {
+            link.submit(Box::new(move || drop(place)));
+        }
     }
 
     fn link_ended(&self, link: &Arc<Link>, _: &Arc<CloseReason>) {
