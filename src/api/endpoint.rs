@@ -192,7 +192,10 @@ impl Endpoint {
         if !self.0.pauses.join(until.left()) {
             self.0.tally.leave_behind(1, &self.0.config.name, "pauses");
         }
-        discard((before, remembered, self.0.arb.clear(), self.0.hooks.clear()));
+        discard(before);
+        discard(remembered);
+        self.0.arb.clear();
+        self.0.hooks.clear();
     }
 
     /// The other side's APIs at and below `path`; the empty path is the root. Nothing is sent: whether

@@ -14,7 +14,7 @@ use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
     sync::{Arc, Ordering, fail_here},
-    workers::{Until, contain, discard, forget_panic, panic_text, run_elsewhere},
+    workers::{Until, contain, discard_all, forget_panic, panic_text, run_elsewhere},
 };
 
 impl Link {
@@ -213,7 +213,7 @@ impl Link {
         for ends in remains.streams {
             contain(|| ends.end(&Err(closed.clone()), |wakeup| self.wake_up(wakeup)));
         }
-        discard(remains.unsent);
+        discard_all(remains.unsent);
     }
 
     /// The other process has ended: what it had sent is delivered, then the link ends.

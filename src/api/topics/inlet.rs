@@ -22,7 +22,7 @@ use crate::{
     os::Origin,
     sync::{Arc, Condvar, Mutex, Weak, fail_here},
     wire::{Codec, Path, Payload},
-    workers::{discard, forget_panic, panic_text},
+    workers::{discard, discard_all, forget_panic, panic_text},
 };
 
 /// Where the items of one subscription come in.
@@ -312,13 +312,16 @@ impl Inlet {
     pub(super) fn let_go(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        let gone = (std::mem::take(&mut state.queue), state.callback.take(), state.waker.take());
+        let (queue, callback) = (std::mem::take(&mut state.queue), state.callback.take());
+        let waker = state.waker.take();
         // Under the lock: the next link finds it closed, or is there already. To one that is asked right now this
         // would come before the question, so that it is left to whoever asks.
         let link = self.link();
         let is_made = state.end.is_none() && state.agreed == state.generation;
         drop(state);
-        discard(gone);
+        discard_all(queue);
+        discard(callback);
+        discard(waker);
         if is_made {
             self.unsubscribe(&link);
         }
@@ -435,7 +438,8 @@ impl Tap for Inlet {
         let (closed, ended) = (state.closed, state.end.is_some());
         let gone = if closed || ended { Vec::new() } else { state.begin_anew(self.backlog) };
         drop(state);
-        discard((before, gone));
+        discard(before);
+        discard_all(gone);
         if ended {
             return;
         }

@@ -19,7 +19,7 @@ use crate::{
     link::Link,
     sync::{Arc, Condvar, Mutex, Weak},
     wire::Path,
-    workers::{discard, forget_panic, panic_text},
+    workers::{discard, discard_all, forget_panic, panic_text},
 };
 
 /// One subscription.
@@ -101,7 +101,7 @@ impl<T> Peer<T> {
         let queue = std::mem::take(&mut state.queue);
         self.room.notify_all();
         drop(state);
-        discard(queue);
+        discard_all(queue);
     }
 
     /// The other side has taken so many notes, all together. Says whether there is something to send: then the caller
@@ -188,7 +188,7 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
         let queue = std::mem::take(&mut state.queue);
         state.told = state.next;
         drop(state);
-        discard(queue);
+        discard_all(queue);
         self.want_end(ENDED);
     }
 
@@ -259,6 +259,12 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
                 self.room.notify_all();
             }
         }
+    }
+}
+
+impl<T> Drop for Peer<T> {
+    fn drop(&mut self) {
+        discard_all(std::mem::take(&mut self.state.lock().queue));
     }
 }
 
