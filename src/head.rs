@@ -34,7 +34,8 @@ use crate::{
 ///
 /// Dropping it says goodbye, waits the [grace](Config::grace) for what is still under way in user code
 /// and for the child to end by itself, kills the child if it has not, and reaps it. Nothing is left but
-/// threads that are still inside user code when the grace ends.
+/// threads that are still inside user code when the grace ends; one that is in a callback then goes on with those of
+/// other calls that have ended.
 #[must_use = "dropping it closes the link, and ends the child"]
 pub struct Head {
     endpoint: Endpoint,

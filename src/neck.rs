@@ -25,7 +25,8 @@ use crate::{
 ///
 /// It is not ready before [`run`](Neck::run) or [`start`](Neck::start): calls that come before wait,
 /// within their timeouts, so that none finds half of the APIs. Everything an [`Endpoint`] can do, it
-/// can do. Dropping it closes the link.
+/// can do. Dropping it closes the link, and waits the [grace](Config::grace) for what is still under way in user code;
+/// a thread that is in a callback then goes on with those of other calls that have ended.
 #[must_use = "dropping it closes the link"]
 pub struct Neck {
     endpoint: Endpoint,

@@ -346,7 +346,12 @@ pub mod private {
 
         /// The same for a method with streams.
         pub(super) fn shaped(&'static self, shape: fn() -> Shape) -> &'static Shape {
-            self.0.get_or_init(shape)
+            let known = self.0.get();
+            // Not inside of the cell: it runs code of the user's types, for which all others would wait there.
+            known.unwrap_or_else(|| match Shape::traced(shape) {
+                Some(traced) => self.0.get_or_init(|| traced),
+                None => &crate::shape::ANY_SHAPE,
+            })
         }
     }
 

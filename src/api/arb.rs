@@ -18,7 +18,7 @@ use crate::{
     error::{ApiError, Rejection},
     sync::{Arc, Mutex, RwLock, Weak},
     wire::{Path, PathError, parents},
-    workers::{Lane, contain, discard},
+    workers::{Lane, contain, discard, discard_all},
 };
 
 /// The APIs of one side, by the paths that they own. Cheap to clone; every clone is the same one.
@@ -164,7 +164,7 @@ impl ApiArb {
         let retired = if n == 0 { routes.rewrap(Some(&meters)) } else { Vec::new() };
         routes.measured = Some((meters, n + 1));
         drop(routes);
-        discard(retired);
+        discard_all(retired);
         Measuring(Arc::downgrade(&self.0))
     }
 
@@ -202,11 +202,20 @@ impl ApiArb {
         pools.into_iter().cloned().collect()
     }
 
-    /// Serves nothing any more; gives back what was served, to be dropped without a lock.
-    pub(crate) fn clear(&self) -> impl Sized + use<> {
+    /// Serves nothing any more. What was served goes without the lock.
+    pub(crate) fn clear(&self) {
         let mut routes = self.0.write();
         let retired: Vec<_> = routes.exact.values().flat_map(|target| target.retire()).collect();
-        (std::mem::replace(&mut *routes, Routes { over: true, ..Routes::default() }), retired)
+        let before = std::mem::replace(&mut *routes, Routes { over: true, ..Routes::default() });
+        drop(routes);
+        let Routes { lives, exact, catch_all, catch_some, taps, layers, .. } = before;
+        discard(lives);
+        discard_all(exact.into_values());
+        discard_all(catch_all.into_values());
+        discard_catchers(catch_some.into_values().flatten());
+        discard_all(taps.into_values());
+        discard(layers);
+        discard_all(retired);
     }
 
     /// Looks at the handler of `path` itself, which stays there meanwhile.
@@ -317,6 +326,14 @@ impl Routes {
             Scope::CatchAll => drop(self.catch_all.insert(path, target)),
             Scope::CatchSome(_) => self.catch_some.entry(path).or_default().push((scope, target)),
         }
+    }
+}
+
+/// Drops catch-alls, whose predicates are the user's as well.
+fn discard_catchers(catchers: impl IntoIterator<Item = (Scope, Arc<Target>)>) {
+    for (scope, target) in catchers {
+        discard(scope);
+        discard(target);
     }
 }
 
@@ -485,11 +502,16 @@ impl Attached {
         let started = routes.lives.take(&self.pool);
         drop(routes);
         let measuring = self.pool.measuring.lock().take();
+        discard_all(gone);
+        discard_all(catch_all);
+        discard_catchers(catch_some);
+        discard_all(retired);
         // Topics say goodbye when they go.
-        discard((gone, catch_all, catch_some, retired, taps, measuring));
+        discard_all(taps);
+        discard(measuring);
         for task in waiting {
             // Arguments that panic when they go must not keep the others from their answer.
-            contain(|| task.refuse_as_unknown());
+            contain(|| drop(task.refuse_as_unknown()));
         }
         drop(started);
     }
@@ -533,7 +555,7 @@ impl Drop for Measuring {
             routes.rewrap(None)
         };
         drop(routes);
-        discard(retired);
+        discard_all(retired);
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) struct Inner {
     /// arrival, which would else be lost here.
     undecided: Lane<Undecided>,
     /// Refusals of which layers are asked first, one at a time.
-    refusals: Lane<Job>,
+    pub(super) refusals: Lane<Job>,
     /// How many subscriptions this side has made.
     subscriptions: AtomicU64,
     /// They end with the link.
@@ -192,7 +192,10 @@ impl Endpoint {
         if !self.0.pauses.join(until.left()) {
             self.0.tally.leave_behind(1, &self.0.config.name, "pauses");
         }
-        discard((before, remembered, self.0.arb.clear(), self.0.hooks.clear()));
+        discard(before);
+        discard(remembered);
+        self.0.arb.clear();
+        self.0.hooks.clear();
     }
 
     /// The other side's APIs at and below `path`; the empty path is the root. Nothing is sent: whether
@@ -388,7 +391,7 @@ impl Inner {
     }
 
     /// What becomes of a call or an event that no API takes.
-    fn unhandled(
+    pub(super) fn unhandled(
         self: &Arc<Inner>,
         link: &Arc<Link>,
         incoming: Incoming,
@@ -407,70 +410,6 @@ impl Inner {
             None => self.drop_event(link, &incoming.path, why.into()),
         }
         None
-    }
-
-    /// Refuses what was sent to a method of other shapes, before anything of it is decoded.
-    fn refuse_shape(
-        self: &Arc<Inner>,
-        link: &Arc<Link>,
-        incoming: Incoming,
-        target: Arc<Target>,
-        ancestor: Option<&Arc<Slot>>,
-    ) -> Option<Errand> {
-        if !target.handler.is_layered() {
-            return self.judge_shape(link, incoming, &target.handler, ancestor);
-        }
-        // A layer may hide the path: that is code of the user's, and this thread may be the one that reads.
-        let (inner, theirs, ancestor) = (self.clone(), link.clone(), ancestor.cloned());
-        let refuse = move || {
-            let errand = inner.judge_shape(&theirs, incoming, &target.handler, ancestor.as_ref());
-            errand.into_iter().for_each(|errand| theirs.submit_errand(errand));
-        };
-        self.refuse_aside(link, Box::new(refuse));
-        None
-    }
-
-    /// Says why such a call is refused. Asks layers.
-    fn judge_shape(
-        self: &Arc<Inner>,
-        link: &Arc<Link>,
-        incoming: Incoming,
-        handler: &Handler,
-        ancestor: Option<&Arc<Slot>>,
-    ) -> Option<Errand> {
-        let shape = handler.shape.as_ref()?;
-        if handler.serve.hides(&incoming.path, link.is_near()) {
-            let why = Rejection::NoHandler { path: incoming.path.clone() };
-            return self.unhandled(link, incoming, why, ancestor);
-        }
-        let (path, own) = (incoming.path.clone(), shape.text.as_str().into());
-        match incoming.id {
-            // The caller adds what it has.
-            Some(id) => {
-                let why = Rejection::Mismatch { path, ours: "".into(), theirs: own };
-                link.fail(id, &incoming.cancel, why.into());
-            }
-            None => {
-                let theirs = format!("of the number {:016x}", incoming.shape).into();
-                let why = Rejection::Mismatch { path, ours: own, theirs };
-                self.drop_event(link, &incoming.path, why.into());
-            }
-        }
-        None
-    }
-
-    /// Refuses a call on a thread that may run user code. As many calls wait for that as may be unanswered.
-    pub(super) fn refuse_aside(self: &Arc<Inner>, link: &Link, refusal: Job) {
-        if let Admission::Run(first) = self.refusals.admit(refusal, usize::MAX) {
-            let inner = self.clone();
-            link.submit(Box::new(move || {
-                let mut next = Some(first);
-                while let Some(refusal) = next {
-                    run_elsewhere(refusal);
-                    next = inner.refusals.next();
-                }
-            }));
-        }
     }
 
     /// Has the predicates asked which of several catch-alls takes a call, on a thread that may run user
@@ -542,7 +481,11 @@ impl Dispatch for Inner {
                 None => target.admit(incoming, link, inner, ancestor),
                 Some(_) => inner.refuse_shape(link, incoming, target, ancestor),
             },
-            Route::Tap(tap) => tap.take(link, &inner, incoming),
+            Route::Tap(tap) => {
+                let errand = tap.take(link, &inner, incoming);
+                tap.let_go(link);
+                errand
+            }
             Route::Choice(choice) => {
                 let (link, ancestor) = (link.clone(), ancestor.cloned());
                 inner.decide(Undecided { link, incoming, choice, ancestor })

@@ -1,6 +1,7 @@
 //! What is under way on one side, as a value that can be printed: for the question why nothing happens.
 
 use std::{
+    cmp::Reverse,
     fmt,
     time::{Duration, Instant},
 };
@@ -47,7 +48,8 @@ pub struct HangReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WaitingCaller {
-    /// The name of the call; `None` while it waits for the next start of a supervised program.
+    /// The name of the call; `None` while it waits for the next start of a supervised program, or until it is [made
+    /// again](crate::layers::Retry).
     pub transaction: Option<TransactionId>,
     /// What was called.
     pub path: Path,
@@ -138,12 +140,13 @@ impl Endpoint {
 impl Inner {
     pub(super) fn hang_report(&self, now: Instant) -> HangReport {
         let endpoint = self.endpoint();
+        let waiting = self.waiting_for_a_link().into_iter().chain(self.paused());
         let mut report = HangReport {
             side: self.side,
             state: endpoint.state(),
             generation: endpoint.generation(),
             n_threads: endpoint.n_threads(),
-            callers: self.waiting_for_a_link().into_iter().map(|seen| caller(seen, now)).collect(),
+            callers: waiting.map(|seen| caller(seen, now)).collect(),
             handlers: Vec::new(),
             queues: self.queues(),
             messages_to_send: 0,
@@ -159,6 +162,7 @@ impl Inner {
             (report.messages_to_send, report.bytes_to_send) = survey.to_send;
             (report.answers_to_send, report.is_stuck) = (survey.answers, survey.is_stuck);
         }
+        report.callers.sort_by_key(|caller| Reverse(caller.age));
         report.handlers.extend(self.watchdog.iter().flat_map(|watchdog| watchdog.events(now)));
         report
     }

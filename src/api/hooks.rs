@@ -8,7 +8,7 @@ use crate::{
     link::{Link, LinkState},
     sync::{Arc, Mutex, RwLock},
     wire::Path,
-    workers::{Job, discard},
+    workers::{Job, discard, discard_all},
 };
 
 use super::task::Target;
@@ -122,10 +122,13 @@ impl Hooks {
         self.states.lock().passed.clear();
     }
 
-    /// Tells nobody any more; gives back who was told, to be dropped without a lock.
-    pub(crate) fn clear(&self) -> impl Sized + use<> {
+    /// Tells nobody any more. Who was told goes without a lock.
+    pub(crate) fn clear(&self) {
         let listeners = std::mem::take(&mut self.states.lock().listeners);
-        (listeners, self.errors.write().take(), self.unhandled.write().take())
+        let (errors, unhandled) = (self.errors.write().take(), self.unhandled.write().take());
+        discard_all(listeners);
+        discard(errors);
+        discard(unhandled);
     }
 
     pub(crate) fn set_error_hook(&self, hook: ErrorHook) {

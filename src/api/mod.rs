@@ -22,6 +22,7 @@ mod meter;
 mod opening;
 mod pauses;
 mod producer;
+mod refusals;
 mod relay;
 mod responder;
 mod retry;

@@ -7,7 +7,10 @@ use super::{
     relay::Relay,
     waiting::{WaitingList, Waits},
 };
-use crate::{link::LinkState, sync::Arc};
+use crate::{
+    link::{CallSeen, LinkState},
+    sync::Arc,
+};
 
 /// Those of one endpoint.
 pub(super) type Pauses = WaitingList<Paused>;
@@ -32,7 +35,7 @@ impl Waits for Paused {
     }
 
     fn go(self) {
-        self.relay.again();
+        self.relay.again_aside();
     }
 }
 
@@ -58,6 +61,11 @@ impl Inner {
             self.end_pauses();
         }
         there
+    }
+
+    /// The calls that wait until they are made again.
+    pub(super) fn paused(&self) -> Vec<CallSeen> {
+        self.pauses.lock().all.iter().map(|paused| paused.relay.seen()).collect()
     }
 
     /// Ends the calls that wait until they are made again.

@@ -200,6 +200,11 @@ impl Relay {
         self.outer.deadline
     }
 
+    /// Whether its time is over.
+    fn is_late(&self) -> bool {
+        self.deadline().is_some_and(|at| at <= Instant::now())
+    }
+
     /// The name of the attempt that is under way, or of the last one.
     pub(crate) fn transaction(&self) -> TransactionId {
         self.state.lock().last.unwrap_or_else(|| TransactionId::new(self.endpoint.side, 0))
@@ -321,7 +326,11 @@ impl Relay {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        if self.pause_after(&error) { Ok(()) } else { Err(error) }
+        if self.pause_after(&error) {
+            return Ok(());
+        }
+        // The token may have fired meanwhile: then the call has set out, and ends as cancelled.
+        self.attempts.end().map_or(Ok(()), |_| Err(error))
     }
 
     fn send(self: &Arc<Relay>, claim: Claim) -> Result<(), CallError> {
@@ -336,12 +345,39 @@ impl Relay {
         self.launch(&link).map(|_| ())
     }
 
-    /// Makes another attempt, unless the call has ended.
+    /// Makes another attempt, unless the call has ended or its time is over.
     pub(super) fn again(self: &Arc<Relay>) {
-        if !self.is_over()
-            && let Err(error) = self.send(Claim::Old)
-        {
+        if self.is_over() {
+            return;
+        }
+        if self.is_late() {
+            return self.expire();
+        }
+        if let Err(error) = self.send(Claim::Old) {
             self.finish_or_pause(Err(error));
+        }
+    }
+
+    /// The same for a thread that others wait for, too: what may take its time runs elsewhere. That is what layers do,
+    /// and in one process the handler of an inline API.
+    pub(super) fn again_aside(self: &Arc<Relay>) {
+        match self.endpoint.link() {
+            Ok(link) if link.is_near() && !link.is_closing() && !self.is_over() => {
+                let relay = self.clone();
+                link.submit(Box::new(move || relay.again()));
+            }
+            _ => self.aside(Relay::again),
+        }
+    }
+
+    /// Does what may end the call; if layers are to see the end, on a thread for callbacks.
+    pub(super) fn aside(self: &Arc<Relay>, step: fn(&Arc<Relay>)) {
+        match self.endpoint.last_link().filter(|_| self.is_layered) {
+            Some(link) => {
+                let relay = self.clone();
+                link.run_callback(Box::new(move || step(&relay)));
+            }
+            None => step(self),
         }
     }
 
@@ -446,7 +482,7 @@ impl Relay {
             attempt.iter().for_each(|(started, _)| started.link.send_gathered());
             self.advance();
         }
-        if !self.outer.is_done() && self.deadline().is_some_and(|at| at <= Instant::now()) {
+        if !self.outer.is_done() && self.is_late() {
             self.expire();
         }
         self.outer.is_done()
@@ -474,7 +510,7 @@ impl Relay {
                 break;
             }
         }
-        if !self.outer.is_done() && self.deadline().is_some_and(|at| at <= Instant::now()) {
+        if !self.outer.is_done() && self.is_late() {
             self.expire();
             self.outer.settle();
         }
@@ -487,10 +523,7 @@ impl Relayed for Relay {
             // Whoever blocks looks whether the token has fired.
             return self.attempts.tell();
         }
-        if let (true, Some(link)) = (self.is_layered, self.endpoint.last_link()) {
-            return link.run_callback(Box::new(move || self.cancel()));
-        }
-        self.cancel();
+        self.aside(|relay| relay.cancel());
     }
 }
 
@@ -498,10 +531,7 @@ impl Relayed for Relay {
 impl Wake for Relay {
     fn wake(self: Arc<Relay>) {
         // What layers do may not hold up whoever reads.
-        if let (true, Some(link)) = (self.is_layered, self.endpoint.last_link()) {
-            return link.run_callback(Box::new(move || self.advance()));
-        }
-        self.advance();
+        self.aside(Relay::advance);
     }
 }
 

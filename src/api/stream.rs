@@ -18,7 +18,7 @@ use crate::{
     shape::Shape,
     sync::Arc,
     wire::{Path, Quota, TransactionId},
-    workers::discard,
+    workers::discard_all,
 };
 
 /// The items that come over a stream, in their order: an iterator that blocks, and a
@@ -136,7 +136,7 @@ impl<T> Incoming<T> {
         }
         self.link.close_intake(self.id, &self.intake);
         // Last, since what is in them is the user's.
-        discard(std::mem::take(&mut self.batches));
+        discard_all(std::mem::take(&mut self.batches));
     }
 }
 

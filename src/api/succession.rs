@@ -45,7 +45,7 @@ impl Waits for Arc<Relay> {
     }
 
     fn go(self) {
-        self.expire();
+        self.aside(Relay::expire);
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) trait Tap: Send + Sync {
 
     /// No other link takes the place of the one that has ended.
     fn given_over(&self, _reason: &Arc<CloseReason>) {}
+
+    /// Whoever reads has done with it. Where that was the last to know it, what goes along goes elsewhere.
+    fn let_go(self: Arc<Self>, _link: &Link) {}
 }
 
 impl Inner {
@@ -109,22 +112,29 @@ where
     action::decode(link.codec(), outcome.unwrap_or(Err(CallError::Cancelled)))
 }
 
-/// Sends an event, however full the send queue is: then a thread of the link waits for room, in a call to
-/// the same path, which is never refused for that.
+/// Sends an event, however full the send queue is: without room, the thread of the link that waits for it does.
 pub(crate) fn fire_surely<A>(link: &Arc<Link>, path: &Path, arguments: A)
 where
     A: Serialize + Clone + Send + 'static,
 {
-    let fired = link.fire(path, arguments.clone());
-    if matches!(fired, Err(CallError::Rejected(Rejection::Busy { .. }))) {
-        let (link, path) = (link.clone(), path.clone());
-        let job = {
-            let link = link.clone();
-            move || {
-                // It fails with the link alone.
-                let _ = call_over::<_, ()>(&link, &path, arguments, Timeout::Never);
-            }
-        };
-        link.submit(Box::new(job));
+    if is_busy(&link.fire(path, arguments.clone())) {
+        let (theirs, path) = (link.clone(), path.clone());
+        link.send_in_turn(Box::new(move || fire_waiting(&theirs, &path, arguments)));
     }
+}
+
+/// The same on that thread. Without room it makes a call to the same path, which is never refused for that.
+pub(crate) fn fire_waiting<A>(link: &Arc<Link>, path: &Path, arguments: A)
+where
+    A: Serialize + Clone + Send + 'static,
+{
+    if is_busy(&link.fire(path, arguments.clone())) {
+        // It fails with the link alone: whoever does not answer it waits for whatever else it is to be told.
+        let _ = call_over::<_, ()>(link, path, arguments, Timeout::Never);
+    }
+}
+
+/// Whether something was refused because the send queue is full.
+pub(crate) fn is_busy(outcome: &Result<(), CallError>) -> bool {
+    matches!(outcome, Err(CallError::Rejected(Rejection::Busy { .. })))
 }

@@ -136,6 +136,14 @@ impl Target {
         self.pace.is_slow()
     }
 
+    /// Lets go of what was routed here and does not run. Whoever reads may be the last to know the handler, which is
+    /// the user's, when its API was detached meanwhile: then it goes elsewhere.
+    pub(super) fn let_go(self: Arc<Target>, link: &Link) {
+        if let Some(target) = Arc::into_inner(self) {
+            link.submit(Box::new(move || drop(target)));
+        }
+    }
+
     /// Takes note of how long it took.
     pub(super) fn note(&self, took: Duration) {
         self.pace.note(took);
@@ -172,7 +180,8 @@ impl Target {
             return body.enter().map(|task| Errand { job: task.into_job(), slow, inline });
         }
         if pool.lane.is_closed() {
-            Task::Plain(body).refuse_as_unknown();
+            drop(pool);
+            Task::Plain(body).refuse_as_unknown().into_iter().for_each(Body::let_go);
             return None;
         }
         Some(Errand { job: body, slow: false, inline })
@@ -266,16 +275,17 @@ impl Task {
         }
     }
 
-    /// Answers a call whose API went while it waited.
-    pub(crate) fn refuse_as_unknown(self) {
-        if let Some(body) = self.into_body() {
-            if body.producer.is_some() {
-                // It has begun, and goes on.
-                let link = body.context.link().clone();
-                return link.submit(Box::new(Outside(Task::Plain(body))));
-            }
-            body.refuse(Rejection::NoHandler { path: body.context.path().clone() }.into());
+    /// Answers a call whose API went while it waited. What comes back is to be dropped.
+    pub(crate) fn refuse_as_unknown(self) -> Option<Box<Body>> {
+        let body = self.into_body()?;
+        if body.producer.is_some() {
+            // It has begun, and goes on.
+            let link = body.context.link().clone();
+            link.submit(Box::new(Outside(Task::Plain(body))));
+            return None;
         }
+        body.refuse(Rejection::NoHandler { path: body.context.path().clone() }.into());
+        Some(body)
     }
 }
 
@@ -330,11 +340,13 @@ impl Body {
             None => Task::Plain(self),
             Some(ancestor) => Task::offer_to(&ancestor, self)?,
         };
-        match pool.lane.admit(task, bound) {
+        let admission = pool.lane.admit(task, bound);
+        drop(pool);
+        match admission {
             Admission::Run(task) => return Some(task),
             Admission::Queued => {}
             Admission::Full(task) => task.into_body().into_iter().for_each(|body| body.refuse_as_busy(bound)),
-            Admission::Closed(task) => task.refuse_as_unknown(),
+            Admission::Closed(task) => task.refuse_as_unknown().into_iter().for_each(Body::let_go),
         }
         None
     }
@@ -459,7 +471,8 @@ impl Body {
         let why = CallError::from(Rejection::Busy { path: self.context.path().clone(), detail });
         // Nobody at the other side is told of an event.
         if !self.target.handler.is_layered() || self.context.is_event() {
-            return self.refuse(why);
+            self.refuse(why);
+            return self.let_go();
         }
         // A layer may hide the path: that is code of the user's, and this thread may be the one that reads.
         let (home, link) = (self.context.home().clone(), self.context.link().clone());
@@ -474,6 +487,15 @@ impl Body {
             Some(id) => context.link().fail(id, context.cancel_token(), error),
             None => context.home().drop_event(context.link(), context.path(), error),
         }
+    }
+}
+
+impl Body {
+    /// What was refused goes.
+    fn let_go(self: Box<Body>) {
+        let link = self.context.link().clone();
+        let Body { target, .. } = *self;
+        target.let_go(&link);
     }
 }
 

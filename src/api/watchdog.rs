@@ -128,7 +128,7 @@ impl Watchdog {
         let mut reports = self.slow_handlers(now);
         let seen = endpoint.hang_report(now);
         let key = |id| (seen.generation, id);
-        // Those without a name wait for a supervised program, of which the supervisor tells.
+        // Those without a name wait for a supervised program, of which the supervisor tells, or for another try.
         let is_slow = |caller: &&WaitingCaller| {
             caller.transaction.is_some() && caller.age >= self.limit && !caller.is_stream
         };

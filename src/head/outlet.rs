@@ -45,7 +45,8 @@ impl Outlet {
                 }
             }
             // Whoever ends waits for what follows, whatever this does.
-            discard((hook, endpoint));
+            discard(hook);
+            discard(endpoint);
             theirs.finish();
         };
         let thread = Builder::new().name(name).spawn(pass_on)?;

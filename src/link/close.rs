@@ -15,7 +15,7 @@ use crate::{
     error::{CallError, CloseReason, Executed},
     os::Attendant,
     sync::{Arc, Ordering, fail_here},
-    workers::{Job, Until, contain, discard, forget_panic, panic_text, run_elsewhere},
+    workers::{Job, Until, contain, discard_all, forget_panic, panic_text, run_elsewhere},
 };
 
 impl Link {
@@ -215,7 +215,7 @@ impl Link {
             contain(|| ends.end(&Err(closed.clone()), |wakeup| later.wake(wakeup)));
         }
         drop(later);
-        discard(remains.unsent);
+        discard_all(remains.unsent);
     }
 
     /// The other process has ended: what it had sent is delivered, then the link ends.

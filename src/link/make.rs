@@ -129,6 +129,7 @@ impl Link {
                 crew,
                 keeper: Keeper::new(attendant),
                 callbacks: Lane::new(parts.config.limits.callback_workers),
+                unrefused: Lane::new(1),
                 listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,

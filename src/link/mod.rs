@@ -77,7 +77,7 @@ use crate::{
     },
     transport::{FrameSender, Nudge},
     wire::{Codec, Side},
-    workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
+    workers::{Admission, Crew, Job, Lane, Shift, discard, run_elsewhere},
 };
 use aftermath::Later;
 use completing::{Completing, OffTheTable};
@@ -161,6 +161,8 @@ pub(crate) struct Link {
     crew: Crew,
     keeper: Keeper,
     callbacks: Lane<Job>,
+    /// What waits for room in the send queue, and is not refused for want of it.
+    unrefused: Lane<Job>,
     /// Shared by the links that follow each other behind one endpoint, so that states keep their order.
     listeners: Arc<Lane<Job>>,
     dispatch: Arc<dyn Dispatch>,
@@ -367,6 +369,32 @@ impl Link {
                 next = lane.next();
             }
         }))
+    }
+
+    /// Has something sent by a thread that waits until there is room.
+    pub(crate) fn send_in_turn(&self, sending: Job) {
+        self.line_up_sending(usize::MAX, sending).into_iter().for_each(|job| self.submit(job));
+    }
+
+    /// The same for whoever cannot submit what comes back. One such thread is for the whole link, since how much there
+    /// is to tell is up to the other side. Where more than `bound` wait for it already it is not sent at all.
+    #[must_use]
+    pub(crate) fn line_up_sending(&self, bound: usize, sending: Job) -> Option<Job> {
+        let link = self.strong()?;
+        match self.unrefused.admit(sending, bound) {
+            Admission::Run(first) => Some(Box::new(move || {
+                let mut next = Some(first);
+                while let Some(sending) = next {
+                    run_elsewhere(sending);
+                    next = link.unrefused.next();
+                }
+            })),
+            Admission::Queued => None,
+            Admission::Full(sending) | Admission::Closed(sending) => {
+                discard(sending);
+                None
+            }
+        }
     }
 
     /// Wakes or starts a thread of the crew that takes the reader role.

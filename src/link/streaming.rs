@@ -21,7 +21,7 @@ use crate::{
     error::{CallError, Executed, Misuse, Rejection},
     sync::{Arc, MutexGuard},
     wire::{HEADER_LEN, ITEM_HEAD, OpenHead, Path, Payload, Quota, TransactionId},
-    workers::discard,
+    workers::{discard, discard_all},
 };
 
 /// Where the items of a stream are put in, and what is kept for it.
@@ -291,7 +291,7 @@ impl Link {
         let (left, wakeup) = intake.close();
         self.wake_up(wakeup);
         self.count_lost(left.iter().map(Batch::len).sum::<usize>() as u64);
-        discard(left);
+        discard_all(left);
         if !intake.is_near() && !intake.is_over() {
             let mut core = self.core.lock();
             core.state.stop_items(id);

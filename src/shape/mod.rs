@@ -6,7 +6,10 @@
 mod probe;
 mod text;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use serde::de::DeserializeOwned;
 
@@ -15,13 +18,36 @@ use probe::{Limits, Probe};
 /// What some types look like, for people and for comparing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// The same number for the same shape, whatever the types are called; never 0.
+    /// The same number for the same shape, whatever the types are called; 0 for [`ANY_SHAPE`] alone.
     pub(crate) number: u64,
     /// For people to read.
     pub(crate) text: String,
 }
 
+/// What agrees with every shape.
+pub(crate) static ANY_SHAPE: Shape = Shape { number: 0, text: String::new() };
+
+thread_local! {
+    /// Whether this thread traces the types of a method.
+    static TRACING: Cell<bool> = const { Cell::new(false) };
+}
+
 impl Shape {
+    /// Traces the types of a method; `None` if this thread is at it. A type that calls one while it is decoded would
+    /// else be traced within itself, and so on without an end.
+    pub(crate) fn traced(trace: impl FnOnce() -> Shape) -> Option<Shape> {
+        struct Tracing;
+        impl Drop for Tracing {
+            fn drop(&mut self) {
+                TRACING.set(false);
+            }
+        }
+        let tracing = (!TRACING.replace(true)).then_some(Tracing)?;
+        let shape = trace();
+        drop(tracing);
+        Some(shape)
+    }
+
     /// The shape of one type.
     pub(crate) fn of<T: DeserializeOwned>() -> Shape {
         let node = trace::<T>();

@@ -400,6 +400,11 @@ pub(crate) fn discard<T>(value: T) {
     contain(move || drop(value));
 }
 
+/// Drops several such things, each for itself: the second that panics in one go would end the process.
+pub(crate) fn discard_all<T>(values: impl IntoIterator<Item = T>) {
+    values.into_iter().for_each(discard);
+}
+
 /// Drops what a panic carried; should that panic too, it is forgotten.
 pub(crate) fn forget_panic(panic: Box<dyn std::any::Any + Send>) {
     if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {

@@ -10,13 +10,13 @@ use std::{
 
 use crossbeam_channel::Receiver;
 use nape::{
-    Api, CallError, CloseReason, Config, Context, Executed, Fault, Head, HeadBuilder, LinkState, Neck,
-    Silence,
+    Api, Backlog, CallError, CloseReason, Config, Context, Executed, Fault, Head, HeadBuilder, LinkState,
+    Neck, Silence, Topic,
     transport::{ipc_pair, memory_pair, pipe_over, pipe_pair, shm_pair, tcp_pair},
 };
 
 use crate::{
-    raw_end::{CALL, EVENT, PING, RawNeck},
+    raw_end::{CALL, EVENT, PING, REPLY, RawNeck},
     support::Kind,
     tools::{LONG, SOON, is_busy, until},
 };
@@ -217,6 +217,64 @@ fn ac_63_answers_that_nobody_reads_have_a_bound(kind: Kind) {
     assert!(head.counters().calls_served < 20 + 128 + 20, "{:?}", head.counters());
 }
 
+/// Has a peer send an event again and again, for whom much waits. It keeps to its own window, and reads without ever
+/// saying so.
+fn flood(head: &Head, neck: &mut RawNeck, body: &[u8], times: u32) {
+    let before = head.counters().events_served;
+    let end = Instant::now() + LONG;
+    for _ in 0..times {
+        while neck.sent - neck.acknowledged >= neck.window() {
+            assert!(Instant::now() < end, "{} frames were sent, {} were read", neck.sent, neck.acknowledged);
+            neck.receive(Duration::from_millis(20));
+        }
+        let id = neck.next_id();
+        neck.send(EVENT, id, (0, 0), body);
+    }
+    until("all have come", || head.counters().events_served >= before + u64::from(times));
+    assert_eq!((head.state(), head.counters().events_dropped), (LinkState::Open, 0));
+}
+
+/// Red when each word for which there is no room has a thread that waits for that.
+fn p_15_what_a_deaf_peer_is_to_be_told_of_its_subscriptions_costs_one_thread(kind: Kind) {
+    let topic = Topic::<u64>::new();
+    let api = Api::new("news").topic("ticks", &topic).unwrap();
+    let config = Config::new().send_queue(10).write_stall(LONG);
+    let (head, mut neck) = with_raw_neck(kind, Head::builder().config(config).serve(api));
+    fill(&head, 1);
+    // An end for each, whether it has subscribed or not.
+    flood(&head, &mut neck, b"\x16news.ticks.unsubscribe\x07", 1500);
+    assert!(head.n_threads() < 20, "{} threads", head.n_threads());
+    // An item for each: the number, how many may wait and be under way, any shape, the oldest goes.
+    for number in 0..100 {
+        let body = [b"\x14news.ticks.subscribe", &[number, 4, 4, 0, 0][..]].concat();
+        flood(&head, &mut neck, &body, 1);
+    }
+    assert_eq!(topic.n_subscriptions(), 100);
+    assert_eq!(topic.publish(7).taken, 100);
+    assert!(head.n_threads() < 20, "{} threads", head.n_threads());
+}
+
+/// Red when each report for which there is no room has a thread that waits for that.
+fn p_15_what_a_deaf_peer_is_to_be_told_of_its_items_costs_one_thread(kind: Kind) {
+    let config = Config::new().send_queue(10).write_stall(LONG);
+    let (head, mut neck) = with_raw_neck(kind, Head::builder().config(config));
+    let news = thread::scope(|scope| {
+        let subscribing = scope.spawn(|| head.subscribe::<u64>("news.ticks", Backlog::drop_oldest(4)));
+        let call = loop {
+            let call = neck.receive(LONG).into_iter().find(|frame| frame.kind == CALL);
+            if let Some(call) = call {
+                break call.id;
+            }
+        };
+        neck.send(REPLY, call, (0, 0), &[]);
+        subscribing.join().unwrap().unwrap()
+    });
+    fill(&head, 1);
+    flood(&head, &mut neck, b"\x11news.ticks.item.0\x01\x01\x01", 1500);
+    assert!(head.n_threads() < 20, "{} threads", head.n_threads());
+    drop(news);
+}
+
 /// Says of all that has come that it has read it, and leaves it in the socket.
 struct Liar {
     neck: RawNeck,
@@ -396,6 +454,8 @@ on_every_wire! {
     p_06_cancelling_in_front_of_a_deaf_peer_waits_for_nothing,
     ac_63_closing_in_front_of_a_deaf_peer_takes_the_grace,
     ac_63_answers_that_nobody_reads_have_a_bound,
+    p_15_what_a_deaf_peer_is_to_be_told_of_its_subscriptions_costs_one_thread,
+    p_15_what_a_deaf_peer_is_to_be_told_of_its_items_costs_one_thread,
     p_17_a_peer_that_reads_nothing_loses_its_link_when_its_time_is_over,
     p_31_a_peer_that_never_answers_is_unresponsive,
     p_31_two_sides_that_are_idle_keep_each_other_alive,

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use nape::{Api, Config, Context, Fault, Head, LinkState, Neck, Progress, Report, Responder, Side, Timeout};
+use nape::{
+    Api, CallError, Config, Context, Fault, Head, LinkState, Neck, Progress, Report, Responder, Side,
+    Timeout, layers::Retry,
+};
 
 use crate::{
     support::Kind,
@@ -15,6 +18,7 @@ use crate::{
 
 on_every_link! {
     a_report_tells_who_waits_for_what,
+    a_report_tells_of_a_call_that_pauses_before_another_try,
     a_report_of_an_idle_side_is_empty,
     a_watchdog_tells_of_each_that_is_slow_once,
     a_watchdog_tells_of_nothing_quick,
@@ -95,6 +99,22 @@ fn a_report_tells_who_waits_for_what(kind: Kind) {
     blocked.join().unwrap().unwrap();
     drop(_deferred);
     until("it is given up", || neck.hang_report().handlers.iter().all(|handler| handler.given_up));
+}
+
+/// Red when nobody lists those that pause.
+fn a_report_tells_of_a_call_that_pauses_before_another_try(kind: Kind) {
+    let (head, _neck) = kind.serving(Api::new("a"));
+    let far = Duration::from_secs(3000);
+    let unknown = |error: &CallError| matches!(error, CallError::Rejected(_));
+    let retry = Retry::new().pauses(far, far).when(unknown);
+    let it = head.api("a").retry(retry).timeout(Timeout::Never);
+    let call = it.action("nobody", ()).retry_safe().start::<()>().unwrap();
+    until("it pauses", || head.under_way().0 == 0 && !head.hang_report().callers.is_empty());
+    let report = head.hang_report();
+    let [caller] = &report.callers[..] else { panic!("{report}") };
+    assert_eq!((caller.path.as_str(), caller.transaction), ("a.nobody", None), "{report}");
+    drop(call);
+    until("it has ended", || head.hang_report().callers.is_empty());
 }
 
 fn a_report_of_an_idle_side_is_empty(kind: Kind) {

@@ -3,6 +3,7 @@
 mod again;
 mod broken_transport;
 mod ends;
+mod given_up;
 mod left_over;
 mod seams;
 mod unfinished;

@@ -21,6 +21,10 @@ pub struct RawNeck {
     transport: Transport,
     /// Frames and bytes that count in the window and were read so far.
     pub read: (u32, u32),
+    /// Frames that count in the other window and were sent so far, and how many of them the other side says that it has
+    /// read.
+    pub sent: u32,
+    pub acknowledged: u32,
     last: u64,
 }
 
@@ -52,10 +56,15 @@ pub fn hello() -> Vec<u8> {
     hello
 }
 
+/// Whether a frame of this kind counts in the window.
+fn counts(kind: u8) -> bool {
+    !matches!(kind, HELLO | READY | CREDIT | 13 | BYE)
+}
+
 impl RawNeck {
     /// Greets, and takes calls from now on.
     pub fn ready(transport: Transport) -> RawNeck {
-        let mut neck = RawNeck { transport, read: (0, 0), last: 0 };
+        let mut neck = RawNeck { transport, read: (0, 0), sent: 0, acknowledged: 0, last: 0 };
         neck.send(HELLO, 0, (0, 0), &hello());
         neck.send(READY, 0, (0, 0), &[]);
         neck
@@ -63,6 +72,7 @@ impl RawNeck {
 
     /// Sends a frame that is a packet, with an acknowledgement of `ack` frames and bytes.
     pub fn send(&mut self, kind: u8, id: u64, ack: (u32, u32), body: &[u8]) {
+        self.sent += u32::from(counts(kind));
         // The other side may have hung up.
         let _ = self.transport.sender.send(&frame(kind, id, ack, body));
     }
@@ -89,7 +99,8 @@ impl RawNeck {
         self.transport.window.frames
     }
 
-    fn next_id(&mut self) -> u64 {
+    /// The name of the next message.
+    pub fn next_id(&mut self) -> u64 {
         self.last += 1;
         self.last | 1 << 63
     }
@@ -113,14 +124,15 @@ impl RawNeck {
             let (frame, rest) = packet.split_at(u32::from_le_bytes(*len) as usize + 4);
             packet = rest;
             let kind = frame[4];
-            if !matches!(kind, HELLO | READY | CREDIT | 13 | BYE) {
+            if counts(kind) {
                 self.read.0 += 1;
                 self.read.1 += frame.len() as u32;
             }
+            self.acknowledged = u32::from_le_bytes(frame[16..20].try_into().unwrap());
             frames.push(RawFrame {
                 kind,
                 id: u64::from_le_bytes(frame[8..16].try_into().unwrap()),
-                acknowledged: u32::from_le_bytes(frame[16..20].try_into().unwrap()),
+                acknowledged: self.acknowledged,
             });
         }
         frames

@@ -5,6 +5,7 @@ mod later;
 mod listing;
 mod streams;
 mod topics;
+mod traced;
 
 use std::{
     collections::BTreeMap,

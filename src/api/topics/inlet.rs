@@ -14,7 +14,7 @@ use crate::{
     api::{
         Report,
         endpoint::Inner,
-        tap::{Tap, answer, call_over, fire_surely},
+        tap::{Tap, answer, call_over, fire_surely, fire_waiting, is_busy},
     },
     config::Timeout,
     error::{CallError, CloseReason, Executed, Misuse, Rejection},
@@ -22,7 +22,7 @@ use crate::{
     os::Origin,
     sync::{Arc, Condvar, Mutex, Weak, fail_here},
     wire::{Codec, Path, Payload},
-    workers::{discard, forget_panic, panic_text},
+    workers::{discard, discard_all, forget_panic, panic_text},
 };
 
 /// Where the items of one subscription come in.
@@ -57,6 +57,8 @@ pub(super) struct State {
     pub(super) come: u64,
     pub(super) read: u64,
     pub(super) reported: u64,
+    /// What somebody is about to report as taken; the newest, which says all.
+    owed: Option<u64>,
     pub(super) end: Option<(Option<u64>, Missed)>,
     /// Nobody reads any more.
     pub(super) closed: bool,
@@ -89,7 +91,8 @@ pub(super) enum Step {
 /// What is left to do when something has come, without the reader role.
 #[derive(Default)]
 pub(super) struct Aftermath {
-    pub(super) report: Option<u64>,
+    /// A report is owed.
+    report: bool,
     pub(super) waker: Option<Waker>,
     pub(super) call: bool,
 }
@@ -141,6 +144,13 @@ impl State {
         self.reported
     }
 
+    /// Has it reported that so many were taken. Says whether nobody was about to.
+    fn owe(&mut self, total: u64) -> bool {
+        let is_first = self.owed.is_none();
+        self.owed = self.owed.max(Some(total));
+        is_first
+    }
+
     /// Puts in what came. Gives back what has to go.
     fn put(&mut self, payload: Payload, codec: Codec, backlog: Backlog) -> Option<Payload> {
         self.come += 1;
@@ -163,7 +173,7 @@ impl State {
     /// The other side begins to count. Of what is left no more than fits stays.
     fn begin_anew(&mut self, backlog: Backlog) -> Vec<Came> {
         self.generation += 1;
-        (self.come, self.read, self.reported) = (0, 0, 0);
+        (self.come, self.read, self.reported, self.owed) = (0, 0, 0, None);
         let too_many = self.queue.len().saturating_sub(backlog.bound as usize);
         self.queue.drain(..too_many).collect()
     }
@@ -178,11 +188,13 @@ impl Inlet {
             let _ = ready.try_send(());
         }
         let call = state.callback.is_some() && !std::mem::replace(&mut state.calling, true);
-        Aftermath { report: None, waker: state.waker.take(), call }
+        Aftermath { report: false, waker: state.waker.take(), call }
     }
 
     pub(super) fn settle(&self, aftermath: Aftermath) {
-        aftermath.report.into_iter().for_each(|total| self.report(total));
+        if aftermath.report {
+            self.pay();
+        }
         if let Some(waker) = aftermath.waker {
             self.run(|| waker.wake());
         }
@@ -201,8 +213,37 @@ impl Inlet {
         self.announce(&mut state)
     }
 
+    /// Reports how many were taken. If somebody is about to do so, that one says it.
     pub(super) fn report(&self, total: u64) {
-        fire_surely(&self.link(), &self.taken, (self.request.number, total));
+        let is_first = self.state.lock().owe(total);
+        if is_first {
+            self.pay();
+        }
+    }
+
+    /// Sends the report that is owed; without room, the thread of the link that waits for it does.
+    fn pay(&self) {
+        let mut state = self.state.lock();
+        let (link, Some(total)) = (self.link(), state.owed.take()) else { return };
+        drop(state);
+        if !is_busy(&link.fire(&self.taken, (self.request.number, total))) {
+            return;
+        }
+        let mut state = self.state.lock();
+        // What is owed over the next link is none of this one's.
+        let waits = self.is_over(&link) && state.owe(total);
+        drop(state);
+        let Some(inlet) = self.weak.upgrade().filter(|_| waits) else { return };
+        let theirs = link.clone();
+        link.send_in_turn(Box::new(move || inlet.pay_waiting(&theirs)));
+    }
+
+    /// The same on that thread.
+    fn pay_waiting(&self, link: &Arc<Link>) {
+        let mut state = self.state.lock();
+        let owed = if self.is_over(link) { state.owed.take() } else { None };
+        drop(state);
+        owed.into_iter().for_each(|total| fire_waiting(link, &self.taken, (self.request.number, total)));
     }
 
     /// Whether this is a child that was forked from the process which has subscribed.
@@ -271,13 +312,16 @@ impl Inlet {
     pub(super) fn let_go(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        let gone = (std::mem::take(&mut state.queue), state.callback.take(), state.waker.take());
+        let (queue, callback) = (std::mem::take(&mut state.queue), state.callback.take());
+        let waker = state.waker.take();
         // Under the lock: the next link finds it closed, or is there already. To one that is asked right now this
         // would come before the question, so that it is left to whoever asks.
         let link = self.link();
         let is_made = state.end.is_none() && state.agreed == state.generation;
         drop(state);
-        discard(gone);
+        discard_all(queue);
+        discard(callback);
+        discard(waker);
         if is_made {
             self.unsubscribe(&link);
         }
@@ -364,6 +408,7 @@ impl Tap for Inlet {
             let mut state = self.state.lock();
             let gone = state.put(payload, link.codec(), self.backlog);
             let report = self.backlog.drops_oldest().then(|| state.report(self.backlog)).flatten();
+            let report = report.is_some_and(|total| state.owe(total));
             let aftermath = Aftermath { report, ..self.announce(&mut state) };
             drop(state);
             discard(gone);
@@ -371,7 +416,7 @@ impl Tap for Inlet {
         };
         answer(link, &incoming, Ok(()));
         let Aftermath { report, waker, call } = &aftermath;
-        if report.is_none() && waker.is_none() && !call {
+        if !report && waker.is_none() && !call {
             return None;
         }
         let (inlet, slow) = (self.weak.upgrade()?, aftermath.call);
@@ -394,7 +439,8 @@ impl Tap for Inlet {
         let (closed, ended) = (state.closed, state.end.is_some());
         let gone = if closed || ended { Vec::new() } else { state.begin_anew(self.backlog) };
         drop(state);
-        discard((before, gone));
+        discard(before);
+        discard_all(gone);
         if ended {
             return;
         }

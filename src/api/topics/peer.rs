@@ -10,13 +10,16 @@ use serde::Serialize;
 
 use super::{ENDED, Note, Policy, TOO_SLOW};
 use crate::{
-    api::{endpoint::Inner, tap::call_over},
+    api::{
+        endpoint::Inner,
+        tap::{call_over, is_busy},
+    },
     config::Timeout,
     error::{CallError, Misuse, Rejection},
     link::Link,
     sync::{Arc, Condvar, Mutex, Weak},
     wire::Path,
-    workers::{discard, forget_panic, panic_text},
+    workers::{discard, discard_all, forget_panic, panic_text},
 };
 
 /// One subscription.
@@ -49,6 +52,7 @@ pub(super) struct State<T> {
     gap: Option<u64>,
     /// A thread is sending; it takes along what comes meanwhile.
     sending: bool,
+    unsubscribed: bool,
     end: End,
 }
 
@@ -76,8 +80,12 @@ enum Message<T> {
 }
 
 impl<T> Peer<T> {
+    /// Whether nothing is left of it. While its end waits for room it counts: else a peer could begin and end any
+    /// number of them.
     pub(super) fn is_over(&self) -> bool {
-        let is_over = self.state.lock().end == End::Over;
+        let state = self.state.lock();
+        let is_over = state.end == End::Over && !state.sending;
+        drop(state);
         is_over || self.link.is_closing()
     }
 
@@ -93,16 +101,26 @@ impl<T> Peer<T> {
         let queue = std::mem::take(&mut state.queue);
         self.room.notify_all();
         drop(state);
-        discard(queue);
+        discard_all(queue);
     }
 
-    /// The other side has taken so many notes, all together. Says whether there is something to send.
+    /// The other side has taken so many notes, all together. Says whether there is something to send: then the caller
+    /// sees to it that it is.
     pub(super) fn note_taken(&self, total: u64) -> bool {
         let mut state = self.state.lock();
         state.taken = state.taken.max(total.min(state.sent));
         state.gap = state.gap.filter(|at| *at > state.taken);
         self.room.notify_all();
-        !state.sending && (!state.queue.is_empty() || state.told < state.next)
+        let is_due = !state.sending && (!state.queue.is_empty() || state.told < state.next);
+        state.sending |= is_due;
+        is_due
+    }
+
+    /// The other side wants no more. Says whether that is news: then the caller has the end sent.
+    pub(super) fn note_unsubscribed(&self) -> bool {
+        let mut state = self.state.lock();
+        let was_known = std::mem::replace(&mut state.unsubscribed, true);
+        !was_known && state.end != End::Over
     }
 }
 
@@ -164,13 +182,13 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
         self.send();
     }
 
-    /// The other side wants no more.
-    pub(super) fn unsubscribed(self: &Arc<Peer<T>>) {
+    /// Sends the end, without what waits before it.
+    pub(super) fn send_end(self: &Arc<Peer<T>>) {
         let mut state = self.state.lock();
         let queue = std::mem::take(&mut state.queue);
         state.told = state.next;
         drop(state);
-        discard(queue);
+        discard_all(queue);
         self.want_end(ENDED);
     }
 
@@ -183,7 +201,7 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
     }
 
     /// The same for the thread that set `sending`.
-    fn send_all(self: &Arc<Peer<T>>) {
+    pub(super) fn send_all(self: &Arc<Peer<T>>) {
         let mut state = self.state.lock();
         while let Some(message) = state.next_message(self.window) {
             drop(state);
@@ -191,10 +209,10 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
                 Message::Note(note) => self.link.fire(&self.items, note.clone()),
                 Message::End(number, code) => self.link.fire(&self.end, (*number, *code)),
             });
-            if let Err(CallError::Rejected(Rejection::Busy { .. })) = outcome {
-                // The send queue of the link is full. A thread of the link waits for room, and goes on.
+            if is_busy(&outcome) {
+                // The thread of the link that waits for room goes on.
                 let peer = self.clone();
-                return self.link.submit(Box::new(move || peer.send_blocking(message)));
+                return self.link.send_in_turn(Box::new(move || peer.send_blocking(message)));
             }
             self.note_sent(&message, outcome);
             discard(message);
@@ -244,10 +262,17 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
     }
 }
 
+impl<T> Drop for Peer<T> {
+    fn drop(&mut self) {
+        discard_all(std::mem::take(&mut self.state.lock().queue));
+    }
+}
+
 impl<T> Default for State<T> {
     fn default() -> State<T> {
         let (queue, end) = (VecDeque::new(), End::None);
-        State { queue, next: 0, told: 0, sent: 0, taken: 0, gap: None, sending: false, end }
+        let (sending, unsubscribed) = (false, false);
+        State { queue, next: 0, told: 0, sent: 0, taken: 0, gap: None, sending, unsubscribed, end }
     }
 }
 

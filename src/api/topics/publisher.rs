@@ -19,7 +19,7 @@ use crate::{
         about::About,
         action::check_may_block,
         endpoint::Inner,
-        tap::{Source, Tap, Tapped, answer, fire_surely},
+        tap::{Source, Tap, Tapped, answer, fire_waiting},
     },
     error::{ApiError, CallError, CloseReason, Rejection},
     link::{Errand, Incoming, Link},
@@ -27,7 +27,7 @@ use crate::{
     shape::Shape,
     sync::{Arc, Condvar, Mutex, RwLock},
     wire::{Path, PathError},
-    workers::{Job, discard},
+    workers::discard,
 };
 
 /// Something that is published: every item reaches all who have subscribed. Cheap to clone; every clone is
@@ -158,12 +158,13 @@ impl<T> Hub<T> {
         self.list.read().peers.clone()
     }
 
-    /// Takes out what is over. What goes is dropped without a lock.
+    /// Takes out what is over. Its items go without a lock, and at once: whoever reads may be the last to know of it.
     fn prune(&self) {
         let mut list = self.list.write();
-        let kept = list.peers.iter().filter(|peer| !peer.is_over()).cloned().collect();
+        let (over, kept): (Vec<_>, Vec<_>) = list.peers.iter().cloned().partition(|peer| peer.is_over());
         let before = std::mem::replace(&mut list.peers, Arc::new(kept));
         drop(list);
+        over.iter().for_each(|peer| peer.abandon());
         discard(before);
     }
 }
@@ -236,7 +237,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Place<T> {
         if list.ended {
             return Err(Rejection::NoHandler { path });
         }
-        let mut theirs = list.peers.iter().filter(|peer| Arc::ptr_eq(&peer.link, link));
+        let mut theirs = list.peers.iter().filter(|peer| Arc::ptr_eq(&peer.link, link) && !peer.is_over());
         if theirs.clone().count() >= MOST_SUBSCRIPTIONS {
             let detail = format!("one link has {MOST_SUBSCRIPTIONS} subscriptions").into();
             return Err(Rejection::Busy { path, detail });
@@ -252,22 +253,28 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Place<T> {
     }
 
     fn unsubscribe(&self, link: &Arc<Link>, number: u64) -> Option<Errand> {
-        let job: Job = match (self.find(link, number), ways(&self.topic, number)) {
+        // One after the other, and each once: the other side may say so as often as it likes.
+        let job = match (self.find(link, number), ways(&self.topic, number)) {
             (Some(peer), _) => {
+                if !peer.note_unsubscribed() {
+                    return None;
+                }
                 let hub = self.hub.clone();
-                Box::new(move || {
-                    peer.unsubscribed();
+                let end = move || {
+                    peer.send_end();
                     hub.prune();
-                })
+                };
+                link.line_up_sending(usize::MAX, Box::new(end))
             }
             // The other side waits for the end all the same.
             (None, Ok((_, end))) => {
-                let link = link.clone();
-                Box::new(move || fire_surely(&link, &end, (0u64, ENDED)))
+                let theirs = link.clone();
+                let end = move || fire_waiting(&theirs, &end, (0u64, ENDED));
+                link.line_up_sending(MOST_UNKNOWN, Box::new(end))
             }
             (None, Err(_)) => return None,
         };
-        Some(Errand { job, slow: false, inline: false })
+        job.map(|job| Errand { job, slow: false, inline: false })
     }
 }
 
@@ -280,7 +287,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Tap for Place<T> {
             arguments(link, &mut incoming).map(|(number, total): (u64, u64)| {
                 let peer = self.find(link, number).filter(|peer| peer.note_taken(total));
                 errand = peer.map(|peer| {
-                    let job = Box::new(move || peer.send());
+                    let job = Box::new(move || peer.send_all());
                     Errand { job, slow: false, inline: false }
                 });
             })
@@ -293,6 +300,13 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Tap for Place<T> {
             (Ok(()), None) => {}
         }
         errand
+    }
+
+    fn let_go(self: Arc<Self>, link: &Link) {
+        // It was detached meanwhile. What its subscriptions are told is encoded by the user's types.
+        if let Some(place) = Arc::into_inner(self) {
+            link.submit(Box::new(move || drop(place)));
+        }
     }
 
     fn link_ended(&self, link: &Arc<Link>, _: &Arc<CloseReason>) {
@@ -403,3 +417,5 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MOST_ITEMS: u32 = 65_536;
 /// The most subscriptions to one topic over one link.
 const MOST_SUBSCRIPTIONS: usize = 1024;
+/// So many ends of subscriptions that are not there wait for room at most.
+const MOST_UNKNOWN: usize = 1024;

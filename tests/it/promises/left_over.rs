@@ -5,7 +5,7 @@ use nape::{Api, CallError, Config, Context, Endpoint, Fault, Head, LinkState, Ne
 use serde::{Serialize, Serializer};
 
 use crate::{
-    support::Kind,
+    support::{Kind, watched},
     tools::{LONG, is_unknown},
 };
 
@@ -106,29 +106,60 @@ fn p_16_what_is_detached_may_ask_when_it_goes(kind: Kind) {
     drop(head);
 }
 
-/// Red when what panics is dropped in the midst of it.
-fn p_16_detaching_is_whole_whatever_panics_when_it_goes(kind: Kind) {
-    struct Bad;
-    impl Drop for Bad {
-        fn drop(&mut self) {
-            // As a panic, but without the noise on stderr.
-            std::panic::resume_unwind(Box::new("it goes"));
-        }
+/// What panics when it goes.
+#[derive(Serialize)]
+struct Bad;
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        // As a panic, but without the noise on stderr.
+        std::panic::resume_unwind(Box::new("it goes"));
     }
+}
+
+/// Red when what panics is dropped in the midst of it; when two are dropped together, the process ends.
+fn p_16_detaching_is_whole_whatever_panics_when_it_goes(kind: Kind) {
     let (head, neck) = kind.ends();
     let bad = Bad;
     let takes = move |_: &str| {
         let _ = &bad;
         true
     };
-    let raw = |_: &Context, raw: Payload| Ok::<_, Fault>(raw);
-    let api = Api::new("a").otherwise(raw).unwrap().catch_some("some", takes, raw).unwrap();
-    let attached = neck.attach(api.catch_some("more", |_| true, raw).unwrap()).unwrap();
+    let raw = || {
+        let bad = Bad;
+        move |_: &Context, raw: Payload| {
+            let _ = &bad;
+            Ok::<_, Fault>(raw)
+        }
+    };
+    let api = Api::new("a").otherwise(raw()).unwrap().catch_some("some", takes, raw()).unwrap();
+    let api = api.handle("one", raw()).unwrap().handle("two", raw()).unwrap();
+    let attached = neck.attach(api.catch_some("more", |_| true, raw()).unwrap()).unwrap();
     let neck = neck.start();
     assert_eq!(head.api("a").action("more.x", 7u64).timeout(LONG).call::<u64>().unwrap(), 7);
     attached.detach();
     assert!(neck.arb().list().is_empty());
     assert!(is_unknown(&head.api("a").action("some.x", ()).timeout(LONG).call::<()>(), "a.some.x"));
+    // Those that are served when the link goes, and who hears of it.
+    neck.attach(Api::new("b").handle("one", raw()).unwrap().handle("two", raw()).unwrap()).unwrap();
+    for _ in 0..2 {
+        let bad = Bad;
+        neck.on_state(move |_| _ = &bad);
+    }
+    drop((head, neck));
+}
+
+/// Red when they go together: the second panic would be the end of the process.
+#[test]
+fn p_18_values_that_panic_when_a_link_goes_with_them_end_no_process() {
+    watched(|| {
+        let (head, neck) = Kind::Channel.ends();
+        (0..3).for_each(|_| head.api("a").action("never", Bad).fire().unwrap());
+        // They wait until the Neck starts.
+        drop(neck);
+        assert_eq!(head.wait_closed(LONG), LinkState::Closed);
+        assert_eq!(head.counters().events_unsent, 3);
+    });
 }
 
 /// Red when the one before is dropped under the lock of the next: then this hangs.
