@@ -233,7 +233,7 @@ impl Task {
         match self {
             Task::Plain(body) => match body.run(shift, true) {
                 Ran::Over(body) => {
-                    let next = body.next(shift);
+                    let next = body.target.pool.lane.next();
                     discard(body);
                     next
                 }
@@ -408,14 +408,14 @@ impl Body {
         // Those who wait for the place should not have to wait for the caller.
         let alone = in_lane && !self.target.pool.lane.is_waited_for();
         let caller = self.caller.take().filter(|caller| alone && caller.is_plain());
-        if caller.is_some() {
-            shift.about_to_end();
-        }
         let (answer, body) = match (answer, caller) {
-            (Answer::Moved(value), Some(caller)) => match caller.fill_watched(value, self) {
-                Ok(()) => return Ran::WithCaller,
-                Err((value, body)) => (Answer::Moved(value), body),
-            },
+            // Only if the caller takes it all along: what nobody takes is dropped here, and may take its time.
+            (Answer::Moved(value), Some(caller)) => {
+                match caller.fill_watched(value, self, || shift.about_to_end()) {
+                    Ok(()) => return Ran::WithCaller,
+                    Err((value, body)) => (Answer::Moved(value), body),
+                }
+            }
             (answer, _) => (answer, self),
         };
         let (link, caller) = (body.context.link(), body.context.cancel_token());
@@ -427,17 +427,6 @@ impl Body {
             link.fail(id, caller, CallError::NoAnswer);
         }
         Ran::Over(body)
-    }
-
-    /// The next task that waits for the place of this one.
-    fn next(&self, shift: &Shift<'_>) -> Option<Task> {
-        let next = self.target.pool.lane.next()?;
-        if !shift.has_ended() {
-            return Some(next);
-        }
-        // It came in the last moment: this thread must look for what else it may have been given.
-        self.context.link().submit(Box::new(Queued(next)));
-        None
     }
 
     fn report(&self, error: CallError) {

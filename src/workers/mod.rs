@@ -131,16 +131,12 @@ impl<'a> Shift<'a> {
         Shift::new(None)
     }
 
-    /// A job says that nothing of the user's is left to run: the next one may be left to this thread.
+    /// A job says that nothing of the user's is left to run or to drop: the next one may be left to this thread,
+    /// and to no other.
     ///
     /// Said before a caller is told its result, it spares the next call of that caller another thread.
     pub(crate) fn about_to_end(&self) {
         self.step_in_front();
-    }
-
-    /// Whether a job has said so, and the next one may have been left to this thread.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.in_front.get()
     }
 
     fn step_in_front(&self) -> bool {

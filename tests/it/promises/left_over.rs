@@ -1,12 +1,17 @@
 //! What the library was given and does not use: when it goes, it may ask the library as well.
 
+use std::time::Duration;
+
 use crossbeam_channel::{Sender, unbounded};
-use nape::{Api, CallError, Config, Context, Endpoint, Fault, Head, LinkState, Neck, Payload};
+use nape::{
+    Api, Backlog, CallError, Config, Context, Endpoint, Fault, Head, LinkState, Neck, Payload, Topic,
+    WhenFull,
+};
 use serde::{Serialize, Serializer};
 
 use crate::{
     support::Kind,
-    tools::{LONG, is_unknown},
+    tools::{Gate, LONG, is_unknown},
 };
 
 on_every_link! {
@@ -14,6 +19,7 @@ on_every_link! {
     p_16_what_is_detached_may_ask_when_it_goes,
     p_16_detaching_is_whole_whatever_panics_when_it_goes,
     p_16_a_hook_that_is_replaced_may_ask_when_it_goes,
+    p_16_an_answer_that_comes_too_late_may_take_its_time_to_go,
 }
 
 /// Arguments that look at their link when they go.
@@ -147,4 +153,43 @@ fn p_16_a_hook_that_is_replaced_may_ask_when_it_goes(kind: Kind) {
         end.on_unhandled(|_, raw| Ok(raw));
         assert_eq!(told.recv_timeout(LONG).unwrap(), 0);
     }
+}
+
+fn echo() -> Api {
+    Api::new("echo").handle("it", |_: &Context, n: u64| Ok::<_, Fault>(n)).unwrap()
+}
+
+/// What stands at a gate when it goes.
+struct Stays(Gate);
+
+impl Serialize for Stays {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_unit()
+    }
+}
+
+impl Drop for Stays {
+    fn drop(&mut self) {
+        self.0.pass();
+    }
+}
+
+/// Red when the thread on which it goes has said before that it takes the next call.
+fn p_16_an_answer_that_comes_too_late_may_take_its_time_to_go(kind: Kind) {
+    let (gate, over) = (Gate::default(), Gate::default());
+    let (stays, is_over) = (gate.clone(), over.clone());
+    let late = move |_: &Context, ()| {
+        is_over.pass();
+        Ok::<_, Fault>(Stays(stays.clone()))
+    };
+    let (head, neck) = kind.ends();
+    let neck = neck.serve(Api::new("a").handle("late", late).unwrap()).unwrap();
+    let neck = neck.serve(echo()).unwrap().start();
+    let late = head.api("a").action("late", ()).timeout(Duration::from_millis(20));
+    assert!(matches!(late.call::<()>(), Err(CallError::TimedOut { .. })));
+    over.open();
+    gate.await_waiting(1);
+    assert_eq!(head.api("echo").action("it", 1u64).timeout(LONG).call::<u64>().unwrap(), 1);
+    gate.open();
+    drop(neck);
 }
