@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     arb: ApiArb,
     hooks: Hooks,
-    pub(super) tally: Arc<Tally>,
+    pub(crate) tally: Arc<Tally>,
     pub(super) connection: RwLock<Connection>,
     /// How many links there have been behind the handles.
     generation: AtomicU64,
