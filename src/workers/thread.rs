@@ -19,10 +19,6 @@ impl Until {
         Until(Instant::now().checked_add(limit))
     }
 
-    pub(crate) fn deadline(self) -> Option<Instant> {
-        self.0
-    }
-
     pub(crate) fn left(self) -> Duration {
         self.0.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
     }
