@@ -399,14 +399,14 @@ impl Inner {
         if let Some(target) = target.filter(|_| matches!(why, Rejection::NoHandler { .. })) {
             return target.admit(incoming, link, self.clone(), ancestor);
         }
-        match incoming.id {
+        let (inner, theirs) = (self.clone(), link.clone());
+        Errand::aside(link, incoming, move |incoming| match incoming.id {
             Some(id) => {
-                self.tally.unhandled.up();
-                link.fail(id, &incoming.cancel, why.into());
+                inner.tally.unhandled.up();
+                theirs.fail(id, &incoming.cancel, why.into());
             }
-            None => self.drop_event(link, &incoming.path, why.into()),
-        }
-        None
+            None => inner.drop_event(&theirs, &incoming.path, why.into()),
+        })
     }
 
     /// Refuses what was sent to a method of other shapes, before anything of it is decoded.
@@ -444,19 +444,19 @@ impl Inner {
             return self.unhandled(link, incoming, why, ancestor);
         }
         let (path, own) = (incoming.path.clone(), shape.text.as_str().into());
-        match incoming.id {
+        let (inner, other) = (self.clone(), link.clone());
+        Errand::aside(link, incoming, move |incoming| match incoming.id {
             // The caller adds what it has.
             Some(id) => {
                 let why = Rejection::Mismatch { path, ours: "".into(), theirs: own };
-                link.fail(id, &incoming.cancel, why.into());
+                other.fail(id, &incoming.cancel, why.into());
             }
             None => {
                 let theirs = format!("of the number {:016x}", incoming.shape).into();
                 let why = Rejection::Mismatch { path, ours: own, theirs };
-                self.drop_event(link, &incoming.path, why.into());
+                inner.drop_event(&other, &incoming.path, why.into());
             }
-        }
-        None
+        })
     }
 
     /// Refuses a call on a thread that may run user code. As many calls wait for that as may be unanswered.

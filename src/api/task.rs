@@ -18,7 +18,7 @@ use crate::{
     link::{Answer, Errand, Incoming, Link, Offer, Remains, Slot},
     sync::{Arc, AtomicU64, Mutex, Ordering, Weak, fail_here},
     wire::{Path, Payload, TransactionId},
-    workers::{Admission, Job, Lane, Shift, Work, discard, panics},
+    workers::{Admission, Job, Lane, Shift, Work, discard, panics, run_elsewhere},
 };
 
 /// The workers and the queue of one API.
@@ -151,7 +151,6 @@ impl Target {
         if let Some(caller) = incoming.caller.as_ref().filter(|_| !self.pace.is_quick()) {
             caller.turn_away();
         }
-        let slow = self.pace.is_slow();
         let pool = self.pool.clone();
         let (context, payload, caller) = Context::new(incoming, link, endpoint);
         let is_stream = !context.ends.is_none();
@@ -168,11 +167,10 @@ impl Target {
             producer: None,
         });
         if !inline {
-            return body.enter().map(|task| Errand { job: task.into_job(), slow, inline });
+            return body.enter();
         }
         if pool.lane.is_closed() {
-            Task::Plain(body).refuse_as_unknown();
-            return None;
+            return Errand::aside(link, body, |body| Task::Plain(body).refuse_as_unknown());
         }
         Some(Errand { job: body, slow: false, inline })
     }
@@ -306,14 +304,20 @@ impl Work for Body {
     fn take_place(mut self: Box<Body>) -> Option<Job> {
         // It may wait from here on.
         (self.inline, self.fresh) = (false, false);
-        self.enter().map(Task::into_job)
+        let errand = self.enter()?;
+        if !errand.inline {
+            return Some(errand.job);
+        }
+        // It is refused, for which nobody has to come.
+        run_elsewhere(errand.job);
+        None
     }
 }
 
 impl Body {
-    /// Asks for a place in the lane. What comes back has one, and may be run at once.
-    fn enter(mut self: Box<Body>) -> Option<Task> {
-        let pool = self.target.pool.clone();
+    /// Asks for a place in the lane. What comes back has one, and may be run at once; or it is inline, and refuses.
+    fn enter(mut self: Box<Body>) -> Option<Errand> {
+        let (pool, slow) = (self.target.pool.clone(), self.target.is_slow());
         let bound = match pool.when_full {
             WhenFull::Refuse => pool.bound,
             // Whatever waits counts against the limit of calls that are served at once.
@@ -324,12 +328,15 @@ impl Body {
             Some(ancestor) => Task::offer_to(&ancestor, self)?,
         };
         match pool.lane.admit(task, bound) {
-            Admission::Run(task) => return Some(task),
-            Admission::Queued => {}
-            Admission::Full(task) => task.into_body().into_iter().for_each(|body| body.refuse_as_busy(bound)),
-            Admission::Closed(task) => task.refuse_as_unknown(),
+            Admission::Run(task) => Some(Errand { job: task.into_job(), slow, inline: false }),
+            Admission::Queued => None,
+            Admission::Full(task) => task.into_body()?.refuse_as_busy(bound),
+            Admission::Closed(task) => {
+                let body = task.into_body()?;
+                let link = body.context.link().clone();
+                Errand::aside(&link, body, |body| Task::Plain(body).refuse_as_unknown())
+            }
         }
-        None
     }
 
     /// That of a stream is wanted again.
@@ -436,17 +443,18 @@ impl Body {
     }
 
     /// Refuses what finds the queue full.
-    fn refuse_as_busy(self: Box<Body>, bound: usize) {
+    fn refuse_as_busy(self: Box<Body>, bound: usize) -> Option<Errand> {
         let detail = format!("{bound} calls wait in the queue of {}", self.target.pool.namespace).into();
         let why = CallError::from(Rejection::Busy { path: self.context.path().clone(), detail });
+        let (home, link) = (self.context.home().clone(), self.context.link().clone());
         // Nobody at the other side is told of an event.
         if !self.target.handler.is_layered() || self.context.is_event() {
-            return self.refuse(why);
+            return Errand::aside(&link, self, |body| body.refuse(why));
         }
         // A layer may hide the path: that is code of the user's, and this thread may be the one that reads.
-        let (home, link) = (self.context.home().clone(), self.context.link().clone());
         let refuse = move || self.refuse(self.target.handler.or_unknown(&self.context, why));
         home.refuse_aside(&link, Box::new(refuse));
+        None
     }
 
     /// Answers a call without running it; an event is dropped and reported.
