@@ -32,6 +32,7 @@ use crate::wire::{Choice, Codec};
 #[cfg_attr(feature = "config-file", derive(serde::Deserialize))]
 #[cfg_attr(feature = "config-file", serde(default, deny_unknown_fields, expecting = "a table"))]
 pub struct Config {
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::name"))]
     pub(crate) name: String,
     #[cfg_attr(feature = "config-file", serde(rename = "codec", deserialize_with = "read::codecs"))]
     pub(crate) codecs: Choice,
@@ -125,9 +126,10 @@ impl Config {
 
     /// What the threads of the link are called, before their job: `nape` by default.
     ///
-    /// Linux shows the first 15 bytes of a thread's name.
+    /// Linux shows the first 15 bytes of a thread's name. A NUL, which none can have, becomes a `_`; in a file it is
+    /// refused.
     pub fn name(mut self, name: impl Into<String>) -> Config {
-        self.name = name.into();
+        self.name = name.into().replace('\0', "_");
         self
     }
 

@@ -324,24 +324,23 @@ pub(crate) fn reach<End>(
 /// spawned belongs to its Head to the last.
 fn tie_to_head(guard: HeadWatch, link: &Arc<Link>) -> std::io::Result<()> {
     let link = Arc::downgrade(link);
-    Builder::new().name("nape-lifeline".into()).spawn(move || end_with_head(guard, &link)).map(|_| ())
+    Builder::new().name("nape-lifeline".into()).spawn(move || end_with_head(guard, link)).map(|_| ())
 }
 
-fn end_with_head(mut guard: HeadWatch, link: &Weak<Link>) {
+/// Runs no code of the user's, which could hold it up for good: no waker, no layer, and no logger either.
+fn end_with_head(mut guard: HeadWatch, link: Weak<Link>) {
     let reason = loop {
         if let Some(reason) = guard.look() {
             break reason;
         }
-        if let Err(error) = os::wait_readable(&Attendant::descriptors(&guard), None) {
-            log::warn!("cannot watch the Head: {error}");
-            return;
+        if os::wait_readable(&Attendant::descriptors(&guard), None).is_err() {
+            std::thread::sleep(NEXT_LOOK);
         }
     };
-    if let Some(link) = link.upgrade() {
-        link.peer_died(reason);
-    }
+    // Should there be no thread for it, whoever reads sees the end as well, or is not there to see it.
+    let tell = move || link.upgrade().map_or((), |link| link.peer_died(reason));
+    let _ = Builder::new().name("nape-orphan".into()).spawn(tell);
     std::thread::sleep(ORPHAN_GRACE);
-    log::warn!("the Head is gone, and this process with it");
     os::exit_now(1);
 }
 
@@ -374,3 +373,5 @@ impl fmt::Debug for Neck {
 
 /// How long a process may live on without its Head, to put its house in order.
 const ORPHAN_GRACE: Duration = Duration::from_millis(500);
+/// How soon to look again where waiting for the end of the Head fails.
+const NEXT_LOOK: Duration = Duration::from_millis(50);

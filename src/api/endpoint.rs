@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     arb: ApiArb,
     hooks: Hooks,
-    pub(super) tally: Arc<Tally>,
+    pub(crate) tally: Arc<Tally>,
     pub(super) connection: RwLock<Connection>,
     /// How many links there have been behind the handles.
     generation: AtomicU64,
@@ -402,14 +402,14 @@ impl Inner {
         if let Some(target) = target.filter(|_| matches!(why, Rejection::NoHandler { .. })) {
             return target.admit(incoming, link, self.clone(), ancestor);
         }
-        match incoming.id {
+        let (inner, theirs) = (self.clone(), link.clone());
+        Errand::aside(link, incoming, move |incoming| match incoming.id {
             Some(id) => {
-                self.tally.unhandled.up();
-                link.fail(id, &incoming.cancel, why.into());
+                inner.tally.unhandled.up();
+                theirs.fail(id, &incoming.cancel, why.into());
             }
-            None => self.drop_event(link, &incoming.path, why.into()),
-        }
-        None
+            None => inner.drop_event(&theirs, &incoming.path, why.into()),
+        })
     }
 
     /// Has the predicates asked which of several catch-alls takes a call, on a thread that may run user

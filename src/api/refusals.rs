@@ -46,19 +46,19 @@ impl Inner {
             return self.unhandled(link, incoming, why, ancestor);
         }
         let (path, own) = (incoming.path.clone(), shape.text.as_str().into());
-        match incoming.id {
+        let (inner, other) = (self.clone(), link.clone());
+        Errand::aside(link, incoming, move |incoming| match incoming.id {
             // The caller adds what it has.
             Some(id) => {
                 let why = Rejection::Mismatch { path, ours: "".into(), theirs: own };
-                link.fail(id, &incoming.cancel, why.into());
+                other.fail(id, &incoming.cancel, why.into());
             }
             None => {
                 let theirs = format!("of the number {:016x}", incoming.shape).into();
                 let why = Rejection::Mismatch { path, ours: own, theirs };
-                self.drop_event(link, &incoming.path, why.into());
+                inner.drop_event(&other, &incoming.path, why.into());
             }
-        }
-        None
+        })
     }
 
     /// Refuses a call on a thread that may run user code. As many calls wait for that as may be unanswered.

@@ -19,7 +19,7 @@ use crate::{
     os::thread_id,
     sync::{Arc, AtomicU64, Mutex, Ordering, Weak, fail_here},
     wire::{Path, Payload, TransactionId},
-    workers::{Admission, Job, Lane, Shift, Work, discard, panics},
+    workers::{Admission, Job, Lane, Shift, Work, discard, panics, run_elsewhere},
 };
 
 /// The workers and the queue of one API.
@@ -160,7 +160,6 @@ impl Target {
         if let Some(caller) = incoming.caller.as_ref().filter(|_| !self.pace.is_quick()) {
             caller.turn_away();
         }
-        let slow = self.pace.is_slow();
         let pool = self.pool.clone();
         let (context, payload, caller) = Context::new(incoming, link, endpoint);
         let is_stream = !context.ends.is_none();
@@ -177,12 +176,11 @@ impl Target {
             producer: None,
         });
         if !inline {
-            return body.enter().map(|task| Errand { job: task.into_job(), slow, inline });
+            return body.enter();
         }
         if pool.lane.is_closed() {
             drop(pool);
-            Task::Plain(body).refuse_as_unknown().into_iter().for_each(Body::let_go);
-            return None;
+            return Errand::aside(link, body, Body::refuse_gone);
         }
         Some(Errand { job: body, slow: false, inline })
     }
@@ -249,7 +247,7 @@ impl Task {
         match self {
             Task::Plain(body) => match body.run(shift, true) {
                 Ran::Over(body) => {
-                    let next = body.next(shift);
+                    let next = body.target.pool.lane.next();
                     discard(body);
                     next
                 }
@@ -323,14 +321,20 @@ impl Work for Body {
     fn take_place(mut self: Box<Body>) -> Option<Job> {
         // It may wait from here on.
         (self.inline, self.fresh) = (false, false);
-        self.enter().map(Task::into_job)
+        let errand = self.enter()?;
+        if !errand.inline {
+            return Some(errand.job);
+        }
+        // It is refused, for which nobody has to come.
+        run_elsewhere(errand.job);
+        None
     }
 }
 
 impl Body {
-    /// Asks for a place in the lane. What comes back has one, and may be run at once.
-    fn enter(mut self: Box<Body>) -> Option<Task> {
-        let pool = self.target.pool.clone();
+    /// Asks for a place in the lane. What comes back has one, and may be run at once; or it is inline, and refuses.
+    fn enter(mut self: Box<Body>) -> Option<Errand> {
+        let (pool, slow) = (self.target.pool.clone(), self.target.is_slow());
         let bound = match pool.when_full {
             WhenFull::Refuse => pool.bound,
             // Whatever waits counts against the limit of calls that are served at once.
@@ -343,12 +347,15 @@ impl Body {
         let admission = pool.lane.admit(task, bound);
         drop(pool);
         match admission {
-            Admission::Run(task) => return Some(task),
-            Admission::Queued => {}
-            Admission::Full(task) => task.into_body().into_iter().for_each(|body| body.refuse_as_busy(bound)),
-            Admission::Closed(task) => task.refuse_as_unknown().into_iter().for_each(Body::let_go),
+            Admission::Run(task) => Some(Errand { job: task.into_job(), slow, inline: false }),
+            Admission::Queued => None,
+            Admission::Full(task) => task.into_body()?.refuse_as_busy(bound),
+            Admission::Closed(task) => {
+                let body = task.into_body()?;
+                let link = body.context.link().clone();
+                Errand::aside(&link, body, Body::refuse_gone)
+            }
         }
-        None
     }
 
     /// That of a stream is wanted again.
@@ -427,14 +434,14 @@ impl Body {
         // Those who wait for the place should not have to wait for the caller.
         let alone = in_lane && !self.target.pool.lane.is_waited_for();
         let caller = self.caller.take().filter(|caller| alone && caller.is_plain());
-        if caller.is_some() {
-            shift.about_to_end();
-        }
         let (answer, body) = match (answer, caller) {
-            (Answer::Moved(value), Some(caller)) => match caller.fill_watched(value, self) {
-                Ok(()) => return Ran::WithCaller,
-                Err((value, body)) => (Answer::Moved(value), body),
-            },
+            // Only if the caller takes it all along: what nobody takes is dropped here, and may take its time.
+            (Answer::Moved(value), Some(caller)) => {
+                match caller.fill_watched(value, self, || shift.about_to_end()) {
+                    Ok(()) => return Ran::WithCaller,
+                    Err((value, body)) => (Answer::Moved(value), body),
+                }
+            }
             (answer, _) => (answer, self),
         };
         let (link, caller) = (body.context.link(), body.context.cancel_token());
@@ -448,17 +455,6 @@ impl Body {
         Ran::Over(body)
     }
 
-    /// The next task that waits for the place of this one.
-    fn next(&self, shift: &Shift<'_>) -> Option<Task> {
-        let next = self.target.pool.lane.next()?;
-        if !shift.has_ended() {
-            return Some(next);
-        }
-        // It came in the last moment: this thread must look for what else it may have been given.
-        self.context.link().submit(Box::new(Queued(next)));
-        None
-    }
-
     fn report(&self, error: CallError) {
         let context = &self.context;
         context.link().tally().events_failed.up();
@@ -466,18 +462,21 @@ impl Body {
     }
 
     /// Refuses what finds the queue full.
-    fn refuse_as_busy(self: Box<Body>, bound: usize) {
+    fn refuse_as_busy(self: Box<Body>, bound: usize) -> Option<Errand> {
         let detail = format!("{bound} calls wait in the queue of {}", self.target.pool.namespace).into();
         let why = CallError::from(Rejection::Busy { path: self.context.path().clone(), detail });
+        let (home, link) = (self.context.home().clone(), self.context.link().clone());
         // Nobody at the other side is told of an event.
         if !self.target.handler.is_layered() || self.context.is_event() {
-            self.refuse(why);
-            return self.let_go();
+            return Errand::aside(&link, self, |body| {
+                body.refuse(why);
+                body.let_go();
+            });
         }
         // A layer may hide the path: that is code of the user's, and this thread may be the one that reads.
-        let (home, link) = (self.context.home().clone(), self.context.link().clone());
         let refuse = move || self.refuse(self.target.handler.or_unknown(&self.context, why));
         home.refuse_aside(&link, Box::new(refuse));
+        None
     }
 
     /// Answers a call without running it; an event is dropped and reported.
@@ -491,6 +490,11 @@ impl Body {
 }
 
 impl Body {
+    /// Answers a call whose API has gone.
+    fn refuse_gone(self: Box<Body>) {
+        Task::Plain(self).refuse_as_unknown().into_iter().for_each(Body::let_go);
+    }
+
     /// What was refused goes.
     fn let_go(self: Box<Body>) {
         let link = self.context.link().clone();

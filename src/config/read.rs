@@ -22,6 +22,15 @@ struct Beat {
     limit: Time,
 }
 
+/// What threads can be called.
+pub(crate) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if name.contains('\0') {
+        return Err(Error::invalid_value(Unexpected::Str(&name), &"a name without NUL"));
+    }
+    Ok(name)
+}
+
 /// How often a thing may be there.
 pub(crate) fn count<'de, D, T, const LEAST: u64, const MOST: u64>(deserializer: D) -> Result<T, D::Error>
 where

@@ -3,15 +3,14 @@
 use std::{
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    thread::{Builder, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
     api::Endpoint,
     process::{Lines, OutputLine},
     sync::{Arc, hold_nothing},
-    workers::{discard, forget_panic, panic_text},
+    workers::{Thread, discard, forget_panic, panic_text},
 };
 
 /// What is called with each line that a child writes.
@@ -21,7 +20,9 @@ pub(crate) struct OnOutput(Arc<dyn Fn(&OutputLine) + Send + Sync>);
 /// What takes the lines of one child, or of several that follow each other.
 pub(crate) struct Outlet {
     lines: Arc<Lines>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
+    /// Whom it belongs to.
+    endpoint: Endpoint,
 }
 
 impl OnOutput {
@@ -35,7 +36,7 @@ impl Outlet {
     pub(crate) fn start(endpoint: &Endpoint, hook: OnOutput) -> io::Result<Outlet> {
         let lines = Arc::new(Lines::default());
         let (theirs, endpoint) = (lines.clone(), endpoint.clone());
-        let name = format!("{}-output", endpoint.0.config.name);
+        let (owner, name) = (endpoint.clone(), format!("{}-output", endpoint.0.config.name));
         let pass_on = move || {
             while let Some(line) = theirs.next() {
                 hold_nothing();
@@ -47,10 +48,9 @@ impl Outlet {
             // Whoever ends waits for what follows, whatever this does.
             discard(hook);
             discard(endpoint);
-            theirs.finish();
         };
-        let thread = Builder::new().name(name).spawn(pass_on)?;
-        Ok(Outlet { lines, thread: Some(thread) })
+        let thread = Thread::start(name, pass_on)?;
+        Ok(Outlet { lines, thread: Some(thread), endpoint: owner })
     }
 
     /// Where the lines go.
@@ -62,14 +62,9 @@ impl Outlet {
     /// thread.
     pub(crate) fn end(&mut self, limit: Duration) {
         self.lines.close();
-        let Some(thread) = self.thread.take() else { return };
-        if thread.thread().id() == std::thread::current().id() {
-            return;
-        }
-        if self.lines.wait_finished(Instant::now().checked_add(limit)) {
-            let _ = thread.join();
-        } else {
-            log::warn!("the callback for the output of a child has not returned, and is left behind");
+        if !self.thread.take().is_none_or(|thread| thread.join(limit)) {
+            let inner = &self.endpoint.0;
+            inner.tally.leave_behind(1, &inner.config.name, "output");
         }
     }
 }

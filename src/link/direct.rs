@@ -45,19 +45,27 @@ pub(crate) struct Neighbour {
     pub(crate) gate: Arc<Gate>,
 }
 
-/// Inline handlers of the other end that are to be run once no lock is held, each with that end.
+/// Inline handlers of the other end, and what becomes of messages that it does not take: to be run once no lock is
+/// held and nobody's messages wait for it, each with that end.
 #[derive(Default)]
-pub(super) struct Inline(Vec<(Arc<Link>, Errand)>);
+pub(super) struct Inline {
+    errands: Vec<(Arc<Link>, Errand)>,
+    /// There were so many that the rest of the messages is left to another thread.
+    rest: Option<Arc<Link>>,
+}
 
 impl Inline {
     /// On the calling thread.
     pub(super) fn run_here(self) {
-        self.0.into_iter().for_each(|(end, errand)| end.run_here(errand));
+        // First: one of these may take its time.
+        self.rest.into_iter().for_each(Link::go_on);
+        self.errands.into_iter().for_each(|(end, errand)| end.run_here(errand));
     }
 
     /// On threads of the link.
     pub(super) fn run_elsewhere(self) {
-        self.0.into_iter().for_each(|(end, errand)| end.submit_errand(errand));
+        self.errands.into_iter().for_each(|(end, errand)| end.submit_errand(errand));
+        self.rest.into_iter().for_each(Link::go_on);
     }
 }
 
@@ -223,20 +231,27 @@ impl Link {
         }
         core.sending = true;
         loop {
+            if inline.errands.len() >= AT_A_TIME {
+                inline.rest = self.strong();
+                break;
+            }
             let control = core.state.next_control();
             let start = if control.is_none() { core.state.next_start() } else { None };
             if control.is_none() && start.is_none() {
                 break;
             }
             drop(core);
-            if let Some(peer) = self.peer() {
-                control.into_iter().for_each(|draft| peer.accept_control(&draft));
-                // What is refused is dropped here. A panic of that must not leave `sending` behind.
-                if let Some(start) = start {
-                    let mut errand = None;
-                    contain(|| errand = peer.accept_start(start, self));
-                    inline.0.extend(errand.map(|errand| (peer.clone(), errand)));
-                }
+            let peer = self.peer();
+            if let (Some(draft), Some(peer)) = (control, &peer) {
+                peer.accept_control(&draft);
+            }
+            if let Some(start) = start {
+                // Nothing of the user's runs or goes here: it might send over this very link. Should a mistake of
+                // ours panic, it must not leave `sending` behind.
+                let mut errand = None;
+                contain(|| errand = self.give(start, peer.as_ref()));
+                let end = peer.filter(|peer| errand.is_some() && !peer.is_over()).or_else(|| self.strong());
+                inline.errands.extend(end.zip(errand));
             }
             core = self.core.lock();
         }
@@ -246,6 +261,21 @@ impl Link {
         }
         drop(core);
         inline
+    }
+
+    /// Has a thread of the link hand over what is left.
+    fn go_on(self: Arc<Link>) {
+        let link = self.clone();
+        self.submit(Box::new(move || link.flush(link.core.lock())));
+    }
+
+    /// Gives a call or an event to the other end.
+    fn give(&self, start: Start, peer: Option<&Arc<Link>>) -> Option<Errand> {
+        match (start.cargo, peer) {
+            (Cargo::Moved(incoming), Some(peer)) => peer.accept(*incoming, self),
+            // Nobody is there any more.
+            (cargo, _) => Errand::aside(self, cargo, drop),
+        }
     }
 
     fn accept_control(&self, draft: &Draft) {
@@ -264,24 +294,20 @@ impl Link {
         }
     }
 
-    /// Takes a call or an event from `caller`. An inline handler comes back.
-    fn accept_start(&self, start: Start, caller: &Link) -> Option<Errand> {
-        match start.cargo {
-            Cargo::Moved(incoming) => self.accept(*incoming, caller),
-            Cargo::Bytes(_) | Cargo::Either(_) => None,
-        }
-    }
-
+    /// Takes a call or an event from `caller`. What comes back is for the thread that brings it: an inline handler, or
+    /// a refusal.
     fn accept(&self, incoming: Incoming, caller: &Link) -> Option<Errand> {
         let mut core = self.core.lock();
         let refusal = core.refusal(&incoming, self.config.limits.served_calls);
         let ancestor = if refusal.is_none() { core.serve(&incoming) } else { None };
         drop(core);
         if let Some(error) = refusal {
-            if let Some(id) = incoming.id {
-                caller.take_reply(id, Err(error));
-            }
-            return None;
+            let caller = caller.strong()?;
+            return Errand::aside(self, incoming, move |incoming| {
+                if let Some(id) = incoming.id {
+                    caller.take_reply(id, Err(error));
+                }
+            });
         }
         let errand = self.dispatch.dispatch(&self.strong()?, incoming, ancestor.as_ref())?;
         if errand.inline {
@@ -357,3 +383,5 @@ impl Core {
 
 /// How many handlers may stand on one stack before the next goes to another thread.
 const DEEPEST: u32 = 64;
+/// How many of them, and of messages that nobody takes, are gathered before they are run.
+const AT_A_TIME: usize = 64;

@@ -98,7 +98,7 @@ fn loom_link_the_short_way_and_the_long_one_meet_nowhere() {
         let slot = Arc::new(slot);
         let other = slot.clone();
         let thread = spawn(move || {
-            if let Err((value, _)) = other.fill_watched(value(1), Box::new(Nothing)) {
+            if let Err((value, _)) = other.fill_watched(value(1), Box::new(Nothing), || ()) {
                 let _ = other.complete(Ok(value), Instant::now());
             }
         });

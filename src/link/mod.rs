@@ -142,6 +142,22 @@ pub(crate) struct Errand {
     pub(crate) inline: bool,
 }
 
+impl Errand {
+    /// What becomes of a message that nobody takes, and goes with that. Within one process values go with it, which may
+    /// call over the very link: whoever brought it does that when it is in the way of nobody's messages any more.
+    pub(crate) fn aside<T: Send + 'static>(
+        link: &Link,
+        message: T,
+        refuse: impl FnOnce(T) + Send + 'static,
+    ) -> Option<Errand> {
+        if !link.is_near() {
+            refuse(message);
+            return None;
+        }
+        Some(Errand { job: Box::new(move || refuse(message)), slow: false, inline: true })
+    }
+}
+
 /// One end of one connection.
 pub(crate) struct Link {
     weak: Weak<Link>,

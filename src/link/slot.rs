@@ -310,16 +310,18 @@ impl Slot {
         self.news.store(true, Ordering::Release);
     }
 
-    /// Fills the slot if somebody looks out for it, who then settles the remains.
+    /// Fills the slot if somebody looks out for it, who then settles the remains. `first` comes before that.
     pub(crate) fn fill_watched<R: Remains + 'static>(
         &self,
         value: Payload,
         remains: Box<R>,
+        first: impl FnOnce(),
     ) -> Result<(), (Payload, Box<R>)> {
         let mut catch = self.catch.lock();
         if !matches!(*catch, Catch::Watched) {
             return Err((value, remains));
         }
+        first();
         *catch = Catch::Filled(value, remains);
         // SYNC: news. Pairs with the load in `watch`. The lock is free again by the time that the caller
         // has seen it.

@@ -10,7 +10,6 @@ mod table;
 use std::{
     fmt,
     sync::Arc,
-    thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -25,8 +24,9 @@ use crate::{
     os::{Origin, Wakeup},
     socket::{Address, Door, Terms, Token},
     wire::Side,
+    workers::Thread,
 };
-use table::{Arrival, Departure, Shared};
+use table::{Arrival, Departure, HOOKS, Shared, Stage};
 
 /// Waits for others to connect, and owns the links to those who have: its peers.
 ///
@@ -59,7 +59,7 @@ use table::{Arrival, Departure, Shared};
 pub struct Listener {
     shared: Arc<Shared>,
     origin: Origin,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 /// What a [`Listener`] is made with: see [`HeadBuilder::listening`].
@@ -236,7 +236,7 @@ impl ListenerBuilder {
             changed: Default::default(),
         });
         let theirs = shared.clone();
-        let thread = Builder::new().name(name).spawn(move || run::run(&theirs, door));
+        let thread = Thread::start(name, move || run::run(&theirs, door));
         Ok(Listener {
             shared,
             origin: Origin::here(),
@@ -324,10 +324,8 @@ impl Drop for Listener {
             return std::mem::forget(self.shared.clone());
         }
         self.shared.end(None);
-        let Some(thread) = self.thread.take() else { return };
-        if self.shared.quit() {
-            let _ = thread.join();
-        } else {
+        self.shared.enter(Stage::Quitting);
+        if !self.thread.take().is_none_or(|thread| thread.join(HOOKS)) {
             log::warn!("a hook of a listener has not returned, and its thread is left behind");
         }
     }

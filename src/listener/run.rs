@@ -51,7 +51,6 @@ pub(super) fn run(shared: &Arc<Shared>, door: Door) {
             std::thread::sleep(PAUSE);
         }
     }
-    shared.enter(Stage::Over);
 }
 
 impl Hall<'_> {

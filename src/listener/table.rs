@@ -87,8 +87,6 @@ pub(super) enum Stage {
     DoorGone,
     /// The thread at the door is to end when nobody is there any more.
     Quitting,
-    /// It has.
-    Over,
 }
 
 impl Table {
@@ -392,21 +390,6 @@ impl Shared {
         }
         !given_up && ends.iter().all(|end| end.try_recv().unwrap_or_else(|error| error.is_disconnected()))
     }
-
-    /// Has the thread at the door end, once nobody is there any more. Says whether it has.
-    pub(super) fn quit(&self) -> bool {
-        self.enter(Stage::Quitting);
-        let due = Instant::now().checked_add(HOOKS);
-        let mut table = self.table.lock();
-        while table.stage < Stage::Over {
-            match due {
-                Some(at) if self.changed.wait_until(&mut table, at).timed_out() => return false,
-                Some(_) => {}
-                None => self.changed.wait(&mut table),
-            }
-        }
-        true
-    }
 }
 
 /// Ends a link without waiting for what is under way.
@@ -441,4 +424,4 @@ impl Drop for Welcome<'_> {
 }
 
 /// How long a hook may take at the end before it is left behind.
-const HOOKS: Duration = Duration::from_secs(1);
+pub(super) const HOOKS: Duration = Duration::from_secs(1);

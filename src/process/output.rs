@@ -1,6 +1,6 @@
 //! What a child writes, line by line, on its way to a callback that may be slow.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc};
 
 use crate::sync::{Condvar, Mutex};
 
@@ -47,8 +47,6 @@ struct State {
     lost: u64,
     /// Nothing more comes.
     closed: bool,
-    /// Nobody takes anything any more.
-    finished: bool,
 }
 
 impl Lines {
@@ -72,25 +70,6 @@ impl Lines {
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.news.notify_all();
-    }
-
-    /// Whoever took the lines takes no more.
-    pub(crate) fn finish(&self) {
-        self.state.lock().finished = true;
-        self.news.notify_all();
-    }
-
-    /// Waits until nobody takes lines any more, at most until `deadline`. Says whether that is so.
-    pub(crate) fn wait_finished(&self, deadline: Option<Instant>) -> bool {
-        let mut state = self.state.lock();
-        while !state.finished {
-            match deadline {
-                Some(at) if self.news.wait_until(&mut state, at).timed_out() => break,
-                Some(_) => {}
-                None => self.news.wait(&mut state),
-            }
-        }
-        state.finished
     }
 
     fn push(&self, line: OutputLine) {

@@ -7,12 +7,7 @@
 mod policy;
 mod run;
 
-use std::{
-    fmt,
-    process::Command,
-    thread::{Builder, JoinHandle},
-    time::Duration,
-};
+use std::{fmt, process::Command, time::Duration};
 
 pub use policy::Restarts;
 
@@ -23,7 +18,7 @@ use crate::{
     os::Wakeup,
     process::{Program, Stderr},
     sync::Arc,
-    workers::{Until, discard},
+    workers::{Thread, Until, discard},
 };
 use run::{Hook, Runner, Shared};
 
@@ -70,7 +65,7 @@ use run::{Hook, Runner, Shared};
 pub struct Supervisor {
     endpoint: Endpoint,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
     outlet: Option<Outlet>,
 }
 
@@ -155,10 +150,7 @@ impl SupervisorBuilder {
         let runner = Runner::new(shared.clone(), Program::new(command), options, self.restarts);
         let (sender, started) = crossbeam_channel::bounded(1);
         let name = format!("{}-supervisor", endpoint.0.config.name);
-        let thread = Builder::new()
-            .name(name)
-            .spawn(move || runner.run(&sender))
-            .map_err(StartError::setup("thread"))?;
+        let thread = Thread::start(name, move || runner.run(&sender)).map_err(StartError::setup("thread"))?;
         // From here on, whatever happens, the supervisor sees to what it has.
         let supervisor = Supervisor { endpoint, shared, thread: Some(thread), outlet };
         match started.recv() {
@@ -241,12 +233,12 @@ impl Drop for Supervisor {
         let until = Until::after(self.endpoint.0.config.grace);
         self.shared.stop(None);
         let hooks = self.shared.finish();
-        if let Some(thread) = self.thread.take().filter(|_| !self.shared.is_own_thread()) {
-            if self.shared.wait_done(until.deadline()) {
-                let _ = thread.join();
-            } else {
-                log::warn!("a hook of a supervisor has not returned, and its thread is left behind");
-            }
+        let is_over = self.thread.take().is_none_or(|thread| thread.join(until.left().max(LAST_LINES)));
+        if !is_over {
+            let inner = &self.endpoint.0;
+            inner.tally.leave_behind(1, &inner.config.name, "supervisor");
+            // It would have waited for the threads of the link.
+            inner.last_link().into_iter().for_each(|link| link.join(until.left()));
         }
         self.outlet.iter_mut().for_each(|outlet| outlet.end(until.left()));
         self.endpoint.dismantle(until.left());
@@ -262,3 +254,6 @@ impl fmt::Debug for Supervisor {
             .finish_non_exhaustive()
     }
 }
+
+/// What a thread that is in no hook has left to do behind the end of the process.
+const LAST_LINES: Duration = Duration::from_millis(200);

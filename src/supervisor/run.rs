@@ -57,8 +57,8 @@ struct Desk {
     ended: bool,
     /// Nobody is to be told of anything any more.
     over: bool,
-    /// The thread has run its last line.
-    done: bool,
+    /// The thread is inside a hook.
+    telling: bool,
 }
 
 struct Watcher {
@@ -127,9 +127,28 @@ impl Shared {
         // Not left to the thread, which may be inside a hook for as long as that likes.
         self.endpoint.0.give_over(&self.succession, Arc::new(CloseReason::Local));
         if !self.is_own_thread() {
-            self.wait_for(by, |desk| desk.ended || desk.done);
+            self.wait_ended(by);
         }
         quiet
+    }
+
+    /// Waits until the process has ended. A hook may hold up the thread that sees to that: then it is ended here.
+    fn wait_ended(&self, by: Option<Instant>) {
+        if self.wait_for(by, |desk| desk.ended) || self.end_process() {
+            return;
+        }
+        // The thread is at it: one that is killed may take a while to end.
+        let by = by.and_then(|by| by.checked_add(KILLED_WITHIN));
+        self.wait_for(by, |desk| desk.ended || desk.telling);
+    }
+
+    /// Ends the process, unless the thread is at it. Says whether there was one.
+    fn end_process(&self) -> bool {
+        let link = self.desk.lock().link.clone();
+        let Some(mut child) = link.and_then(|link| link.release_attendant()) else { return false };
+        child.farewell(Duration::ZERO);
+        self.adopt(None);
+        true
     }
 
     /// Nobody is to be told of anything any more. Gives back who was, to be dropped without a lock.
@@ -142,14 +161,7 @@ impl Shared {
         watchers
     }
 
-    /// Waits until the thread has run its last line, for little longer than `by`.
-    pub(super) fn wait_done(&self, by: Option<Instant>) -> bool {
-        self.wait_for(by, |desk| desk.done)
-    }
-
-    /// A process that is killed may take a while to end, for which there is time behind `by`.
     fn wait_for(&self, by: Option<Instant>, is: impl Fn(&Desk) -> bool) -> bool {
-        let by = by.and_then(|by| by.checked_add(KILLED_WITHIN));
         loop {
             let since = self.succession.bell.rung();
             if is(&self.desk.lock()) {
@@ -212,9 +224,11 @@ impl Shared {
 
     fn next_delivery(&self) -> Option<(Hook, Transition)> {
         let mut desk = self.desk.lock();
-        let Desk { history, told, watchers, .. } = &mut *desk;
+        let Desk { history, told, watchers, telling, .. } = &mut *desk;
         let oldest = *told - history.len() as u64;
-        let watcher = watchers.iter_mut().find(|watcher| watcher.next < *told)?;
+        let watcher = watchers.iter_mut().find(|watcher| watcher.next < *told);
+        *telling = watcher.is_some();
+        let watcher = watcher?;
         let at = watcher.next.max(oldest);
         watcher.next = at + 1;
         let transition = history.get(usize::try_from(at - oldest).ok()?)?;
@@ -260,8 +274,6 @@ impl Runner {
         let left = self.shared.patience();
         self.retired.drain(..).chain(last).for_each(|link| link.join(left));
         self.shared.endpoint.0.join_waiting(left);
-        self.shared.desk.lock().done = true;
-        self.shared.succession.bell.ring();
     }
 
     fn run_program(&mut self, started: &Sender<Result<(), StartError>>) {
@@ -349,7 +361,10 @@ impl Runner {
 
     /// Waits for the end of the link, and sees to the process.
     fn attend(&mut self, spawned: Spawned) -> (End, Crash) {
-        self.wait(None, || spawned.link.stage() == LinkState::Closed);
+        self.wait(None, || spawned.link.stage() >= LinkState::Disconnected);
+        // Whoever ends the link may be stuck in a waker, which holds up the next start for so long and no longer.
+        let due = Instant::now().checked_add(self.shared.patience());
+        self.wait(due, || spawned.link.stage() == LinkState::Closed);
         fail_here("a supervisor after a crash");
         let reason = spawned.link.close_reason().unwrap_or_else(|| Arc::new(CloseReason::Gone));
         let (end, reason) = match &*reason {

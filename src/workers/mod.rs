@@ -24,6 +24,7 @@ use crate::{
     sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, hold_nothing, thread_to_be_had},
 };
 use front::Front;
+use thread::at_the_end;
 
 /// Something to run once.
 pub(crate) trait Work: Send {
@@ -131,16 +132,12 @@ impl<'a> Shift<'a> {
         Shift::new(None)
     }
 
-    /// A job says that nothing of the user's is left to run: the next one may be left to this thread.
+    /// A job says that nothing of the user's is left to run or to drop: the next one may be left to this thread,
+    /// and to no other.
     ///
     /// Said before a caller is told its result, it spares the next call of that caller another thread.
     pub(crate) fn about_to_end(&self) {
         self.step_in_front();
-    }
-
-    /// Whether a job has said so, and the next one may have been left to this thread.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.in_front.get()
     }
 
     fn step_in_front(&self) -> bool {
@@ -229,7 +226,12 @@ impl Crew {
         threads.started += 1;
         let name = format!("{}-{}", self.shared.name, threads.started);
         let shared = self.shared.clone();
-        let handle = Builder::new().name(name).spawn(move || shared.run(&first))?;
+        let run = move || {
+            let (theirs, me) = (shared.clone(), std::thread::current().id());
+            at_the_end(move || theirs.take_leave(me));
+            shared.run(&first);
+        };
+        let handle = Builder::new().name(name).spawn(run)?;
         threads.alive += 1;
         threads.handles.push(handle);
         Ok(())
@@ -265,7 +267,7 @@ impl Crew {
         let (finished, left) = (std::mem::take(&mut threads.finished), threads.alive - own);
         let handles = std::mem::take(&mut threads.handles);
         drop(threads);
-        // These have run their last line, so that joining them does not wait for user code.
+        // These are behind all that the user has left there, so that joining them does not wait for user code.
         for handle in handles.into_iter().filter(|handle| finished.contains(&handle.thread().id())) {
             let _ = handle.join();
         }
@@ -287,9 +289,13 @@ impl Shared {
         while let Some(job) = self.next_job(&shift) {
             shift.run(job);
         }
+    }
+
+    /// The last thing that a thread does.
+    fn take_leave(&self, thread: ThreadId) {
         let mut threads = self.threads.lock();
         threads.alive -= 1;
-        threads.finished.push(std::thread::current().id());
+        threads.finished.push(thread);
         drop(threads);
         self.changed.notify_all();
     }

@@ -1,6 +1,7 @@
 //! A thread that is waited for, and not for ever: it runs code of the user now and then.
 
 use std::{
+    cell::Cell,
     io,
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
@@ -16,10 +17,6 @@ impl Until {
     /// So long from now on. What is too long to be counted has no end.
     pub(crate) fn after(limit: Duration) -> Until {
         Until(Instant::now().checked_add(limit))
-    }
-
-    pub(crate) fn deadline(self) -> Option<Instant> {
-        self.0
     }
 
     pub(crate) fn left(self) -> Duration {
@@ -39,17 +36,29 @@ struct End {
     news: Condvar,
 }
 
-/// Says that the thread is over when it has nothing of the user's left to run or to drop.
-struct Ending(Arc<End>);
+/// Is run when it is dropped.
+struct Last(Option<Box<dyn FnOnce()>>);
+
+thread_local! {
+    static LAST: Cell<Last> = const { Cell::new(Last(None)) };
+}
+
+/// Has this run at the end of the calling thread, when nothing of the user's is left to run or to drop there.
+///
+/// Thread locals go in reverse of the order in which they came, and user code may leave some that take their time
+/// to go. So it is to be said before any of that runs.
+pub(super) fn at_the_end(run: impl FnOnce() + 'static) {
+    LAST.set(Last(Some(Box::new(run))));
+}
 
 impl Thread {
     /// Starts it. What a thread that cannot be started was to run is dropped.
     pub(crate) fn start(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
         thread_to_be_had(&name)?;
         let end = Arc::<End>::default();
-        let ending = Ending(end.clone());
+        let theirs = end.clone();
         let run = move || {
-            let _ending = ending;
+            at_the_end(move || theirs.come());
             run();
         };
         let handle = Builder::new().name(name).spawn(run)?;
@@ -81,9 +90,15 @@ impl Thread {
     }
 }
 
-impl Drop for Ending {
+impl End {
+    fn come(&self) {
+        *self.has_come.lock() = true;
+        self.news.notify_all();
+    }
+}
+
+impl Drop for Last {
     fn drop(&mut self) {
-        *self.0.has_come.lock() = true;
-        self.0.news.notify_all();
+        self.0.take().into_iter().for_each(|run| run());
     }
 }

@@ -316,6 +316,7 @@ fn a_bad_value_is_told_with_its_place_its_keys_and_what_was_expected() {
         ("limits.stream_items = 1048577", "1048577", "a number of 1 to 1048576"),
         ("watchdog = '1ms'", "1ms", "at least \"10ms\""),
         ("heartbeat = { interval = '1s' }", "nothing", "required"),
+        ("name = \"a\\u0000b\"", "\"a\\0b\"", "a name without NUL"),
         ("answers = 'soon'", "the value `soon`, which is unknown", "one of `at-once`, `together`"),
         ("codec = 1.5", "float", "\"binary\""),
         #[cfg(feature = "compression")]

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context as Task, Wake, Waker},
+    task::{Context as Task, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -20,7 +20,7 @@ use nape::{
 
 use crate::{
     support::Kind,
-    tools::{Gate, LONG, until},
+    tools::{Blocks, Gate, LONG, leave_with_this_thread, until},
 };
 
 /// The two ends, and one of them where user code can take and drop it.
@@ -236,15 +236,6 @@ fn p_24_dropping_does_not_wait_for_a_timer_that_is_in_a_callback(kind: Kind) {
     }
 }
 
-/// A waker that takes its time.
-struct Blocks(Gate);
-
-impl Wake for Blocks {
-    fn wake(self: Arc<Blocks>) {
-        self.0.pass();
-    }
-}
-
 /// Red when the keeper is joined whatever it does.
 fn p_24_dropping_does_not_wait_for_a_keeper_that_is_in_a_waker(kind: Kind) {
     let (head, neck) = short(kind);
@@ -283,6 +274,28 @@ fn p_24_dropping_does_not_wait_for_a_predicate_of_calls_that_are_made_again(kind
     drop((call, neck));
 }
 
+/// Red when a thread counts as over before what the user has left there has gone: then it is joined.
+fn p_24_dropping_does_not_wait_for_what_a_handler_has_left_with_its_thread(kind: Kind) {
+    let gate = Gate::default();
+    let theirs = gate.clone();
+    let leave = move |_: &Context, ()| {
+        leave_with_this_thread(&theirs);
+        Ok::<_, Fault>(())
+    };
+    let config = || Config::new().grace(GRACE);
+    let neck = Neck::builder().config(config()).serve(Api::new("a").handle("leave", leave).unwrap());
+    let (head, neck) = kind.ends_with(Head::builder().config(config()), neck);
+    let neck = neck.start();
+    head.api("a").action("leave", ()).start::<()>().unwrap().wait().unwrap();
+    let (end, began) = (neck.endpoint().clone(), Instant::now());
+    drop(neck);
+    assert!(began.elapsed() < GRACE + 5 * ALLOWANCE, "{:?}", began.elapsed());
+    gate.await_waiting(1);
+    assert_eq!(end.counters().threads_left_behind, 1);
+    gate.open();
+    drop(head);
+}
+
 /// What a link here waits for those who do not come back, and how much later a drop may be back.
 const GRACE: Duration = Duration::from_millis(200);
 const ALLOWANCE: Duration = Duration::from_millis(200);
@@ -298,4 +311,5 @@ on_every_link! {
     p_24_dropping_does_not_wait_for_a_timer_that_is_in_a_callback,
     p_24_dropping_does_not_wait_for_a_keeper_that_is_in_a_waker,
     p_24_dropping_does_not_wait_for_a_predicate_of_calls_that_are_made_again,
+    p_24_dropping_does_not_wait_for_what_a_handler_has_left_with_its_thread,
 }

@@ -493,6 +493,19 @@ fn what_users_left_at_a_link_goes_with_it(kind: Kind) {
     within(LONG, "all that was held is dropped", || drops.load(Ordering::Relaxed) == 10);
 }
 
+/// Red when a NUL comes to the threads, which panics.
+fn p_22_a_name_that_no_thread_can_have_starts_all_the_same(kind: Kind) {
+    let config = || Config::new().name("a\0b");
+    let api = Api::new("a").handle("who", |_: &Context, ()| {
+        Ok::<_, Fault>(thread::current().name().is_some_and(|name| name.starts_with("a_b")))
+    });
+    let neck = Neck::builder().config(config()).serve(api.unwrap());
+    let (head, neck) = kind.ends_with(Head::builder().config(config()), neck);
+    let neck = neck.start();
+    assert!(head.api("a").action("who", ()).start::<bool>().unwrap().wait().unwrap());
+    drop(neck);
+}
+
 on_every_link! {
     ac_70_calls_on_both_sides_end_when_one_closes,
     ac_70_calls_that_cross_the_goodbye_end_as_closed,
@@ -508,6 +521,7 @@ on_every_link! {
     ac_97_a_call_before_the_start_waits_for_everything_attached,
     ac_97_no_call_finds_half_of_the_apis,
     ac_97_each_side_waits_for_the_other_alone,
+    p_22_a_name_that_no_thread_can_have_starts_all_the_same,
     p_08_a_listener_that_blocks_is_told_so,
     p_24_dropping_is_bounded_when_a_handler_never_returns,
     what_users_left_at_a_link_goes_with_it,

@@ -6,6 +6,7 @@ mod beside;
 mod between;
 mod death;
 mod group;
+mod held_up;
 mod host;
 mod inherited;
 mod life;

@@ -1,7 +1,9 @@
 //! What several modules need to hold handlers back and to wait for what they see.
 
 use std::{
+    cell::RefCell,
     sync::{Arc, Condvar, Mutex},
+    task::Wake,
     thread,
     time::{Duration, Instant},
 };
@@ -49,6 +51,29 @@ impl Gate {
         let (state, _) = changed.wait_timeout_while(state, LONG, |state| state.waiting < n).unwrap();
         assert!(state.waiting >= n, "{} of {n} came to the gate", state.waiting);
     }
+}
+
+/// A waker that takes its time.
+pub struct Blocks(pub Gate);
+
+impl Wake for Blocks {
+    fn wake(self: Arc<Blocks>) {
+        self.0.pass();
+    }
+}
+
+/// Leaves something with the calling thread that stands at the gate when the thread ends.
+pub fn leave_with_this_thread(gate: &Gate) {
+    struct Kept(Gate);
+    impl Drop for Kept {
+        fn drop(&mut self) {
+            self.0.pass();
+        }
+    }
+    thread_local! {
+        static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
+    }
+    KEPT.with_borrow_mut(|kept| _ = kept.get_or_insert_with(|| Kept(gate.clone())));
 }
 
 /// Looks until something is so that nobody announces.

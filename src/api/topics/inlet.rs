@@ -391,12 +391,13 @@ impl Tap for Inlet {
     fn take(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, mut incoming: Incoming) -> Option<Errand> {
         if !self.is_over(link) {
             let why = Rejection::NoHandler { path: incoming.path.clone() };
-            match incoming.id {
-                Some(_) => answer(link, &incoming, Err(why.into())),
-                None => endpoint.drop_event(link, &incoming.path, why.into()),
-            }
-            return None;
+            let (theirs, endpoint) = (link.clone(), endpoint.clone());
+            return Errand::aside(link, incoming, move |incoming| match incoming.id {
+                Some(_) => answer(&theirs, &incoming, Err(why.into())),
+                None => endpoint.drop_event(&theirs, &incoming.path, why.into()),
+            });
         }
+        let mut gone = None;
         let aftermath = if incoming.path == self.end {
             // What is no end ends it as well: nothing else comes here.
             let end = incoming.payload.take_value::<(u64, u8)>(link.codec());
@@ -406,21 +407,22 @@ impl Tap for Inlet {
         } else {
             let payload = std::mem::replace(&mut incoming.payload, Payload::from_bytes(Vec::new()));
             let mut state = self.state.lock();
-            let gone = state.put(payload, link.codec(), self.backlog);
+            gone = state.put(payload, link.codec(), self.backlog);
             let report = self.backlog.drops_oldest().then(|| state.report(self.backlog)).flatten();
             let report = report.is_some_and(|total| state.owe(total));
-            let aftermath = Aftermath { report, ..self.announce(&mut state) };
-            drop(state);
-            discard(gone);
-            aftermath
+            Aftermath { report, ..self.announce(&mut state) }
         };
         answer(link, &incoming, Ok(()));
         let Aftermath { report, waker, call } = &aftermath;
         if !report && waker.is_none() && !call {
-            return None;
+            return gone.and_then(|gone| Errand::aside(link, gone, discard));
         }
         let (inlet, slow) = (self.weak.upgrade()?, aftermath.call);
-        Some(Errand { job: Box::new(move || inlet.settle(aftermath)), slow, inline: false })
+        let settle = move || {
+            inlet.settle(aftermath);
+            discard(gone);
+        };
+        Some(Errand { job: Box::new(settle), slow, inline: false })
     }
 
     fn link_ended(&self, link: &Arc<Link>, reason: &Arc<CloseReason>) {

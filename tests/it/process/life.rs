@@ -191,9 +191,9 @@ fn p_26_a_child_ends_however_its_head_ends(wire: Wire) {
     }
 }
 
-/// What the child is about: nothing, a handler that never returns, something behind its link, or a write to a
-/// stdout that nobody reads.
-const CHILDREN: [&str; 4] = ["idle", "busy", "lingering", "stuck"];
+/// What the child is about: nothing, a handler that never returns, something behind its link, a write to a stdout that
+/// nobody reads, or a logger that does not come back from what the library has to say.
+const CHILDREN: [&str; 5] = ["idle", "busy", "lingering", "stuck", "logging"];
 
 fn ends_with_its_head(wire: Wire, how: &str, end: &str) {
     let mut command = victim::command_over(wire, "middle");
@@ -234,7 +234,11 @@ impl Drop for Middle {
 /// What the process in the middle does: it says which process its Neck is, and never ends by itself.
 pub(super) fn middle() {
     let how = std::env::var(HOW).unwrap();
-    let verb = if how == "lingering" { "linger" } else { "serve" };
+    let verb = match how.as_str() {
+        "lingering" => "linger",
+        "logging" => "log-for-ever",
+        _ => "serve",
+    };
     let builder = Head::builder().wire(victim::wire_of_its_own()).config(Config::new().grace(MIDDLE_GRACE));
     let head = builder.spawn(victim::command(verb)).unwrap();
     let victim = head.api("victim").timeout(Timeout::Never);

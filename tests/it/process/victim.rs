@@ -55,6 +55,11 @@ fn entry() {
             let _ = Neck::from_env().unwrap().serve(api()).unwrap().run();
             park();
         }
+        Ok("log-for-ever") => {
+            log::set_logger(&LogsForEver).unwrap();
+            log::set_max_level(log::LevelFilter::Warn);
+            serve(Neck::from_env().unwrap());
+        }
         Ok("leave") => leave(),
         Ok("start-once") => start_once(),
         Ok("hang-later") => {
@@ -110,6 +115,21 @@ fn entry() {
         Ok("filtered") => crate::filters::child::serve(),
         Ok(verb) => panic!("no such verb: {verb}"),
     }
+}
+
+/// Does not come back from a warning.
+struct LogsForEver;
+
+impl log::Log for LogsForEver {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, _: &log::Record<'_>) {
+        park();
+    }
+
+    fn flush(&self) {}
 }
 
 /// Serves until the link is over.

@@ -1,12 +1,17 @@
 //! What the library was given and does not use: when it goes, it may ask the library as well.
 
-use crossbeam_channel::{Sender, unbounded};
-use nape::{Api, CallError, Config, Context, Endpoint, Fault, Head, LinkState, Neck, Payload};
-use serde::{Serialize, Serializer};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use nape::{
+    Api, Backlog, CallError, Config, Context, Endpoint, Fault, Head, LinkState, Neck, Payload, Topic,
+    WhenFull,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     support::{Kind, watched},
-    tools::{LONG, is_unknown},
+    tools::{Gate, LONG, is_unknown},
 };
 
 on_every_link! {
@@ -14,6 +19,9 @@ on_every_link! {
     p_16_what_is_detached_may_ask_when_it_goes,
     p_16_detaching_is_whole_whatever_panics_when_it_goes,
     p_16_a_hook_that_is_replaced_may_ask_when_it_goes,
+    p_16_what_nobody_takes_may_call_over_its_link_when_it_goes,
+    p_16_an_item_that_is_pushed_out_may_call_over_its_link_when_it_goes,
+    p_16_an_answer_that_comes_too_late_may_take_its_time_to_go,
 }
 
 /// Arguments that look at their link when they go.
@@ -178,4 +186,118 @@ fn p_16_a_hook_that_is_replaced_may_ask_when_it_goes(kind: Kind) {
         end.on_unhandled(|_, raw| Ok(raw));
         assert_eq!(told.recv_timeout(LONG).unwrap(), 0);
     }
+}
+
+/// What calls over its link when it goes, and says what came of that.
+struct Calls(Option<(Endpoint, Sender<Result<u64, CallError>>)>);
+
+/// A copy has nobody to call.
+impl Clone for Calls {
+    fn clone(&self) -> Calls {
+        Calls(None)
+    }
+}
+
+impl Serialize for Calls {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(7)
+    }
+}
+
+impl<'de> Deserialize<'de> for Calls {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Calls, D::Error> {
+        u64::deserialize(from).map(|_| Calls(None))
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        if let Some((end, told)) = self.0.take() {
+            // Nobody listens any more at the end of a test.
+            let _ = told.send(end.api("echo").action("it", 1u64).timeout(LONG).call());
+        }
+    }
+}
+
+fn echo() -> Api {
+    Api::new("echo").handle("it", |_: &Context, n: u64| Ok::<_, Fault>(n)).unwrap()
+}
+
+#[track_caller]
+fn all_called(told: &Receiver<Result<u64, CallError>>, n: usize) {
+    (0..n).for_each(|_| assert_eq!(told.recv_timeout(2 * LONG).unwrap().unwrap(), 1));
+}
+
+/// Red when it goes on the thread that hands over what its side sends, before that has done with it.
+fn p_16_what_nobody_takes_may_call_over_its_link_when_it_goes(kind: Kind) {
+    let (gate, (tell, told)) = (Gate::default(), unbounded());
+    let theirs = gate.clone();
+    let wait = move |_: &Context, _: Payload| {
+        theirs.pass();
+        Ok::<_, Fault>(())
+    };
+    let full = Api::new("full").workers(1).queue(0, WhenFull::Refuse).handle("wait", wait).unwrap();
+    let (head, neck) = kind.ends();
+    let neck = neck.serve(echo()).unwrap().serve(full).unwrap().start();
+    let calls = || Calls(Some((head.endpoint().clone(), tell.clone())));
+    head.api("nowhere").action("x", calls()).fire().unwrap();
+    assert!(head.api("nowhere").action("x", calls()).start::<()>().unwrap().wait().is_err());
+    all_called(&told, 2);
+    let running = head.api("full").action("wait", ()).start::<()>().unwrap();
+    gate.await_waiting(1);
+    head.api("full").action("wait", calls()).fire().unwrap();
+    assert!(head.api("full").action("wait", calls()).start::<()>().unwrap().wait().is_err());
+    all_called(&told, 2);
+    gate.open();
+    running.wait().unwrap();
+    drop(neck);
+}
+
+/// The same for items of a topic.
+fn p_16_an_item_that_is_pushed_out_may_call_over_its_link_when_it_goes(kind: Kind) {
+    let (topic, (tell, told)) = (Topic::new(), unbounded());
+    let (head, neck) = kind.ends();
+    head.attach(echo()).unwrap();
+    let neck = neck.serve(Api::new("news").topic("items", &topic).unwrap()).unwrap().start();
+    let news = head.subscribe::<Calls>("news.items", Backlog::drop_oldest(4)).unwrap();
+    for _ in 0..20 {
+        topic.publish(Calls(Some((neck.endpoint().clone(), tell.clone()))));
+    }
+    all_called(&told, 20 - 4);
+    drop(news);
+}
+
+/// What stands at a gate when it goes.
+struct Stays(Gate);
+
+impl Serialize for Stays {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_unit()
+    }
+}
+
+impl Drop for Stays {
+    fn drop(&mut self) {
+        self.0.pass();
+    }
+}
+
+/// Red when the thread on which it goes has said before that it takes the next call.
+fn p_16_an_answer_that_comes_too_late_may_take_its_time_to_go(kind: Kind) {
+    let (gate, over) = (Gate::default(), Gate::default());
+    let (stays, is_over) = (gate.clone(), over.clone());
+    let late = move |_: &Context, ()| {
+        is_over.pass();
+        Ok::<_, Fault>(Stays(stays.clone()))
+    };
+    let (head, neck) = kind.ends();
+    let neck = neck.serve(Api::new("a").handle("late", late).unwrap()).unwrap();
+    let neck = neck.serve(echo()).unwrap().start();
+    let late = head.api("a").action("late", ()).timeout(Duration::from_millis(20));
+    assert!(matches!(late.call::<()>(), Err(CallError::TimedOut { .. })));
+    over.open();
+    gate.await_waiting(1);
+    assert_eq!(head.api("echo").action("it", 1u64).timeout(LONG).call::<u64>().unwrap(), 1);
+    gate.open();
+    drop(neck);
 }

@@ -1,0 +1,106 @@
+//! A supervisor whose thread, or that of a link, is held up by code of the user's.
+
+use std::{
+    future::{Future, IntoFuture},
+    pin::pin,
+    sync::Arc,
+    task::{Context as Task, Waker},
+    time::{Duration, Instant},
+};
+
+use nape::{Config, Endpoint, Head, Restarts, Supervisor, Timeout, Transition, Wire};
+use rustix::process::Signal;
+
+use super::{Watch, five_times, victim};
+use crate::{
+    support::HANG,
+    tools::{Blocks, Gate, leave_with_this_thread, until},
+};
+
+on_every_wire_to_a_child! {
+    p_23_a_child_is_ended_while_a_hook_holds_its_supervisor_up,
+    p_24_a_supervisor_does_not_wait_for_what_hooks_have_left_with_their_threads,
+    p_30_a_waker_that_does_not_come_back_holds_up_no_start,
+}
+
+const GRACE: Duration = Duration::from_millis(100);
+
+fn supervised(wire: Wire) -> Supervisor {
+    let restarts = Restarts::on_crash().limit(100, HANG);
+    let restarts = restarts.backoff(Duration::from_millis(1), Duration::from_millis(1));
+    let builder = Head::builder().wire(wire).config(Config::new().grace(GRACE));
+    builder.supervise(restarts).spawn(victim::command("serve")).unwrap()
+}
+
+fn child(supervisor: &Supervisor) -> Watch {
+    Watch::of(supervisor.child_id().unwrap())
+}
+
+#[track_caller]
+fn drops_in_time(supervisor: Supervisor) -> Endpoint {
+    let (end, began) = (supervisor.endpoint().clone(), Instant::now());
+    drop(supervisor);
+    assert!(began.elapsed() < GRACE + five_times(200), "{:?}", began.elapsed());
+    end
+}
+
+/// Red when the child is left to the thread that is inside the hook.
+fn p_23_a_child_is_ended_while_a_hook_holds_its_supervisor_up(wire: Wire) {
+    for stops in [false, true] {
+        let (supervisor, gate) = (supervised(wire), Gate::default());
+        let held = gate.clone();
+        supervisor.on_transition(move |transition| {
+            if matches!(transition, Transition::Running { .. }) {
+                held.pass();
+            }
+        });
+        gate.await_waiting(1);
+        let child = child(&supervisor);
+        // It hears no goodbye.
+        child.send(Signal::STOP);
+        if stops {
+            supervisor.stop();
+            assert!(child.has_ended());
+            assert_eq!(supervisor.child_id(), None);
+        }
+        let end = drops_in_time(supervisor);
+        assert!(child.has_ended());
+        assert!(end.counters().threads_left_behind >= 1);
+        gate.open();
+    }
+}
+
+/// Red when threads count as over before what the user has left there has gone: then they are joined.
+fn p_24_a_supervisor_does_not_wait_for_what_hooks_have_left_with_their_threads(wire: Wire) {
+    let gates = [Gate::default(), Gate::default()];
+    let [by_hook, by_output] = gates.clone();
+    let builder = Head::builder().wire(wire).config(Config::new().grace(GRACE));
+    let builder = builder.on_output(move |_| leave_with_this_thread(&by_output));
+    let builder = builder.supervise(Restarts::on_crash());
+    let builder = builder.on_transition(move |_| leave_with_this_thread(&by_hook));
+    let supervisor = builder.spawn(victim::command("serve")).unwrap();
+    let child = child(&supervisor);
+    let end = drops_in_time(supervisor);
+    assert!(child.has_ended());
+    gates.iter().for_each(|gate| gate.await_waiting(1));
+    assert_eq!(end.counters().threads_left_behind, 2);
+    gates.iter().for_each(Gate::open);
+}
+
+/// Red when the end of the child counts only once everybody has been told of it.
+fn p_30_a_waker_that_does_not_come_back_holds_up_no_start(wire: Wire) {
+    let (supervisor, gate) = (supervised(wire), Gate::default());
+    let wait = supervisor.api("victim").action("wait", ()).timeout(Timeout::Never);
+    let mut wait = pin!(wait.start::<()>().unwrap().into_future());
+    let waker = Waker::from(Arc::new(Blocks(gate.clone())));
+    assert!(wait.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
+    supervisor.kill();
+    gate.await_waiting(1);
+    until("it runs again", || supervisor.generation() == 2);
+    let echo = supervisor.api("victim").action("echo", 7u64).timeout(HANG);
+    assert_eq!(echo.call::<u64>().unwrap(), 7);
+    let child = child(&supervisor);
+    drops_in_time(supervisor);
+    assert!(child.has_ended());
+    gate.open();
+}
