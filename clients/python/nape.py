@@ -21,7 +21,9 @@ Both sides may serve. What is served is an :class:`Api`, and :func:`from_env` is
 :func:`connect_async` and :func:`from_env_async` are the same for asyncio.
 
 Every call ends once: with its value, or with a :class:`CallError` that says why there is none. All methods of a
-:class:`Link` may be called from any thread; those of an :class:`AsyncLink` belong to the thread of its event loop.
+:class:`Link` may be called from any thread; those of an :class:`AsyncLink` belong to the thread of its event loop. A
+link belongs to the process that made it: in one that was forked from that, what would use it raises :class:`Misuse`,
+and what would end it or a call does nothing.
 
 The file from the bottom up: errors, records of faults, values, what is served, one side of a link as a machine that
 does no input and output (``_Machine``), where to connect, and around the machine :class:`Link` with threads and
@@ -307,7 +309,7 @@ class Decode(CallError):
 
 
 class Misuse(CallError):
-    """The calling code is wrong: a bad path, or arguments that have no JSON."""
+    """The calling code is wrong: a bad path, arguments that have no JSON, or a link of another process."""
 
 
 class Poisonous(CallError):
@@ -451,6 +453,7 @@ _MISUSES = {
     3: "the value was taken already",
     4: "the call would wait for itself",
     5: "no thread could be started",
+    6: "the link belongs to the process from which this one was forked",
 }
 
 
@@ -2179,6 +2182,20 @@ def _failure(served: _Served, error: BaseException) -> Tuple[_Kind, bytes]:
     return _Kind.FAULT, _record_of_failure(error, served.path)
 
 
+class _Owned:
+    """Belongs to the process that made it. One that was forked from that has the socket, and no thread that reads."""
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._owner
+
+    def _check_owner(self) -> None:
+        if self._is_forked():
+            raise Misuse(_MISUSES[6])
+
+
 # A link with threads.
 
 
@@ -2273,23 +2290,27 @@ class Pending:
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Blocks until it has ended, at most for ``timeout`` seconds; says whether it has."""
+        if self._done.is_set():
+            return True
+        self._link._check_owner()
         return self._done.wait(timeout)
 
     def result(self) -> Any:
         """Blocks until it has ended, which it does at its own deadline at the latest. Gives its value, or raises its
         :class:`CallError`."""
-        self._done.wait()
+        self.wait()
         assert self._call is not None
         return _outcome(self._call, self._raw)
 
     def cancel(self) -> None:
         """Gives the call up: it ends as :class:`Cancelled`, and the other side is told. Does not block."""
         call = self._call
-        if call is not None and not call.is_done:
+        if call is not None and not call.is_done and not self._link._is_forked():
             self._link._with(lambda machine, now: machine.cancel(call, Cancelled()))
 
     def then(self, callback: Callable[[Pending], None]) -> None:
         """Runs ``callback(self)`` on a thread of the link once the call has ended, or soon if it has."""
+        self._link._check_owner()
         with self._link._lock:
             ended = self._done.is_set()
             if not ended:
@@ -2364,6 +2385,8 @@ class Incoming(Iterator[Any]):
     def close(self) -> None:
         """No more are wanted. Idempotent; does not block."""
         self._over = True
+        if self._link._is_forked():
+            return
         if self._pending is not None:
             self._pending.cancel()
         self._link._with(lambda machine, now: machine.stop_items(self._inflow))
@@ -2446,7 +2469,7 @@ class Duplex(Upload):
         self._out.end()
 
 
-class Link:
+class Link(_Owned):
     """One end of a link, for threads. Made by :func:`connect` and :func:`from_env`.
 
     One thread reads; handlers and callbacks run on others, which start when they are needed. No call blocks longer
@@ -2456,6 +2479,7 @@ class Link:
     def __init__(
         self, opened: socket.socket, side: Side, tokens: Tuple[bytes, bytes], limits: Limits, serve: Iterable[Api]
     ) -> None:
+        super().__init__()
         self.limits = limits
         self._socket = opened
         opened.setblocking(False)
@@ -2539,6 +2563,7 @@ class Link:
 
     def serve(self, api: Api) -> None:
         """Serves one more. Raises ``ValueError`` if a path of it is served already."""
+        self._check_owner()
         with self._lock:
             self._machine.handlers = _collect(self._machine.handlers, [api])
 
@@ -2608,6 +2633,7 @@ class Link:
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Blocks until the link is over, at most for ``timeout`` seconds; says whether it is. For a program that only
         serves."""
+        self._check_owner()
         return self._ended.wait(timeout)
 
     def shut_down(self, limit: float) -> bool:
@@ -2627,6 +2653,8 @@ class Link:
     def close(self) -> None:
         """Ends the link and all of its calls. Events that wait still leave, and handlers return, within the grace of
         the limits, for which it blocks at most. Idempotent."""
+        if self._is_forked():
+            return
         self._with(lambda machine, now: machine.close(now))
         served = _current.get()
         # A handler of this link would wait for its own end.
@@ -2657,6 +2685,8 @@ class Link:
 
     def _with(self, act: Callable[[_Machine, float], _T]) -> _T:
         """Acts on the machine, sends what may be sent, and does what is to be done."""
+        # Before the lock, which a thread may have held that the fork has left behind.
+        self._check_owner()
         todo: List[Callable[[], None]] = []
         try:
             with self._lock:
@@ -2696,6 +2726,8 @@ class Link:
         return machine.take_todo()
 
     def _wake(self) -> None:
+        if self._is_forked():
+            return
         try:
             self._waker.send(b"\0")
         except OSError:
@@ -2882,6 +2914,8 @@ class AsyncIncoming(AsyncIterator[Any]):
     def close(self) -> None:
         """No more are wanted. Idempotent."""
         self._over = True
+        if self._link._is_forked():
+            return
         if self._future is not None:
             self._future.cancel()
         self._link._with(lambda machine, now: machine.stop_items(self._inflow))
@@ -2954,7 +2988,7 @@ class AsyncDuplex(AsyncUpload):
         self._out.end()
 
 
-class AsyncLink(asyncio.Protocol):
+class AsyncLink(_Owned, asyncio.Protocol):
     """One end of a link, for asyncio. Made by :func:`connect_async` and :func:`from_env_async`.
 
     Everything belongs to the thread of its event loop. Handlers are coroutine functions, each in a task of its own;
@@ -2963,6 +2997,7 @@ class AsyncLink(asyncio.Protocol):
     """
 
     def __init__(self, side: Side, tokens: Tuple[bytes, bytes], limits: Limits, serve: Iterable[Api]) -> None:
+        super().__init__()
         self.limits = limits
         self._loop = asyncio.get_running_loop()
         self._machine = _Machine(side, tokens, limits, time.monotonic(), _AsyncSignal, self._dispatch)
@@ -3028,7 +3063,7 @@ class AsyncLink(asyncio.Protocol):
         call = self._with(lambda machine, now: machine.start(path, body, now, limit, way, end, parent))
 
         def give_up(ended: asyncio.Future[Any]) -> None:
-            if ended.cancelled():
+            if ended.cancelled() and not self._is_forked():
                 self._with(lambda machine, now: machine.cancel(call, Cancelled()))
 
         future.add_done_callback(give_up)
@@ -3101,6 +3136,7 @@ class AsyncLink(asyncio.Protocol):
 
     async def wait(self) -> None:
         """Waits until the link is over. For a program that only serves."""
+        self._check_owner()
         await self._ended.wait()
 
     async def shut_down(self, limit: float) -> bool:
@@ -3118,6 +3154,8 @@ class AsyncLink(asyncio.Protocol):
 
     async def close(self) -> None:
         """Ends the link and all of its calls. Events that wait still leave, within the grace. Idempotent."""
+        if self._is_forked():
+            return
         self._with(lambda machine, now: machine.close(now))
         try:
             await asyncio.wait_for(self._ended.wait(), self.limits.grace + _LINGER)
@@ -3177,6 +3215,7 @@ class AsyncLink(asyncio.Protocol):
         self._ended.set()
 
     def _with(self, act: Callable[[_Machine, float], _T]) -> _T:
+        self._check_owner()
         try:
             return act(self._machine, time.monotonic())
         finally:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import signal
 import socket
 import struct
 import tempfile
 import threading
 import time
-from typing import Any, List
+import traceback
+from typing import Any, Callable, List
 
 from .support import LONG, PEER, Peer, PeerTest, Test, nape, nothing_left
 
@@ -377,6 +380,69 @@ class Ends(OwnPeerTest):
         self.assertEqual((link.close_reason.kind, link.close_reason.code), (nape.CloseKind.PROTOCOL, 3))
         link.close()
         theirs.close()
+
+
+class Forks(PeerTest):
+    """A process that is forked from the one that has a link takes no part in it."""
+
+    def forked(self, link: nape.Link, child: Callable[[], None]) -> None:
+        """Runs it in a fork that was made while another thread has the lock of the link."""
+        with link._lock:
+            pid = os.fork()
+            if pid == 0:
+                status = 1
+                try:
+                    child()
+                    status = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(status)
+        ended: List[int] = []
+
+        def has_ended() -> bool:
+            ended.extend(os.waitpid(pid, os.WNOHANG))
+            return ended[-2] == pid
+
+        try:
+            self.until("the fork ends", has_ended)
+        except AssertionError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        self.assertEqual(ended[-1], 0)
+
+    def test_p_32_a_fork_neither_uses_nor_ends_what_its_parent_has(self) -> None:
+        with nape.connect(self.peer.address) as link:
+            slow, echo = link.start("t.slow", 60_000), link.start("t.echo", 1)
+            echo.wait()
+            items, up = link.stream("s.endless", 10), link.upload("s.sum", 0)
+            next(items)
+            uses: List[Callable[[], Any]] = [
+                lambda: link.call("t.echo", 1, timeout=2.0), lambda: link.fire("t.note", 1), lambda: link.stream("s.count"),
+                lambda: link.serve(nape.Api("more")), link.wait, lambda: link.shut_down(0),
+                slow.wait, slow.result, lambda: slow.then(print), lambda: next(items), lambda: up.send(1), up.finish,
+            ]  # fmt: skip
+
+            def child() -> None:
+                nonlocal slow
+                for use in uses:
+                    with self.assertRaises(nape.Misuse):
+                        use()
+                assert echo.result() == 1
+                uses.clear()
+                with contextlib.suppress(SystemExit), link, items, up:
+                    raise SystemExit
+                slow.cancel()
+                del slow
+
+            self.forked(link, child)
+            for n in range(100):
+                self.assertEqual(link.call("t.echo", n), n)
+            up.send(2)
+            self.assertEqual(up.finish(), 2)
+            next(items)
+            self.assertFalse(slow.done())
 
 
 def has_ipv6() -> bool:
