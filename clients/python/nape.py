@@ -893,10 +893,14 @@ class _Served:
 class _Inflow:
     """Where the items of a stream come in."""
 
-    __slots__ = ("id", "signal", "queue", "granted", "came", "taken", "told", "first", "ended", "over", "error", "deaf")
+    __slots__ = (
+        "id", "signal", "queue", "granted", "came", "taken", "told", "first", "ended", "over", "error", "deaf", "begun",
+    )  # fmt: skip
 
-    def __init__(self, id: int, signal: _Signal) -> None:
+    def __init__(self, id: int, signal: _Signal, at_caller: bool) -> None:
         self.id, self.signal = id, signal
+        # Before that a caller says nothing of its items: the other side may not know the call yet.
+        self.begun = not at_caller
         self.queue: Deque[bytes] = collections.deque()
         # Totals of items and of bytes.
         self.granted, self.came, self.taken, self.told, self.first = (0, 0), (0, 0), (0, 0), (0, 0), (0, 0)
@@ -910,10 +914,12 @@ class _Inflow:
 class _Outflow:
     """Where the items of a stream go out."""
 
-    __slots__ = ("id", "signal", "queue", "quota", "sent", "ended", "over", "answer", "at_caller", "waits")
+    __slots__ = ("id", "signal", "queue", "quota", "sent", "ended", "over", "answer", "at_caller", "waits", "begun")
 
     def __init__(self, id: int, signal: _Signal, at_caller: bool) -> None:
         self.id, self.signal, self.at_caller = id, signal, at_caller
+        # As for what comes in.
+        self.begun = not at_caller
         self.queue: Deque[bytes] = collections.deque()
         # Totals of items and of bytes; what waits in the queue counts as sent.
         self.quota, self.sent = (0, 0), (0, 0)
@@ -1189,7 +1195,7 @@ class _Machine:
 
     def _give_streams(self, call: _Call) -> None:
         if call.way & _Way.TAKES:
-            call.inflow = _Inflow(call.id, self.new_signal())
+            call.inflow = _Inflow(call.id, self.new_signal(), at_caller=True)
             call.inflow.granted = call.inflow.first = (self.limits.stream_items, self.limits.stream_bytes)
         if call.way & _Way.SENDS:
             call.outflow = _Outflow(call.id, self.new_signal(), at_caller=True)
@@ -1338,7 +1344,8 @@ class _Machine:
         """No more items come from this side."""
         if not outflow.ended and outflow.over is None:
             outflow.ended = True
-            self._let_flow(outflow)
+            if outflow.begun:
+                self._let_flow(outflow)
 
     def stop_items(self, inflow: _Inflow) -> None:
         """No more items are wanted."""
@@ -1346,8 +1353,24 @@ class _Machine:
             return
         inflow.deaf = True
         inflow.queue.clear()
+        if inflow.begun:
+            self._say_stop(inflow)
+
+    def _say_stop(self, inflow: _Inflow) -> None:
         if not (inflow.over or inflow.ended or self.closed):
             self._control.append((_Kind.STOP, inflow.id, b""))
+
+    def _begin(self, call: _Call) -> None:
+        """The other side has the stream: now goes what was kept back."""
+        call.deadline = None
+        if call.inflow is not None and not call.inflow.begun:
+            call.inflow.begun = True
+            if call.inflow.deaf:
+                self._say_stop(call.inflow)
+        if call.outflow is not None and not call.outflow.begun:
+            call.outflow.begun = True
+            if call.outflow.ended:
+                self._let_flow(call.outflow)
 
     def _let_flow(self, outflow: _Outflow) -> None:
         if not outflow.waits:
@@ -1603,7 +1626,7 @@ class _Machine:
             raise _Violation(11, "a stream is opened in a way that there is not")
         served.way = _Way(way)
         if way & _Way.SENDS:
-            served.inflow = _Inflow(served.id, self.new_signal())
+            served.inflow = _Inflow(served.id, self.new_signal(), at_caller=False)
         if way & _Way.TAKES:
             served.outflow = _Outflow(served.id, self.new_signal(), at_caller=False)
             served.outflow.quota = (items, n_bytes)
@@ -1688,7 +1711,7 @@ class _Machine:
             if call.way is _Way.NONE:
                 raise _Violation(19, "items for a call that is no stream")
             # It says that the stream has begun.
-            call.deadline = None
+            self._begin(call)
             return call.inflow, call.outflow, True
         if id & ~_NECK_BIT > self._last_seen:
             raise _Violation(15, "items for a call that was never made")

@@ -451,6 +451,25 @@ class Sending(Test):
         machine.take(K.CREDIT)
         self.assertEqual([frame[0] for frame in machine.sent(now=1.0)], [K.CANCEL])
 
+    def test_nothing_is_said_of_the_items_of_a_call_before_it_has_begun(self) -> None:
+        for in_flight, size in [(1, 1), (1024, 1 << 20)]:
+            machine = Machine(1, nape.Limits(in_flight=in_flight))
+            first = machine.it.start("a.b", b"1", 0.0, None, nape._Way.NONE, None, None)
+            machine.sent(read=False)
+            call = machine.it.start("a.b", bytes(size), 0.0, 5.0, nape._Way.BOTH, None, None)
+            machine.it.end_items(call.outflow)
+            machine.it.stop_items(call.inflow)
+            # The call waits for its turn, or has left in part.
+            self.assertTrue({frame[0] for frame in machine.sent(read=False)} <= {K.OPEN})
+            machine.peer_read = machine.it._sent
+            machine.take(K.REPLY, 0, first.id, b"1")
+            self.assertEqual({frame[0] for frame in machine.sent()}, {K.OPEN})
+            self.assertEqual(call.deadline, 5.0)
+            machine.take(K.QUOTA, 0, call.id, nape._QUOTA.pack(1, 1))
+            self.assertEqual([frame[0] for frame in machine.sent() if frame[0] != K.CREDIT], [K.STOP, K.END])
+            machine.take(K.QUOTA, 0, call.id, nape._QUOTA.pack(2, 2))
+            self.assertEqual(machine.sent(), [])
+
     def test_the_heartbeat_asks_and_gives_up(self) -> None:
         machine = Machine(1, nape.Limits(heartbeat=(1.0, 3.0)))
         self.assertEqual(machine.it.due(), 1.0)

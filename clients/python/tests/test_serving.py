@@ -280,6 +280,15 @@ class Serving(PeerTest):
         with self.assertRaises(nape.Rejected):
             self.link.upload("s.sum", "no number").finish()
 
+    def test_an_end_of_items_waits_for_the_call_that_waits_or_is_large(self) -> None:
+        with nape.connect(self.peer.address, limits=nape.Limits(in_flight=1)) as link:
+            first = link.start("t.slow", 50)
+            self.assertEqual(link.upload("s.sum", 7).finish(), 7)
+            self.assertEqual(first.result(), 50)
+        with self.link.duplex("s.chat", "x" * (3 << 20)) as chat:
+            chat.end()
+            self.assertEqual((len(list(chat)), chat.finish()), (2, 0))
+
     def test_a_large_item_that_is_given_up_half_way(self) -> None:
         for _ in range(4):
             up = self.link.upload("s.lens")
