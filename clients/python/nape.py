@@ -676,7 +676,8 @@ class Context:
     @property
     def is_cancelled(self) -> bool:
         """Whether the caller has given up, or the link is over."""
-        return self._served.cancelled
+        served = self._served
+        return served.cancelled or served.is_event and served.machine.reason is not None
 
     def remaining(self) -> Optional[float]:
         """Seconds that are left until the deadline of the caller; ``None`` without one."""
@@ -1091,8 +1092,7 @@ class _Machine:
         self.closed = True
         self._closing_by = None
         self._end_calls(reason)
-        for served in list(self.served.values()):
-            self._cancel_served(served)
+        self._cancel_calls_served()
         for lane in (self._answers, self._starts, self._slow, self._bulk):
             lane.clear()
         self._control.clear()
@@ -1107,8 +1107,7 @@ class _Machine:
             return
         self._closing_by = now + self.limits.grace
         self._end_calls(CloseReason(CloseKind.LOCAL))
-        for served in list(self.served.values()):
-            self._cancel_served(served)
+        self._cancel_calls_served()
 
     def go_away(self) -> None:
         """Asks for no new calls and events, and takes none."""
@@ -1415,6 +1414,11 @@ class _Machine:
         if len(self._answers) > 10 * self.limits.served_calls:
             raise _Violation(18, "calls whose answers are not read")
         self.answer(served, _Kind.FAULT, record)
+
+    def _cancel_calls_served(self) -> None:
+        # Events are handled that came before the end: nobody could tell else what was lost.
+        for served in [served for served in self.served.values() if not served.is_event]:
+            self._cancel_served(served)
 
     def _cancel_served(self, served: _Served) -> None:
         if served.cancelled:
@@ -3099,9 +3103,19 @@ class AsyncLink(_Owned, asyncio.Protocol):
         self._machine.handlers = _collect(self._machine.handlers, [api])
 
     def _dispatch(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
+        if served.cancelled:
+            # It was given up in the same breath, and nothing would cancel a task that begins now.
+            return self._machine.answer(served, _Kind.FAULT, _write_record(49))
         task = self._loop.create_task(self._run(served, handler, arguments))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not served.answered:
+                # It was cancelled before it had begun.
+                self._with(lambda machine, now: machine.answer(served, _Kind.FAULT, _write_record(49)))
+
+        task.add_done_callback(ended)
         served.on_cancel = task.cancel  # type: ignore[assignment]
 
     async def _run(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
@@ -3176,7 +3190,8 @@ class AsyncLink(_Owned, asyncio.Protocol):
             await self.close()
 
     async def close(self) -> None:
-        """Ends the link and all of its calls. Events that wait still leave, within the grace. Idempotent."""
+        """Ends the link and all of its calls. Events that wait still leave, and handlers end, within the grace of the
+        limits; a handler that has not is cancelled. Idempotent."""
         if self._is_forked():
             return
         self._with(lambda machine, now: machine.close(now))
@@ -3188,7 +3203,9 @@ class AsyncLink(_Owned, asyncio.Protocol):
         me = asyncio.current_task()
         tasks = [task for task in self._tasks if task is not me]
         if tasks:
-            await asyncio.wait(tasks, timeout=self.limits.grace)
+            # Those of calls were cancelled, those of events go on for as long.
+            for task in (await asyncio.wait(tasks, timeout=self.limits.grace))[1]:
+                task.cancel()
 
     async def __aenter__(self) -> AsyncLink:
         return self

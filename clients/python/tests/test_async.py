@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import Any, AsyncIterator, Awaitable, Callable, List
 
-from .support import LONG, Peer, PeerTest, nape
+from .support import BYE, GREETING, LONG, Peer, PeerTest, Test, call_frame, nape
 
 
 class Async(PeerTest):
@@ -238,3 +238,69 @@ class Async(PeerTest):
             theirs.close()
 
         asyncio.run(run())
+
+
+class Alone(Test):
+    """Against a peer that is made of bytes."""
+
+    def run_alone(
+        self,
+        test: Callable[[nape.AsyncLink, socket.socket], Awaitable[None]],
+        api: nape.Api = nape.Api("none"),
+        limits: nape.Limits = nape.Limits(grace=0.5),
+    ) -> None:
+        async def run() -> None:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                theirs.sendall(GREETING)
+                link = nape.AsyncLink(nape.Side.NECK, nape._NO_TOKENS, limits, [api])
+                await link._open(ours)
+                try:
+                    await asyncio.wait_for(test(link, theirs), LONG)
+                finally:
+                    await asyncio.wait_for(link.close(), LONG)
+
+        asyncio.run(run())
+
+    def test_what_is_given_up_in_the_same_breath_does_not_run(self) -> None:
+        api, ran = nape.Api("py"), []
+
+        @api.handle("wait")
+        async def wait(cx: nape.Context, value: Any) -> None:
+            ran.append(1)
+            await asyncio.Future()
+
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            peer.sendall(call_frame(1, b"py.wait") + nape._frame(nape._Kind.CANCEL, 0, 1, (0, 0), b""))
+            peer.sendall(call_frame(2, b"py.wait") + BYE)
+            await link.wait()
+            await asyncio.sleep(0)
+            self.assertEqual((ran, link._machine.served, link._tasks), ([], {}, set()))
+
+        async def test_a_turn_later(link: nape.AsyncLink, peer: socket.socket) -> None:
+            link.data_received(call_frame(1, b"py.wait"))
+            link.data_received(nape._frame(nape._Kind.CANCEL, 0, 1, (0, 0), b""))
+            while link._tasks:
+                await asyncio.sleep(0)
+            self.assertEqual((ran, link._machine.served), ([], {}))
+
+        self.run_alone(test, api)
+        self.run_alone(test_a_turn_later, api)
+
+    def test_p_3_events_that_come_with_the_goodbye_are_handled(self) -> None:
+        api = nape.Api("py")
+        came: List[Any] = []
+
+        @api.handle("note")
+        async def note(cx: nape.Context, value: Any) -> None:
+            await asyncio.sleep(0)
+            came.append(value)
+
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            events = [call_frame(n, b"py.note", nape._Kind.EVENT, b"%d" % n) for n in range(1, 21)]
+            peer.sendall(b"".join(events) + BYE)
+            await link.wait()
+            await link.close()
+            self.assertEqual(sorted(came), list(range(1, 21)))
+
+        self.run_alone(test, api)

@@ -12,9 +12,9 @@ import tempfile
 import threading
 import time
 import traceback
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Tuple
 
-from .support import LONG, PEER, Peer, PeerTest, Test, nape, nothing_left
+from .support import BYE, GREETING, LONG, PEER, Peer, PeerTest, Test, call_frame, nape, nothing_left
 
 
 class Calls(PeerTest):
@@ -357,8 +357,7 @@ class Ends(OwnPeerTest):
         ours, theirs = socket.socketpair()
         limits = nape.Limits(grace=0.2)
         link = nape.Link(ours, nape.Side.NECK, nape._NO_TOKENS, limits, [])
-        greeting = nape._HELLO.pack(b"NAPE", 0, 2, 0, 1, 1, 1, bytes(16)) + b"\0"
-        theirs.sendall(nape._frame(1, 0, 0, (0, 0), greeting) + nape._frame(2, 0, 0, (0, 0), b""))
+        theirs.sendall(GREETING)
         pending = [link.start("a.b", "x" * 1_000_000, timeout=0.2) for _ in range(5)]
         for each in pending:
             with self.assertRaises(nape.TimedOut):
@@ -380,6 +379,39 @@ class Ends(OwnPeerTest):
         self.assertEqual((link.close_reason.kind, link.close_reason.code), (nape.CloseKind.PROTOCOL, 3))
         link.close()
         theirs.close()
+
+
+class Alone(Test):
+    """Against a peer that is made of bytes."""
+
+    def meet(
+        self, api: nape.Api = nape.Api("none"), limits: nape.Limits = nape.Limits(grace=0.5)
+    ) -> Tuple[nape.Link, socket.socket]:
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        theirs.sendall(GREETING)
+        link = nape.Link(ours, nape.Side.NECK, nape._NO_TOKENS, limits, [api])
+        self.addCleanup(link.close)
+        link._wait_open(LONG)
+        return link, theirs
+
+    def test_p_3_events_that_come_with_the_goodbye_are_handled(self) -> None:
+        api = nape.Api("py")
+        came: List[Any] = []
+        gate = threading.Event()
+
+        @api.handle("note")
+        def note(cx: nape.Context, value: Any) -> None:
+            gate.wait(LONG)
+            came.append(value)
+
+        link, peer = self.meet(api, nape.Limits(workers=2))
+        events = [call_frame(n, b"py.note", nape._Kind.EVENT, b"%d" % n) for n in range(1, 21)]
+        peer.sendall(b"".join(events) + BYE)
+        self.until("it is over", lambda: link.close_reason)
+        gate.set()
+        self.until("all are handled", lambda: len(came) == 20)
+        self.assertEqual(sorted(came), list(range(1, 21)))
 
 
 class Forks(PeerTest):
