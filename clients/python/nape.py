@@ -3035,7 +3035,8 @@ class AsyncLink(_Owned, asyncio.Protocol):
         self._opened, self._ended, self._idle = _AsyncSignal(), _AsyncSignal(), _AsyncSignal()
         self._tasks: Set[asyncio.Task[None]] = set()
         self._executor: Optional[concurrent.futures.ThreadPoolExecutor] = None
-        self._pumping = False
+        self._pumping = self._paused = False
+        self._hang_up: Optional[asyncio.TimerHandle] = None
 
     # Calling.
 
@@ -3241,6 +3242,15 @@ class AsyncLink(_Owned, asyncio.Protocol):
         """For the event loop."""
         self._with(lambda machine, now: machine.feed(data, now))
 
+    def pause_writing(self) -> None:
+        """For the event loop."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """For the event loop."""
+        self._paused = False
+        self._with(lambda machine, now: None)
+
     def connection_lost(self, error: Optional[Exception]) -> None:
         """For the event loop."""
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
@@ -3248,8 +3258,9 @@ class AsyncLink(_Owned, asyncio.Protocol):
             self._with(lambda machine, now: machine.lose(reason))
         else:
             self._with(lambda machine, now: machine.end_of_stream())
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._hang_up):
+            if timer is not None:
+                timer.cancel()
         if self._executor is not None:
             self._executor.shutdown(wait=False)
         self._ended.set()
@@ -3280,15 +3291,17 @@ class AsyncLink(_Owned, asyncio.Protocol):
             self._opened.set()
         if machine.is_idle():
             self._idle.set()
-        if machine.closed and self._transport is not None:
-            # What was written still leaves.
+        if machine.closed and self._transport is not None and not self._transport.is_closing():
+            # What was written still leaves, if the other side reads it.
             self._transport.close()
+            self._hang_up = self._loop.call_later(_LINGER, self._transport.abort)
 
     def _send(self) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        while True:
+        # What acknowledges and does not read fills no memory here. The last words are few.
+        while not self._paused or self._machine.closed:
             data = self._machine.take_output(time.monotonic())
             if not data:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from typing import Any, AsyncIterator, Awaitable, Callable, List
@@ -304,3 +305,31 @@ class Alone(Test):
             self.assertEqual(sorted(came), list(range(1, 21)))
 
         self.run_alone(test, api)
+
+    def test_p_17_a_peer_that_acknowledges_and_reads_nothing_fills_no_memory_and_ends_in_time(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            pending = [link.start("a.b", "x" * (1 << 20)) for _ in range(20)]
+            machine, transport = link._machine, link._transport
+            assert transport is not None
+            told, most = (-1, -1), 0
+            while told != machine._sent:
+                told = machine._sent
+                peer.sendall(nape._frame(nape._Kind.CREDIT, 0, 0, told, b""))
+                while machine._acknowledged != told:
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                most = max(most, transport.get_write_buffer_size())
+            self.assertLess(most, 1 << 20)
+            # It goes on once it is read.
+            peer.setblocking(False)
+            while machine._sent == told:
+                with contextlib.suppress(BlockingIOError):
+                    peer.recv(1 << 16)
+                await asyncio.sleep(0)
+            peer.sendall(BYE)
+            await link.wait()
+            for each in pending:
+                with self.assertRaises(nape.Closed):
+                    await each
+
+        self.run_alone(test)
