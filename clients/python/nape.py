@@ -719,6 +719,8 @@ class Limits:
     """How many bytes of them."""
     served_calls: int = 1024
     """How many calls of the other side are served or wait at most; further ones are refused as busy."""
+    received_bytes: int = 34 << 20
+    """How many bytes of arguments they have, or one message if that is more; further ones are refused as busy."""
     workers: int = 4
     """How many handlers run at a time. Calls that descend from one of ours get a thread more when all are busy."""
     stream_items: int = 64
@@ -873,7 +875,7 @@ class _Served:
 
     __slots__ = (
         "id", "path", "is_event", "deadline", "attempt", "way", "descends", "cancelled", "answered", "children",
-        "inflow", "outflow", "machine", "on_cancel",
+        "inflow", "outflow", "machine", "on_cancel", "n_bytes",
     )  # fmt: skip
 
     def __init__(self, machine: _Machine, id: int, path: str, is_event: bool) -> None:
@@ -889,6 +891,8 @@ class _Served:
         self.inflow: Optional[_Inflow] = None
         self.outflow: Optional[_Outflow] = None
         self.on_cancel: Optional[Callable[[], None]] = None
+        # Of its arguments, until it is answered.
+        self.n_bytes = 0
 
 
 class _Inflow:
@@ -968,6 +972,7 @@ class _Machine:
         self._inbox_bytes = 0
         self._last_seen = 0
         self.served: Dict[int, _Served] = {}
+        self._served_bytes = 0
         self.n_unhandled = self.n_late_replies = self.n_late_items = 0
         self._budget, self._budget_at = float(_BUDGET), now
         # Out.
@@ -1383,6 +1388,7 @@ class _Machine:
         if served.answered:
             return
         served.answered = True
+        self._served_bytes -= served.n_bytes
         if served.inflow is not None:
             served.inflow.over = True
             self._todo.append(served.inflow.signal.set)
@@ -1410,9 +1416,12 @@ class _Machine:
     def _push_answer(self, message: _Message) -> None:
         (self._slow if len(message.body) > _BODY_LIMIT else self._answers).append(message)
 
-    def _refuse(self, served: _Served, record: bytes) -> None:
+    def _check_unread(self) -> None:
         if len(self._answers) > 10 * self.limits.served_calls:
             raise _Violation(18, "calls whose answers are not read")
+
+    def _refuse(self, served: _Served, record: bytes) -> None:
+        self._check_unread()
         self.answer(served, _Kind.FAULT, record)
 
     def _cancel_calls_served(self) -> None:
@@ -1435,6 +1444,10 @@ class _Machine:
         self._end_flows(served.inflow, outflow, Cancelled())
         for kind in (_Kind.CALL, _Kind.OPEN, _Kind.ITEMS):
             self._forget(kind, served.id)
+        if served.way is not _Way.NONE:
+            # What was to be said of its items is not: who acknowledges nothing would have it grow for ever.
+            flow = [(_Kind.QUOTA, served.id), (_Kind.STOP, served.id)]
+            self._control = collections.deque(waiting for waiting in self._control if waiting[:2] not in flow)
         if served.answered:
             self.served.pop(served.id, None)
             self._answers = collections.deque(m for m in self._answers if m.served is not served)
@@ -1558,6 +1571,7 @@ class _Machine:
         if more:
             self._inbox[int(kind), id] = None
         if kind in (_Kind.CALL, _Kind.OPEN):
+            self._check_unread()
             record = _write_record(3, 0, 0, ["", "too much is in unfinished messages"])
             return self._push_answer(_Message(_Kind.FAULT, id, record))
         if kind is _Kind.EVENT:
@@ -1641,7 +1655,7 @@ class _Machine:
             if self.going_away or handler is None or handler.way is not _Way.NONE:
                 self.n_unhandled += 1
                 _log.debug("nothing handles the event %s", served.path)
-            elif len(self.served) >= self.limits.served_calls:
+            elif self._is_full(arguments):
                 self._pay("events", now)
                 self.n_unhandled += 1
                 _log.warning("an event is dropped, because too many are served: %s", served.path)
@@ -1653,7 +1667,7 @@ class _Machine:
             return self._refuse(served, _write_record(5))
         if served.deadline is not None and served.deadline <= now:
             return self._refuse(served, _write_record(7))
-        if len(self.served) >= self.limits.served_calls and not served.descends:
+        if self._is_full(arguments):
             self._pay("calls beyond what is served", now)
             return self._refuse(served, _write_record(3, 0, 0, [path, "too many calls are served"]))
         if handler is None:
@@ -1663,7 +1677,15 @@ class _Machine:
             return self._refuse(served, _write_record(2, 0, 0, texts))
         self._hand_over(served, handler, arguments)
 
+    def _is_full(self, arguments: bytes) -> bool:
+        """Whether there is no room for what a call or an event brings."""
+        n_bytes = self._served_bytes
+        too_much = n_bytes > 0 and n_bytes + len(arguments) > self.limits.received_bytes
+        return too_much or len(self.served) >= self.limits.served_calls
+
     def _hand_over(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
+        served.n_bytes = len(arguments)
+        self._served_bytes += served.n_bytes
         self.served[served.id] = served
         self._todo.append(lambda: self.dispatch(served, handler, arguments))
 

@@ -354,6 +354,50 @@ class Rules(Test):
         self.assertEqual([served.id for served, _ in machine.served], [1, 2, 3, 4])
         self.assertEqual((machine.it._inbox, machine.it._inbox_bytes), ({}, 0))
 
+    def test_a_parent_gives_no_call_a_place(self) -> None:
+        machine = Machine(1, nape.Limits(served_calls=3))
+        ours = machine.it.start("a.b", b"1", 0.0, None, nape._Way.NONE, None, None)
+        for id in range(1, 6):
+            machine.take(K.CALL, 0, id, struct.pack("<Q", ours.id) + CALL[8:])
+        self.assertEqual((len(machine.served), machine.served[0][0].descends), (3, True))
+        self.assertEqual([frame[3][:2] for frame in machine.sent() if frame[0] == K.FAULT], [b"\3\0"] * 2)
+
+    def test_the_arguments_that_wait_are_counted(self) -> None:
+        machine = Machine(1, nape.Limits(received_bytes=1000))
+        # One message has room, however large it is.
+        machine.take(K.CALL, 0, 1, CALL + bytes(5000))
+        machine.take(K.CALL, 0, 2, CALL + bytes(1))
+        self.assertEqual(len(machine.served), 1)
+        machine.it.answer(machine.served.pop()[0], K.REPLY, b"1")
+        for id in range(3, 6):
+            machine.take(K.CALL, 0, id, CALL + bytes(400))
+            machine.take(K.EVENT, 0, id + 10, b"\x0ethumbs.quality" + bytes(400))
+        self.assertEqual((len(machine.served), machine.it.n_unhandled), (2, 2))
+        self.assertEqual([frame[3][:2] for frame in machine.sent() if frame[0] == K.FAULT], [b"\3\0"] * 3)
+        for served, _ in machine.served:
+            machine.it.answer(served, K.REPLY, b"1")
+        self.assertEqual(machine.it._served_bytes, 0)
+
+    def test_who_acknowledges_nothing_lets_nothing_grow(self) -> None:
+        # Faults for what has no room in unfinished messages.
+        machine = Machine(1, nape.Limits(message_limit=1000, served_calls=3))
+        for id in range(1, 5):
+            machine.take(K.CALL, nape._MORE, id, CALL + bytes(900))
+        for id in range(5, 60):
+            machine.it._told = machine.it._read
+            machine.take(K.CALL, nape._MORE, id, CALL + bytes(900))
+            machine.take(K.CANCEL, 0, id)
+        self.assertEqual(machine.rule, 18)
+        # What is said of the items of streams that are given up.
+        machine = Machine(1)
+        for id in range(1, 100):
+            machine.it._told = machine.it._read
+            machine.take(K.OPEN, 0, id, nape._OPEN_HEAD.pack(1, 0, 0) + CALL[:-11] + b"thumbs.take")
+            machine.it.accept(machine.served[-1][0])
+            machine.take(K.CANCEL, 0, id)
+        self.assertIsNone(machine.it.reason)
+        self.assertEqual(len(machine.it._control), 0)
+
     def test_a_flood_ends_the_link(self) -> None:
         machine = Machine(1)
         for _ in range(nape._BUDGET + 10):
