@@ -288,7 +288,8 @@ class Fault(CallError):
     ) -> None:
         super().__init__(message)
         self.kind = kind or (FaultKind.ERROR if value is _NOTHING else FaultKind.TYPED)
-        self.message, self.type_name, self.chain = message, type_name, tuple(chain)
+        # Whatever was raised with, an exception for one: what is read of it is text.
+        self.message, self.type_name, self.chain = _text(message), _text(type_name), tuple(map(_text, chain))
         self.value: Any = None if value is _NOTHING else value
         self.call_error = call_error
         self.code = self.kind.value
@@ -318,6 +319,14 @@ class Poisonous(CallError):
     def __init__(self, path: str, crashes: int, last: CloseReason) -> None:
         super().__init__(f"{path} was under way in {crashes} crashes in a row; the last: {last}")
         self.path, self.crashes, self.last = path, crashes, last
+
+
+def _text(value: object) -> str:
+    """What it says of itself, which may be nothing."""
+    try:
+        return str(value)
+    except Exception:
+        return f"a {type(value).__name__} that has no text"
 
 
 class BadArguments(ValueError):
@@ -353,12 +362,12 @@ class _Record(NamedTuple):
         return self.texts[at] if at < len(self.texts) else ""
 
 
-def _cut(text: str) -> bytes:
-    data = text.encode("utf-8", "replace")
+def _cut(text: object) -> bytes:
+    data = _text(text).encode("utf-8", "replace")
     return data if len(data) <= _MAX_TEXT else data[:_MAX_TEXT].decode("utf-8", "ignore").encode()
 
 
-def _write_record(code: int, first: int = 0, second: int = 0, texts: Sequence[str] = (), value: bytes = b"") -> bytes:
+def _write_record(code: int, first: int = 0, second: int = 0, texts: Sequence[object] = (), value: bytes = b"") -> bytes:
     out = bytearray(_RECORD.pack(code, first & _ALL_ONES, second & _ALL_ONES, len(texts[:_MAX_TEXTS])))
     for text in texts[:_MAX_TEXTS]:
         data = _cut(text)
@@ -504,7 +513,7 @@ def _record_of_fault(fault: Fault, depth: int) -> bytes:
     if fault.kind is FaultKind.TYPED:
         try:
             return _write_record(33, 0, 0, texts, _encode(fault.value))
-        except ValueError:
+        except Exception:
             return _write_record(32, 0, 0, texts)
     if fault.kind is FaultKind.CALL and fault.call_error is not None and depth < 32:
         return _write_record(35, 0, 0, texts, _record_of_error(fault.call_error, depth + 1))
@@ -520,9 +529,9 @@ def _record_of_failure(error: BaseException, path: str) -> bytes:
     chain: List[str] = []
     source = error.__cause__ or error.__context__
     while source is not None and len(chain) < 16:
-        chain.append(str(source) or type(source).__name__)
+        chain.append(_text(source) or type(source).__name__)
         source = source.__cause__ or source.__context__
-    texts = [str(error) or type(error).__name__, f"{type(error).__module__}.{type(error).__qualname__}", *chain]
+    texts = [_text(error) or type(error).__name__, f"{type(error).__module__}.{type(error).__qualname__}", *chain]
     if isinstance(error, CallError):
         return _write_record(35, 0, 0, texts, _record_of_error(error))
     return _write_record(32, 0, 0, texts)
@@ -2228,7 +2237,11 @@ def _reply(value: Any) -> Tuple[_Kind, bytes]:
 def _failure(served: _Served, error: BaseException) -> Tuple[_Kind, bytes]:
     if served.is_event:
         _log.warning("the handler of the event %s failed: %s", served.path, error, exc_info=error)
-    return _Kind.FAULT, _record_of_failure(error, served.path)
+    try:
+        return _Kind.FAULT, _record_of_failure(error, served.path)
+    except Exception:
+        # It is answered all the same.
+        return _Kind.FAULT, _write_record(32, 0, 0, [f"a {type(error).__name__}, of which nothing can be told"])
 
 
 class _Owned:
@@ -2624,18 +2637,17 @@ class Link(_Owned):
 
     def _run(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
         kind, body = _Kind.FAULT, _write_record(49)
-        if not served.cancelled:
-            before = _current.set(served)
-            try:
+        before = _current.set(served)
+        try:
+            if not served.cancelled:
                 kind, body = _reply(self._handle(served, handler, arguments))
-            except Exception as error:
-                kind, body = _failure(served, error)
-            except BaseException as error:
-                kind, body = _failure(served, error)
+        except BaseException as error:
+            kind, body = _failure(served, error)
+            if not isinstance(error, Exception):
                 _log.warning("the handler of %s ended with %r", served.path, error)
-            finally:
-                _current.reset(before)
-        self._with(lambda machine, now: machine.answer(served, kind, body))
+        finally:
+            _current.reset(before)
+            self._with(lambda machine, now: machine.answer(served, kind, body))
 
     def _handle(self, served: _Served, handler: _Handler, arguments: bytes) -> Any:
         if served.deadline is not None and served.deadline <= time.monotonic() and not served.is_event:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import struct
@@ -550,6 +551,39 @@ class Records(Test):
                     return {key: value for key, value in vars(of).items() if key not in ("_arrived", "call_error", "detail")}
 
                 self.assertEqual(fields(back), fields(error))
+
+    def test_p_18_whatever_a_handler_raises_has_a_record(self) -> None:
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError("no text")
+
+        @dataclasses.dataclass
+        class Room:
+            wanted: int
+
+            def __getattribute__(self, name: str) -> Any:
+                if name == "wanted":
+                    raise RuntimeError("no room")
+                return super().__getattribute__(name)
+
+        served = nape._Served(Machine().it, 1, "a.b", False)
+        cause = ValueError("why")
+        cause.__cause__ = Mute()
+        for error, text in [
+            (nape.Fault(ValueError("why")), "why"),  # type: ignore[arg-type]
+            (nape.Fault(Mute()), "a Mute that has no text"),  # type: ignore[arg-type]
+            (nape.Fault("why", type_name=3, chain=[Mute()]), "why"),  # type: ignore[arg-type, list-item]
+            (nape.Fault("why", value=Room(1)), "why"),
+            (nape.BadArguments(cause, Mute()), ""),  # type: ignore[arg-type]
+            (Mute(), "a Mute that has no text"),
+            (cause, "why"),
+            (nape.TimedOut("a.b", float("inf"), nape.Executed.NO), "nothing can be told"),
+        ]:
+            with self.subTest(type(error)):
+                kind, body = nape._failure(served, error)
+                record = nape._read_record(body)
+                self.assertIs(kind, K.FAULT)
+                self.assertIn(text, record.text(0))
 
     def test_long_texts_are_cut_between_characters(self) -> None:
         record = nape._read_record(nape._write_record(32, 0, 0, ["é" * 4000] * 30))

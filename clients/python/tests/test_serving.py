@@ -148,6 +148,17 @@ class Serving(PeerTest):
         self.assertEqual((fault["kind"], fault["inner"]["fault"]["typed"]), ("Call", {"wanted": 5}))
         self.assertIn("does not encode", self.rust_calls("py.nothing")["fault"]["message"])
 
+    def test_p_18_a_handler_that_fails_with_what_cannot_be_told_is_answered(self) -> None:
+        more = nape.Api("more")
+
+        @more.handle("odd")
+        def odd(cx: nape.Context, value: Any) -> None:
+            raise nape.TimedOut("a.b", float("inf"), nape.Executed.NO)
+
+        self.link.serve(more)
+        self.assertIn("nothing can be told", self.rust_calls("more.odd")["fault"]["message"])
+        self.assertEqual(self.link._machine.served, {})
+
     def test_what_nobody_serves_is_refused(self) -> None:
         self.assertIn("NoHandler", self.rust_calls("py.nowhere")["detail"])
         self.assertIn("BadArguments", self.rust_calls("py.count", 3)["detail"])
