@@ -36,9 +36,11 @@ import asyncio
 import base64
 import collections
 import concurrent.futures
+import contextlib
 import contextvars
 import dataclasses
 import enum
+import functools
 import hmac
 import heapq
 import inspect
@@ -783,6 +785,8 @@ _UNFINISHED = 3
 _PART_LIMIT = 30.0
 _BUDGET = 20_000
 _MOST_PONGS = 64
+_MOST_NOTES = 64
+"""How many records for the log may wait to be written."""
 
 
 def _has_room(frames: int, n_bytes: int) -> bool:
@@ -963,8 +967,10 @@ class _Machine:
         now: float,
         new_signal: Callable[[], _Signal],
         dispatch: Callable[[_Served, _Handler, bytes], None],
+        aside: Callable[[Callable[[], None]], None] = lambda job: job(),
     ) -> None:
         self.side, self.limits, self.new_signal, self.dispatch = side, limits, new_signal, dispatch
+        self.aside = aside
         self.handlers: Dict[str, _Handler] = {}
         self._ours, self._theirs = tokens
         self._own_bit = _NECK_BIT if side is Side.NECK else 0
@@ -974,6 +980,7 @@ class _Machine:
         self.closed = False
         self._closing_by: Optional[float] = None
         self._todo: List[Callable[[], None]] = []
+        self._notes: Deque[Tuple[int, str, Tuple[object, ...]]] = collections.deque()
         # In.
         self._buffer = bytearray()
         self._part_since: Optional[float] = None
@@ -1140,8 +1147,21 @@ class _Machine:
             executed = Executed.MAYBE if call.left else Executed.NO
             self._give_up(call, Closed(self.reason, executed), say=False)
 
+    def _note(self, level: int, text: str, *arguments: object) -> None:
+        """Logs it, aside: whatever handles the records is code of the user, may block, and may use this link."""
+        self._todo.append(lambda: self._pass_on(level, text, arguments))
+
+    def _pass_on(self, level: int, text: str, arguments: Tuple[object, ...]) -> None:
+        if _log.isEnabledFor(level) and len(self._notes) < _MOST_NOTES:
+            self._notes.append((level, text, arguments))
+            self.aside(self._write_note)
+
+    def _write_note(self) -> None:
+        level, text, arguments = self._notes.popleft()
+        _log.log(level, text, *arguments)
+
     def _break_off(self, violation: _Violation) -> None:
-        _log.warning("link closed over a broken rule: %s", violation.text)
+        self._note(logging.WARNING, "link closed over a broken rule: %s", violation.text)
         self._say_bye(violation.code, CloseReason(CloseKind.PROTOCOL, violation.text, violation.code))
 
     def _say_bye(self, code: int, reason: CloseReason) -> None:
@@ -1585,7 +1605,7 @@ class _Machine:
             return self._push_answer(_Message(_Kind.FAULT, id, record))
         if kind is _Kind.EVENT:
             self.n_unhandled += 1
-            _log.warning("an event is dropped, because too much is in unfinished messages")
+            self._note(logging.WARNING, "an event is dropped, because too much is in unfinished messages")
             return
         error = Decode("there was no room for what came: too much is in unfinished messages")
         call, served = self.pending.get(id), self.served.get(id)
@@ -1663,11 +1683,11 @@ class _Machine:
         if served.is_event:
             if self.going_away or handler is None or handler.way is not _Way.NONE:
                 self.n_unhandled += 1
-                _log.debug("nothing handles the event %s", served.path)
+                self._note(logging.DEBUG, "nothing handles the event %s", served.path)
             elif self._is_full(arguments):
                 self._pay("events", now)
                 self.n_unhandled += 1
-                _log.warning("an event is dropped, because too many are served: %s", served.path)
+                self._note(logging.WARNING, "an event is dropped, because too many are served: %s", served.path)
             else:
                 self._hand_over(served, handler, arguments)
             return
@@ -2169,7 +2189,7 @@ def _follow(lifeline: int) -> None:
         while os.read(lifeline, 1):
             pass
         time.sleep(0.5)
-        _log.warning("the Head is gone, and its child ends")
+        # Nothing is logged before: whatever handles the record may block.
         os._exit(1)
 
     threading.Thread(target=watch, name="nape-lifeline", daemon=True).start()
@@ -2304,8 +2324,10 @@ class _Workers:
         while job is not None:
             try:
                 job()
-            except Exception as error:
-                _log.warning("a callback failed: %s", error, exc_info=error)
+            except BaseException as error:
+                # Whatever handles the record may fail as well, and the thread goes on.
+                with contextlib.suppress(BaseException):
+                    _log.warning("a callback failed: %r", error, exc_info=error)
             job = self._next()
 
     def _next(self) -> Optional[Callable[[], None]]:
@@ -2379,7 +2401,7 @@ class Pending:
                 self._callbacks.append(callback)
                 self._link._kept.add(self)
         if ended:
-            self._link._call_back(callback, self, urgent=True)
+            self._link._aside(lambda: callback(self), urgent=True)
 
     def _end(self, call: _Call) -> None:
         with self._link._lock:
@@ -2388,7 +2410,7 @@ class Pending:
             callbacks, self._callbacks = self._callbacks, []
             self._link._kept.discard(self)
         for callback in callbacks:
-            self._link._call_back(callback, self)
+            self._link._aside(functools.partial(callback, self))
 
     def __del__(self) -> None:
         # No lock may be taken here: this runs wherever the collector does.
@@ -2534,8 +2556,8 @@ class Duplex(Upload):
 class Link(_Owned):
     """One end of a link, for threads. Made by :func:`connect` and :func:`from_env`.
 
-    One thread reads; handlers and callbacks run on others, which start when they are needed. No call blocks longer
-    than its own timeout. As a context manager it closes the link in the end.
+    One thread reads; handlers, callbacks and the handlers of the log run on others, which start when they are needed.
+    No call blocks longer than its own timeout. As a context manager it closes the link in the end.
     """
 
     def __init__(
@@ -2546,7 +2568,7 @@ class Link(_Owned):
         self._socket = opened
         opened.setblocking(False)
         self._lock = threading.Lock()
-        self._machine = _Machine(side, tokens, limits, time.monotonic(), _ThreadSignal, self._dispatch)
+        self._machine = _Machine(side, tokens, limits, time.monotonic(), _ThreadSignal, self._dispatch, self._aside)
         self._machine.handlers = _collect({}, serve)
         self._out = memoryview(b"")
         self._cannot_send = self._blocked = False
@@ -2737,12 +2759,11 @@ class Link(_Owned):
 
     # Below.
 
-    def _call_back(self, callback: Callable[[Pending], None], pending: Pending, urgent: bool = False) -> None:
-        if self._callbacks.submit(lambda: callback(pending), urgent):
-            return
-        # The link is over, and so are its threads.
-        thread = threading.Thread(target=callback, args=(pending,), name="nape-callback", daemon=True)
-        thread.start()
+    def _aside(self, job: Callable[[], None], urgent: bool = False) -> None:
+        """Runs what may block on a thread for which nobody waits."""
+        if not self._callbacks.submit(job, urgent):
+            # The link is over, and so are its threads.
+            threading.Thread(target=job, name="nape-callback", daemon=True).start()
 
     def _with(self, act: Callable[[_Machine, float], _T]) -> _T:
         """Acts on the machine, sends what may be sent, and does what is to be done."""
@@ -2803,8 +2824,9 @@ class Link(_Owned):
             while not self._machine.closed:
                 self._read_once(selector)
         except BaseException as error:
-            _log.exception("the reader of a link failed")
-            self._with(lambda machine, now: machine.lose(CloseReason(CloseKind.BROKEN, repr(error))))
+            reason = CloseReason(CloseKind.BROKEN, repr(error))
+            self._with(lambda machine, now: machine.lose(reason))
+            self._aside(functools.partial(_log.error, "the reader of a link failed", exc_info=error))
         finally:
             self._hang_up()
             selector.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from .support import BYE, GREETING, LONG, PEER, Peer, PeerTest, Test, call_frame, nape, nothing_left
 
@@ -412,6 +413,58 @@ class Alone(Test):
         gate.set()
         self.until("all are handled", lambda: len(came) == 20)
         self.assertEqual(sorted(came), list(range(1, 21)))
+
+
+    def test_what_handles_the_log_may_use_the_link(self) -> None:
+        link, peer = self.meet()
+        told: List[Any] = []
+
+        class Ship(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                with contextlib.suppress(nape.Closed):
+                    link.fire("log.line", record.getMessage())
+                    # Its answer has to be read meanwhile.
+                    told.append(link.call("log.full", timeout=None))
+
+        log, level = logging.getLogger("nape"), logging.getLogger("nape").level
+        ship = Ship()
+        log.addHandler(ship)
+        log.setLevel(logging.DEBUG)
+        self.addCleanup(log.removeHandler, ship)
+        self.addCleanup(log.setLevel, level)
+        for n in range(1, 91):
+            peer.sendall(call_frame(n, b"no.where", nape._Kind.EVENT))
+        reads: Dict[int, List[int]] = {}
+        while not reads.get(nape._Kind.CALL):
+            size, kind, _, _, id, _, _ = nape._HEADER.unpack(peer.recv(nape._HEADER.size, socket.MSG_WAITALL))
+            peer.recv(size + 4 - nape._HEADER.size, socket.MSG_WAITALL)
+            reads.setdefault(kind, []).append(id)
+        self.assertTrue(reads[nape._Kind.EVENT])
+        self.assertLessEqual(len(link._machine._notes), nape._MOST_NOTES)
+        peer.sendall(nape._frame(nape._Kind.REPLY, 0, reads[nape._Kind.CALL][0], (0, 0), b"7"))
+        self.until("it is answered", lambda: told)
+        self.assertEqual(told, [7])
+        log.removeHandler(ship)
+
+    def test_what_handles_the_log_keeps_no_end_of_a_link_from_being_told(self) -> None:
+        gate = threading.Event()
+
+        class Stuck(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                gate.wait(LONG)
+                written.append(record)
+
+        written: List[logging.LogRecord] = []
+        stuck = Stuck()
+        logging.getLogger("nape").addHandler(stuck)
+        self.addCleanup(logging.getLogger("nape").removeHandler, stuck)
+        self.addCleanup(gate.set)
+        link, peer = self.meet()
+        pending = link.start("a.b", timeout=None)
+        peer.sendall(GREETING)
+        with self.assertRaises(nape.Closed):
+            pending.result()
+        self.assertEqual(written, [])
 
 
 class Forks(PeerTest):
