@@ -1386,6 +1386,8 @@ class _Machine:
             return
         inflow.deaf = True
         inflow.queue.clear()
+        # Whoever waits for the next.
+        self._todo.append(inflow.signal.set)
         if inflow.begun:
             self._say_stop(inflow)
 
@@ -2278,6 +2280,22 @@ class _Owned:
             raise Misuse(_MISUSES[6])
 
 
+def _do_all(todo: List[Callable[[], None]], aside: Callable[[Callable[[], None]], None]) -> None:
+    """Does each, whatever another raises: somebody may wait for it."""
+    interrupt: Optional[BaseException] = None
+    for job in todo:
+        try:
+            job()
+        except Exception as error:
+            aside(functools.partial(_log.error, "internal failure: %r", error, exc_info=error))
+        except BaseException as error:
+            # Ctrl-C comes anywhere. What it has cut off is done again.
+            interrupt = error
+            job()
+    if interrupt is not None:
+        raise interrupt
+
+
 # A link with threads.
 
 
@@ -2393,7 +2411,8 @@ class Pending:
             self._link._with(lambda machine, now: machine.cancel(call, Cancelled()))
 
     def then(self, callback: Callable[[Pending], None]) -> None:
-        """Runs ``callback(self)`` on a thread of the link once the call has ended, or soon if it has."""
+        """Runs ``callback(self)`` on a thread of the link once the call has ended, or soon if it has; if no thread can
+        be started, it does not run."""
         self._link._check_owner()
         with self._link._lock:
             ended = self._done.is_set()
@@ -2445,7 +2464,7 @@ class Incoming(Iterator[Any]):
         return True
 
     def _look(self, machine: _Machine, now: float) -> bool:
-        news = bool(self._inflow.queue) or self._inflow.over
+        news = bool(self._inflow.queue) or self._inflow.over or self._inflow.deaf
         if not news:
             self._inflow.signal.clear()
         return news
@@ -2467,7 +2486,7 @@ class Incoming(Iterator[Any]):
             raise
 
     def close(self) -> None:
-        """No more are wanted. Idempotent; does not block."""
+        """No more are wanted: iterating is over, on another thread too. Idempotent; does not block."""
         self._over = True
         if self._link._is_forked():
             return
@@ -2762,8 +2781,10 @@ class Link(_Owned):
     def _aside(self, job: Callable[[], None], urgent: bool = False) -> None:
         """Runs what may block on a thread for which nobody waits."""
         if not self._callbacks.submit(job, urgent):
-            # The link is over, and so are its threads.
-            threading.Thread(target=job, name="nape-callback", daemon=True).start()
+            # The link is over, and so are its threads. Where no other can be started, the job is lost: here it could
+            # wait for what only this thread does.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=job, name="nape-callback", daemon=True).start()
 
     def _with(self, act: Callable[[_Machine, float], _T]) -> _T:
         """Acts on the machine, sends what may be sent, and does what is to be done."""
@@ -2777,8 +2798,7 @@ class Link(_Owned):
                 finally:
                     todo = self._flush()
         finally:
-            for job in todo:
-                job()
+            _do_all(todo, self._aside)
 
     def _flush(self) -> List[Callable[[], None]]:
         machine, now = self._machine, time.monotonic()
@@ -2995,7 +3015,7 @@ class AsyncIncoming(AsyncIterator[Any]):
         raise StopAsyncIteration
 
     def close(self) -> None:
-        """No more are wanted. Idempotent."""
+        """No more are wanted: iterating is over, in another task too. Idempotent."""
         self._over = True
         if self._link._is_forked():
             return
@@ -3336,8 +3356,7 @@ class AsyncLink(_Owned, asyncio.Protocol):
         try:
             todo: List[Callable[[], None]] = [lambda: None]
             while todo:
-                for job in todo:
-                    job()
+                _do_all(todo, machine.aside)
                 self._send()
                 todo = machine.take_todo()
         finally:

@@ -306,6 +306,20 @@ class Alone(Test):
 
         self.run_alone(test, api)
 
+    def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            chat = link.duplex("a.b", timeout=None)
+
+            async def take() -> List[Any]:
+                return [item async for item in chat]
+
+            task = asyncio.ensure_future(take())
+            await asyncio.sleep(0)
+            chat.incoming.close()
+            self.assertEqual(await task, [])
+
+        self.run_alone(test)
+
     def test_p_17_a_peer_that_acknowledges_and_reads_nothing_fills_no_memory_and_ends_in_time(self) -> None:
         async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
             pending = [link.start("a.b", "x" * (1 << 20)) for _ in range(20)]

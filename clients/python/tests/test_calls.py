@@ -467,6 +467,58 @@ class Alone(Test):
         self.assertEqual(written, [])
 
 
+    def test_what_one_waits_for_is_done_whatever_comes_before_it(self) -> None:
+        for error in [RuntimeError, KeyboardInterrupt]:
+            link, peer = self.meet()
+            pending = [link.start("a.b", timeout=None) for _ in range(5)]
+            first = pending[2]
+            end, raised = first._end, []
+
+            def fail(call: Any) -> None:
+                if not raised:
+                    raised.append(1)
+                    raise error
+                end(call)
+
+            first._end = fail  # type: ignore[method-assign]
+            with contextlib.suppress(KeyboardInterrupt):
+                link.close()
+            pending.remove(first)
+            for each in pending:
+                self.assertTrue(each.wait(LONG))
+            self.assertEqual((raised, first.done()), ([1], error is KeyboardInterrupt))
+
+    def test_where_no_thread_can_be_started_all_calls_end(self) -> None:
+        link, peer = self.meet()
+        pending = [link.start("a.b", timeout=None) for _ in range(5)]
+        for each in pending:
+            each.then(print)
+        start = threading.Thread.start
+        threading.Thread.start = refuse  # type: ignore[method-assign]
+        try:
+            peer.sendall(BYE)
+            for each in pending:
+                self.assertTrue(each.wait(LONG))
+        finally:
+            threading.Thread.start = start  # type: ignore[method-assign]
+
+    def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
+        link, peer = self.meet()
+        chat = link.duplex("a.b", timeout=None)
+        for items in [chat.incoming, link.stream("a.b", timeout=None)]:
+            ended = threading.Event()
+            waiting = threading.Thread(target=lambda: list(items) or ended.set())  # noqa: B023
+            waiting.start()
+            self.until("it waits", lambda: items._inflow.signal._event._cond._waiters)  # noqa: B023
+            items.close()
+            self.assertTrue(ended.wait(LONG))
+            waiting.join()
+
+
+def refuse(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 class Forks(PeerTest):
     """A process that is forked from the one that has a link takes no part in it."""
 
