@@ -739,7 +739,8 @@ class Limits:
     stream_bytes: int = 1 << 20
     """How many bytes of them."""
     heartbeat: Optional[Tuple[float, float]] = None
-    """After how long a silence to ask whether the other side is well, and after how long to give it up."""
+    """After how long a silence to ask whether the other side is well, and after how long to give it up. While this
+    process itself stands still, no time passes for the other side."""
 
 
 class _Kind(enum.IntEnum):
@@ -784,6 +785,8 @@ _UNFINISHED = 3
 """How many messages are cut at a time, beside one of items."""
 _PART_LIMIT = 30.0
 _BUDGET = 20_000
+_NO_TIMEOUT = 1e12
+"""From so many seconds on, and for infinity, a call has no deadline."""
 _MOST_PONGS = 64
 _MOST_NOTES = 64
 """How many records for the log may wait to be written."""
@@ -1011,6 +1014,8 @@ class _Machine:
         self._deadlines: List[Tuple[float, int]] = []
         self._greet_by: Optional[float] = now + limits.start_timeout
         self._heard, self._pinged, self._n_pings = now, now, 0
+        # Since when a ping waits for an answer.
+        self._asked: Optional[float] = None
         self._control.append((_Kind.HELLO, 0, _hello(side, self._ours)))
         self._control.append((_Kind.READY, 0, b""))
 
@@ -1034,7 +1039,9 @@ class _Machine:
             times.append(self._part_since + _PART_LIMIT)
         if self.limits.heartbeat is not None and self.greeted:
             interval, limit = self.limits.heartbeat
-            times.append(min(self._heard + limit, max(self._heard, self._pinged) + interval))
+            times.append(max(self._heard, self._pinged) + interval)
+            if self._asked is not None:
+                times.append(self._asked + max(0.0, limit - interval))
         return None if self.closed or not times else min(times)
 
     def _stale(self, entry: Tuple[float, int]) -> bool:
@@ -1057,18 +1064,25 @@ class _Machine:
         if self._closing_by is not None and self._closing_by <= now:
             return self._say_bye(0, CloseReason(CloseKind.LOCAL))
         if self.limits.heartbeat is not None and self.greeted:
-            interval, limit = self.limits.heartbeat
-            if self._heard + limit <= now:
+            self._ask_or_give_up(now, *self.limits.heartbeat)
+
+    def _ask_or_give_up(self, now: float, interval: float, limit: float) -> None:
+        if self._asked is not None and self._asked + max(0.0, limit - interval) <= now:
+            if now < self._pinged + 2 * interval:
                 return self._say_bye(0, CloseReason(CloseKind.UNRESPONSIVE))
-            if max(self._heard, self._pinged) + interval <= now:
-                self._pinged, self._n_pings = now, self._n_pings + 1
-                self._control.append((_Kind.PING, self._n_pings, b""))
+            # It is this side that stood still, and has not looked: the other one gets its time again.
+            self._asked = None
+        if max(self._heard, self._pinged) + interval <= now:
+            self._pinged, self._n_pings = now, self._n_pings + 1
+            if self._asked is None:
+                self._asked = now
+            self._control.append((_Kind.PING, self._n_pings, b""))
 
     def feed(self, data: bytes, now: float) -> None:
         """Takes what has come."""
         if self.closed:
             return
-        self._heard = now
+        self._heard, self._asked = now, None
         self._buffer += data
         try:
             at = self._take_frames(now)
@@ -1194,7 +1208,12 @@ class _Machine:
         A parent that came over another link lends its deadline and its end, and is not named on the wire.
         """
         name = _check_path(path)
+        if timeout is not None and timeout >= _NO_TIMEOUT:
+            timeout = None
         deadline = None if timeout is None else now + max(0.0, timeout)
+        if parent is not None and parent.answered:
+            # It was made by what the handler has left behind.
+            parent = None
         if parent is not None and parent.deadline is not None:
             deadline = parent.deadline if deadline is None else min(deadline, parent.deadline)
         call = _Call(path, now, deadline)
@@ -2760,7 +2779,7 @@ class Link(_Owned):
         self._with(lambda machine, now: machine.close(now))
         served = _current.get()
         # A handler of this link would wait for its own end.
-        if served is None or served.machine is not self._machine:
+        if served is None or served.machine is not self._machine or served.answered:
             self._ended.wait(self.limits.grace + _LINGER + 1.0)
 
     def __enter__(self) -> Link:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import random
 import struct
 from typing import Any, Dict, List, Optional, Tuple
@@ -521,10 +522,49 @@ class Sending(Test):
         machine.it.tick(1.0)
         self.assertEqual(machine.sent(read=False)[0][:3], (K.PING, 0, 1))
         machine.take(K.PONG, 0, 1, now=1.5)
-        machine.it.tick(2.5)
-        self.assertIsNone(machine.it.reason)
+        for now in (2.5, 3.5):
+            machine.it.tick(now)
+            self.assertIsNone(machine.it.reason)
         machine.it.tick(4.5)
         self.assertIs(machine.it.reason.kind, nape.CloseKind.UNRESPONSIVE)
+
+
+    def test_p_31_the_heartbeat_gives_up_only_who_has_had_time_to_answer(self) -> None:
+        # This side stood still before it asked.
+        machine = Machine(1, nape.Limits(heartbeat=(1.0, 3.0)))
+        machine.it.tick(60.0)
+        self.assertEqual(machine.sent(read=False)[0][:3], (K.PING, 0, 1))
+        self.assertEqual(machine.it.due(), 61.0)
+        machine.it.tick(61.0)
+        self.assertIsNone(machine.it.reason)
+        # And after it.
+        machine.it.tick(90.0)
+        self.assertIsNone(machine.it.reason)
+        for now in (91.0, 91.9):
+            machine.it.tick(now)
+            self.assertIsNone(machine.it.reason)
+        machine.it.tick(92.0)
+        self.assertIs(machine.it.reason.kind, nape.CloseKind.UNRESPONSIVE)
+
+    def test_a_timeout_without_end_is_no_deadline(self) -> None:
+        for timeout in [math.inf, 1e300, 1e308]:
+            machine = Machine(1, nape.Limits(in_flight=1))
+            for _ in range(2):
+                call = machine.it.start("a.b", b"1", 0.0, timeout, nape._Way.NONE, None, None)
+                self.assertIsNone(call.deadline)
+            (frame,) = machine.sent()
+            self.assertEqual(struct.unpack_from("<QQI", frame[3])[1], nape._ALL_ONES)
+
+    def test_what_a_handler_leaves_behind_is_not_bound_to_its_call(self) -> None:
+        machine = Machine(1)
+        machine.take(K.CALL, 0, 7, CALL)
+        ((served, _),) = machine.served
+        call = machine.it.start("a.b", b"1", 0.0, 60.0, nape._Way.NONE, None, served)
+        self.assertEqual((call.deadline, call.parent), (2.0, served))
+        machine.it.answer(served, K.REPLY, b"1")
+        call = machine.it.start("a.b", b"1", 1.0, 60.0, nape._Way.NONE, None, served)
+        self.assertEqual((call.deadline, call.parent), (61.0, None))
+        self.assertEqual([frame[3][:8] for frame in machine.sent() if frame[2] == call.id], [bytes(8)])
 
 
 class Records(Test):
