@@ -1144,6 +1144,11 @@ class _Machine:
         self._end_calls(CloseReason(CloseKind.LOCAL))
         self._cancel_calls_served()
 
+    def hang_up(self) -> None:
+        """Ends it at once."""
+        if not self.closed:
+            self._say_bye(0, CloseReason(CloseKind.LOCAL))
+
     def go_away(self) -> None:
         """Asks for no new calls and events, and takes none."""
         if not self.going_away and not self.closed:
@@ -2468,6 +2473,8 @@ class Incoming(Iterator[Any]):
         self._link, self._inflow = link, inflow
         # Nothing is left of the call without the items.
         self._pending = pending
+        # Whose items they are, lest that is lost while somebody takes them.
+        self._of: Optional[Pending] = None
         self._over = False
 
     def __iter__(self) -> Incoming:
@@ -2582,6 +2589,7 @@ class Duplex(Upload):
         super().__init__(link, pending)
         assert pending._call is not None and pending._call.inflow is not None
         self.incoming = Incoming(link, pending._call.inflow, None)
+        self.incoming._of = pending
 
     def __iter__(self) -> Iterator[Any]:
         return self.incoming
@@ -2789,10 +2797,16 @@ class Link(_Owned):
         self.close()
 
     def _wait_open(self, limit: float) -> None:
-        self._opened.wait(limit)
-        if not self.is_open:
+        reason: Optional[CloseReason] = None
+        try:
+            self._opened.wait(limit)
             reason = self.close_reason
-            self.close()
+        finally:
+            if not self.is_open:
+                self._with(lambda machine, now: machine.hang_up())
+        if not self.is_open:
+            # Should the other side read the goodbye at once, nothing is left of it.
+            self._ended.wait(_MOMENT)
             raise StartError(str(reason or "the other side is there, and was not ready in time"), reason)
 
     # Below.
@@ -2932,7 +2946,7 @@ class Link(_Owned):
         self._waker.close()
 
 
-_LINGER = 0.5
+_LINGER, _MOMENT = 0.5, 0.2
 
 
 def _io_reason(error: OSError) -> CloseReason:
@@ -2952,7 +2966,7 @@ def connect(
 
     A Head that listens meets a Neck, and the other way round: ``side`` is this one. Over TCP a ``token`` is needed.
     Over a Unix socket ``allow`` says who may listen there: by default processes of the same user. Raises
-    :class:`StartError`, within the start timeout of the limits.
+    :class:`StartError`, within the start timeout of the limits and 0.2 seconds.
     """
     apis = list(serve)
     _collect({}, apis)
@@ -3005,11 +3019,26 @@ class _AsyncSignal(_Signal):
             self._waiters.discard(waiter)
 
 
-class AsyncIncoming(AsyncIterator[Any]):
-    """As :class:`Incoming`, for ``async for`` and ``async with``."""
+class _Held:
+    """A stream's call, as whoever uses the stream holds it: losing the last reference cancels the call."""
 
-    def __init__(self, link: AsyncLink, inflow: _Inflow, future: Optional[asyncio.Future[Any]]) -> None:
-        self._link, self._inflow, self._future = link, inflow, future
+    def __init__(self, link: AsyncLink, future: asyncio.Future[Any]) -> None:
+        self._link, self.future = link, future
+
+    def __del__(self) -> None:
+        # This runs wherever the collector does.
+        if not self.future.done() and not self._link._is_forked():
+            with contextlib.suppress(RuntimeError):  # The loop is closed, and the link with it.
+                self._link._loop.call_soon_threadsafe(self.future.cancel)
+
+
+class AsyncIncoming(AsyncIterator[Any]):
+    """As :class:`Incoming`, for ``async for`` and ``async with``. Losing the last reference to it closes it."""
+
+    def __init__(self, link: AsyncLink, inflow: _Inflow, held: Optional[_Held], is_all: bool = False) -> None:
+        self._link, self._inflow, self._held = link, inflow, held
+        # Nothing is left of the call without the items.
+        self._is_all = is_all
         self._over = False
 
     def __aiter__(self) -> AsyncIncoming:
@@ -3038,8 +3067,8 @@ class AsyncIncoming(AsyncIterator[Any]):
         self._over = True
         if self._link._is_forked():
             return
-        if self._future is not None:
-            self._future.cancel()
+        if self._held is not None and self._is_all:
+            self._held.future.cancel()
         self._link._with(lambda machine, now: machine.stop_items(self._inflow))
 
     async def __aenter__(self) -> AsyncIncoming:
@@ -3068,11 +3097,11 @@ class AsyncOutgoing:
 
 
 class AsyncUpload:
-    """As :class:`Upload`, for ``async with``."""
+    """As :class:`Upload`, for ``async with``. Losing the last reference to it cancels the call."""
 
     def __init__(self, link: AsyncLink, call: _Call, future: asyncio.Future[Any]) -> None:
         assert call.outflow is not None
-        self._future, self._out = future, AsyncOutgoing(link, call.outflow)
+        self._held, self._out = _Held(link, future), AsyncOutgoing(link, call.outflow)
 
     async def send(self, item: Any) -> None:
         """As :meth:`AsyncOutgoing.send`. What ended the call is raised here, too."""
@@ -3081,11 +3110,11 @@ class AsyncUpload:
     async def finish(self) -> Any:
         """No more come: waits for the result, or raises what ended the call."""
         self._out.end()
-        return await self._future
+        return await self._held.future
 
     def cancel(self) -> None:
         """Gives the call up."""
-        self._future.cancel()
+        self._held.future.cancel()
 
     async def __aenter__(self: _T) -> _T:
         return self
@@ -3100,7 +3129,7 @@ class AsyncDuplex(AsyncUpload):
     def __init__(self, link: AsyncLink, call: _Call, future: asyncio.Future[Any]) -> None:
         super().__init__(link, call, future)
         assert call.inflow is not None
-        self.incoming = AsyncIncoming(link, call.inflow, None)
+        self.incoming = AsyncIncoming(link, call.inflow, self._held)
 
     def __aiter__(self) -> AsyncIncoming:
         return self.incoming
@@ -3154,7 +3183,7 @@ class AsyncLink(_Owned, asyncio.Protocol):
         """Calls what makes items. ``timeout`` is until it has begun."""
         call, future = self._start(path, value, timeout, False, _Way.TAKES)
         assert call.inflow is not None
-        return AsyncIncoming(self, call.inflow, future)
+        return AsyncIncoming(self, call.inflow, _Held(self, future), is_all=True)
 
     def upload(self, path: str, value: Any = None, *, timeout: _Timeout = _UNSET) -> AsyncUpload:
         """Calls what takes items. ``timeout`` is until it has begun."""
@@ -3309,20 +3338,26 @@ class AsyncLink(_Owned, asyncio.Protocol):
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    async def _open(self, opened: socket.socket) -> None:
+    async def _open(self, opened: socket.socket, limit: float) -> None:
+        """Greets. Closes what was opened unless the other side is ready within the limit."""
         opened.setblocking(False)
         try:
             await self._loop.create_connection(lambda: self, sock=opened)
         except OSError as error:
             opened.close()
             raise StartError(f"the connection cannot be used: {error}") from error
+        reason: Optional[CloseReason] = None
         try:
-            await asyncio.wait_for(self._opened.wait(), self.limits.start_timeout)
-        except asyncio.TimeoutError:
-            pass
-        if not self.is_open:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), limit)
             reason = self.close_reason
-            await self.close()
+        finally:
+            if not self.is_open:
+                self._with(lambda machine, now: machine.hang_up())
+                if self._transport is not None:
+                    self._transport.abort()
+        if not self.is_open:
+            await self._ended.wait()
             raise StartError(str(reason or "the other side is there, and was not ready in time"), reason)
 
     # Below: what the event loop calls.
@@ -3428,8 +3463,18 @@ async def connect_async(
 ) -> AsyncLink:
     """As :func:`connect`, for asyncio."""
     link = AsyncLink(side, _tokens(token), limits, serve)
-    opened = await link._loop.run_in_executor(None, _dial, address, token, limits.start_timeout, allow)
-    await link._open(opened)
+    end = time.monotonic() + limits.start_timeout
+    dialling = link._loop.run_in_executor(None, _dial, address, token, limits.start_timeout, allow)
+    done: Set[asyncio.Future[socket.socket]] = set()
+    try:
+        done, _ = await asyncio.wait({dialling}, timeout=limits.start_timeout)
+    finally:
+        if not done:
+            # Nobody takes what comes of it.
+            dialling.add_done_callback(lambda late: late.exception() or late.result().close())
+    if not done:
+        raise StartError(f"cannot connect to {address} in time")
+    await link._open(dialling.result(), end - time.monotonic())
     return link
 
 
@@ -3440,5 +3485,5 @@ async def from_env_async(*, serve: Iterable[Api] = (), limits: Limits = Limits()
     inherited, token, lifeline = _inherited()
     _follow(lifeline)
     link = AsyncLink(Side.NECK, (token, token), limits, apis)
-    await link._open(inherited)
+    await link._open(inherited, limits.start_timeout)
     return link

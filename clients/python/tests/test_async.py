@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
+import tempfile
 import threading
 from typing import Any, AsyncIterator, Awaitable, Callable, List
 
@@ -235,7 +237,7 @@ class Async(PeerTest):
             ours, theirs = socket.socketpair()
             link = nape.AsyncLink(nape.Side.NECK, nape._NO_TOKENS, nape.Limits(start_timeout=0.1), [])
             with self.assertRaises(nape.StartError):
-                await link._open(ours)
+                await link._open(ours, 0.1)
             theirs.close()
 
         asyncio.run(run())
@@ -255,7 +257,7 @@ class Alone(Test):
             with theirs:
                 theirs.sendall(GREETING)
                 link = nape.AsyncLink(nape.Side.NECK, nape._NO_TOKENS, limits, [api])
-                await link._open(ours)
+                await link._open(ours, LONG)
                 try:
                     await asyncio.wait_for(test(link, theirs), LONG)
                 finally:
@@ -305,6 +307,68 @@ class Alone(Test):
             self.assertEqual(sorted(came), list(range(1, 21)))
 
         self.run_alone(test, api)
+
+    def test_a_stream_that_nobody_holds_any_more_is_cancelled(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            machine = link._machine
+
+            def begin() -> None:
+                """The last call has begun, with an item for who takes some."""
+                call = list(machine.pending.values())[-1]
+                link.data_received(nape._frame(nape._Kind.QUOTA, 0, call.id, (0, 0), nape._QUOTA.pack(1, 1)))
+                if call.inflow is not None:
+                    link.data_received(nape._frame(nape._Kind.ITEMS, 0, call.id, (0, 0), b"\1\0\0\0" + b"7"))
+
+            async def gone() -> None:
+                gc.collect()
+                while machine.pending:
+                    await asyncio.sleep(0)
+
+            link._loop.call_soon(begin)
+            async for item in link.stream("a.b"):
+                self.assertEqual(item, 7)
+                break
+            del item
+            await gone()
+            up = link.upload("a.b")
+            begin()
+            del up
+            await gone()
+            # A duplex is there as long as its items are.
+            link._loop.call_soon(begin)
+            async for item in link.duplex("a.b"):
+                gc.collect()
+                await asyncio.sleep(0)
+                self.assertEqual(len(machine.pending), 1)
+                break
+            await gone()
+            kinds = set()
+            while nape._Kind.CANCEL not in kinds:
+                size, kind, *_ = nape._HEADER.unpack(peer.recv(nape._HEADER.size, socket.MSG_WAITALL))
+                peer.recv(size + 4 - nape._HEADER.size, socket.MSG_WAITALL)
+                kinds.add(kind)
+
+        self.run_alone(test)
+
+    def test_who_gives_up_connecting_leaves_nothing_open(self) -> None:
+        async def run() -> None:
+            with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as door:
+                door.bind(f"{directory}/door")
+                door.listen()
+                door.settimeout(LONG)
+                for limits in (nape.Limits(), nape.Limits(start_timeout=0.05)):
+                    with self.assertRaises((asyncio.TimeoutError, nape.StartError)):
+                        await asyncio.wait_for(nape.connect_async(f"unix:{directory}/door", limits=limits), 0.2)
+                    with door.accept()[0] as met:
+                        met.settimeout(LONG)
+
+                        def rest() -> None:
+                            while met.recv(1000):  # noqa: B023
+                                pass
+
+                        await asyncio.get_running_loop().run_in_executor(None, rest)
+
+        asyncio.run(run())
 
     def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
         async def test(link: nape.AsyncLink, peer: socket.socket) -> None:

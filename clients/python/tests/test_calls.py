@@ -502,6 +502,15 @@ class Alone(Test):
         finally:
             threading.Thread.start = start  # type: ignore[method-assign]
 
+    def test_a_duplex_is_there_as_long_as_its_items_are(self) -> None:
+        link, peer = self.meet()
+        items = iter(link.duplex("a.b"))
+        gc.collect()
+        (call,) = link._machine.pending.values()
+        peer.sendall(nape._frame(nape._Kind.QUOTA, 0, call.id, (0, 0), nape._QUOTA.pack(1, 1)))
+        peer.sendall(nape._frame(nape._Kind.ITEMS, 0, call.id, (0, 0), b"\1\0\0\0" + b"7"))
+        self.assertEqual(next(items), 7)
+
     def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
         link, peer = self.meet()
         chat = link.duplex("a.b", timeout=None)
