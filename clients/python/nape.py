@@ -2311,11 +2311,13 @@ def _do_all(todo: List[Callable[[], None]], aside: Callable[[Callable[[], None]]
         try:
             job()
         except Exception as error:
-            aside(functools.partial(_log.error, "internal failure: %r", error, exc_info=error))
+            with contextlib.suppress(Exception):
+                aside(functools.partial(_log.error, "internal failure: %r", error, exc_info=error))
         except BaseException as error:
             # Ctrl-C comes anywhere. What it has cut off is done again.
             interrupt = error
-            job()
+            with contextlib.suppress(Exception):
+                job()
     if interrupt is not None:
         raise interrupt
 
@@ -2797,14 +2799,14 @@ class Link(_Owned):
         self.close()
 
     def _wait_open(self, limit: float) -> None:
-        reason: Optional[CloseReason] = None
+        reason, ready = None, False
         try:
             self._opened.wait(limit)
-            reason = self.close_reason
+            reason, ready = self.close_reason, self.is_open
         finally:
-            if not self.is_open:
+            if not ready:
                 self._with(lambda machine, now: machine.hang_up())
-        if not self.is_open:
+        if not ready:
             # Should the other side read the goodbye at once, nothing is left of it.
             self._ended.wait(_MOMENT)
             raise StartError(str(reason or "the other side is there, and was not ready in time"), reason)
@@ -3346,17 +3348,17 @@ class AsyncLink(_Owned, asyncio.Protocol):
         except OSError as error:
             opened.close()
             raise StartError(f"the connection cannot be used: {error}") from error
-        reason: Optional[CloseReason] = None
+        reason, ready = None, False
         try:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._opened.wait(), limit)
-            reason = self.close_reason
+            reason, ready = self.close_reason, self.is_open
         finally:
-            if not self.is_open:
+            if not ready:
                 self._with(lambda machine, now: machine.hang_up())
                 if self._transport is not None:
                     self._transport.abort()
-        if not self.is_open:
+        if not ready:
             await self._ended.wait()
             raise StartError(str(reason or "the other side is there, and was not ready in time"), reason)
 
@@ -3471,7 +3473,7 @@ async def connect_async(
     finally:
         if not done:
             # Nobody takes what comes of it.
-            dialling.add_done_callback(lambda late: late.exception() or late.result().close())
+            dialling.add_done_callback(lambda late: late.cancelled() or late.exception() or late.result().close())
     if not done:
         raise StartError(f"cannot connect to {address} in time")
     await link._open(dialling.result(), end - time.monotonic())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import socket
 import tempfile
 import threading
+import warnings
 from typing import Any, AsyncIterator, Awaitable, Callable, List
 
 from .support import BYE, GREETING, LONG, Peer, PeerTest, Test, call_frame, nape
@@ -307,6 +309,32 @@ class Alone(Test):
             self.assertEqual(sorted(came), list(range(1, 21)))
 
         self.run_alone(test, api)
+
+    def test_p_32_a_fork_neither_uses_nor_ends_what_its_parent_has(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            items = link.stream("a.b")
+            pid = os.fork()
+            if pid == 0:
+                status = 1
+                try:
+                    for use in (link.start, link.fire, link.stream):
+                        with self.assertRaises(nape.Misuse):
+                            use("a.b")
+                    items.close()
+                    del items
+                    with self.assertRaises(StopIteration):
+                        link.close().send(None)
+                    status = 0
+                finally:
+                    os._exit(status)
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
+            await asyncio.sleep(0)
+            self.assertEqual((len(link._machine.pending), link.close_reason), (1, None))
+            items.close()
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.run_alone(test)
 
     def test_a_stream_that_nobody_holds_any_more_is_cancelled(self) -> None:
         async def test(link: nape.AsyncLink, peer: socket.socket) -> None:

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from typing import Any, Callable, Dict, List, Tuple
 
 from .support import BYE, GREETING, LONG, PEER, Peer, PeerTest, Test, call_frame, nape, nothing_left
@@ -533,7 +534,9 @@ class Forks(PeerTest):
 
     def forked(self, link: nape.Link, child: Callable[[], None]) -> None:
         """Runs it in a fork that was made while another thread has the lock of the link."""
-        with link._lock:
+        with link._lock, warnings.catch_warnings():
+            # That it has threads is what this is about.
+            warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
             if pid == 0:
                 status = 1
