@@ -369,7 +369,9 @@ def _cut(text: object) -> bytes:
     return data if len(data) <= _MAX_TEXT else data[:_MAX_TEXT].decode("utf-8", "ignore").encode()
 
 
-def _write_record(code: int, first: int = 0, second: int = 0, texts: Sequence[object] = (), value: bytes = b"") -> bytes:
+def _write_record(
+    code: int, first: int = 0, second: int = 0, texts: Sequence[object] = (), value: bytes = b""
+) -> bytes:
     out = bytearray(_RECORD.pack(code, first & _ALL_ONES, second & _ALL_ONES, len(texts[:_MAX_TEXTS])))
     for text in texts[:_MAX_TEXTS]:
         data = _cut(text)

@@ -105,9 +105,9 @@ GREETING = b"".join(
 """What a Head says first, for tests that are the other side themselves."""
 
 
-def call_frame(id: int, path: bytes, kind: nape._Kind = nape._Kind.CALL, arguments: bytes = b"", parent: int = 0) -> bytes:
+def call_frame(id: int, path: bytes, kind: nape._Kind = nape._Kind.CALL, arguments: bytes = b"") -> bytes:
     """A call or an event of the other side."""
-    head = b"" if kind is nape._Kind.EVENT else nape._CALL_HEAD.pack(parent, nape._ALL_ONES, 0)
+    head = b"" if kind is nape._Kind.EVENT else nape._CALL_HEAD.pack(0, nape._ALL_ONES, 0)
     return nape._frame(kind, 0, id, (0, 0), head + bytes([len(path)]) + path + arguments)
 
 
