@@ -21,7 +21,9 @@ Both sides may serve. What is served is an :class:`Api`, and :func:`from_env` is
 :func:`connect_async` and :func:`from_env_async` are the same for asyncio.
 
 Every call ends once: with its value, or with a :class:`CallError` that says why there is none. All methods of a
-:class:`Link` may be called from any thread; those of an :class:`AsyncLink` belong to the thread of its event loop.
+:class:`Link` may be called from any thread; those of an :class:`AsyncLink` belong to the thread of its event loop. A
+link belongs to the process that made it: in one that was forked from that, what would use it raises :class:`Misuse`,
+and what would end it or a call does nothing.
 
 The file from the bottom up: errors, records of faults, values, what is served, one side of a link as a machine that
 does no input and output (``_Machine``), where to connect, and around the machine :class:`Link` with threads and
@@ -34,9 +36,11 @@ import asyncio
 import base64
 import collections
 import concurrent.futures
+import contextlib
 import contextvars
 import dataclasses
 import enum
+import functools
 import hmac
 import heapq
 import inspect
@@ -286,7 +290,8 @@ class Fault(CallError):
     ) -> None:
         super().__init__(message)
         self.kind = kind or (FaultKind.ERROR if value is _NOTHING else FaultKind.TYPED)
-        self.message, self.type_name, self.chain = message, type_name, tuple(chain)
+        # Whatever was raised with, an exception for one: what is read of it is text.
+        self.message, self.type_name, self.chain = _text(message), _text(type_name), tuple(map(_text, chain))
         self.value: Any = None if value is _NOTHING else value
         self.call_error = call_error
         self.code = self.kind.value
@@ -307,7 +312,7 @@ class Decode(CallError):
 
 
 class Misuse(CallError):
-    """The calling code is wrong: a bad path, or arguments that have no JSON."""
+    """The calling code is wrong: a bad path, arguments that have no JSON, or a link of another process."""
 
 
 class Poisonous(CallError):
@@ -316,6 +321,14 @@ class Poisonous(CallError):
     def __init__(self, path: str, crashes: int, last: CloseReason) -> None:
         super().__init__(f"{path} was under way in {crashes} crashes in a row; the last: {last}")
         self.path, self.crashes, self.last = path, crashes, last
+
+
+def _text(value: object) -> str:
+    """What it says of itself, which may be nothing."""
+    try:
+        return str(value)
+    except Exception:
+        return f"a {type(value).__name__} that has no text"
 
 
 class BadArguments(ValueError):
@@ -351,12 +364,14 @@ class _Record(NamedTuple):
         return self.texts[at] if at < len(self.texts) else ""
 
 
-def _cut(text: str) -> bytes:
-    data = text.encode("utf-8", "replace")
+def _cut(text: object) -> bytes:
+    data = _text(text).encode("utf-8", "replace")
     return data if len(data) <= _MAX_TEXT else data[:_MAX_TEXT].decode("utf-8", "ignore").encode()
 
 
-def _write_record(code: int, first: int = 0, second: int = 0, texts: Sequence[str] = (), value: bytes = b"") -> bytes:
+def _write_record(
+    code: int, first: int = 0, second: int = 0, texts: Sequence[object] = (), value: bytes = b""
+) -> bytes:
     out = bytearray(_RECORD.pack(code, first & _ALL_ONES, second & _ALL_ONES, len(texts[:_MAX_TEXTS])))
     for text in texts[:_MAX_TEXTS]:
         data = _cut(text)
@@ -451,6 +466,7 @@ _MISUSES = {
     3: "the value was taken already",
     4: "the call would wait for itself",
     5: "no thread could be started",
+    6: "the link belongs to the process from which this one was forked",
 }
 
 
@@ -501,7 +517,7 @@ def _record_of_fault(fault: Fault, depth: int) -> bytes:
     if fault.kind is FaultKind.TYPED:
         try:
             return _write_record(33, 0, 0, texts, _encode(fault.value))
-        except ValueError:
+        except Exception:
             return _write_record(32, 0, 0, texts)
     if fault.kind is FaultKind.CALL and fault.call_error is not None and depth < 32:
         return _write_record(35, 0, 0, texts, _record_of_error(fault.call_error, depth + 1))
@@ -517,9 +533,9 @@ def _record_of_failure(error: BaseException, path: str) -> bytes:
     chain: List[str] = []
     source = error.__cause__ or error.__context__
     while source is not None and len(chain) < 16:
-        chain.append(str(source) or type(source).__name__)
+        chain.append(_text(source) or type(source).__name__)
         source = source.__cause__ or source.__context__
-    texts = [str(error) or type(error).__name__, f"{type(error).__module__}.{type(error).__qualname__}", *chain]
+    texts = [_text(error) or type(error).__name__, f"{type(error).__module__}.{type(error).__qualname__}", *chain]
     if isinstance(error, CallError):
         return _write_record(35, 0, 0, texts, _record_of_error(error))
     return _write_record(32, 0, 0, texts)
@@ -673,7 +689,8 @@ class Context:
     @property
     def is_cancelled(self) -> bool:
         """Whether the caller has given up, or the link is over."""
-        return self._served.cancelled
+        served = self._served
+        return served.cancelled or served.is_event and served.machine.reason is not None
 
     def remaining(self) -> Optional[float]:
         """Seconds that are left until the deadline of the caller; ``None`` without one."""
@@ -715,6 +732,8 @@ class Limits:
     """How many bytes of them."""
     served_calls: int = 1024
     """How many calls of the other side are served or wait at most; further ones are refused as busy."""
+    received_bytes: int = 34 << 20
+    """How many bytes of arguments they have, or one message if that is more; further ones are refused as busy."""
     workers: int = 4
     """How many handlers run at a time. Calls that descend from one of ours get a thread more when all are busy."""
     stream_items: int = 64
@@ -722,7 +741,8 @@ class Limits:
     stream_bytes: int = 1 << 20
     """How many bytes of them."""
     heartbeat: Optional[Tuple[float, float]] = None
-    """After how long a silence to ask whether the other side is well, and after how long to give it up."""
+    """After how long a silence to ask whether the other side is well, and after how long to give it up. While this
+    process itself stands still, no time passes for the other side."""
 
 
 class _Kind(enum.IntEnum):
@@ -767,7 +787,11 @@ _UNFINISHED = 3
 """How many messages are cut at a time, beside one of items."""
 _PART_LIMIT = 30.0
 _BUDGET = 20_000
+_NO_TIMEOUT = 1e12
+"""From so many seconds on, and for infinity, a call has no deadline."""
 _MOST_PONGS = 64
+_MOST_NOTES = 64
+"""How many records for the log may wait to be written."""
 
 
 def _has_room(frames: int, n_bytes: int) -> bool:
@@ -869,7 +893,7 @@ class _Served:
 
     __slots__ = (
         "id", "path", "is_event", "deadline", "attempt", "way", "descends", "cancelled", "answered", "children",
-        "inflow", "outflow", "machine", "on_cancel",
+        "inflow", "outflow", "machine", "on_cancel", "n_bytes",
     )  # fmt: skip
 
     def __init__(self, machine: _Machine, id: int, path: str, is_event: bool) -> None:
@@ -885,15 +909,21 @@ class _Served:
         self.inflow: Optional[_Inflow] = None
         self.outflow: Optional[_Outflow] = None
         self.on_cancel: Optional[Callable[[], None]] = None
+        # Of its arguments, until it is answered.
+        self.n_bytes = 0
 
 
 class _Inflow:
     """Where the items of a stream come in."""
 
-    __slots__ = ("id", "signal", "queue", "granted", "came", "taken", "told", "first", "ended", "over", "error", "deaf")
+    __slots__ = (
+        "id", "signal", "queue", "granted", "came", "taken", "told", "first", "ended", "over", "error", "deaf", "begun",
+    )  # fmt: skip
 
-    def __init__(self, id: int, signal: _Signal) -> None:
+    def __init__(self, id: int, signal: _Signal, at_caller: bool) -> None:
         self.id, self.signal = id, signal
+        # Before that a caller says nothing of its items: the other side may not know the call yet.
+        self.begun = not at_caller
         self.queue: Deque[bytes] = collections.deque()
         # Totals of items and of bytes.
         self.granted, self.came, self.taken, self.told, self.first = (0, 0), (0, 0), (0, 0), (0, 0), (0, 0)
@@ -907,10 +937,12 @@ class _Inflow:
 class _Outflow:
     """Where the items of a stream go out."""
 
-    __slots__ = ("id", "signal", "queue", "quota", "sent", "ended", "over", "answer", "at_caller", "waits")
+    __slots__ = ("id", "signal", "queue", "quota", "sent", "ended", "over", "answer", "at_caller", "waits", "begun")
 
     def __init__(self, id: int, signal: _Signal, at_caller: bool) -> None:
         self.id, self.signal, self.at_caller = id, signal, at_caller
+        # As for what comes in.
+        self.begun = not at_caller
         self.queue: Deque[bytes] = collections.deque()
         # Totals of items and of bytes; what waits in the queue counts as sent.
         self.quota, self.sent = (0, 0), (0, 0)
@@ -940,8 +972,10 @@ class _Machine:
         now: float,
         new_signal: Callable[[], _Signal],
         dispatch: Callable[[_Served, _Handler, bytes], None],
+        aside: Callable[[Callable[[], None]], None] = lambda job: job(),
     ) -> None:
         self.side, self.limits, self.new_signal, self.dispatch = side, limits, new_signal, dispatch
+        self.aside = aside
         self.handlers: Dict[str, _Handler] = {}
         self._ours, self._theirs = tokens
         self._own_bit = _NECK_BIT if side is Side.NECK else 0
@@ -951,6 +985,7 @@ class _Machine:
         self.closed = False
         self._closing_by: Optional[float] = None
         self._todo: List[Callable[[], None]] = []
+        self._notes: Deque[Tuple[int, str, Tuple[object, ...]]] = collections.deque()
         # In.
         self._buffer = bytearray()
         self._part_since: Optional[float] = None
@@ -958,6 +993,7 @@ class _Machine:
         self._inbox_bytes = 0
         self._last_seen = 0
         self.served: Dict[int, _Served] = {}
+        self._served_bytes = 0
         self.n_unhandled = self.n_late_replies = self.n_late_items = 0
         self._budget, self._budget_at = float(_BUDGET), now
         # Out.
@@ -980,6 +1016,8 @@ class _Machine:
         self._deadlines: List[Tuple[float, int]] = []
         self._greet_by: Optional[float] = now + limits.start_timeout
         self._heard, self._pinged, self._n_pings = now, now, 0
+        # Since when a ping waits for an answer.
+        self._asked: Optional[float] = None
         self._control.append((_Kind.HELLO, 0, _hello(side, self._ours)))
         self._control.append((_Kind.READY, 0, b""))
 
@@ -1003,7 +1041,9 @@ class _Machine:
             times.append(self._part_since + _PART_LIMIT)
         if self.limits.heartbeat is not None and self.greeted:
             interval, limit = self.limits.heartbeat
-            times.append(min(self._heard + limit, max(self._heard, self._pinged) + interval))
+            times.append(max(self._heard, self._pinged) + interval)
+            if self._asked is not None:
+                times.append(self._asked + max(0.0, limit - interval))
         return None if self.closed or not times else min(times)
 
     def _stale(self, entry: Tuple[float, int]) -> bool:
@@ -1026,18 +1066,25 @@ class _Machine:
         if self._closing_by is not None and self._closing_by <= now:
             return self._say_bye(0, CloseReason(CloseKind.LOCAL))
         if self.limits.heartbeat is not None and self.greeted:
-            interval, limit = self.limits.heartbeat
-            if self._heard + limit <= now:
+            self._ask_or_give_up(now, *self.limits.heartbeat)
+
+    def _ask_or_give_up(self, now: float, interval: float, limit: float) -> None:
+        if self._asked is not None and self._asked + max(0.0, limit - interval) <= now:
+            if now < self._pinged + 2 * interval:
                 return self._say_bye(0, CloseReason(CloseKind.UNRESPONSIVE))
-            if max(self._heard, self._pinged) + interval <= now:
-                self._pinged, self._n_pings = now, self._n_pings + 1
-                self._control.append((_Kind.PING, self._n_pings, b""))
+            # It is this side that stood still, and has not looked: the other one gets its time again.
+            self._asked = None
+        if max(self._heard, self._pinged) + interval <= now:
+            self._pinged, self._n_pings = now, self._n_pings + 1
+            if self._asked is None:
+                self._asked = now
+            self._control.append((_Kind.PING, self._n_pings, b""))
 
     def feed(self, data: bytes, now: float) -> None:
         """Takes what has come."""
         if self.closed:
             return
-        self._heard = now
+        self._heard, self._asked = now, None
         self._buffer += data
         try:
             at = self._take_frames(now)
@@ -1082,8 +1129,7 @@ class _Machine:
         self.closed = True
         self._closing_by = None
         self._end_calls(reason)
-        for served in list(self.served.values()):
-            self._cancel_served(served)
+        self._cancel_calls_served()
         for lane in (self._answers, self._starts, self._slow, self._bulk):
             lane.clear()
         self._control.clear()
@@ -1098,8 +1144,12 @@ class _Machine:
             return
         self._closing_by = now + self.limits.grace
         self._end_calls(CloseReason(CloseKind.LOCAL))
-        for served in list(self.served.values()):
-            self._cancel_served(served)
+        self._cancel_calls_served()
+
+    def hang_up(self) -> None:
+        """Ends it at once."""
+        if not self.closed:
+            self._say_bye(0, CloseReason(CloseKind.LOCAL))
 
     def go_away(self) -> None:
         """Asks for no new calls and events, and takes none."""
@@ -1118,8 +1168,21 @@ class _Machine:
             executed = Executed.MAYBE if call.left else Executed.NO
             self._give_up(call, Closed(self.reason, executed), say=False)
 
+    def _note(self, level: int, text: str, *arguments: object) -> None:
+        """Logs it, aside: whatever handles the records is code of the user, may block, and may use this link."""
+        self._todo.append(lambda: self._pass_on(level, text, arguments))
+
+    def _pass_on(self, level: int, text: str, arguments: Tuple[object, ...]) -> None:
+        if _log.isEnabledFor(level) and len(self._notes) < _MOST_NOTES:
+            self._notes.append((level, text, arguments))
+            self.aside(self._write_note)
+
+    def _write_note(self) -> None:
+        level, text, arguments = self._notes.popleft()
+        _log.log(level, text, *arguments)
+
     def _break_off(self, violation: _Violation) -> None:
-        _log.warning("link closed over a broken rule: %s", violation.text)
+        self._note(logging.WARNING, "link closed over a broken rule: %s", violation.text)
         self._say_bye(violation.code, CloseReason(CloseKind.PROTOCOL, violation.text, violation.code))
 
     def _say_bye(self, code: int, reason: CloseReason) -> None:
@@ -1152,7 +1215,12 @@ class _Machine:
         A parent that came over another link lends its deadline and its end, and is not named on the wire.
         """
         name = _check_path(path)
+        if timeout is not None and timeout >= _NO_TIMEOUT:
+            timeout = None
         deadline = None if timeout is None else now + max(0.0, timeout)
+        if parent is not None and parent.answered:
+            # It was made by what the handler has left behind.
+            parent = None
         if parent is not None and parent.deadline is not None:
             deadline = parent.deadline if deadline is None else min(deadline, parent.deadline)
         call = _Call(path, now, deadline)
@@ -1186,7 +1254,7 @@ class _Machine:
 
     def _give_streams(self, call: _Call) -> None:
         if call.way & _Way.TAKES:
-            call.inflow = _Inflow(call.id, self.new_signal())
+            call.inflow = _Inflow(call.id, self.new_signal(), at_caller=True)
             call.inflow.granted = call.inflow.first = (self.limits.stream_items, self.limits.stream_bytes)
         if call.way & _Way.SENDS:
             call.outflow = _Outflow(call.id, self.new_signal(), at_caller=True)
@@ -1335,7 +1403,8 @@ class _Machine:
         """No more items come from this side."""
         if not outflow.ended and outflow.over is None:
             outflow.ended = True
-            self._let_flow(outflow)
+            if outflow.begun:
+                self._let_flow(outflow)
 
     def stop_items(self, inflow: _Inflow) -> None:
         """No more items are wanted."""
@@ -1343,8 +1412,26 @@ class _Machine:
             return
         inflow.deaf = True
         inflow.queue.clear()
+        # Whoever waits for the next.
+        self._todo.append(inflow.signal.set)
+        if inflow.begun:
+            self._say_stop(inflow)
+
+    def _say_stop(self, inflow: _Inflow) -> None:
         if not (inflow.over or inflow.ended or self.closed):
             self._control.append((_Kind.STOP, inflow.id, b""))
+
+    def _begin(self, call: _Call) -> None:
+        """The other side has the stream: now goes what was kept back."""
+        call.deadline = None
+        if call.inflow is not None and not call.inflow.begun:
+            call.inflow.begun = True
+            if call.inflow.deaf:
+                self._say_stop(call.inflow)
+        if call.outflow is not None and not call.outflow.begun:
+            call.outflow.begun = True
+            if call.outflow.ended:
+                self._let_flow(call.outflow)
 
     def _let_flow(self, outflow: _Outflow) -> None:
         if not outflow.waits:
@@ -1358,6 +1445,7 @@ class _Machine:
         if served.answered:
             return
         served.answered = True
+        self._served_bytes -= served.n_bytes
         if served.inflow is not None:
             served.inflow.over = True
             self._todo.append(served.inflow.signal.set)
@@ -1385,10 +1473,18 @@ class _Machine:
     def _push_answer(self, message: _Message) -> None:
         (self._slow if len(message.body) > _BODY_LIMIT else self._answers).append(message)
 
-    def _refuse(self, served: _Served, record: bytes) -> None:
+    def _check_unread(self) -> None:
         if len(self._answers) > 10 * self.limits.served_calls:
             raise _Violation(18, "calls whose answers are not read")
+
+    def _refuse(self, served: _Served, record: bytes) -> None:
+        self._check_unread()
         self.answer(served, _Kind.FAULT, record)
+
+    def _cancel_calls_served(self) -> None:
+        # Events are handled that came before the end: nobody could tell else what was lost.
+        for served in [served for served in self.served.values() if not served.is_event]:
+            self._cancel_served(served)
 
     def _cancel_served(self, served: _Served) -> None:
         if served.cancelled:
@@ -1405,6 +1501,10 @@ class _Machine:
         self._end_flows(served.inflow, outflow, Cancelled())
         for kind in (_Kind.CALL, _Kind.OPEN, _Kind.ITEMS):
             self._forget(kind, served.id)
+        if served.way is not _Way.NONE:
+            # What was to be said of its items is not: who acknowledges nothing would have it grow for ever.
+            flow = [(_Kind.QUOTA, served.id), (_Kind.STOP, served.id)]
+            self._control = collections.deque(waiting for waiting in self._control if waiting[:2] not in flow)
         if served.answered:
             self.served.pop(served.id, None)
             self._answers = collections.deque(m for m in self._answers if m.served is not served)
@@ -1528,11 +1628,12 @@ class _Machine:
         if more:
             self._inbox[int(kind), id] = None
         if kind in (_Kind.CALL, _Kind.OPEN):
+            self._check_unread()
             record = _write_record(3, 0, 0, ["", "too much is in unfinished messages"])
             return self._push_answer(_Message(_Kind.FAULT, id, record))
         if kind is _Kind.EVENT:
             self.n_unhandled += 1
-            _log.warning("an event is dropped, because too much is in unfinished messages")
+            self._note(logging.WARNING, "an event is dropped, because too much is in unfinished messages")
             return
         error = Decode("there was no room for what came: too much is in unfinished messages")
         call, served = self.pending.get(id), self.served.get(id)
@@ -1600,7 +1701,7 @@ class _Machine:
             raise _Violation(11, "a stream is opened in a way that there is not")
         served.way = _Way(way)
         if way & _Way.SENDS:
-            served.inflow = _Inflow(served.id, self.new_signal())
+            served.inflow = _Inflow(served.id, self.new_signal(), at_caller=False)
         if way & _Way.TAKES:
             served.outflow = _Outflow(served.id, self.new_signal(), at_caller=False)
             served.outflow.quota = (items, n_bytes)
@@ -1610,11 +1711,11 @@ class _Machine:
         if served.is_event:
             if self.going_away or handler is None or handler.way is not _Way.NONE:
                 self.n_unhandled += 1
-                _log.debug("nothing handles the event %s", served.path)
-            elif len(self.served) >= self.limits.served_calls:
+                self._note(logging.DEBUG, "nothing handles the event %s", served.path)
+            elif self._is_full(arguments):
                 self._pay("events", now)
                 self.n_unhandled += 1
-                _log.warning("an event is dropped, because too many are served: %s", served.path)
+                self._note(logging.WARNING, "an event is dropped, because too many are served: %s", served.path)
             else:
                 self._hand_over(served, handler, arguments)
             return
@@ -1623,7 +1724,7 @@ class _Machine:
             return self._refuse(served, _write_record(5))
         if served.deadline is not None and served.deadline <= now:
             return self._refuse(served, _write_record(7))
-        if len(self.served) >= self.limits.served_calls and not served.descends:
+        if self._is_full(arguments):
             self._pay("calls beyond what is served", now)
             return self._refuse(served, _write_record(3, 0, 0, [path, "too many calls are served"]))
         if handler is None:
@@ -1633,7 +1734,15 @@ class _Machine:
             return self._refuse(served, _write_record(2, 0, 0, texts))
         self._hand_over(served, handler, arguments)
 
+    def _is_full(self, arguments: bytes) -> bool:
+        """Whether there is no room for what a call or an event brings."""
+        n_bytes = self._served_bytes
+        too_much = n_bytes > 0 and n_bytes + len(arguments) > self.limits.received_bytes
+        return too_much or len(self.served) >= self.limits.served_calls
+
     def _hand_over(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
+        served.n_bytes = len(arguments)
+        self._served_bytes += served.n_bytes
         self.served[served.id] = served
         self._todo.append(lambda: self.dispatch(served, handler, arguments))
 
@@ -1685,7 +1794,7 @@ class _Machine:
             if call.way is _Way.NONE:
                 raise _Violation(19, "items for a call that is no stream")
             # It says that the stream has begun.
-            call.deadline = None
+            self._begin(call)
             return call.inflow, call.outflow, True
         if id & ~_NECK_BIT > self._last_seen:
             raise _Violation(15, "items for a call that was never made")
@@ -2108,7 +2217,7 @@ def _follow(lifeline: int) -> None:
         while os.read(lifeline, 1):
             pass
         time.sleep(0.5)
-        _log.warning("the Head is gone, and its child ends")
+        # Nothing is logged before: whatever handles the record may block.
         os._exit(1)
 
     threading.Thread(target=watch, name="nape-lifeline", daemon=True).start()
@@ -2176,7 +2285,43 @@ def _reply(value: Any) -> Tuple[_Kind, bytes]:
 def _failure(served: _Served, error: BaseException) -> Tuple[_Kind, bytes]:
     if served.is_event:
         _log.warning("the handler of the event %s failed: %s", served.path, error, exc_info=error)
-    return _Kind.FAULT, _record_of_failure(error, served.path)
+    try:
+        return _Kind.FAULT, _record_of_failure(error, served.path)
+    except Exception:
+        # It is answered all the same.
+        return _Kind.FAULT, _write_record(32, 0, 0, [f"a {type(error).__name__}, of which nothing can be told"])
+
+
+class _Owned:
+    """Belongs to the process that made it. One that was forked from that has the socket, and no thread that reads."""
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._owner
+
+    def _check_owner(self) -> None:
+        if self._is_forked():
+            raise Misuse(_MISUSES[6])
+
+
+def _do_all(todo: List[Callable[[], None]], aside: Callable[[Callable[[], None]], None]) -> None:
+    """Does each, whatever another raises: somebody may wait for it."""
+    interrupt: Optional[BaseException] = None
+    for job in todo:
+        try:
+            job()
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                aside(functools.partial(_log.error, "internal failure: %r", error, exc_info=error))
+        except BaseException as error:
+            # Ctrl-C comes anywhere. What it has cut off is done again.
+            interrupt = error
+            with contextlib.suppress(Exception):
+                job()
+    if interrupt is not None:
+        raise interrupt
 
 
 # A link with threads.
@@ -2225,8 +2370,10 @@ class _Workers:
         while job is not None:
             try:
                 job()
-            except Exception as error:
-                _log.warning("a callback failed: %s", error, exc_info=error)
+            except BaseException as error:
+                # Whatever handles the record may fail as well, and the thread goes on.
+                with contextlib.suppress(BaseException):
+                    _log.warning("a callback failed: %r", error, exc_info=error)
             job = self._next()
 
     def _next(self) -> Optional[Callable[[], None]]:
@@ -2273,30 +2420,35 @@ class Pending:
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Blocks until it has ended, at most for ``timeout`` seconds; says whether it has."""
+        if self._done.is_set():
+            return True
+        self._link._check_owner()
         return self._done.wait(timeout)
 
     def result(self) -> Any:
         """Blocks until it has ended, which it does at its own deadline at the latest. Gives its value, or raises its
         :class:`CallError`."""
-        self._done.wait()
+        self.wait()
         assert self._call is not None
         return _outcome(self._call, self._raw)
 
     def cancel(self) -> None:
         """Gives the call up: it ends as :class:`Cancelled`, and the other side is told. Does not block."""
         call = self._call
-        if call is not None and not call.is_done:
+        if call is not None and not call.is_done and not self._link._is_forked():
             self._link._with(lambda machine, now: machine.cancel(call, Cancelled()))
 
     def then(self, callback: Callable[[Pending], None]) -> None:
-        """Runs ``callback(self)`` on a thread of the link once the call has ended, or soon if it has."""
+        """Runs ``callback(self)`` on a thread of the link once the call has ended, or soon if it has; if no thread can
+        be started, it does not run."""
+        self._link._check_owner()
         with self._link._lock:
             ended = self._done.is_set()
             if not ended:
                 self._callbacks.append(callback)
                 self._link._kept.add(self)
         if ended:
-            self._link._call_back(callback, self, urgent=True)
+            self._link._aside(lambda: callback(self), urgent=True)
 
     def _end(self, call: _Call) -> None:
         with self._link._lock:
@@ -2305,7 +2457,7 @@ class Pending:
             callbacks, self._callbacks = self._callbacks, []
             self._link._kept.discard(self)
         for callback in callbacks:
-            self._link._call_back(callback, self)
+            self._link._aside(functools.partial(callback, self))
 
     def __del__(self) -> None:
         # No lock may be taken here: this runs wherever the collector does.
@@ -2325,6 +2477,8 @@ class Incoming(Iterator[Any]):
         self._link, self._inflow = link, inflow
         # Nothing is left of the call without the items.
         self._pending = pending
+        # Whose items they are, lest that is lost while somebody takes them.
+        self._of: Optional[Pending] = None
         self._over = False
 
     def __iter__(self) -> Incoming:
@@ -2340,7 +2494,7 @@ class Incoming(Iterator[Any]):
         return True
 
     def _look(self, machine: _Machine, now: float) -> bool:
-        news = bool(self._inflow.queue) or self._inflow.over
+        news = bool(self._inflow.queue) or self._inflow.over or self._inflow.deaf
         if not news:
             self._inflow.signal.clear()
         return news
@@ -2362,8 +2516,10 @@ class Incoming(Iterator[Any]):
             raise
 
     def close(self) -> None:
-        """No more are wanted. Idempotent; does not block."""
+        """No more are wanted: iterating is over, on another thread too. Idempotent; does not block."""
         self._over = True
+        if self._link._is_forked():
+            return
         if self._pending is not None:
             self._pending.cancel()
         self._link._with(lambda machine, now: machine.stop_items(self._inflow))
@@ -2437,6 +2593,7 @@ class Duplex(Upload):
         super().__init__(link, pending)
         assert pending._call is not None and pending._call.inflow is not None
         self.incoming = Incoming(link, pending._call.inflow, None)
+        self.incoming._of = pending
 
     def __iter__(self) -> Iterator[Any]:
         return self.incoming
@@ -2446,21 +2603,22 @@ class Duplex(Upload):
         self._out.end()
 
 
-class Link:
+class Link(_Owned):
     """One end of a link, for threads. Made by :func:`connect` and :func:`from_env`.
 
-    One thread reads; handlers and callbacks run on others, which start when they are needed. No call blocks longer
-    than its own timeout. As a context manager it closes the link in the end.
+    One thread reads; handlers, callbacks and the handlers of the log run on others, which start when they are needed.
+    No call blocks longer than its own timeout. As a context manager it closes the link in the end.
     """
 
     def __init__(
         self, opened: socket.socket, side: Side, tokens: Tuple[bytes, bytes], limits: Limits, serve: Iterable[Api]
     ) -> None:
+        super().__init__()
         self.limits = limits
         self._socket = opened
         opened.setblocking(False)
         self._lock = threading.Lock()
-        self._machine = _Machine(side, tokens, limits, time.monotonic(), _ThreadSignal, self._dispatch)
+        self._machine = _Machine(side, tokens, limits, time.monotonic(), _ThreadSignal, self._dispatch, self._aside)
         self._machine.handlers = _collect({}, serve)
         self._out = memoryview(b"")
         self._cannot_send = self._blocked = False
@@ -2539,6 +2697,7 @@ class Link:
 
     def serve(self, api: Api) -> None:
         """Serves one more. Raises ``ValueError`` if a path of it is served already."""
+        self._check_owner()
         with self._lock:
             self._machine.handlers = _collect(self._machine.handlers, [api])
 
@@ -2550,18 +2709,17 @@ class Link:
 
     def _run(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
         kind, body = _Kind.FAULT, _write_record(49)
-        if not served.cancelled:
-            before = _current.set(served)
-            try:
+        before = _current.set(served)
+        try:
+            if not served.cancelled:
                 kind, body = _reply(self._handle(served, handler, arguments))
-            except Exception as error:
-                kind, body = _failure(served, error)
-            except BaseException as error:
-                kind, body = _failure(served, error)
+        except BaseException as error:
+            kind, body = _failure(served, error)
+            if not isinstance(error, Exception):
                 _log.warning("the handler of %s ended with %r", served.path, error)
-            finally:
-                _current.reset(before)
-        self._with(lambda machine, now: machine.answer(served, kind, body))
+        finally:
+            _current.reset(before)
+            self._with(lambda machine, now: machine.answer(served, kind, body))
 
     def _handle(self, served: _Served, handler: _Handler, arguments: bytes) -> Any:
         if served.deadline is not None and served.deadline <= time.monotonic() and not served.is_event:
@@ -2608,6 +2766,7 @@ class Link:
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Blocks until the link is over, at most for ``timeout`` seconds; says whether it is. For a program that only
         serves."""
+        self._check_owner()
         return self._ended.wait(timeout)
 
     def shut_down(self, limit: float) -> bool:
@@ -2627,10 +2786,12 @@ class Link:
     def close(self) -> None:
         """Ends the link and all of its calls. Events that wait still leave, and handlers return, within the grace of
         the limits, for which it blocks at most. Idempotent."""
+        if self._is_forked():
+            return
         self._with(lambda machine, now: machine.close(now))
         served = _current.get()
         # A handler of this link would wait for its own end.
-        if served is None or served.machine is not self._machine:
+        if served is None or served.machine is not self._machine or served.answered:
             self._ended.wait(self.limits.grace + _LINGER + 1.0)
 
     def __enter__(self) -> Link:
@@ -2640,23 +2801,32 @@ class Link:
         self.close()
 
     def _wait_open(self, limit: float) -> None:
-        self._opened.wait(limit)
-        if not self.is_open:
-            reason = self.close_reason
-            self.close()
+        reason, ready = None, False
+        try:
+            self._opened.wait(limit)
+            reason, ready = self.close_reason, self.is_open
+        finally:
+            if not ready:
+                self._with(lambda machine, now: machine.hang_up())
+        if not ready:
+            # Should the other side read the goodbye at once, nothing is left of it.
+            self._ended.wait(_MOMENT)
             raise StartError(str(reason or "the other side is there, and was not ready in time"), reason)
 
     # Below.
 
-    def _call_back(self, callback: Callable[[Pending], None], pending: Pending, urgent: bool = False) -> None:
-        if self._callbacks.submit(lambda: callback(pending), urgent):
-            return
-        # The link is over, and so are its threads.
-        thread = threading.Thread(target=callback, args=(pending,), name="nape-callback", daemon=True)
-        thread.start()
+    def _aside(self, job: Callable[[], None], urgent: bool = False) -> None:
+        """Runs what may block on a thread for which nobody waits."""
+        if not self._callbacks.submit(job, urgent):
+            # The link is over, and so are its threads. Where no other can be started, the job is lost: here it could
+            # wait for what only this thread does.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=job, name="nape-callback", daemon=True).start()
 
     def _with(self, act: Callable[[_Machine, float], _T]) -> _T:
         """Acts on the machine, sends what may be sent, and does what is to be done."""
+        # Before the lock, which a thread may have held that the fork has left behind.
+        self._check_owner()
         todo: List[Callable[[], None]] = []
         try:
             with self._lock:
@@ -2665,8 +2835,7 @@ class Link:
                 finally:
                     todo = self._flush()
         finally:
-            for job in todo:
-                job()
+            _do_all(todo, self._aside)
 
     def _flush(self) -> List[Callable[[], None]]:
         machine, now = self._machine, time.monotonic()
@@ -2696,6 +2865,8 @@ class Link:
         return machine.take_todo()
 
     def _wake(self) -> None:
+        if self._is_forked():
+            return
         try:
             self._waker.send(b"\0")
         except OSError:
@@ -2710,8 +2881,9 @@ class Link:
             while not self._machine.closed:
                 self._read_once(selector)
         except BaseException as error:
-            _log.exception("the reader of a link failed")
-            self._with(lambda machine, now: machine.lose(CloseReason(CloseKind.BROKEN, repr(error))))
+            reason = CloseReason(CloseKind.BROKEN, repr(error))
+            self._with(lambda machine, now: machine.lose(reason))
+            self._aside(functools.partial(_log.error, "the reader of a link failed", exc_info=error))
         finally:
             self._hang_up()
             selector.close()
@@ -2778,7 +2950,7 @@ class Link:
         self._waker.close()
 
 
-_LINGER = 0.5
+_LINGER, _MOMENT = 0.5, 0.2
 
 
 def _io_reason(error: OSError) -> CloseReason:
@@ -2798,7 +2970,7 @@ def connect(
 
     A Head that listens meets a Neck, and the other way round: ``side`` is this one. Over TCP a ``token`` is needed.
     Over a Unix socket ``allow`` says who may listen there: by default processes of the same user. Raises
-    :class:`StartError`, within the start timeout of the limits.
+    :class:`StartError`, within the start timeout of the limits and 0.2 seconds.
     """
     apis = list(serve)
     _collect({}, apis)
@@ -2851,11 +3023,26 @@ class _AsyncSignal(_Signal):
             self._waiters.discard(waiter)
 
 
-class AsyncIncoming(AsyncIterator[Any]):
-    """As :class:`Incoming`, for ``async for`` and ``async with``."""
+class _Held:
+    """A stream's call, as whoever uses the stream holds it: losing the last reference cancels the call."""
 
-    def __init__(self, link: AsyncLink, inflow: _Inflow, future: Optional[asyncio.Future[Any]]) -> None:
-        self._link, self._inflow, self._future = link, inflow, future
+    def __init__(self, link: AsyncLink, future: asyncio.Future[Any]) -> None:
+        self._link, self.future = link, future
+
+    def __del__(self) -> None:
+        # This runs wherever the collector does.
+        if not self.future.done() and not self._link._is_forked():
+            with contextlib.suppress(RuntimeError):  # The loop is closed, and the link with it.
+                self._link._loop.call_soon_threadsafe(self.future.cancel)
+
+
+class AsyncIncoming(AsyncIterator[Any]):
+    """As :class:`Incoming`, for ``async for`` and ``async with``. Losing the last reference to it closes it."""
+
+    def __init__(self, link: AsyncLink, inflow: _Inflow, held: Optional[_Held], is_all: bool = False) -> None:
+        self._link, self._inflow, self._held = link, inflow, held
+        # Nothing is left of the call without the items.
+        self._is_all = is_all
         self._over = False
 
     def __aiter__(self) -> AsyncIncoming:
@@ -2880,10 +3067,12 @@ class AsyncIncoming(AsyncIterator[Any]):
         raise StopAsyncIteration
 
     def close(self) -> None:
-        """No more are wanted. Idempotent."""
+        """No more are wanted: iterating is over, in another task too. Idempotent."""
         self._over = True
-        if self._future is not None:
-            self._future.cancel()
+        if self._link._is_forked():
+            return
+        if self._held is not None and self._is_all:
+            self._held.future.cancel()
         self._link._with(lambda machine, now: machine.stop_items(self._inflow))
 
     async def __aenter__(self) -> AsyncIncoming:
@@ -2912,11 +3101,11 @@ class AsyncOutgoing:
 
 
 class AsyncUpload:
-    """As :class:`Upload`, for ``async with``."""
+    """As :class:`Upload`, for ``async with``. Losing the last reference to it cancels the call."""
 
     def __init__(self, link: AsyncLink, call: _Call, future: asyncio.Future[Any]) -> None:
         assert call.outflow is not None
-        self._future, self._out = future, AsyncOutgoing(link, call.outflow)
+        self._held, self._out = _Held(link, future), AsyncOutgoing(link, call.outflow)
 
     async def send(self, item: Any) -> None:
         """As :meth:`AsyncOutgoing.send`. What ended the call is raised here, too."""
@@ -2925,11 +3114,11 @@ class AsyncUpload:
     async def finish(self) -> Any:
         """No more come: waits for the result, or raises what ended the call."""
         self._out.end()
-        return await self._future
+        return await self._held.future
 
     def cancel(self) -> None:
         """Gives the call up."""
-        self._future.cancel()
+        self._held.future.cancel()
 
     async def __aenter__(self: _T) -> _T:
         return self
@@ -2944,7 +3133,7 @@ class AsyncDuplex(AsyncUpload):
     def __init__(self, link: AsyncLink, call: _Call, future: asyncio.Future[Any]) -> None:
         super().__init__(link, call, future)
         assert call.inflow is not None
-        self.incoming = AsyncIncoming(link, call.inflow, None)
+        self.incoming = AsyncIncoming(link, call.inflow, self._held)
 
     def __aiter__(self) -> AsyncIncoming:
         return self.incoming
@@ -2954,7 +3143,7 @@ class AsyncDuplex(AsyncUpload):
         self._out.end()
 
 
-class AsyncLink(asyncio.Protocol):
+class AsyncLink(_Owned, asyncio.Protocol):
     """One end of a link, for asyncio. Made by :func:`connect_async` and :func:`from_env_async`.
 
     Everything belongs to the thread of its event loop. Handlers are coroutine functions, each in a task of its own;
@@ -2963,6 +3152,7 @@ class AsyncLink(asyncio.Protocol):
     """
 
     def __init__(self, side: Side, tokens: Tuple[bytes, bytes], limits: Limits, serve: Iterable[Api]) -> None:
+        super().__init__()
         self.limits = limits
         self._loop = asyncio.get_running_loop()
         self._machine = _Machine(side, tokens, limits, time.monotonic(), _AsyncSignal, self._dispatch)
@@ -2973,7 +3163,8 @@ class AsyncLink(asyncio.Protocol):
         self._opened, self._ended, self._idle = _AsyncSignal(), _AsyncSignal(), _AsyncSignal()
         self._tasks: Set[asyncio.Task[None]] = set()
         self._executor: Optional[concurrent.futures.ThreadPoolExecutor] = None
-        self._pumping = False
+        self._pumping = self._paused = False
+        self._hang_up: Optional[asyncio.TimerHandle] = None
 
     # Calling.
 
@@ -2996,7 +3187,7 @@ class AsyncLink(asyncio.Protocol):
         """Calls what makes items. ``timeout`` is until it has begun."""
         call, future = self._start(path, value, timeout, False, _Way.TAKES)
         assert call.inflow is not None
-        return AsyncIncoming(self, call.inflow, future)
+        return AsyncIncoming(self, call.inflow, _Held(self, future), is_all=True)
 
     def upload(self, path: str, value: Any = None, *, timeout: _Timeout = _UNSET) -> AsyncUpload:
         """Calls what takes items. ``timeout`` is until it has begun."""
@@ -3028,7 +3219,7 @@ class AsyncLink(asyncio.Protocol):
         call = self._with(lambda machine, now: machine.start(path, body, now, limit, way, end, parent))
 
         def give_up(ended: asyncio.Future[Any]) -> None:
-            if ended.cancelled():
+            if ended.cancelled() and not self._is_forked():
                 self._with(lambda machine, now: machine.cancel(call, Cancelled()))
 
         future.add_done_callback(give_up)
@@ -3041,9 +3232,19 @@ class AsyncLink(asyncio.Protocol):
         self._machine.handlers = _collect(self._machine.handlers, [api])
 
     def _dispatch(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
+        if served.cancelled:
+            # It was given up in the same breath, and nothing would cancel a task that begins now.
+            return self._machine.answer(served, _Kind.FAULT, _write_record(49))
         task = self._loop.create_task(self._run(served, handler, arguments))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not served.answered:
+                # It was cancelled before it had begun.
+                self._with(lambda machine, now: machine.answer(served, _Kind.FAULT, _write_record(49)))
+
+        task.add_done_callback(ended)
         served.on_cancel = task.cancel  # type: ignore[assignment]
 
     async def _run(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
@@ -3101,6 +3302,7 @@ class AsyncLink(asyncio.Protocol):
 
     async def wait(self) -> None:
         """Waits until the link is over. For a program that only serves."""
+        self._check_owner()
         await self._ended.wait()
 
     async def shut_down(self, limit: float) -> bool:
@@ -3117,7 +3319,10 @@ class AsyncLink(asyncio.Protocol):
             await self.close()
 
     async def close(self) -> None:
-        """Ends the link and all of its calls. Events that wait still leave, within the grace. Idempotent."""
+        """Ends the link and all of its calls. Events that wait still leave, and handlers end, within the grace of the
+        limits; a handler that has not is cancelled. Idempotent."""
+        if self._is_forked():
+            return
         self._with(lambda machine, now: machine.close(now))
         try:
             await asyncio.wait_for(self._ended.wait(), self.limits.grace + _LINGER)
@@ -3127,7 +3332,9 @@ class AsyncLink(asyncio.Protocol):
         me = asyncio.current_task()
         tasks = [task for task in self._tasks if task is not me]
         if tasks:
-            await asyncio.wait(tasks, timeout=self.limits.grace)
+            # Those of calls were cancelled, those of events go on for as long.
+            for task in (await asyncio.wait(tasks, timeout=self.limits.grace))[1]:
+                task.cancel()
 
     async def __aenter__(self) -> AsyncLink:
         return self
@@ -3135,20 +3342,26 @@ class AsyncLink(asyncio.Protocol):
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    async def _open(self, opened: socket.socket) -> None:
+    async def _open(self, opened: socket.socket, limit: float) -> None:
+        """Greets. Closes what was opened unless the other side is ready within the limit."""
         opened.setblocking(False)
         try:
             await self._loop.create_connection(lambda: self, sock=opened)
         except OSError as error:
             opened.close()
             raise StartError(f"the connection cannot be used: {error}") from error
+        reason, ready = None, False
         try:
-            await asyncio.wait_for(self._opened.wait(), self.limits.start_timeout)
-        except asyncio.TimeoutError:
-            pass
-        if not self.is_open:
-            reason = self.close_reason
-            await self.close()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), limit)
+            reason, ready = self.close_reason, self.is_open
+        finally:
+            if not ready:
+                self._with(lambda machine, now: machine.hang_up())
+                if self._transport is not None:
+                    self._transport.abort()
+        if not ready:
+            await self._ended.wait()
             raise StartError(str(reason or "the other side is there, and was not ready in time"), reason)
 
     # Below: what the event loop calls.
@@ -3163,6 +3376,15 @@ class AsyncLink(asyncio.Protocol):
         """For the event loop."""
         self._with(lambda machine, now: machine.feed(data, now))
 
+    def pause_writing(self) -> None:
+        """For the event loop."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """For the event loop."""
+        self._paused = False
+        self._with(lambda machine, now: None)
+
     def connection_lost(self, error: Optional[Exception]) -> None:
         """For the event loop."""
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
@@ -3170,13 +3392,15 @@ class AsyncLink(asyncio.Protocol):
             self._with(lambda machine, now: machine.lose(reason))
         else:
             self._with(lambda machine, now: machine.end_of_stream())
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._hang_up):
+            if timer is not None:
+                timer.cancel()
         if self._executor is not None:
             self._executor.shutdown(wait=False)
         self._ended.set()
 
     def _with(self, act: Callable[[_Machine, float], _T]) -> _T:
+        self._check_owner()
         try:
             return act(self._machine, time.monotonic())
         finally:
@@ -3190,8 +3414,7 @@ class AsyncLink(asyncio.Protocol):
         try:
             todo: List[Callable[[], None]] = [lambda: None]
             while todo:
-                for job in todo:
-                    job()
+                _do_all(todo, machine.aside)
                 self._send()
                 todo = machine.take_todo()
         finally:
@@ -3201,15 +3424,17 @@ class AsyncLink(asyncio.Protocol):
             self._opened.set()
         if machine.is_idle():
             self._idle.set()
-        if machine.closed and self._transport is not None:
-            # What was written still leaves.
+        if machine.closed and self._transport is not None and not self._transport.is_closing():
+            # What was written still leaves, if the other side reads it.
             self._transport.close()
+            self._hang_up = self._loop.call_later(_LINGER, self._transport.abort)
 
     def _send(self) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        while True:
+        # What acknowledges and does not read fills no memory here. The last words are few.
+        while not self._paused or self._machine.closed:
             data = self._machine.take_output(time.monotonic())
             if not data:
                 return
@@ -3242,8 +3467,18 @@ async def connect_async(
 ) -> AsyncLink:
     """As :func:`connect`, for asyncio."""
     link = AsyncLink(side, _tokens(token), limits, serve)
-    opened = await link._loop.run_in_executor(None, _dial, address, token, limits.start_timeout, allow)
-    await link._open(opened)
+    end = time.monotonic() + limits.start_timeout
+    dialling = link._loop.run_in_executor(None, _dial, address, token, limits.start_timeout, allow)
+    done: Set[asyncio.Future[socket.socket]] = set()
+    try:
+        done, _ = await asyncio.wait({dialling}, timeout=limits.start_timeout)
+    finally:
+        if not done:
+            # Nobody takes what comes of it.
+            dialling.add_done_callback(lambda late: late.cancelled() or late.exception() or late.result().close())
+    if not done:
+        raise StartError(f"cannot connect to {address} in time")
+    await link._open(dialling.result(), end - time.monotonic())
     return link
 
 
@@ -3254,5 +3489,5 @@ async def from_env_async(*, serve: Iterable[Api] = (), limits: Limits = Limits()
     inherited, token, lifeline = _inherited()
     _follow(lifeline)
     link = AsyncLink(Side.NECK, (token, token), limits, apis)
-    await link._open(inherited)
+    await link._open(inherited, limits.start_timeout)
     return link

@@ -96,6 +96,24 @@ class Peer:
         self.process.wait(LONG)
 
 
+GREETING = b"".join(
+    [
+        nape._frame(nape._Kind.HELLO, 0, 0, (0, 0), nape._HELLO.pack(b"NAPE", 0, 2, 0, 1, 1, 1, bytes(16)) + b"\0"),
+        nape._frame(nape._Kind.READY, 0, 0, (0, 0), b""),
+    ]
+)
+"""What a Head says first, for tests that are the other side themselves."""
+
+
+def call_frame(id: int, path: bytes, kind: nape._Kind = nape._Kind.CALL, arguments: bytes = b"") -> bytes:
+    """A call or an event of the other side."""
+    head = b"" if kind is nape._Kind.EVENT else nape._CALL_HEAD.pack(0, nape._ALL_ONES, 0)
+    return nape._frame(kind, 0, id, (0, 0), head + bytes([len(path)]) + path + arguments)
+
+
+BYE = nape._frame(nape._Kind.BYE, 0, 0, (0, 0), b"\0\0")
+
+
 def nothing_left(test: unittest.TestCase) -> Callable[[], None]:
     """Call it before and the result after: no thread and no descriptor may be left."""
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import os
 import socket
+import tempfile
 import threading
+import warnings
 from typing import Any, AsyncIterator, Awaitable, Callable, List
 
-from .support import LONG, Peer, PeerTest, nape
+from .support import BYE, GREETING, LONG, Peer, PeerTest, Test, call_frame, nape
 
 
 class Async(PeerTest):
@@ -234,7 +239,203 @@ class Async(PeerTest):
             ours, theirs = socket.socketpair()
             link = nape.AsyncLink(nape.Side.NECK, nape._NO_TOKENS, nape.Limits(start_timeout=0.1), [])
             with self.assertRaises(nape.StartError):
-                await link._open(ours)
+                await link._open(ours, 0.1)
             theirs.close()
 
         asyncio.run(run())
+
+
+class Alone(Test):
+    """Against a peer that is made of bytes."""
+
+    def run_alone(
+        self,
+        test: Callable[[nape.AsyncLink, socket.socket], Awaitable[None]],
+        api: nape.Api = nape.Api("none"),
+        limits: nape.Limits = nape.Limits(grace=0.5),
+    ) -> None:
+        async def run() -> None:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                theirs.sendall(GREETING)
+                link = nape.AsyncLink(nape.Side.NECK, nape._NO_TOKENS, limits, [api])
+                await link._open(ours, LONG)
+                try:
+                    await asyncio.wait_for(test(link, theirs), LONG)
+                finally:
+                    await asyncio.wait_for(link.close(), LONG)
+
+        asyncio.run(run())
+
+    def test_what_is_given_up_in_the_same_breath_does_not_run(self) -> None:
+        api, ran = nape.Api("py"), []
+
+        @api.handle("wait")
+        async def wait(cx: nape.Context, value: Any) -> None:
+            ran.append(1)
+            await asyncio.Future()
+
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            peer.sendall(call_frame(1, b"py.wait") + nape._frame(nape._Kind.CANCEL, 0, 1, (0, 0), b""))
+            peer.sendall(call_frame(2, b"py.wait") + BYE)
+            await link.wait()
+            await asyncio.sleep(0)
+            self.assertEqual((ran, link._machine.served, link._tasks), ([], {}, set()))
+
+        async def test_a_turn_later(link: nape.AsyncLink, peer: socket.socket) -> None:
+            link.data_received(call_frame(1, b"py.wait"))
+            link.data_received(nape._frame(nape._Kind.CANCEL, 0, 1, (0, 0), b""))
+            while link._tasks:
+                await asyncio.sleep(0)
+            self.assertEqual((ran, link._machine.served), ([], {}))
+
+        self.run_alone(test, api)
+        self.run_alone(test_a_turn_later, api)
+
+    def test_p_3_events_that_come_with_the_goodbye_are_handled(self) -> None:
+        api = nape.Api("py")
+        came: List[Any] = []
+
+        @api.handle("note")
+        async def note(cx: nape.Context, value: Any) -> None:
+            await asyncio.sleep(0)
+            came.append(value)
+
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            events = [call_frame(n, b"py.note", nape._Kind.EVENT, b"%d" % n) for n in range(1, 21)]
+            peer.sendall(b"".join(events) + BYE)
+            await link.wait()
+            await link.close()
+            self.assertEqual(sorted(came), list(range(1, 21)))
+
+        self.run_alone(test, api)
+
+    def test_p_32_a_fork_neither_uses_nor_ends_what_its_parent_has(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            items = link.stream("a.b")
+            pid = os.fork()
+            if pid == 0:
+                status = 1
+                try:
+                    for use in (link.start, link.fire, link.stream):
+                        with self.assertRaises(nape.Misuse):
+                            use("a.b")
+                    items.close()
+                    del items
+                    with self.assertRaises(StopIteration):
+                        link.close().send(None)
+                    status = 0
+                finally:
+                    os._exit(status)
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
+            await asyncio.sleep(0)
+            self.assertEqual((len(link._machine.pending), link.close_reason), (1, None))
+            items.close()
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.run_alone(test)
+
+    def test_a_stream_that_nobody_holds_any_more_is_cancelled(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            machine = link._machine
+
+            def begin() -> None:
+                """The last call has begun, with an item for who takes some."""
+                call = list(machine.pending.values())[-1]
+                link.data_received(nape._frame(nape._Kind.QUOTA, 0, call.id, (0, 0), nape._QUOTA.pack(1, 1)))
+                if call.inflow is not None:
+                    link.data_received(nape._frame(nape._Kind.ITEMS, 0, call.id, (0, 0), b"\1\0\0\0" + b"7"))
+
+            async def gone() -> None:
+                gc.collect()
+                while machine.pending:
+                    await asyncio.sleep(0)
+
+            link._loop.call_soon(begin)
+            async for item in link.stream("a.b"):
+                self.assertEqual(item, 7)
+                break
+            del item
+            await gone()
+            up = link.upload("a.b")
+            begin()
+            del up
+            await gone()
+            # A duplex is there as long as its items are.
+            link._loop.call_soon(begin)
+            async for item in link.duplex("a.b"):
+                gc.collect()
+                await asyncio.sleep(0)
+                self.assertEqual(len(machine.pending), 1)
+                break
+            await gone()
+            kinds = set()
+            while nape._Kind.CANCEL not in kinds:
+                size, kind, *_ = nape._HEADER.unpack(peer.recv(nape._HEADER.size, socket.MSG_WAITALL))
+                peer.recv(size + 4 - nape._HEADER.size, socket.MSG_WAITALL)
+                kinds.add(kind)
+
+        self.run_alone(test)
+
+    def test_who_gives_up_connecting_leaves_nothing_open(self) -> None:
+        async def run() -> None:
+            with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as door:
+                door.bind(f"{directory}/door")
+                door.listen()
+                door.settimeout(LONG)
+                for limits in (nape.Limits(), nape.Limits(start_timeout=0.05)):
+                    with self.assertRaises((asyncio.TimeoutError, nape.StartError)):
+                        await asyncio.wait_for(nape.connect_async(f"unix:{directory}/door", limits=limits), 0.2)
+                    with door.accept()[0] as met:
+                        met.settimeout(LONG)
+
+                        def rest() -> None:
+                            while met.recv(1000):  # noqa: B023
+                                pass
+
+                        await asyncio.get_running_loop().run_in_executor(None, rest)
+
+        asyncio.run(run())
+
+    def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            chat = link.duplex("a.b", timeout=None)
+
+            async def take() -> List[Any]:
+                return [item async for item in chat]
+
+            task = asyncio.ensure_future(take())
+            await asyncio.sleep(0)
+            chat.incoming.close()
+            self.assertEqual(await task, [])
+
+        self.run_alone(test)
+
+    def test_p_17_a_peer_that_acknowledges_and_reads_nothing_fills_no_memory_and_ends_in_time(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            pending = [link.start("a.b", "x" * (1 << 20)) for _ in range(20)]
+            machine, transport = link._machine, link._transport
+            assert transport is not None
+            told, most = (-1, -1), 0
+            while told != machine._sent:
+                told = machine._sent
+                peer.sendall(nape._frame(nape._Kind.CREDIT, 0, 0, told, b""))
+                while machine._acknowledged != told:
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                most = max(most, transport.get_write_buffer_size())
+            self.assertLess(most, 1 << 20)
+            # It goes on once it is read.
+            peer.setblocking(False)
+            while machine._sent == told:
+                with contextlib.suppress(BlockingIOError):
+                    peer.recv(1 << 16)
+                await asyncio.sleep(0)
+            peer.sendall(BYE)
+            await link.wait()
+            for each in pending:
+                with self.assertRaises(nape.Closed):
+                    await each
+
+        self.run_alone(test)

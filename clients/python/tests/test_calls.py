@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any, List
 
-from .support import LONG, PEER, Peer, PeerTest, Test, nape, nothing_left
+from .support import GREETING, LONG, PEER, Peer, PeerTest, Test, nape, nothing_left
 
 
 class Calls(PeerTest):
@@ -354,8 +354,7 @@ class Ends(OwnPeerTest):
         ours, theirs = socket.socketpair()
         limits = nape.Limits(grace=0.2)
         link = nape.Link(ours, nape.Side.NECK, nape._NO_TOKENS, limits, [])
-        greeting = nape._HELLO.pack(b"NAPE", 0, 2, 0, 1, 1, 1, bytes(16)) + b"\0"
-        theirs.sendall(nape._frame(1, 0, 0, (0, 0), greeting) + nape._frame(2, 0, 0, (0, 0), b""))
+        theirs.sendall(GREETING)
         pending = [link.start("a.b", "x" * 1_000_000, timeout=0.2) for _ in range(5)]
         for each in pending:
             with self.assertRaises(nape.TimedOut):

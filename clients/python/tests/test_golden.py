@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import struct
@@ -354,6 +355,50 @@ class Rules(Test):
         self.assertEqual([served.id for served, _ in machine.served], [1, 2, 3, 4])
         self.assertEqual((machine.it._inbox, machine.it._inbox_bytes), ({}, 0))
 
+    def test_a_parent_gives_no_call_a_place(self) -> None:
+        machine = Machine(1, nape.Limits(served_calls=3))
+        ours = machine.it.start("a.b", b"1", 0.0, None, nape._Way.NONE, None, None)
+        for id in range(1, 6):
+            machine.take(K.CALL, 0, id, struct.pack("<Q", ours.id) + CALL[8:])
+        self.assertEqual((len(machine.served), machine.served[0][0].descends), (3, True))
+        self.assertEqual([frame[3][:2] for frame in machine.sent() if frame[0] == K.FAULT], [b"\3\0"] * 2)
+
+    def test_the_arguments_that_wait_are_counted(self) -> None:
+        machine = Machine(1, nape.Limits(received_bytes=1000))
+        # One message has room, however large it is.
+        machine.take(K.CALL, 0, 1, CALL + bytes(5000))
+        machine.take(K.CALL, 0, 2, CALL + bytes(1))
+        self.assertEqual(len(machine.served), 1)
+        machine.it.answer(machine.served.pop()[0], K.REPLY, b"1")
+        for id in range(3, 6):
+            machine.take(K.CALL, 0, id, CALL + bytes(400))
+            machine.take(K.EVENT, 0, id + 10, b"\x0ethumbs.quality" + bytes(400))
+        self.assertEqual((len(machine.served), machine.it.n_unhandled), (2, 2))
+        self.assertEqual([frame[3][:2] for frame in machine.sent() if frame[0] == K.FAULT], [b"\3\0"] * 3)
+        for served, _ in machine.served:
+            machine.it.answer(served, K.REPLY, b"1")
+        self.assertEqual(machine.it._served_bytes, 0)
+
+    def test_who_acknowledges_nothing_lets_nothing_grow(self) -> None:
+        # Faults for what has no room in unfinished messages.
+        machine = Machine(1, nape.Limits(message_limit=1000, served_calls=3))
+        for id in range(1, 5):
+            machine.take(K.CALL, nape._MORE, id, CALL + bytes(900))
+        for id in range(5, 60):
+            machine.it._told = machine.it._read
+            machine.take(K.CALL, nape._MORE, id, CALL + bytes(900))
+            machine.take(K.CANCEL, 0, id)
+        self.assertEqual(machine.rule, 18)
+        # What is said of the items of streams that are given up.
+        machine = Machine(1)
+        for id in range(1, 100):
+            machine.it._told = machine.it._read
+            machine.take(K.OPEN, 0, id, nape._OPEN_HEAD.pack(1, 0, 0) + CALL[:-11] + b"thumbs.take")
+            machine.it.accept(machine.served[-1][0])
+            machine.take(K.CANCEL, 0, id)
+        self.assertIsNone(machine.it.reason)
+        self.assertEqual(len(machine.it._control), 0)
+
     def test_a_flood_ends_the_link(self) -> None:
         machine = Machine(1)
         for _ in range(nape._BUDGET + 10):
@@ -387,82 +432,6 @@ class Rules(Test):
                 self.assertEqual((machine.it.pending, machine.it.take_output(0.0)), ({}, b""))
 
 
-class Sending(Test):
-    def test_the_window_holds_and_opens_again(self) -> None:
-        machine = Machine(1)
-        for _ in range(200):
-            machine.it.fire("a.b", b"1")
-        self.assertEqual(len(machine.sent(read=False)), 96)
-        self.assertEqual(machine.sent(read=False), [])
-        machine.peer_read = machine.it._sent
-        machine.take(K.CREDIT)
-        self.assertEqual(len(machine.sent(read=False)), 96)
-        # Of the largest frames three more go than their bytes would let.
-        machine = Machine(1)
-        machine.it.fire("a.b", bytes(1 << 20))
-        self.assertEqual(len(machine.sent(read=False)), 4)
-
-    def test_credit_is_given_at_half_a_window(self) -> None:
-        machine = Machine(1)
-        for id in range(1, 49):
-            self.assertEqual(machine.sent(), [])
-            machine.take(K.EVENT, 0, id, b"\x0ethumbs.quality80")
-        self.assertEqual([frame[0] for frame in machine.sent()], [K.CREDIT])
-
-    def test_events_keep_their_order_around_large_ones(self) -> None:
-        machine = Machine(1)
-        for n in range(40):
-            size = 100_000 if n % 7 == 3 else 1
-            machine.it.fire("a.b", struct.pack("<I", n) + bytes(size))
-        order = [frame[3][4:8] for frame in machine.sent() if frame[0] == K.EVENT and not frame[1] & nape._CONTINUES]
-        self.assertEqual(order, [struct.pack("<I", n) for n in range(40)])
-
-    def test_a_small_call_passes_a_large_one_that_is_under_way(self) -> None:
-        machine = Machine(1)
-        large = machine.it.start("a.b", bytes(5 << 20), 0.0, None, nape._Way.NONE, None, None)
-        first = machine.sent(read=False)
-        small = machine.it.start("a.b", b"1", 0.0, None, nape._Way.NONE, None, None)
-        machine.peer_read = machine.it._sent
-        machine.take(K.CREDIT)
-        ids = [frame[2] for frame in machine.sent(read=False)]
-        self.assertEqual({frame[2] for frame in first}, {large.id})
-        self.assertIn(small.id, ids)
-
-    def test_a_call_that_has_not_left_did_not_run(self) -> None:
-        machine = Machine(1, open=False)
-        call = machine.it.start("a.b", b"1", 0.0, 1.0, nape._Way.NONE, None, None)
-        machine.it.tick(1.0)
-        self.assertIs(call.error.executed, nape.Executed.NO)
-        self.assertNotIn(K.CALL, [frame[0] for frame in machine.sent(now=1.0)])
-
-    def test_time_that_is_left_is_sent_rounded_up(self) -> None:
-        machine = Machine(1)
-        machine.it.start("a.b", b"1", 0.0, 1.0, nape._Way.NONE, None, None)
-        (frame,) = machine.sent(now=0.2500001)
-        self.assertEqual(struct.unpack_from("<QQI", frame[3]), (0, 750_000, 0))
-
-    def test_a_call_that_is_given_up_half_way_is_cut_short_and_cancelled(self) -> None:
-        machine = Machine(1)
-        call = machine.it.start("a.b", bytes(5 << 20), 0.0, 1.0, nape._Way.NONE, None, None)
-        machine.sent(read=False)
-        machine.it.tick(1.0)
-        self.assertIs(call.error.executed, nape.Executed.MAYBE)
-        machine.peer_read = machine.it._sent
-        machine.take(K.CREDIT)
-        self.assertEqual([frame[0] for frame in machine.sent(now=1.0)], [K.CANCEL])
-
-    def test_the_heartbeat_asks_and_gives_up(self) -> None:
-        machine = Machine(1, nape.Limits(heartbeat=(1.0, 3.0)))
-        self.assertEqual(machine.it.due(), 1.0)
-        machine.it.tick(1.0)
-        self.assertEqual(machine.sent(read=False)[0][:3], (K.PING, 0, 1))
-        machine.take(K.PONG, 0, 1, now=1.5)
-        machine.it.tick(2.5)
-        self.assertIsNone(machine.it.reason)
-        machine.it.tick(4.5)
-        self.assertIs(machine.it.reason.kind, nape.CloseKind.UNRESPONSIVE)
-
-
 class Records(Test):
     def test_errors_come_back_as_they_went(self) -> None:
         reason = nape.CloseReason(nape.CloseKind.PROTOCOL, "why", 17)
@@ -487,6 +456,39 @@ class Records(Test):
                     return {key: value for key, value in vars(of).items() if key not in ("_arrived", "call_error", "detail")}
 
                 self.assertEqual(fields(back), fields(error))
+
+    def test_p_18_whatever_a_handler_raises_has_a_record(self) -> None:
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError("no text")
+
+        @dataclasses.dataclass
+        class Room:
+            wanted: int
+
+            def __getattribute__(self, name: str) -> Any:
+                if name == "wanted":
+                    raise RuntimeError("no room")
+                return super().__getattribute__(name)
+
+        served = nape._Served(Machine().it, 1, "a.b", False)
+        cause = ValueError("why")
+        cause.__cause__ = Mute()
+        for error, text in [
+            (nape.Fault(ValueError("why")), "why"),  # type: ignore[arg-type]
+            (nape.Fault(Mute()), "a Mute that has no text"),  # type: ignore[arg-type]
+            (nape.Fault("why", type_name=3, chain=[Mute()]), "why"),  # type: ignore[arg-type, list-item]
+            (nape.Fault("why", value=Room(1)), "why"),
+            (nape.BadArguments(cause, Mute()), ""),  # type: ignore[arg-type]
+            (Mute(), "a Mute that has no text"),
+            (cause, "why"),
+            (nape.TimedOut("a.b", float("inf"), nape.Executed.NO), "nothing can be told"),
+        ]:
+            with self.subTest(type(error)):
+                kind, body = nape._failure(served, error)
+                record = nape._read_record(body)
+                self.assertIs(kind, K.FAULT)
+                self.assertIn(text, record.text(0))
 
     def test_long_texts_are_cut_between_characters(self) -> None:
         record = nape._read_record(nape._write_record(32, 0, 0, ["é" * 4000] * 30))

@@ -148,6 +148,17 @@ class Serving(PeerTest):
         self.assertEqual((fault["kind"], fault["inner"]["fault"]["typed"]), ("Call", {"wanted": 5}))
         self.assertIn("does not encode", self.rust_calls("py.nothing")["fault"]["message"])
 
+    def test_p_18_a_handler_that_fails_with_what_cannot_be_told_is_answered(self) -> None:
+        more = nape.Api("more")
+
+        @more.handle("odd")
+        def odd(cx: nape.Context, value: Any) -> None:
+            raise nape.TimedOut("a.b", float("inf"), nape.Executed.NO)
+
+        self.link.serve(more)
+        self.assertIn("nothing can be told", self.rust_calls("more.odd")["fault"]["message"])
+        self.assertEqual(self.link._machine.served, {})
+
     def test_what_nobody_serves_is_refused(self) -> None:
         self.assertIn("NoHandler", self.rust_calls("py.nowhere")["detail"])
         self.assertIn("BadArguments", self.rust_calls("py.count", 3)["detail"])
@@ -279,6 +290,15 @@ class Serving(PeerTest):
             up.finish()
         with self.assertRaises(nape.Rejected):
             self.link.upload("s.sum", "no number").finish()
+
+    def test_an_end_of_items_waits_for_the_call_that_waits_or_is_large(self) -> None:
+        with nape.connect(self.peer.address, limits=nape.Limits(in_flight=1)) as link:
+            first = link.start("t.slow", 50)
+            self.assertEqual(link.upload("s.sum", 7).finish(), 7)
+            self.assertEqual(first.result(), 50)
+        with self.link.duplex("s.chat", "x" * (3 << 20)) as chat:
+            chat.end()
+            self.assertEqual((len(list(chat)), chat.finish()), (2, 0))
 
     def test_a_large_item_that_is_given_up_half_way(self) -> None:
         for _ in range(4):

@@ -1,0 +1,228 @@
+"""Against a peer that is made of bytes, and in a process that was forked from the one with the link."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import threading
+import traceback
+import warnings
+from typing import Any, Callable, Dict, List, Tuple
+
+from .support import BYE, GREETING, LONG, PeerTest, Test, call_frame, nape
+
+
+class Alone(Test):
+    """Against a peer that is made of bytes."""
+
+    def meet(
+        self, api: nape.Api = nape.Api("none"), limits: nape.Limits = nape.Limits(grace=0.5)
+    ) -> Tuple[nape.Link, socket.socket]:
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        theirs.sendall(GREETING)
+        link = nape.Link(ours, nape.Side.NECK, nape._NO_TOKENS, limits, [api])
+        self.addCleanup(link.close)
+        link._wait_open(LONG)
+        return link, theirs
+
+    def test_p_3_events_that_come_with_the_goodbye_are_handled(self) -> None:
+        api = nape.Api("py")
+        came: List[Any] = []
+        gate = threading.Event()
+
+        @api.handle("note")
+        def note(cx: nape.Context, value: Any) -> None:
+            gate.wait(LONG)
+            came.append(value)
+
+        link, peer = self.meet(api, nape.Limits(workers=2))
+        events = [call_frame(n, b"py.note", nape._Kind.EVENT, b"%d" % n) for n in range(1, 21)]
+        peer.sendall(b"".join(events) + BYE)
+        self.until("it is over", lambda: link.close_reason)
+        gate.set()
+        self.until("all are handled", lambda: len(came) == 20)
+        self.assertEqual(sorted(came), list(range(1, 21)))
+
+
+    def test_what_handles_the_log_may_use_the_link(self) -> None:
+        link, peer = self.meet()
+        told: List[Any] = []
+
+        class Ship(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                with contextlib.suppress(nape.Closed):
+                    link.fire("log.line", record.getMessage())
+                    # Its answer has to be read meanwhile.
+                    told.append(link.call("log.full", timeout=None))
+
+        log, level = logging.getLogger("nape"), logging.getLogger("nape").level
+        ship = Ship()
+        log.addHandler(ship)
+        log.setLevel(logging.DEBUG)
+        self.addCleanup(log.removeHandler, ship)
+        self.addCleanup(log.setLevel, level)
+        for n in range(1, 91):
+            peer.sendall(call_frame(n, b"no.where", nape._Kind.EVENT))
+        reads: Dict[int, List[int]] = {}
+        while not reads.get(nape._Kind.CALL):
+            size, kind, _, _, id, _, _ = nape._HEADER.unpack(peer.recv(nape._HEADER.size, socket.MSG_WAITALL))
+            peer.recv(size + 4 - nape._HEADER.size, socket.MSG_WAITALL)
+            reads.setdefault(kind, []).append(id)
+        self.assertTrue(reads[nape._Kind.EVENT])
+        self.assertLessEqual(len(link._machine._notes), nape._MOST_NOTES)
+        peer.sendall(nape._frame(nape._Kind.REPLY, 0, reads[nape._Kind.CALL][0], (0, 0), b"7"))
+        self.until("it is answered", lambda: told)
+        self.assertEqual(told, [7])
+        log.removeHandler(ship)
+
+    def test_what_handles_the_log_keeps_no_end_of_a_link_from_being_told(self) -> None:
+        gate = threading.Event()
+
+        class Stuck(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                gate.wait(LONG)
+                written.append(record)
+
+        written: List[logging.LogRecord] = []
+        stuck = Stuck()
+        logging.getLogger("nape").addHandler(stuck)
+        self.addCleanup(logging.getLogger("nape").removeHandler, stuck)
+        self.addCleanup(gate.set)
+        link, peer = self.meet()
+        pending = link.start("a.b", timeout=None)
+        peer.sendall(GREETING)
+        with self.assertRaises(nape.Closed):
+            pending.result()
+        self.assertEqual(written, [])
+
+
+    def test_what_one_waits_for_is_done_whatever_comes_before_it(self) -> None:
+        for error in [RuntimeError, KeyboardInterrupt]:
+            link, peer = self.meet()
+            pending = [link.start("a.b", timeout=None) for _ in range(5)]
+            first = pending[2]
+            end, raised = first._end, []
+
+            def fail(call: Any) -> None:
+                if not raised:
+                    raised.append(1)
+                    raise error
+                end(call)
+
+            first._end = fail  # type: ignore[method-assign]
+            with contextlib.suppress(KeyboardInterrupt):
+                link.close()
+            pending.remove(first)
+            for each in pending:
+                self.assertTrue(each.wait(LONG))
+            self.assertEqual((raised, first.done()), ([1], error is KeyboardInterrupt))
+
+    def test_where_no_thread_can_be_started_all_calls_end(self) -> None:
+        link, peer = self.meet()
+        pending = [link.start("a.b", timeout=None) for _ in range(5)]
+        for each in pending:
+            each.then(print)
+        start = threading.Thread.start
+        threading.Thread.start = refuse  # type: ignore[method-assign]
+        try:
+            peer.sendall(BYE)
+            for each in pending:
+                self.assertTrue(each.wait(LONG))
+        finally:
+            threading.Thread.start = start  # type: ignore[method-assign]
+
+    def test_a_duplex_is_there_as_long_as_its_items_are(self) -> None:
+        link, peer = self.meet()
+        items = iter(link.duplex("a.b"))
+        gc.collect()
+        (call,) = link._machine.pending.values()
+        peer.sendall(nape._frame(nape._Kind.QUOTA, 0, call.id, (0, 0), nape._QUOTA.pack(1, 1)))
+        peer.sendall(nape._frame(nape._Kind.ITEMS, 0, call.id, (0, 0), b"\1\0\0\0" + b"7"))
+        self.assertEqual(next(items), 7)
+
+    def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
+        link, peer = self.meet()
+        chat = link.duplex("a.b", timeout=None)
+        for items in [chat.incoming, link.stream("a.b", timeout=None)]:
+            ended = threading.Event()
+            waiting = threading.Thread(target=lambda: list(items) or ended.set())  # noqa: B023
+            waiting.start()
+            self.until("it waits", lambda: items._inflow.signal._event._cond._waiters)  # noqa: B023
+            items.close()
+            self.assertTrue(ended.wait(LONG))
+            waiting.join()
+
+
+def refuse(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+class Forks(PeerTest):
+    """A process that is forked from the one that has a link takes no part in it."""
+
+    def forked(self, link: nape.Link, child: Callable[[], None]) -> None:
+        """Runs it in a fork that was made while another thread has the lock of the link."""
+        with link._lock, warnings.catch_warnings():
+            # That it has threads is what this is about.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+            if pid == 0:
+                status = 1
+                try:
+                    child()
+                    status = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(status)
+        ended: List[int] = []
+
+        def has_ended() -> bool:
+            ended.extend(os.waitpid(pid, os.WNOHANG))
+            return ended[-2] == pid
+
+        try:
+            self.until("the fork ends", has_ended)
+        except AssertionError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        self.assertEqual(ended[-1], 0)
+
+    def test_p_32_a_fork_neither_uses_nor_ends_what_its_parent_has(self) -> None:
+        with nape.connect(self.peer.address) as link:
+            slow, echo = link.start("t.slow", 60_000), link.start("t.echo", 1)
+            echo.wait()
+            items, up = link.stream("s.endless", 10), link.upload("s.sum", 0)
+            next(items)
+            uses: List[Callable[[], Any]] = [
+                lambda: link.call("t.echo", 1, timeout=2.0), lambda: link.fire("t.note", 1),
+                lambda: link.stream("s.count"), lambda: link.serve(nape.Api("more")), link.wait,
+                lambda: link.shut_down(0),
+                slow.wait, slow.result, lambda: slow.then(print), lambda: next(items), lambda: up.send(1), up.finish,
+            ]  # fmt: skip
+
+            def child() -> None:
+                nonlocal slow
+                for use in uses:
+                    with self.assertRaises(nape.Misuse):
+                        use()
+                assert echo.result() == 1
+                uses.clear()
+                with contextlib.suppress(SystemExit), link, items, up:
+                    raise SystemExit
+                slow.cancel()
+                del slow
+
+            self.forked(link, child)
+            for n in range(100):
+                self.assertEqual(link.call("t.echo", n), n)
+            up.send(2)
+            self.assertEqual(up.finish(), 2)
+            next(items)
+            self.assertFalse(slow.done())
