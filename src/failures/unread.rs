@@ -65,7 +65,10 @@ fn p_09_an_inline_call_that_is_left_to_a_caller_reaches_it_in_the_transport() {
             .serve(Api::new("first").handle("slow", |_: &Context, (): ()| Ok::<_, Fault>(())).unwrap())
             .serve(Api::new("second").handle("slow", slow).unwrap())
             .serve(
-                Api::new("inline").inline().handle("one", |_: &Context, (): ()| Ok::<_, Fault>(1u32)).unwrap(),
+                Api::new("inline")
+                    .inline()
+                    .handle("one", |_: &Context, (): ()| Ok::<_, Fault>(1u32))
+                    .unwrap(),
             )
             .over(ours)
             .unwrap();
