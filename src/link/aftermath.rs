@@ -1,6 +1,6 @@
 //! What is left to do once a call has ended, and who else sees that.
 
-use std::{task::Waker, time::Instant};
+use std::{mem::take, task::Waker, time::Instant};
 
 use super::{Link, Slot, state::Ended, stream::Wakeup, token::Family};
 use crate::{
@@ -73,6 +73,24 @@ impl Later<'_> {
         self.wakers.extend(aftermath.waker);
         aftermath.ends.into_iter().for_each(|wakeup| self.wake(wakeup));
         self.ended.push(ended);
+    }
+
+    /// Leaves wakers, and what cancelling leads to, to a thread of the link. For whoever ends that: it may be a caller
+    /// that reads, and holds what a waker waits for.
+    pub(super) fn leave_to_the_crew(mut self) {
+        let (wakers, families) = (take(&mut self.wakers), take(&mut self.families));
+        if wakers.is_empty() && families.is_empty() {
+            return;
+        }
+        match self.link.strong() {
+            Some(link) => {
+                self.jobs.push(Box::new(move || {
+                    let mut later = Later::new(&link);
+                    (later.wakers, later.families) = (wakers, families);
+                }));
+            }
+            None => (self.wakers, self.families) = (wakers, families),
+        }
     }
 }
 

@@ -214,7 +214,7 @@ impl Link {
         for ends in remains.streams {
             contain(|| ends.end(&Err(closed.clone()), |wakeup| later.wake(wakeup)));
         }
-        drop(later);
+        later.leave_to_the_crew();
         discard_all(remains.unsent);
     }
 
