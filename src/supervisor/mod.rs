@@ -128,7 +128,8 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Starts a program that is a [`Neck`](crate::Neck), and blocks until it is ready for the first time.
+    /// Starts a program that is a [`Neck`](crate::Neck), and blocks until it is ready for the first time. No hook
+    /// holds that up: they run once it is.
     ///
     /// The command is used for each start. What it has piped as stdin is closed with each end.
     ///

@@ -199,6 +199,12 @@ impl Shared {
 
     /// Tells everybody.
     fn tell(&self, transition: Transition) {
+        self.note(transition);
+        self.deliver();
+    }
+
+    /// Takes note of what everybody is told of with the next delivery.
+    fn note(&self, transition: Transition) {
         log::debug!("supervisor of {}: {transition}", self.endpoint.0.config.name);
         let mut desk = self.desk.lock();
         desk.history.push_back(transition);
@@ -206,8 +212,6 @@ impl Shared {
         if desk.history.len() > KEPT {
             desk.history.pop_front();
         }
-        drop(desk);
-        self.deliver();
     }
 
     /// Tells everybody what they have not been told yet. On the supervisor's thread.
@@ -276,16 +280,19 @@ impl Runner {
         self.shared.endpoint.0.join_waiting(left);
     }
 
+    /// Nobody is told of anything before whoever starts it is: a hook may wait for that one.
     fn run_program(&mut self, started: &Sender<Result<(), StartError>>) {
+        self.shared.note(Transition::Starting);
         match self.start() {
             Ok(spawned) => {
                 let _ = started.send(Ok(()));
                 self.supervise(spawned);
             }
             Err(error) => {
-                self.shared.tell(Transition::Crashed(Crash::Start(error.clone())));
-                self.conclude(None, Arc::new(CloseReason::Local));
+                self.shared.note(Transition::Crashed(Crash::Start(error.clone())));
                 let _ = started.send(Err(error));
+                self.shared.deliver();
+                self.conclude(None, Arc::new(CloseReason::Local));
             }
         }
     }
@@ -308,14 +315,13 @@ impl Runner {
             (self.crashes.drain(..).collect(), format!("its supervisor panicked: {text}"));
         let why = Arc::new(GivenUp { crashes, summary: summary.into() });
         log::warn!("supervisor of {}: {why}", self.shared.endpoint.0.config.name);
-        self.conclude(Some(Transition::GaveUp(why)), Arc::new(CloseReason::Broken(text.as_str().into())));
-        let error = Arc::new(std::io::Error::other(text));
+        let error = Arc::new(std::io::Error::other(text.as_str()));
         // Nobody takes it when the program had started.
         let _ = started.try_send(Err(StartError::Setup { what: "supervisor", error }));
+        self.conclude(Some(Transition::GaveUp(why)), Arc::new(CloseReason::Broken(text.as_str().into())));
     }
 
     fn start(&mut self) -> Result<Spawned, StartError> {
-        self.shared.tell(Transition::Starting);
         fail_here("a supervisor that starts");
         let (now, limit) = (Instant::now(), self.options.start_timeout);
         self.policy.begin(now);
@@ -333,7 +339,7 @@ impl Runner {
             return Err(error);
         }
         endpoint.connect(&spawned.link);
-        self.shared.tell(Transition::Running { generation: endpoint.generation() });
+        self.shared.note(Transition::Running { generation: endpoint.generation() });
         Ok(spawned)
     }
 
@@ -355,6 +361,7 @@ impl Runner {
             if self.shared.is_stopping() {
                 return self.conclude(Some(Transition::Stopped), Arc::new(CloseReason::Local));
             }
+            self.shared.tell(Transition::Starting);
             run = self.start();
         }
     }

@@ -18,6 +18,7 @@ use crate::{
 };
 
 on_every_wire_to_a_child! {
+    p_22_a_hook_that_does_not_come_back_holds_up_no_first_start,
     p_23_a_child_is_ended_while_a_hook_holds_its_supervisor_up,
     p_24_a_supervisor_does_not_wait_for_what_hooks_have_left_with_their_threads,
     p_30_a_waker_that_does_not_come_back_holds_up_no_start,
@@ -42,6 +43,21 @@ fn drops_in_time(supervisor: Supervisor) -> Endpoint {
     drop(supervisor);
     assert!(began.elapsed() < GRACE + five_times(200), "{:?}", began.elapsed());
     end
+}
+
+/// Red when whoever starts it is told after the hooks.
+fn p_22_a_hook_that_does_not_come_back_holds_up_no_first_start(wire: Wire) {
+    for verb in ["serve", "exit-early"] {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let builder = Head::builder().wire(wire).config(Config::new().grace(GRACE));
+        let builder = builder.supervise(Restarts::on_crash()).on_transition(move |_| held.pass());
+        let started = builder.spawn(victim::command(verb));
+        assert_eq!(started.is_ok(), verb == "serve", "{started:?}");
+        gate.await_waiting(1);
+        drop(started);
+        gate.open();
+    }
 }
 
 /// Red when the child is left to the thread that is inside the hook.
