@@ -148,9 +148,10 @@ impl Head {
     }
 
     /// Takes no new calls in either direction, waits for those under way, at most for `limit`, then
-    /// closes. Says whether all had ended. Blocks.
+    /// closes. Says whether all had ended by themselves; a call that pauses before [another
+    /// try](crate::layers::Retry) has not, and is not waited for. Blocks.
     pub fn shut_down(&self, limit: Duration) -> bool {
-        self.link.shut_down(Instant::now().checked_add(limit))
+        self.endpoint.0.shut_down(&self.link, Instant::now().checked_add(limit))
     }
 
     /// Closes the link: calls under way end at once, events that wait still leave within the grace.

@@ -35,6 +35,13 @@ pub(crate) enum Claim {
     Old,
 }
 
+impl Succession {
+    /// Whether there are calls that wait for the next link.
+    pub(super) fn some_wait(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
 impl Waits for Arc<Relay> {
     fn call(&self) -> &Relay {
         self

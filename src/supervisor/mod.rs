@@ -207,7 +207,8 @@ impl Supervisor {
     }
 
     /// The same when the calls under way have ended, for which it waits for at most `limit`. New ones are
-    /// refused meanwhile. Says whether all had ended. Blocks.
+    /// refused meanwhile. Says whether all had ended by themselves; a call that waits for the next start, or for
+    /// [another try](crate::layers::Retry), has not, and is not waited for. Blocks.
     pub fn shut_down(&self, limit: Duration) -> bool {
         self.shut_down_within(Some(limit))
     }

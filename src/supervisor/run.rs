@@ -50,8 +50,9 @@ struct Desk {
     /// The link to the process that runs or is being started.
     link: Option<Arc<Link>>,
     process: Option<Arc<Process>>,
-    /// The program is to end for good, by this time if there is one.
+    /// The program is to end for good,
     stopping: bool,
+    /// by this time, once calls are not waited for any more.
     stop_by: Option<Instant>,
     /// It has.
     ended: bool,
@@ -105,31 +106,30 @@ impl Shared {
     /// Ends the program for good; with a limit, calls under way have so much time. Says whether they had
     /// ended.
     pub(super) fn stop(&self, limit: Option<Duration>) -> bool {
-        let grace = self.endpoint.0.config.grace;
-        let by = Instant::now().checked_add(grace.saturating_add(limit.unwrap_or_default()));
         let mut desk = self.desk.lock();
-        let first = !std::mem::replace(&mut desk.stopping, true);
-        if first {
-            desk.stop_by = by;
-        }
+        desk.stopping = true;
         let link = desk.link.clone();
         drop(desk);
         self.abort.wake();
         self.succession.bell.ring();
-        let quiet = match (&link, limit) {
-            (Some(link), Some(limit)) => link.shut_down(Instant::now().checked_add(limit)),
-            (Some(link), None) => {
-                link.close();
-                true
-            }
-            (None, _) => true,
-        };
+        let deadline = |limit| Instant::now().checked_add(limit);
+        let wind_down = |limit| self.endpoint.0.wind_down(link.as_deref(), deadline(limit));
+        let quiet = limit.is_none_or(wind_down);
+        let by = self.begin_to_end();
+        link.iter().for_each(|link| link.close());
         // Not left to the thread, which may be inside a hook for as long as that likes.
         self.endpoint.0.give_over(&self.succession, Arc::new(CloseReason::Local));
         if !self.is_own_thread() {
             self.wait_ended(by);
         }
         quiet
+    }
+
+    /// By when the program is to have ended, from here on: it has the grace since whoever came here first.
+    fn begin_to_end(&self) -> Option<Instant> {
+        let mut desk = self.desk.lock();
+        desk.stop_by = desk.stop_by.or_else(|| Instant::now().checked_add(self.endpoint.0.config.grace));
+        desk.stop_by
     }
 
     /// Waits until the process has ended. A hook may hold up the thread that sees to that: then it is ended here.

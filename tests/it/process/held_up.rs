@@ -5,10 +5,14 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context as Task, Waker},
+    thread,
     time::{Duration, Instant},
 };
 
-use nape::{Config, Endpoint, Head, Restarts, Supervisor, Timeout, Transition, Wire};
+use nape::{
+    CallError, Config, Endpoint, Head, HeadBuilder, Rejection, Restarts, Supervisor, Timeout, Transition,
+    Wire,
+};
 use rustix::process::Signal;
 
 use super::{Watch, five_times, victim};
@@ -19,6 +23,7 @@ use crate::{
 
 on_every_wire_to_a_child! {
     p_22_a_hook_that_does_not_come_back_holds_up_no_first_start,
+    p_24_a_child_that_stays_has_the_grace_however_long_calls_may_take,
     p_23_a_child_is_ended_while_a_hook_holds_its_supervisor_up,
     p_24_a_supervisor_does_not_wait_for_what_hooks_have_left_with_their_threads,
     p_30_a_waker_that_does_not_come_back_holds_up_no_start,
@@ -58,6 +63,35 @@ fn p_22_a_hook_that_does_not_come_back_holds_up_no_first_start(wire: Wire) {
         drop(started);
         gate.open();
     }
+}
+
+/// Makes ends whose grace is soon over.
+fn hasty(wire: Wire) -> HeadBuilder {
+    Head::builder().wire(wire).config(Config::new().grace(GRACE))
+}
+
+/// Red when it has as long as the calls have, or as long as somebody else has given them.
+fn p_24_a_child_that_stays_has_the_grace_however_long_calls_may_take(wire: Wire) {
+    let limit = 10 * HANG;
+    let started = || hasty(wire).supervise(Restarts::on_crash()).spawn(victim::command("linger")).unwrap();
+    let (supervisor, began) = (started(), Instant::now());
+    let watch = child(&supervisor);
+    assert!(supervisor.shut_down(limit), "nothing was under way");
+    assert!(began.elapsed() < GRACE + five_times(200), "{:?}", began.elapsed());
+    assert!(watch.has_ended());
+    let supervisor = started();
+    let watch = child(&supervisor);
+    let wait = supervisor.api("victim").action("wait", ()).timeout(Timeout::Never).start::<()>().unwrap();
+    thread::scope(|scope| {
+        let down = scope.spawn(|| supervisor.shut_down(limit));
+        let echo = || supervisor.api("victim").action("echo", 1u64).call::<u64>();
+        until("no new calls", || matches!(echo(), Err(CallError::Rejected(Rejection::ShuttingDown))));
+        let began = Instant::now();
+        supervisor.stop();
+        assert!(!down.join().unwrap(), "a call was cut off");
+        assert!(began.elapsed() < GRACE + five_times(200), "{:?}", began.elapsed());
+    });
+    assert!(watch.has_ended() && wait.wait().is_err());
 }
 
 /// Red when the child is left to the thread that is inside the hook.
