@@ -394,8 +394,10 @@ impl Runner {
     fn await_exit(&self, spawned: &Spawned, reason: Arc<CloseReason>) -> (End, Arc<CloseReason>) {
         let (begun, patience) = (Instant::now(), self.shared.patience());
         match spawned.farewell(patience) {
-            // A process that does not end by itself is killed by us.
-            Some(death) if begun.elapsed() < patience && end_of(&death) == End::Crash => {
+            // A process that does not end by itself is killed by us. Where others reap it, it has said goodbye.
+            Some(death)
+                if begun.elapsed() < patience && !matches!(death.exit, Exit::Code(0) | Exit::Unknown) =>
+            {
                 (End::Crash, Arc::new(CloseReason::Died(death)))
             }
             _ => (End::Clean, reason),
