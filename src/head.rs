@@ -23,7 +23,7 @@ use crate::{
     sync::Arc,
     transport::{Transport, memory_pair},
     wire::Side,
-    workers::Until,
+    workers::{LAST_LINES, Until},
 };
 
 /// The end of a link that spawned the other, made it in the same process, or [met](Head::connect) it.
@@ -227,7 +227,8 @@ impl HeadBuilder {
     ///
     /// It runs on a thread of its own, one line at a time, and may take its time: the child never waits for
     /// it. At most 1,024 lines and 256 KiB wait; then the oldest are lost, and [`OutputLine::lost`] says how
-    /// many. A panic of the hook is counted. Errors quote the child's last words as ever.
+    /// many; so are those that still wait when a drop has waited its [grace](Config::grace). A panic of the hook is
+    /// counted. Errors quote the child's last words as ever.
     ///
     /// ```no_run
     /// use std::process::Command;
@@ -429,6 +430,9 @@ impl Drop for Head {
             Some(child) => drop(child.farewell(until.left())),
             None => drop(self.link.release_attendant()),
         }
+        self.outlet.iter().for_each(Outlet::close);
+        // The child may have taken all of the grace. Threads that are in no code of the user's end all the same.
+        let until = until.at_least(LAST_LINES);
         self.link.join(until.left());
         self.outlet.iter_mut().for_each(|outlet| outlet.end(until.left()));
         self.endpoint.dismantle(until.left());

@@ -17,7 +17,7 @@ use crate::{
     sync::{Arc, Weak},
     transport::Transport,
     wire::{Side, Token},
-    workers::Until,
+    workers::{LAST_LINES, Until},
 };
 
 /// The end of a link that a [`Head`](crate::Head) spawned, made in the same process, or that
@@ -361,6 +361,8 @@ impl Drop for Neck {
         }
         let until = Until::after(self.endpoint.0.config.grace);
         self.link.close();
+        // That may have taken all of the grace.
+        let until = until.at_least(LAST_LINES);
         self.link.join(until.left());
         self.endpoint.dismantle(until.left());
     }

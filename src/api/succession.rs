@@ -256,6 +256,7 @@ impl Inner {
         *self.remembered.lock() = last;
         *connection = Connection::Over(reason.clone());
         drop(connection);
+        self.end_timers();
         self.give_taps_over(reason);
         succession.bell.ring();
         succession.waiting.take_all().iter().for_each(|relay| self.send_or_keep(relay));

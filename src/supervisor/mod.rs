@@ -235,7 +235,10 @@ impl Drop for Supervisor {
         let until = Until::after(self.endpoint.0.config.grace);
         self.shared.stop(None);
         let hooks = self.shared.finish();
-        let is_over = self.thread.take().is_none_or(|thread| thread.join(until.left().max(LAST_LINES)));
+        // All of them end beside each other: where one takes all of the time, the others have had it as well.
+        self.outlet.iter().for_each(Outlet::close);
+        let until = until.at_least(LAST_LINES);
+        let is_over = self.thread.take().is_none_or(|thread| thread.join(until.left()));
         if !is_over {
             let inner = &self.endpoint.0;
             inner.tally.leave_behind(1, &inner.config.name, "supervisor");
