@@ -23,7 +23,7 @@ use crate::{
     sync::Arc,
     transport::{Transport, memory_pair},
     wire::Side,
-    workers::Until,
+    workers::{LAST_LINES, Until},
 };
 
 /// The end of a link that spawned the other, made it in the same process, or [met](Head::connect) it.
@@ -148,9 +148,10 @@ impl Head {
     }
 
     /// Takes no new calls in either direction, waits for those under way, at most for `limit`, then
-    /// closes. Says whether all had ended. Blocks.
+    /// closes. Says whether all had ended by themselves; a call that pauses before [another
+    /// try](crate::layers::Retry) has not, and is not waited for. Blocks.
     pub fn shut_down(&self, limit: Duration) -> bool {
-        self.link.shut_down(Instant::now().checked_add(limit))
+        self.endpoint.0.shut_down(&self.link, Instant::now().checked_add(limit))
     }
 
     /// Closes the link: calls under way end at once, events that wait still leave within the grace.
@@ -226,7 +227,8 @@ impl HeadBuilder {
     ///
     /// It runs on a thread of its own, one line at a time, and may take its time: the child never waits for
     /// it. At most 1,024 lines and 256 KiB wait; then the oldest are lost, and [`OutputLine::lost`] says how
-    /// many. A panic of the hook is counted. Errors quote the child's last words as ever.
+    /// many; so are those that still wait when a drop has waited its [grace](Config::grace). A panic of the hook is
+    /// counted. Errors quote the child's last words as ever.
     ///
     /// ```no_run
     /// use std::process::Command;
@@ -428,6 +430,9 @@ impl Drop for Head {
             Some(child) => drop(child.farewell(until.left())),
             None => drop(self.link.release_attendant()),
         }
+        self.outlet.iter().for_each(Outlet::close);
+        // The child may have taken all of the grace. Threads that are in no code of the user's end all the same.
+        let until = until.at_least(LAST_LINES);
         self.link.join(until.left());
         self.outlet.iter_mut().for_each(|outlet| outlet.end(until.left()));
         self.endpoint.dismantle(until.left());

@@ -17,7 +17,7 @@ use crate::{
     sync::{Arc, Weak},
     transport::Transport,
     wire::{Side, Token},
-    workers::Until,
+    workers::{LAST_LINES, Until},
 };
 
 /// The end of a link that a [`Head`](crate::Head) spawned, made in the same process, or that
@@ -141,9 +141,10 @@ impl Neck {
     }
 
     /// Takes no new calls in either direction, waits for those under way, at most for `limit`, then
-    /// closes. Says whether all had ended. Blocks.
+    /// closes. Says whether all had ended by themselves; a call that pauses before [another
+    /// try](crate::layers::Retry) has not, and is not waited for. Blocks.
     pub fn shut_down(&self, limit: Duration) -> bool {
-        self.link.shut_down(Instant::now().checked_add(limit))
+        self.endpoint.0.shut_down(&self.link, Instant::now().checked_add(limit))
     }
 
     /// Closes the link: calls under way end at once, events that wait still leave within the grace.
@@ -360,6 +361,8 @@ impl Drop for Neck {
         }
         let until = Until::after(self.endpoint.0.config.grace);
         self.link.close();
+        // That may have taken all of the grace.
+        let until = until.at_least(LAST_LINES);
         self.link.join(until.left());
         self.endpoint.dismantle(until.left());
     }

@@ -511,7 +511,7 @@ impl Dispatch for Inner {
         }
         succession.inspect(|succession| succession.bell.ring());
         if state == LinkState::Closed && succession.is_none() {
-            self.timers.lock().iter().filter_map(Weak::upgrade).for_each(|timer| timer.end());
+            self.end_timers();
         }
         if state == LinkState::Closed {
             self.at_the_end.get().inspect(|notice| notice());

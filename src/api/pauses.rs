@@ -8,7 +8,7 @@ use super::{
     waiting::{WaitingList, Waits},
 };
 use crate::{
-    link::{CallSeen, LinkState},
+    link::{CallSeen, Link, LinkState},
     sync::Arc,
 };
 
@@ -55,12 +55,39 @@ impl Inner {
             waiting.all.pop();
         }
         drop(waiting);
-        let over =
-            !self.is_supervised() && self.link().is_ok_and(|link| link.stage() >= LinkState::Disconnected);
+        let link = self.link().ok();
+        let over = !self.is_supervised()
+            && link.as_ref().is_some_and(|link| link.stage() >= LinkState::Disconnected);
         if over || self.is_gone() {
             self.end_pauses();
+        } else if link.is_some_and(|link| link.is_going_away()) && self.pauses.take(relay).is_some() {
+            // Another try would be refused. It ends as this one did, and not as one that was cut off.
+            return false;
         }
         there
+    }
+
+    /// Takes no new calls and waits for those under way, at most until `deadline`; then closes. Says whether all had
+    /// ended.
+    pub(crate) fn shut_down(&self, link: &Link, deadline: Option<Instant>) -> bool {
+        let quiet = self.wind_down(Some(link), deadline);
+        link.close();
+        quiet
+    }
+
+    /// The same without the closing. Calls that wait for another try, or for the next link, come to nothing: they are
+    /// not waited for, and have not ended.
+    pub(crate) fn wind_down(&self, link: Option<&Link>, deadline: Option<Instant>) -> bool {
+        if self.is_forked() {
+            return false;
+        }
+        let some_waited = self.some_wait();
+        let quiet = link.is_none_or(|link| link.wind_down(deadline));
+        quiet && !some_waited && !self.some_wait()
+    }
+
+    fn some_wait(&self) -> bool {
+        !self.pauses.is_empty() || self.succession.get().is_some_and(|succession| succession.some_wait())
     }
 
     /// The calls that wait until they are made again.

@@ -35,6 +35,13 @@ pub(crate) enum Claim {
     Old,
 }
 
+impl Succession {
+    /// Whether there are calls that wait for the next link.
+    pub(super) fn some_wait(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
 impl Waits for Arc<Relay> {
     fn call(&self) -> &Relay {
         self
@@ -249,6 +256,7 @@ impl Inner {
         *self.remembered.lock() = last;
         *connection = Connection::Over(reason.clone());
         drop(connection);
+        self.end_timers();
         self.give_taps_over(reason);
         succession.bell.ring();
         succession.waiting.take_all().iter().for_each(|relay| self.send_or_keep(relay));

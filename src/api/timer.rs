@@ -14,7 +14,7 @@ use crate::{
     counters::Tally,
     error::{CallError, Misuse},
     os::Origin,
-    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, hold_nothing},
+    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak, hold_nothing},
     workers::{Thread, forget_panic},
 };
 
@@ -267,6 +267,11 @@ impl Ticking {
 }
 
 impl Inner {
+    /// There is no link any more.
+    pub(super) fn end_timers(&self) {
+        self.timers.lock().iter().filter_map(Weak::upgrade).for_each(|timer| timer.end());
+    }
+
     /// The timer ends with the link, or at once if that is over.
     fn keep_timer(&self, ticking: &Arc<Ticking>) {
         let mut timers = self.timers.lock();

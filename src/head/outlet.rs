@@ -58,11 +58,18 @@ impl Outlet {
         &self.lines
     }
 
+    /// Nothing more comes. Waits for nobody.
+    pub(crate) fn close(&self) {
+        self.lines.close();
+    }
+
     /// Nothing more comes. Waits for the callback to see the last line, for at most `limit`; not on its own
     /// thread.
     pub(crate) fn end(&mut self, limit: Duration) {
-        self.lines.close();
+        self.close();
         if !self.thread.take().is_none_or(|thread| thread.join(limit)) {
+            // Behind the line that the callback is with it is told of no other one.
+            self.lines.abandon();
             let inner = &self.endpoint.0;
             inner.tally.leave_behind(1, &inner.config.name, "output");
         }

@@ -66,17 +66,19 @@ impl Link {
         self.flush(core);
     }
 
-    /// Takes no new calls, waits for those under way, at most until `deadline`, then closes.
-    pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> bool {
+    /// Takes no new calls, and waits for those under way, at most until `deadline`. Says whether all have ended by
+    /// themselves.
+    pub(crate) fn wind_down(&self, deadline: Option<Instant>) -> bool {
         if self.is_forked() {
             return false;
         }
+        let was_over = self.is_closing();
         self.go_away();
         let quiet = self.wait_for(&self.settled, deadline, |core| {
             (core.is_quiet() && self.inside() == (0, 0)) || core.state.is_closed()
         });
-        self.close();
-        quiet
+        // Somebody else may have ended it meanwhile, with all that was under way.
+        quiet && (was_over || !self.core.lock().cut_off)
     }
 
     /// Ends the link from this side: what is under way fails, events that wait still leave if the
@@ -107,6 +109,8 @@ impl Link {
         }
         core.reason = Some(Arc::new(CloseReason::Local));
         let sequel = self.enter(&mut core, LinkState::Disconnected);
+        let cuts_off = core.cuts_off(self.inside());
+        core.cut_off |= cuts_off;
         let remains = core.state.end_calls();
         core.near = 0;
         let reason = core.closing_reason();
@@ -129,7 +133,9 @@ impl Link {
     /// Ends the link for `reason`. The first reason stands.
     pub(super) fn lose(&self, reason: CloseReason) {
         let mut core = self.core.lock();
+        let cuts_off = core.cuts_off(self.inside());
         let Some(remains) = core.state.close() else { return };
+        core.cut_off |= cuts_off;
         core.near = 0;
         let mut sequel = None;
         if core.reason.is_none() {
@@ -350,6 +356,12 @@ impl Core {
     /// The error of a call that finds the link closed.
     pub(super) fn closed(&self, executed: Executed) -> CallError {
         CallError::Closed { reason: self.closing_reason(), executed }
+    }
+
+    /// Whether something would be lost with the link, besides so many calls inside of inline handlers.
+    fn cuts_off(&self, inside: (usize, usize)) -> bool {
+        let calls = self.state.n_calls() + self.n_served() + self.answering;
+        calls + self.state.n_waiting() + self.state.n_answers() > 0 || inside != (0, 0)
     }
 
     fn closing_reason(&self) -> Arc<CloseReason> {

@@ -339,6 +339,11 @@ impl Link {
         self.core.lock().reason.is_some()
     }
 
+    /// Whether this side begins no new calls any more.
+    pub(crate) fn is_going_away(&self) -> bool {
+        self.core.lock().state.is_going_away()
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.core.lock().state.is_closed()
     }

@@ -98,6 +98,7 @@ impl Link {
             stage: LinkState::Starting,
             reason: None,
             dying: None,
+            cut_off: false,
             mute: None,
             near: 0,
             answering: 0,

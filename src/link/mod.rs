@@ -192,6 +192,8 @@ struct Core {
     state: State<Arc<Slot>>,
     stage: LinkState,
     reason: Option<Arc<CloseReason>>,
+    /// Something was under way when it ended.
+    cut_off: bool,
     /// The other process has ended; what it had sent is still to be read.
     dying: Option<CloseReason>,
     /// The other end is closed: why the link ends at this time, if it has not ended before.

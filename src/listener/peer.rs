@@ -43,10 +43,12 @@ impl Peer {
     }
 
     /// Begins no new calls with it in either direction, waits for those under way, at most for `limit`, then
-    /// closes. Says whether all had ended. Blocks. A peer that is gone is fine.
+    /// closes. Says whether all had ended, as [`Head::shut_down`](crate::Head::shut_down) does. Blocks. A
+    /// peer that is gone is fine.
     pub fn shut_down(&self, limit: Duration) -> bool {
         let deadline = Instant::now().checked_add(limit);
-        self.0.endpoint.0.link().is_ok_and(|link| link.shut_down(deadline))
+        let inner = &self.0.endpoint.0;
+        inner.link().is_ok_and(|link| inner.shut_down(&link, deadline))
     }
 
     /// Closes the link to it: calls under way end at once. Idempotent. Blocks for at most the

@@ -363,9 +363,10 @@ impl Shared {
                     // Whoever sees it off may do so with a limit that is not over for long.
                     self.apart(move || link.close());
                 }
+                let endpoint = peer.endpoint().clone();
                 self.see_off(peer.id(), move |link| match limit {
                     // Each on its own thread, so that all are told before anybody is waited for.
-                    Some(_) => link.shut_down(deadline),
+                    Some(_) => endpoint.0.shut_down(link, deadline),
                     None => at_once(link),
                 })
             })

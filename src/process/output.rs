@@ -72,6 +72,13 @@ impl Lines {
         self.news.notify_all();
     }
 
+    /// Nobody takes any of those that wait.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.state.lock();
+        state.bytes = 0;
+        state.waiting.clear();
+    }
+
     fn push(&self, line: OutputLine) {
         let mut state = self.state.lock();
         if state.closed {

@@ -128,7 +128,8 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Starts a program that is a [`Neck`](crate::Neck), and blocks until it is ready for the first time.
+    /// Starts a program that is a [`Neck`](crate::Neck), and blocks until it is ready for the first time. No hook
+    /// holds that up: they run once it is.
     ///
     /// The command is used for each start. What it has piped as stdin is closed with each end.
     ///
@@ -206,7 +207,8 @@ impl Supervisor {
     }
 
     /// The same when the calls under way have ended, for which it waits for at most `limit`. New ones are
-    /// refused meanwhile. Says whether all had ended. Blocks.
+    /// refused meanwhile. Says whether all had ended by themselves; a call that waits for the next start, or for
+    /// [another try](crate::layers::Retry), has not, and is not waited for. Blocks.
     pub fn shut_down(&self, limit: Duration) -> bool {
         self.shut_down_within(Some(limit))
     }
@@ -233,7 +235,10 @@ impl Drop for Supervisor {
         let until = Until::after(self.endpoint.0.config.grace);
         self.shared.stop(None);
         let hooks = self.shared.finish();
-        let is_over = self.thread.take().is_none_or(|thread| thread.join(until.left().max(LAST_LINES)));
+        // All of them end beside each other: where one takes all of the time, the others have had it as well.
+        self.outlet.iter().for_each(Outlet::close);
+        let until = until.at_least(LAST_LINES);
+        let is_over = self.thread.take().is_none_or(|thread| thread.join(until.left()));
         if !is_over {
             let inner = &self.endpoint.0;
             inner.tally.leave_behind(1, &inner.config.name, "supervisor");

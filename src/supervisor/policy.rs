@@ -43,7 +43,10 @@ impl Restarts {
     }
 
     /// After a crash, and not when it has ended by itself: with exit code 0, or with a goodbye and no other
-    /// exit code than 0.
+    /// exit code than 0. One that says goodbye and does not end within the [grace](crate::Config::grace) is killed,
+    /// and has ended by itself.
+    ///
+    /// Where others reap its process nobody knows how that ended: then it has crashed unless it said goodbye.
     pub fn on_crash() -> Restarts {
         Restarts::with(When::OnCrash)
     }

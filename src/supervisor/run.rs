@@ -50,8 +50,9 @@ struct Desk {
     /// The link to the process that runs or is being started.
     link: Option<Arc<Link>>,
     process: Option<Arc<Process>>,
-    /// The program is to end for good, by this time if there is one.
+    /// The program is to end for good,
     stopping: bool,
+    /// by this time, once calls are not waited for any more.
     stop_by: Option<Instant>,
     /// It has.
     ended: bool,
@@ -105,31 +106,30 @@ impl Shared {
     /// Ends the program for good; with a limit, calls under way have so much time. Says whether they had
     /// ended.
     pub(super) fn stop(&self, limit: Option<Duration>) -> bool {
-        let grace = self.endpoint.0.config.grace;
-        let by = Instant::now().checked_add(grace.saturating_add(limit.unwrap_or_default()));
         let mut desk = self.desk.lock();
-        let first = !std::mem::replace(&mut desk.stopping, true);
-        if first {
-            desk.stop_by = by;
-        }
+        desk.stopping = true;
         let link = desk.link.clone();
         drop(desk);
         self.abort.wake();
         self.succession.bell.ring();
-        let quiet = match (&link, limit) {
-            (Some(link), Some(limit)) => link.shut_down(Instant::now().checked_add(limit)),
-            (Some(link), None) => {
-                link.close();
-                true
-            }
-            (None, _) => true,
-        };
+        let deadline = |limit| Instant::now().checked_add(limit);
+        let wind_down = |limit| self.endpoint.0.wind_down(link.as_deref(), deadline(limit));
+        let quiet = limit.is_none_or(wind_down);
+        let by = self.begin_to_end();
+        link.iter().for_each(|link| link.close());
         // Not left to the thread, which may be inside a hook for as long as that likes.
         self.endpoint.0.give_over(&self.succession, Arc::new(CloseReason::Local));
         if !self.is_own_thread() {
             self.wait_ended(by);
         }
         quiet
+    }
+
+    /// By when the program is to have ended, from here on: it has the grace since whoever came here first.
+    fn begin_to_end(&self) -> Option<Instant> {
+        let mut desk = self.desk.lock();
+        desk.stop_by = desk.stop_by.or_else(|| Instant::now().checked_add(self.endpoint.0.config.grace));
+        desk.stop_by
     }
 
     /// Waits until the process has ended. A hook may hold up the thread that sees to that: then it is ended here.
@@ -199,6 +199,12 @@ impl Shared {
 
     /// Tells everybody.
     fn tell(&self, transition: Transition) {
+        self.note(transition);
+        self.deliver();
+    }
+
+    /// Takes note of what everybody is told of with the next delivery.
+    fn note(&self, transition: Transition) {
         log::debug!("supervisor of {}: {transition}", self.endpoint.0.config.name);
         let mut desk = self.desk.lock();
         desk.history.push_back(transition);
@@ -206,8 +212,6 @@ impl Shared {
         if desk.history.len() > KEPT {
             desk.history.pop_front();
         }
-        drop(desk);
-        self.deliver();
     }
 
     /// Tells everybody what they have not been told yet. On the supervisor's thread.
@@ -276,16 +280,19 @@ impl Runner {
         self.shared.endpoint.0.join_waiting(left);
     }
 
+    /// Nobody is told of anything before whoever starts it is: a hook may wait for that one.
     fn run_program(&mut self, started: &Sender<Result<(), StartError>>) {
+        self.shared.note(Transition::Starting);
         match self.start() {
             Ok(spawned) => {
                 let _ = started.send(Ok(()));
                 self.supervise(spawned);
             }
             Err(error) => {
-                self.shared.tell(Transition::Crashed(Crash::Start(error.clone())));
-                self.conclude(None, Arc::new(CloseReason::Local));
+                self.shared.note(Transition::Crashed(Crash::Start(error.clone())));
                 let _ = started.send(Err(error));
+                self.shared.deliver();
+                self.conclude(None, Arc::new(CloseReason::Local));
             }
         }
     }
@@ -308,14 +315,13 @@ impl Runner {
             (self.crashes.drain(..).collect(), format!("its supervisor panicked: {text}"));
         let why = Arc::new(GivenUp { crashes, summary: summary.into() });
         log::warn!("supervisor of {}: {why}", self.shared.endpoint.0.config.name);
-        self.conclude(Some(Transition::GaveUp(why)), Arc::new(CloseReason::Broken(text.as_str().into())));
-        let error = Arc::new(std::io::Error::other(text));
+        let error = Arc::new(std::io::Error::other(text.as_str()));
         // Nobody takes it when the program had started.
         let _ = started.try_send(Err(StartError::Setup { what: "supervisor", error }));
+        self.conclude(Some(Transition::GaveUp(why)), Arc::new(CloseReason::Broken(text.as_str().into())));
     }
 
     fn start(&mut self) -> Result<Spawned, StartError> {
-        self.shared.tell(Transition::Starting);
         fail_here("a supervisor that starts");
         let (now, limit) = (Instant::now(), self.options.start_timeout);
         self.policy.begin(now);
@@ -333,7 +339,7 @@ impl Runner {
             return Err(error);
         }
         endpoint.connect(&spawned.link);
-        self.shared.tell(Transition::Running { generation: endpoint.generation() });
+        self.shared.note(Transition::Running { generation: endpoint.generation() });
         Ok(spawned)
     }
 
@@ -355,6 +361,7 @@ impl Runner {
             if self.shared.is_stopping() {
                 return self.conclude(Some(Transition::Stopped), Arc::new(CloseReason::Local));
             }
+            self.shared.tell(Transition::Starting);
             run = self.start();
         }
     }
@@ -387,8 +394,10 @@ impl Runner {
     fn await_exit(&self, spawned: &Spawned, reason: Arc<CloseReason>) -> (End, Arc<CloseReason>) {
         let (begun, patience) = (Instant::now(), self.shared.patience());
         match spawned.farewell(patience) {
-            // A process that does not end by itself is killed by us.
-            Some(death) if begun.elapsed() < patience && end_of(&death) == End::Crash => {
+            // A process that does not end by itself is killed by us. Where others reap it, it has said goodbye.
+            Some(death)
+                if begun.elapsed() < patience && !matches!(death.exit, Exit::Code(0) | Exit::Unknown) =>
+            {
                 (End::Crash, Arc::new(CloseReason::Died(death)))
             }
             _ => (End::Clean, reason),

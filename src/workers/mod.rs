@@ -17,7 +17,7 @@ use std::{
 };
 
 pub(crate) use lane::{Admission, Lane};
-pub(crate) use thread::{Thread, Until};
+pub(crate) use thread::{LAST_LINES, Thread, Until};
 
 use crate::{
     os::give_way,

@@ -19,6 +19,11 @@ impl Until {
         Until(Instant::now().checked_add(limit))
     }
 
+    /// The same, but no sooner than in so long from now on.
+    pub(crate) fn at_least(self, limit: Duration) -> Until {
+        Until(self.0.and_then(|at| Some(at.max(Instant::now().checked_add(limit)?))))
+    }
+
     pub(crate) fn left(self) -> Duration {
         self.0.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
     }
@@ -102,3 +107,6 @@ impl Drop for Last {
         self.0.take().into_iter().for_each(|run| run());
     }
 }
+
+/// What a thread that is in no code of the user's has left to do at the end.
+pub(crate) const LAST_LINES: Duration = Duration::from_millis(100);

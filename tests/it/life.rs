@@ -329,6 +329,28 @@ fn ac_75_what_outlasts_the_deadline_of_a_shutdown_fails(kind: Kind) {
     }
 }
 
+/// Red when any end of the link is taken for the end of what was under way.
+fn ac_75_what_somebody_else_cuts_off_had_not_ended(kind: Kind) {
+    for by_us in [true, false] {
+        let (head, neck) = kind.ends();
+        let neck = neck.serve(endless("e")).unwrap().start();
+        let wait = || head.api("e").action("wait", ());
+        let call = wait().timeout(4 * LONG).start::<bool>().unwrap();
+        until("it is under way", || neck.under_way().1 == 1);
+        thread::scope(|scope| {
+            let down = scope.spawn(|| head.shut_down(2 * LONG));
+            within(LONG, "no new calls", || matches!(wait().fire(), Err(CallError::Rejected(_))));
+            if by_us {
+                head.close()
+            } else {
+                neck.close()
+            }
+            assert!(!down.join().unwrap(), "by us: {by_us}");
+        });
+        assert!(matches!(call.wait(), Err(CallError::Closed { .. })));
+    }
+}
+
 fn ac_97_a_call_before_the_start_waits_for_everything_attached(kind: Kind) {
     let (head, neck) = kind.ends();
     let (noted, notes) = unbounded();
@@ -518,6 +540,7 @@ on_every_link! {
     ac_72_two_threads_and_two_sides_may_close_at_once,
     ac_75_shutting_down_lets_finish_and_takes_nothing_new,
     ac_75_what_outlasts_the_deadline_of_a_shutdown_fails,
+    ac_75_what_somebody_else_cuts_off_had_not_ended,
     ac_97_a_call_before_the_start_waits_for_everything_attached,
     ac_97_no_call_finds_half_of_the_apis,
     ac_97_each_side_waits_for_the_other_alone,

@@ -13,6 +13,7 @@ use crate::{
 };
 
 on_every_wire_to_a_child! {
+    ac_75_a_call_that_waits_for_the_next_start_has_not_ended,
     p_11_what_waits_for_the_next_start_has_a_bound,
     p_15_what_waits_for_the_next_start_has_a_bound_in_bytes,
     p_11_what_has_waited_for_the_next_start_is_sent_with_it,
@@ -88,6 +89,16 @@ fn p_11_what_waits_for_the_next_start_has_a_bound(wire: Wire) {
     drop(calls);
     assert!(supervisor.hang_report().callers.is_empty(), "{}", supervisor.hang_report());
     assert_eq!(start_many(&supervisor, 2000, 1024).len(), 1024);
+}
+
+/// Red when only those count that a link knows.
+fn ac_75_a_call_that_waits_for_the_next_start_has_not_ended(wire: Wire) {
+    for waits in [false, true] {
+        let supervisor = crashed(wire, Limits::new(), 10 * HANG);
+        let call = waits.then(|| start(&supervisor, 1).unwrap());
+        assert_eq!(supervisor.shut_down(10 * HANG), !waits);
+        call.into_iter().for_each(|call| assert!(matches!(call.wait(), Err(CallError::Closed { .. }))));
+    }
 }
 
 fn p_15_what_waits_for_the_next_start_has_a_bound_in_bytes(wire: Wire) {

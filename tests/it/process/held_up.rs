@@ -3,12 +3,16 @@
 use std::{
     future::{Future, IntoFuture},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, mpsc},
     task::{Context as Task, Waker},
+    thread,
     time::{Duration, Instant},
 };
 
-use nape::{Config, Endpoint, Head, Restarts, Supervisor, Timeout, Transition, Wire};
+use nape::{
+    CallError, Config, Endpoint, Head, HeadBuilder, Rejection, Restarts, Supervisor, Timeout, Transition,
+    Wire,
+};
 use rustix::process::Signal;
 
 use super::{Watch, five_times, victim};
@@ -18,6 +22,10 @@ use crate::{
 };
 
 on_every_wire_to_a_child! {
+    p_22_a_hook_that_does_not_come_back_holds_up_no_first_start,
+    p_24_a_child_that_stays_has_the_grace_however_long_calls_may_take,
+    p_24_a_child_that_takes_the_grace_leaves_no_threads_of_the_head_behind,
+    p_24_lines_that_wait_when_the_grace_is_over_are_told_to_nobody,
     p_23_a_child_is_ended_while_a_hook_holds_its_supervisor_up,
     p_24_a_supervisor_does_not_wait_for_what_hooks_have_left_with_their_threads,
     p_30_a_waker_that_does_not_come_back_holds_up_no_start,
@@ -42,6 +50,81 @@ fn drops_in_time(supervisor: Supervisor) -> Endpoint {
     drop(supervisor);
     assert!(began.elapsed() < GRACE + five_times(200), "{:?}", began.elapsed());
     end
+}
+
+/// Red when whoever starts it is told after the hooks.
+fn p_22_a_hook_that_does_not_come_back_holds_up_no_first_start(wire: Wire) {
+    for verb in ["serve", "exit-early"] {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let builder = Head::builder().wire(wire).config(Config::new().grace(GRACE));
+        let builder = builder.supervise(Restarts::on_crash()).on_transition(move |_| held.pass());
+        let started = builder.spawn(victim::command(verb));
+        assert_eq!(started.is_ok(), verb == "serve", "{started:?}");
+        gate.await_waiting(1);
+        drop(started);
+        gate.open();
+    }
+}
+
+/// Makes ends whose grace is soon over.
+fn hasty(wire: Wire) -> HeadBuilder {
+    Head::builder().wire(wire).config(Config::new().grace(GRACE))
+}
+
+/// Red when it has as long as the calls have, or as long as somebody else has given them.
+fn p_24_a_child_that_stays_has_the_grace_however_long_calls_may_take(wire: Wire) {
+    let limit = 10 * HANG;
+    let started = || hasty(wire).supervise(Restarts::on_crash()).spawn(victim::command("linger")).unwrap();
+    let (supervisor, began) = (started(), Instant::now());
+    let watch = child(&supervisor);
+    assert!(supervisor.shut_down(limit), "nothing was under way");
+    assert!(began.elapsed() < GRACE + five_times(200), "{:?}", began.elapsed());
+    assert!(watch.has_ended());
+    let supervisor = started();
+    let watch = child(&supervisor);
+    let wait = supervisor.api("victim").action("wait", ()).timeout(Timeout::Never).start::<()>().unwrap();
+    thread::scope(|scope| {
+        let down = scope.spawn(|| supervisor.shut_down(limit));
+        let echo = || supervisor.api("victim").action("echo", 1u64).call::<u64>();
+        until("no new calls", || matches!(echo(), Err(CallError::Rejected(Rejection::ShuttingDown))));
+        let began = Instant::now();
+        supervisor.stop();
+        assert!(!down.join().unwrap(), "a call was cut off");
+        assert!(began.elapsed() < GRACE + five_times(200), "{:?}", began.elapsed());
+    });
+    assert!(watch.has_ended() && wait.wait().is_err());
+}
+
+/// Red when what the child has left of the grace is all that they have.
+fn p_24_a_child_that_takes_the_grace_leaves_no_threads_of_the_head_behind(wire: Wire) {
+    let far = 10 * HANG;
+    let head = hasty(wire).on_output(|_| ()).spawn(victim::command("linger")).unwrap();
+    let end = head.endpoint().clone();
+    let _timer = head.api("victim").every(far, "echo", 1u64).fire().unwrap();
+    drop(head);
+    assert_eq!(end.counters().threads_left_behind, 0);
+    let supervised = hasty(wire).on_output(|_| ()).supervise(Restarts::on_crash());
+    let supervisor = supervised.spawn(victim::command("linger")).unwrap();
+    let _timers = [(); 3].map(|()| supervisor.api("victim").every(far, "echo", 1u64).fire().unwrap());
+    assert_eq!(drops_in_time(supervisor).counters().threads_left_behind, 0);
+}
+
+/// Red when they are told one after the other to a callback that has come back.
+fn p_24_lines_that_wait_when_the_grace_is_over_are_told_to_nobody(wire: Wire) {
+    let (gate, (tell, told)) = (Gate::default(), mpsc::channel());
+    let held = gate.clone();
+    let head = hasty(wire).on_output(move |_| {
+        held.pass();
+        tell.send(()).unwrap();
+    });
+    let head = head.spawn(victim::command("serve")).unwrap();
+    let print = head.api("victim").action("print", 100usize).timeout(HANG);
+    print.call::<()>().unwrap();
+    gate.await_waiting(1);
+    drop(head);
+    gate.open();
+    assert_eq!(told.iter().count(), 1);
 }
 
 /// Red when the child is left to the thread that is inside the hook.

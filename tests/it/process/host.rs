@@ -258,6 +258,7 @@ pub(super) fn with_children_ignored() {
     // SAFETY: no handler is installed; the kernel forgets children that end.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     super::rows::deaths_of_unknown_cause();
+    super::rows::goodbyes_of_unknown_cause();
     println!("{LAST_WORD}");
 }
 
@@ -272,6 +273,7 @@ pub(super) fn with_a_thief() {
         }
     });
     super::rows::deaths_of_unknown_cause();
+    super::rows::goodbyes_of_unknown_cause();
     over.store(true, Ordering::Relaxed);
     thief.join().unwrap();
     println!("{LAST_WORD}");

@@ -14,12 +14,16 @@ use std::{
 };
 
 use nape::{
-    Api, CallError, Config, Context, Error, Exit, Fault, Head, LinkState, Neck, StartError, Timeout, Wire,
+    Api, CallError, Config, Context, Error, Exit, Fault, Head, LinkState, Neck, Restarts, StartError,
+    Timeout, Transition, Wire,
 };
 use rustix::process::Signal;
 
 use super::{Watch, death, echo, five_times, head, head_with_grace, pulse::stop, victim};
-use crate::{support::HANG, tools::within};
+use crate::{
+    support::HANG,
+    tools::{until, within},
+};
 
 on_every_wire_to_a_child! {
     row_09_a_stopped_child_is_given_up_in_time_whoever_drops,
@@ -244,6 +248,19 @@ pub(super) fn deaths_of_unknown_cause() {
             start(wire, victim::command("exit-early"), HANG),
             StartError::Died { death, .. } if matches!(death.exit, Exit::Unknown | Exit::Code(3))
         ));
+    }
+}
+
+/// A goodbye says enough about an end whose status others have. Red when it counts as a crash all the same.
+pub(super) fn goodbyes_of_unknown_cause() {
+    let soon = Duration::from_millis(1);
+    for _ in 0..5 {
+        let restarts = Restarts::on_crash().limit(1000, HANG).backoff(soon, soon);
+        let builder = Head::builder().wire(victim::wire_of_its_own()).supervise(restarts);
+        let supervisor = builder.spawn(victim::command("leave")).unwrap();
+        supervisor.api("door").action("leave", 0).fire().unwrap();
+        until("it has stopped", || matches!(supervisor.last_transition(), Transition::Stopped));
+        assert_eq!(supervisor.generation(), 1);
     }
 }
 

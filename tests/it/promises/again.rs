@@ -17,6 +17,7 @@ use crate::{
 };
 
 on_every_link! {
+    ac_75_a_call_that_pauses_before_another_try_has_not_ended,
     p_06_a_cancel_reaches_a_call_that_pauses_before_another_try,
     p_07_a_call_whose_try_is_looked_at_may_have_run,
 }
@@ -30,6 +31,22 @@ fn failing() -> (Api, Arc<AtomicU32>) {
         Err::<(), _>(Fault::new("not now"))
     };
     (Api::new("it").handle("fails", fail).unwrap(), runs)
+}
+
+/// Red when only those count that a link knows.
+fn ac_75_a_call_that_pauses_before_another_try_has_not_ended(kind: Kind) {
+    let (api, runs) = failing();
+    let (head, neck) = kind.serving(api);
+    let far = Duration::from_secs(3000);
+    let retry = Retry::new().pauses(far, far).when(|error| matches!(error, CallError::Fault(_)));
+    let it = head.api("it").retry(retry).timeout(Timeout::Never);
+    let call = it.action("fails", ()).retry_safe().start::<()>().unwrap();
+    eventually(|| runs.load(Ordering::SeqCst) == 1 && head.under_way().0 == 0);
+    eventually(|| !head.hang_report().callers.is_empty());
+    assert!(!head.shut_down(far));
+    let end = call.wait();
+    assert!(matches!(end, Err(CallError::Closed { .. })), "{end:?}");
+    assert!(neck.shut_down(far), "nothing was under way there");
 }
 
 /// Red when the handler is left in its pause, which is longer than anybody waits.
