@@ -115,6 +115,7 @@ impl Link {
     }
 
     /// Sends a packet and what is there behind it. Whoever calls has set `sending`, and holds no lock.
+    #[inline]
     fn send_all(&self, framed: &Framed, mut packet: Packet) -> std::io::Result<()> {
         loop {
             hold_nothing();
@@ -124,30 +125,29 @@ impl Link {
                 self.leave_the_rest(packet);
                 return Ok(());
             }
-            match self.refill(framed, packet) {
-                Some(more) => packet = more,
-                None => return Ok(()),
+            if !self.refill(framed, &mut packet) {
+                return Ok(());
             }
         }
     }
 
-    /// A packet has gone. Gives the next one, if there is one.
-    fn refill(&self, framed: &Framed, mut packet: Packet) -> Option<Packet> {
+    /// A packet has gone, and the next one is put in its place. `false` when there is none.
+    #[inline]
+    fn refill(&self, framed: &Framed, packet: &mut Packet) -> bool {
         packet.sent();
         let mut core = self.core.lock();
         fail_here("a sender that has sent");
-        let more = core.state.next_packet(&mut packet);
+        let more = core.state.next_packet(packet);
         if core.awaiting_room > 0 {
             self.settled.notify_all();
         }
-        if more {
-            return Some(packet);
+        if !more {
+            packet.shrink_to(SPARE);
+            core.spare = std::mem::take(packet);
+            core.sending = false;
+            self.have_sent(framed, core);
         }
-        packet.shrink_to(SPARE);
-        core.spare = packet;
-        core.sending = false;
-        self.have_sent(framed, core);
-        None
+        more
     }
 
     /// A peer acknowledges what it does not read, so that there was no room for all of a packet. It is left to a
@@ -159,7 +159,7 @@ impl Link {
         }
     }
 
-    fn send_the_rest(&self, packet: Packet) {
+    fn send_the_rest(&self, mut packet: Packet) {
         let Wiring::Framed(framed) = &self.wiring else { return };
         let sent = catch_unwind(AssertUnwindSafe(|| {
             let mut whole = false;
@@ -171,7 +171,7 @@ impl Link {
                     return Ok(());
                 }
             }
-            self.refill(framed, packet).map_or(Ok(()), |more| self.send_all(framed, more))
+            if self.refill(framed, &mut packet) { self.send_all(framed, packet) } else { Ok(()) }
         }));
         if !matches!(sent, Ok(Ok(()))) {
             self.cannot_send(framed, sent);
@@ -391,7 +391,9 @@ impl Link {
                 fail_here("a reader with an answer");
                 let aftermath = self.complete(&slot, outcome, now);
                 harvest.woke_caller |= aftermath.woke_caller;
-                aftermath.ends.into_iter().for_each(|wakeup| self.wake_later(wakeup, harvest));
+                if !aftermath.ends.is_empty() {
+                    aftermath.ends.into_iter().for_each(|wakeup| self.wake_later(wakeup, harvest));
+                }
                 harvest.wakers.extend(aftermath.waker);
             }
             Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
