@@ -394,8 +394,8 @@ impl<T: Serialize + Send + 'static> Outgoing<T> {
     /// # Errors
     ///
     /// [`CallError::Cancelled`] when nobody takes items any more: the other side has dropped its half, or
-    /// has answered; [`CallError::Closed`]; an item that does not encode or is too large, of which the
-    /// stream itself takes no notice. In a handler [`CallError::TimedOut`] when the handler's own time is
+    /// has answered; [`CallError::Closed`]; [`Misuse::Item`] for one that does not encode or is too large, of which
+    /// the stream itself takes no notice. In a handler [`CallError::TimedOut`] when the handler's own time is
     /// over.
     pub fn send(&mut self, item: T) -> Result<(), CallError> {
         match self.put_until(item, ask(|current| current.deadline)) {
