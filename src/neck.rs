@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    api::{Api, Endpoint, Layer, Layers},
+    api::{Api, Endpoint, Layer, Layers, check_may_block},
     config::Config,
     error::{AddressError, ApiError, CloseReason, Result, StartError},
     link::Link,
@@ -123,8 +123,10 @@ impl Neck {
     ///
     /// # Errors
     ///
-    /// As for [`Neck::run`].
+    /// As for [`Neck::run`]; [`Misuse::WouldDeadlock`](crate::Misuse::WouldDeadlock) in a state listener, an error hook or
+    /// a hook of a supervisor.
     pub fn wait(&self) -> Result<()> {
+        check_may_block()?;
         self.link.wait_closed(None);
         match self.link.close_reason() {
             Some(reason) if !matches!(*reason, CloseReason::Local | CloseReason::Peer) => {

@@ -100,7 +100,10 @@ struct Hearing {
 
 impl Hearing {
     fn begin() -> Result<Hearing> {
-        let begin = || Ok(Hearing { signals: Signals::new(ASKING)?, hears: Hears::begin()? });
+        let begin = || {
+            AllWhoHear::prepare()?;
+            Ok(Hearing { signals: Signals::new(ASKING)?, hears: Hears::begin() })
+        };
         Ok(begin().map_err(StartError::setup("handler for signals"))?)
     }
 
@@ -146,16 +149,9 @@ impl Hearing {
 struct Hears;
 
 impl Hears {
-    fn begin() -> io::Result<Hears> {
-        let mut all = ALL_WHO_HEAR.lock();
-        if all.is_none() {
-            let nobody = Arc::new(AtomicBool::new(false));
-            let by_default = |signal: &i32| register_conditional_default(*signal, nobody.clone()).map(drop);
-            ASKING.iter().try_for_each(by_default)?;
-            *all = Some(AllWhoHear { n: 0, nobody });
-        }
-        all.iter_mut().for_each(|all| all.change(all.n + 1));
-        Ok(Hears)
+    fn begin() -> Hears {
+        ALL_WHO_HEAR.lock().iter_mut().for_each(|all| all.change(all.n + 1));
+        Hears
     }
 }
 
@@ -173,6 +169,20 @@ struct AllWhoHear {
 }
 
 impl AllWhoHear {
+    /// Has signals do what they do by default while nobody hears. What is set for a signal runs in the order in which
+    /// it was set. So this comes first: behind what tells of the second signal, it could find that nobody hears any
+    /// more, and that very signal would end the process.
+    fn prepare() -> io::Result<()> {
+        let mut all = ALL_WHO_HEAR.lock();
+        if all.is_none() {
+            let nobody = Arc::new(AtomicBool::new(true));
+            let by_default = |signal: &i32| register_conditional_default(*signal, nobody.clone()).map(drop);
+            ASKING.iter().try_for_each(by_default)?;
+            *all = Some(AllWhoHear { n: 0, nobody });
+        }
+        Ok(())
+    }
+
     fn change(&mut self, n: usize) {
         self.n = n;
         self.nobody.store(n == 0, Ordering::SeqCst);

@@ -538,18 +538,23 @@ fn ignore<T>(endpoint: &Inner, result: Result<Option<T>, CallError>) -> Result<O
 }
 
 /// Refuses to block where nothing could be served meanwhile.
-pub(super) fn check_may_block() -> Result<(), CallError> {
+pub(crate) fn check_may_block() -> Result<(), CallError> {
     check_place(ask(|current| Some(current.place)))
 }
 
 pub(super) fn check_place(place: Option<Place>) -> Result<(), CallError> {
-    let place = match place {
-        Some(Place::Listener) => "a state listener",
-        Some(Place::ErrorHook) => "an error hook",
-        Some(Place::Supervision) => "a hook of a supervisor",
-        _ => return Ok(()),
-    };
-    Err(Misuse::WouldDeadlock { place }.into())
+    let refused = |place| Misuse::WouldDeadlock { place }.into();
+    no_place_to_block(place).map_or(Ok(()), |place| Err(refused(place)))
+}
+
+/// What this place is called, where nothing could be served while it blocks.
+pub(super) fn no_place_to_block(place: Option<Place>) -> Option<&'static str> {
+    match place? {
+        Place::Listener => Some("a state listener"),
+        Place::ErrorHook => Some("an error hook"),
+        Place::Supervision => Some("a hook of a supervisor"),
+        _ => None,
+    }
 }
 
 /// The other side knows its own shapes alone.

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     error::{ApiError, Rejection},
+    link::Link,
     sync::{Arc, Mutex, RwLock, Weak},
     wire::{Path, PathError, parents},
     workers::{Lane, contain, discard, discard_all},
@@ -337,12 +338,24 @@ fn discard_catchers(catchers: impl IntoIterator<Item = (Scope, Arc<Target>)>) {
     }
 }
 
+/// Lets go of catch-alls of which none was asked, as [`Target::let_go`] does.
+pub(super) fn let_go(choice: Vec<(Scope, Arc<Target>)>, link: &Link) {
+    for (scope, target) in choice {
+        target.let_go(link);
+        if let Scope::CatchSome(predicate) = scope
+            && let Some(predicate) = Arc::into_inner(predicate)
+        {
+            link.submit(Box::new(move || drop(predicate)));
+        }
+    }
+}
+
 /// Picks one of several catch-alls by their predicates, the nearest first. Runs user code.
 pub(crate) fn choose(choice: Vec<(Scope, Arc<Target>)>, path: &Path) -> Result<Arc<Target>, Rejection> {
     let mut takers = Vec::new();
     for (scope, target) in choice {
         match scope {
-            Scope::CatchSome(predicate) if predicate(path.as_str()) => takers.push(target),
+            Scope::CatchSome(predicate) if (predicate.0)(path.as_str()) => takers.push(target),
             Scope::CatchSome(_) => {}
             _ if takers.is_empty() => takers.push(target),
             _ => {}

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Api, ApiArb, ApiHandle, Attached, Context, Handler, QueueDepth, Report, WhenFull,
-    arb::{Route, choose},
+    arb::{self, Route, choose},
     hooks::Hooks,
     layer::Layers,
     pauses::Pauses,
@@ -424,7 +424,8 @@ impl Inner {
             Admission::Run(first) => {
                 Some(Errand { job: Box::new(move || inner.decide_all(first)), slow: true, inline: false })
             }
-            Admission::Full(Undecided { link, incoming, .. }) => {
+            Admission::Full(Undecided { link, incoming, choice, .. }) => {
+                arb::let_go(choice, &link);
                 let detail = format!("{REST_QUEUE} calls wait for the predicates of catch-alls").into();
                 let why = Rejection::Busy { path: incoming.path.clone(), detail };
                 self.unhandled(&link, incoming, why, None)

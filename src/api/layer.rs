@@ -15,7 +15,7 @@ use crate::{
     link::{Link, LinkId, Observer},
     sync::{Arc, OnceLock, hold_nothing},
     wire::{Codec, Fault, FaultKind, Path, Payload, TransactionId},
-    workers::{forget_panic, panic_text},
+    workers::{discard_all, forget_panic, panic_text},
 };
 
 /// Something that is put around calls: on the side that serves by [`Api::layer`](crate::Api::layer), on the side
@@ -313,6 +313,12 @@ impl Layers {
             }
         }
         Ok(leaves)
+    }
+}
+
+impl Drop for Layers {
+    fn drop(&mut self) {
+        discard_all(self.0.drain(..));
     }
 }
 

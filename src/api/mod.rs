@@ -40,6 +40,7 @@ mod waiting;
 mod watchdog;
 
 pub use about::About;
+pub(crate) use action::check_may_block;
 pub use action::{Action, IgnoringErrors};
 pub(crate) use arb::Measuring;
 pub use arb::{ApiArb, Argument, Attached, Listed};

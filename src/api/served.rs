@@ -75,8 +75,11 @@ pub(crate) enum Scope {
     /// Whatever nothing more specific takes, at or below its node.
     CatchAll,
     /// Of these, the paths for which the predicate holds.
-    CatchSome(Arc<dyn Fn(&str) -> bool + Send + Sync>),
+    CatchSome(Arc<Predicate>),
 }
+
+/// Code of the user's. In a box, so that whoever knows it last can give it away.
+pub(crate) struct Predicate(pub(super) Box<dyn Fn(&str) -> bool + Send + Sync>);
 
 impl Api {
     /// An API without handlers under `namespace`, which may have dots; the empty one is the root.
@@ -242,7 +245,7 @@ impl Api {
         P: Fn(&str) -> bool + Send + Sync + 'static,
         F: Fn(&Context, Payload) -> Result<Payload, Fault> + Send + Sync + 'static,
     {
-        self.add(node, Scope::CatchSome(Arc::new(predicate)), Handler::new(function))
+        self.add(node, Scope::CatchSome(Arc::new(Predicate(Box::new(predicate)))), Handler::new(function))
     }
 
     /// Serves whatever else comes under the namespace: its catch-all.

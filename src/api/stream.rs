@@ -25,7 +25,9 @@ use crate::{
 /// [`Stream`](futures_core::Stream) for any executor.
 ///
 /// Each is an item or the error that ended the stream, behind which nothing comes; a stream that ended
-/// without one ends the iterator. What came before an error comes before it here, too.
+/// without one ends the iterator. What came before an error comes before it here, too. Where one may not block, such as
+/// in a state listener, [`Misuse::WouldDeadlock`] stands behind what is here and ends it; [`Incoming::try_next`] does
+/// not.
 ///
 /// Who makes the items pauses when [`Config::stream_items`](crate::Config::stream_items) of them have not
 /// been taken. Dropping it tells the other side that no more are wanted: what [`Action::open`] gave cancels
@@ -166,19 +168,21 @@ impl<T: DeserializeOwned + 'static> Incoming<T> {
     /// # Errors
     ///
     /// What ended the stream, once. In a handler [`CallError::TimedOut`] when the handler's own time is
-    /// over.
+    /// over. In a state listener, an error hook or a hook of a supervisor [`Misuse::WouldDeadlock`] where nothing is
+    /// here, which ends it: nobody takes from it any more.
     pub fn next_timeout(&mut self, limit: Duration) -> Result<Next<T>, CallError> {
         self.wait(Instant::now().checked_add(limit))
     }
 
     fn wait(&mut self, limit: Option<Instant>) -> Result<Next<T>, CallError> {
-        check_may_block()?;
         let own = ask(|current| current.deadline);
         loop {
             match self.look() {
                 Next::NotYet => {}
                 next => return flatten(next),
             }
+            // The end of it: a loop over the items would be told so for ever.
+            check_may_block().inspect_err(|_| self.stop())?;
             let (intake, call) = (&self.intake, self.call.as_ref());
             let until = limit.into_iter().chain(own).min();
             if self.link.wait_at(&intake.seat, call, until, || intake.has_news()) {
@@ -394,8 +398,8 @@ impl<T: Serialize + Send + 'static> Outgoing<T> {
     /// # Errors
     ///
     /// [`CallError::Cancelled`] when nobody takes items any more: the other side has dropped its half, or
-    /// has answered; [`CallError::Closed`]; an item that does not encode or is too large, of which the
-    /// stream itself takes no notice. In a handler [`CallError::TimedOut`] when the handler's own time is
+    /// has answered; [`CallError::Closed`]; [`Misuse::Item`] for one that does not encode or is too large, of which
+    /// the stream itself takes no notice. In a handler [`CallError::TimedOut`] when the handler's own time is
     /// over.
     pub fn send(&mut self, item: T) -> Result<(), CallError> {
         match self.put_until(item, ask(|current| current.deadline)) {

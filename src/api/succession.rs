@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    action::check_may_block,
     endpoint::{Connection, Endpoint, Inner},
     relay::Relay,
     waiting::{Waiting, WaitingList, Waits},
@@ -104,14 +105,18 @@ impl Succession {
 
 impl Endpoint {
     /// Blocks until both sides take calls or the link is over, for at most `limit`. Says which state it
-    /// is in then.
+    /// is in then; in a state listener, an error hook or a hook of a supervisor at once.
     pub fn wait_open(&self, limit: Duration) -> LinkState {
+        if check_may_block().is_err() {
+            return self.state();
+        }
         let deadline = Instant::now().checked_add(limit);
         self.0.await_link(deadline).map_or_else(|_| self.state(), |link| link.wait_open(deadline))
     }
 
     /// Blocks until the link is over, or, under a [`Supervisor`](crate::Supervisor), until that starts its program no
-    /// more; for at most `limit`. Says which state the link is in then.
+    /// more; for at most `limit`. Says which state the link is in then; in a state listener, an error hook or a hook of a
+    /// supervisor at once.
     ///
     /// ```
     /// use std::time::Duration;
@@ -126,7 +131,9 @@ impl Endpoint {
     /// # Ok::<(), nape::Error>(())
     /// ```
     pub fn wait_closed(&self, limit: Duration) -> LinkState {
-        self.0.await_end(Instant::now().checked_add(limit));
+        if check_may_block().is_ok() {
+            self.0.await_end(Instant::now().checked_add(limit));
+        }
         self.state()
     }
 }

@@ -134,8 +134,7 @@ pub enum Rejection {
         /// Which queue, and its limit.
         detail: Arc<str>,
     },
-    /// The message is larger than the limit. Where it is an item of a stream, that item was not sent; the handler of
-    /// the stream may run.
+    /// The message is larger than the limit. Where it is an item of a stream, that is [`Misuse::Item`].
     #[error("message of {size} bytes is over the limit of {limit}")]
     TooLarge {
         /// The encoded size in bytes.
@@ -173,12 +172,21 @@ pub enum Misuse {
     /// A path that no handler can have.
     #[error("bad path: {0}")]
     BadPath(#[from] PathError),
-    /// The arguments, or an item of a stream, cannot be encoded.
+    /// The arguments cannot be encoded.
     #[error("what is sent to {path} does not encode: {detail}")]
     Encode {
         /// The full path.
         path: Path,
         /// What the encoder said.
+        detail: Arc<str>,
+    },
+    /// An item of a stream was not sent: it cannot be encoded, or is larger than the limit. The stream goes on, and its
+    /// handler may run.
+    #[error("an item of {path} cannot be sent: {detail}")]
+    Item {
+        /// The full path.
+        path: Path,
+        /// What the encoder said, or the size and the limit.
         detail: Arc<str>,
     },
     /// The value of an [`AsyncResult`](crate::AsyncResult) was asked for after it had been taken.
@@ -520,9 +528,9 @@ impl CallError {
         match self {
             CallError::TimedOut { executed, .. } | CallError::Closed { executed, .. } => *executed,
             // Of a call that was started before.
-            CallError::Misuse(Misuse::Taken { .. } | Misuse::WouldDeadlock { .. } | Misuse::Forked) => {
-                Executed::Maybe
-            }
+            CallError::Misuse(
+                Misuse::Item { .. } | Misuse::Taken { .. } | Misuse::WouldDeadlock { .. } | Misuse::Forked,
+            ) => Executed::Maybe,
             CallError::Rejected(_) | CallError::Misuse(_) => Executed::No,
             _ => Executed::Maybe,
         }

@@ -124,6 +124,7 @@ impl Misuse {
             Misuse::WouldDeadlock { .. } => (4, vec![]),
             Misuse::NoThread { detail } => (5, vec![detail]),
             Misuse::Forked => (6, vec![]),
+            Misuse::Item { path, detail } => (7, vec![path.as_str(), detail]),
         };
         record(FaultCode::Misuse, [number, 0], texts)
     }
@@ -135,6 +136,7 @@ impl Misuse {
             3 => Misuse::Taken { path: record.path(0) },
             4 => Misuse::WouldDeadlock { place: "a place at the other side" },
             6 => Misuse::Forked,
+            7 => Misuse::Item { path: record.path(0), detail: record.text(1) },
             _ => Misuse::NoThread { detail: record.text(0) },
         }
     }

@@ -18,7 +18,7 @@ use super::{
     stream::{Batch, Ends, Intake, Outlet, Resume, Wakeup},
 };
 use crate::{
-    error::{CallError, Executed, Misuse, Rejection},
+    error::{CallError, Executed, Misuse},
     sync::{Arc, MutexGuard},
     wire::{HEADER_LEN, ITEM_HEAD, OpenHead, Path, Payload, Quota, TransactionId},
     workers::{discard, discard_all},
@@ -125,14 +125,13 @@ impl Tap {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         buffer.resize(HEADER_LEN + ITEM_HEAD, 0);
-        let mut load = self
-            .link
-            .load(buffer, item, drop)
-            .map_err(|error| Misuse::Encode { path: self.path.clone(), detail: error.text().into() })?;
+        // Not as the arguments: the handler may run by now.
+        let misfit = |detail| CallError::Misuse(Misuse::Item { path: self.path.clone(), detail });
+        let mut load = self.link.load(buffer, item, drop).map_err(|error| misfit(error.text().into()))?;
         let bytes = load.len() - HEADER_LEN - ITEM_HEAD;
         let limit = self.link.config.limits.message_bytes - ITEM_HEAD;
         if bytes > limit {
-            return Err(Rejection::TooLarge { size: bytes as u64, limit: limit as u64 }.into());
+            return Err(misfit(format!("{bytes} bytes are over the limit of {limit}").into()));
         }
         load.first_mut(ITEM_HEAD).copy_from_slice(&(bytes as u32).to_le_bytes());
         let put = match load.into_buffer() {

@@ -2,8 +2,11 @@
 
 use std::{thread, time::Instant};
 
-use nape::{Api, Bytes, CallError, Config, Context, Fault, Head, Neck, Rejection};
-use serde::{Deserialize, Serialize};
+use nape::{
+    Api, Bytes, CallError, Config, Context, Executed, Fault, Head, Incoming, Misuse, Neck, Rejection,
+    TrySendError,
+};
+use serde::{Deserialize, Serialize, Serializer, ser::Error};
 
 use crate::{
     support::{HANG, Kind},
@@ -13,6 +16,7 @@ use crate::{
 on_every_link! {
     ac_85_large_values_in_a_struct_hold_up_no_small_call,
     ac_85_values_above_the_limit_are_refused_where_they_are_made,
+    p_07_an_item_that_cannot_be_sent_says_that_the_handler_may_have_begun,
 }
 
 const MIB: usize = 1 << 20;
@@ -124,4 +128,38 @@ fn ac_85_values_above_the_limit_are_refused_where_they_are_made(kind: Kind) {
     }
     assert_eq!(bulk.action("echo", "as ever".to_owned()).call::<String>().unwrap(), "as ever");
     nothing_is_under_way(&head, &neck);
+}
+
+/// So many bytes; none at all cannot be encoded.
+struct Item(usize);
+
+impl Serialize for Item {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.0 == 0 { Err(S::Error::custom("nothing")) } else { vec![1u8; self.0].serialize(to) }
+    }
+}
+
+/// Red when it ends as the arguments of a call do, which are refused before anything runs.
+fn p_07_an_item_that_cannot_be_sent_says_that_the_handler_may_have_begun(kind: Kind) {
+    if !kind.encodes() {
+        // What moves has no size.
+        return;
+    }
+    let (head, neck) = ends(kind, MIB);
+    let count = |_: &Context, (): (), items: Incoming<Vec<u8>>| {
+        items.into_iter().try_fold(0, |sum, item| Ok::<_, Fault>(sum + item?.len()))
+    };
+    neck.attach(Api::new("up").upload("count", count).unwrap()).unwrap();
+    let mut items = head.api("up").action("count", ()).timeout(LONG).upload::<Item, usize>().unwrap();
+    items.send(Item(5)).unwrap();
+    for (bad, why) in [(MIB + 1, "over the limit"), (0, "nothing")] {
+        let Err(TrySendError::Over(tried)) = items.try_send(Item(bad)) else { panic!("{bad} was sent") };
+        for error in [items.send(Item(bad)).unwrap_err(), tried] {
+            assert!(matches!(error, CallError::Misuse(Misuse::Item { .. })), "{error:?}");
+            assert_eq!(error.executed(), Executed::Maybe);
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+    items.send(Item(7)).unwrap();
+    assert_eq!(items.finish().unwrap(), 12);
 }

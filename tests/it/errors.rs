@@ -285,6 +285,7 @@ fn misuses() -> Vec<CallError> {
         Misuse::BadPath(PathError::BadCharacter('\n')),
         Misuse::BadPath(PathError::NotUtf8),
         Misuse::Encode { path: path.clone(), detail: detail.clone() },
+        Misuse::Item { path: path.clone(), detail: detail.clone() },
         Misuse::Taken { path },
         // A place is a constant of our own code, which a peer cannot name.
         Misuse::WouldDeadlock { place: "a place at the other side" },

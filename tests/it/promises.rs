@@ -4,6 +4,7 @@ mod again;
 mod broken_transport;
 mod ends;
 mod given_up;
+mod in_hooks;
 mod left_over;
 mod seams;
 mod unfinished;

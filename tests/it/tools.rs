@@ -44,6 +44,17 @@ impl Gate {
         self.0.1.notify_all();
     }
 
+    /// The same when this goes, also because a test has failed: what waits at the gate would hang else.
+    pub fn opens_at_the_end(&self) -> impl Drop + use<> {
+        struct Opens(Gate);
+        impl Drop for Opens {
+            fn drop(&mut self) {
+                self.0.open();
+            }
+        }
+        Opens(self.clone())
+    }
+
     /// Blocks until `n` stand before it.
     pub fn await_waiting(&self, n: usize) {
         let (state, changed) = &*self.0;

@@ -112,7 +112,8 @@ impl Backlog {
 }
 
 /// What a [`Subscription`] gives besides items. After [`Lagged`](Missed::Lagged),
-/// [`Decode`](Missed::Decode) and [`Restarted`](Missed::Restarted) it goes on; every other one is its end.
+/// [`Decode`](Missed::Decode), [`Restarted`](Missed::Restarted) and [`WouldDeadlock`](Missed::WouldDeadlock) it goes on;
+/// every other one is its end.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Missed {
@@ -129,6 +130,13 @@ pub enum Missed {
     /// The program that publishes was started again, and does not take the subscription.
     #[error("the subscription was refused when it was made again")]
     Refused(#[source] Box<CallError>),
+    /// Nothing is here, and it was not waited for: the place is one that cannot be served while it blocks. Nothing is
+    /// missing.
+    #[error("waiting for an item in {place} would wait for itself")]
+    WouldDeadlock {
+        /// Which place.
+        place: &'static str,
+    },
     /// The reader did not keep up, and [asked](Backlog::disconnect) to be disconnected then.
     #[error("the reader was too slow")]
     TooSlow,

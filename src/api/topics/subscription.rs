@@ -20,10 +20,11 @@ use super::{
 use crate::{
     api::{
         ApiHandle, Endpoint,
-        action::{check_may_block, name_ours},
+        action::{check_may_block, name_ours, no_place_to_block},
         tap::{Tapped, call_over},
     },
     error::{CallError, CloseReason, Executed, Misuse},
+    link::ask,
     os::Origin,
     shape::Shape,
     sync::{Arc, Condvar, Mutex, fail_here},
@@ -78,6 +79,8 @@ struct Reader<T> {
     stash: Option<T>,
     /// The end has been told.
     over: bool,
+    /// The last that was told is that one may not wait there.
+    refused: bool,
     item: PhantomData<fn() -> T>,
 }
 
@@ -172,7 +175,7 @@ impl ApiHandle {
             self.endpoint.arb().tap(path, Tapped { tap: inlet.clone(), pool: None, listed: None });
         }
         let subscribe = topic.join("subscribe").map_err(Misuse::BadPath)?;
-        let reader = Reader { next: 0, stash: None, over: false, item: PhantomData };
+        let reader = Reader { next: 0, stash: None, over: false, refused: false, item: PhantomData };
         let subscription = Subscription { hold: Hold(inlet), reader };
         if let Err(error) = call_over::<_, ()>(&link, &subscribe, request, self.timeout) {
             if error.executed() == Executed::No {
@@ -228,9 +231,16 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
     ///
     /// # Errors
     ///
-    /// A gap, once; the end, each time.
+    /// A gap, once; the end, each time; [`Missed::WouldDeadlock`] where nothing is here, in a state listener, an error
+    /// hook or a hook of a supervisor.
     pub fn next_timeout(&mut self, limit: Duration) -> Result<Option<T>, Missed> {
-        self.wait(Instant::now().checked_add(limit));
+        let until = Instant::now().checked_add(limit);
+        match self.try_next() {
+            Ok(None) => {}
+            news => return news,
+        }
+        may_wait()?;
+        self.hold.0.wait(until);
         self.try_next()
     }
 
@@ -296,27 +306,34 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
         }
         receiver.clone()
     }
-
-    fn wait(&self, until: Option<Instant>) {
-        if self.reader.stash.is_none() && !self.hold.0.is_forked() {
-            self.hold.0.wait(until);
-        }
-    }
 }
 
 impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Iterator for Subscription<T> {
     type Item = Result<T, Missed>;
 
-    /// Blocks until there is an item, a gap or the end.
+    /// Blocks until there is an item, a gap or the end. Where one may not block, such as in a state listener,
+    /// [`Missed::WouldDeadlock`] stands behind what is here, and then `None`, so that a loop ends; the subscription does
+    /// not.
     fn next(&mut self) -> Option<Result<T, Missed>> {
         while !self.reader.over {
-            self.wait(None);
             if let Some(news) = self.reader.step(&self.hold.0) {
+                self.reader.refused = false;
                 return Some(news);
             }
+            if let Err(refused) = may_wait() {
+                self.reader.refused = !self.reader.refused;
+                return self.reader.refused.then_some(Err(refused));
+            }
+            self.hold.0.wait(None);
         }
         None
     }
+}
+
+/// Refuses to wait where nothing could be served meanwhile.
+fn may_wait() -> Result<(), Missed> {
+    let place = no_place_to_block(ask(|current| Some(current.place)));
+    place.map_or(Ok(()), |place| Err(Missed::WouldDeadlock { place }))
 }
 
 impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {

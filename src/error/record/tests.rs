@@ -70,6 +70,7 @@ fn path_errors() -> Vec<PathError> {
 fn misuses() -> Vec<Misuse> {
     let mut all = vec![
         Misuse::Encode { path: path("a"), detail: "why".into() },
+        Misuse::Item { path: path("a"), detail: "why".into() },
         Misuse::Taken { path: path("a") },
         // A place is a text of the program, and arrives as this one.
         Misuse::WouldDeadlock { place: "a place at the other side" },

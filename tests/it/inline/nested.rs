@@ -140,6 +140,7 @@ fn many_handlers_that_call_back_at_once_need_no_stack(kind: Kind) {
     // In one process each is on its caller's own thread, and its caller's alone.
     let threads = if matches!(kind, Kind::Channel) { 20 } else { AT_ONCE };
     thread::scope(|scope| {
+        let _opens = gate.opens_at_the_end();
         let neck_calls = (0..threads).map(|n| head.api("neck").action("add", n));
         let all: Vec<_> = neck_calls
             .map(|action| match kind {
@@ -153,7 +154,10 @@ fn many_handlers_that_call_back_at_once_need_no_stack(kind: Kind) {
         gate.await_waiting(1);
         eventually(|| neck.under_way().1 as u64 == threads);
         eventually(|| neck.under_way().0 >= 4);
-        assert!(neck.endpoint().n_threads() < 40, "{}", neck.endpoint().n_threads());
+        // One more comes wherever nobody has read for a tick, which happens on a machine that has much else to do. One
+        // for each handler would be too many.
+        let n_threads = neck.endpoint().n_threads();
+        assert!(n_threads < AT_ONCE as usize / 3, "{n_threads}");
         gate.open();
         for (n, call) in all.into_iter().enumerate() {
             assert_eq!(call.join().unwrap().unwrap(), n as u64 + 2);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nape::{
-    Api, Backlog, CallError, Config, Context, Endpoint, Fault, Head, LinkState, Neck, Payload, Topic,
-    WhenFull,
+    Api, Backlog, CallError, Config, Context, Endpoint, Fault, Head, LayerCall, Leave, LinkState, Neck,
+    Payload, Topic, WhenFull,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -167,6 +167,31 @@ fn p_18_values_that_panic_when_a_link_goes_with_them_end_no_process() {
         drop(neck);
         assert_eq!(head.wait_closed(LONG), LinkState::Closed);
         assert_eq!(head.counters().events_unsent, 3);
+    });
+}
+
+/// Red when they go together: the second panic would be the end of the process.
+#[test]
+fn p_18_layers_that_panic_when_they_go_together_end_no_process() {
+    watched(|| {
+        let layer = || {
+            let bad = Bad;
+            move |_: &mut LayerCall<'_>| {
+                let _ = &bad;
+                Ok(Leave::nothing())
+            }
+        };
+        let echo = |_: &Context, n: u64| Ok::<_, Fault>(n);
+        let api = Api::new("a").handle("echo", echo).unwrap().layer(layer()).layer(layer());
+        let builder = Head::builder().layer(layer()).layer(layer());
+        let (head, neck) = Kind::Encoded.ends_with(builder, Neck::builder().layer(layer()).layer(layer()));
+        let attached = neck.attach(api).unwrap();
+        let neck = neck.start();
+        let handle = head.api("a").layer(layer()).layer(layer());
+        assert_eq!(handle.action("echo", 1u64).call::<u64>().unwrap(), 1);
+        drop(handle);
+        attached.detach();
+        drop((head, neck));
     });
 }
 
