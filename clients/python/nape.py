@@ -467,6 +467,7 @@ _MISUSES = {
     4: "the call would wait for itself",
     5: "no thread could be started",
     6: "the link belongs to the process from which this one was forked",
+    7: "an item of a stream cannot be sent",
 }
 
 

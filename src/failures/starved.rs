@@ -1,0 +1,37 @@
+//! What a thread that reads is left with when the system gives no other thread for it.
+
+use super::*;
+
+/// Red when the thread that reads runs it while it does: nobody else can read then.
+#[test]
+fn p_16_a_callback_for_which_there_is_no_thread_keeps_nobody_from_reading() {
+    watched(|| {
+        for (pair, name) in [
+            (memory_pair as fn() -> (Transport, Transport), "no-thread-e"),
+            (|| pipe_pair().unwrap(), "no-thread-f"),
+            (|| shm_pair().unwrap(), "no-thread-g"),
+            (|| ipc_pair().unwrap(), "no-thread-h"),
+        ] {
+            let (ours, theirs) = pair();
+            let config = Config::new().name(name).grace(Duration::from_millis(100));
+            let head = Head::builder().config(config).over(ours).unwrap();
+            let neck = Neck::builder().serve(api("a")).over(theirs).unwrap().start();
+            assert_eq!(head.wait_open(LONG), LinkState::Open);
+            // A thread leads, and is to have no other beside it.
+            within(LONG, name, || head.n_threads() == 1);
+            starve(name);
+            let ((tell, has_begun), (go, may_end)) = (mpsc::channel(), mpsc::channel::<()>());
+            let callback = move |end: Result<u64, CallError>| {
+                tell.send(end.unwrap()).unwrap();
+                let _ = may_end.recv_timeout(2 * LONG);
+            };
+            head.api("a").action("echo", 1u64).then(callback).unwrap();
+            assert_eq!(has_begun.recv_timeout(LONG).unwrap(), 1, "{name}");
+            let beside = head.api("a").action("echo", 2u64).timeout(LONG).call::<u64>();
+            assert_eq!(beside.unwrap(), 2, "{name}");
+            go.send(()).unwrap();
+            feed(name);
+            drop((head, neck));
+        }
+    });
+}
