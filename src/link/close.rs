@@ -54,8 +54,7 @@ impl Link {
         self.wait_for(&self.changed, deadline, |core| core.stage == LinkState::Closed)
     }
 
-    /// Takes no new calls, and says so. Waits for nobody, but for a transport that has no room, for as long as the
-    /// [write stall](crate::Config::write_stall). Idempotent.
+    /// Takes no new calls, and says so. Waits for nobody, but where the `send` of a transport waits. Idempotent.
     fn go_away(&self) {
         if self.is_forked() {
             return;
@@ -339,7 +338,9 @@ impl Framed {
 
     /// Runs them, if there are any. The calling thread does not read.
     pub(super) fn pay(&self) {
-        if self.owes.swap(false, Ordering::Relaxed) {
+        // It is asked for each packet: to look costs nothing, and to exchange would.
+        if self.owes() {
+            self.owes.store(false, Ordering::Relaxed);
             let owed = std::mem::take(&mut *self.owed.lock());
             owed.into_iter().for_each(run_elsewhere);
         }
