@@ -64,6 +64,9 @@ const OF_A_SUPERVISOR: [&str; 4] = [
 
 /// What the threads are called that fail.
 const NAME: &str = "failing";
+/// Each way in which frames move.
+const PAIRS: [fn() -> (Transport, Transport); 4] =
+    [memory_pair, || pipe_pair().unwrap(), || shm_pair().unwrap(), || ipc_pair().unwrap()];
 const SOON: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(30);
 
@@ -280,7 +283,7 @@ const N_ENDS: usize = 8;
 /// Red when whoever ends many calls at once does not see to it that those are told that are left.
 #[test]
 fn p_19_whoever_is_left_by_a_thread_that_ends_many_calls_is_told() {
-    for pair in [memory_pair, || pipe_pair().unwrap(), || shm_pair().unwrap(), || ipc_pair().unwrap()] {
+    for pair in PAIRS {
         watched(move || {
             let soon = Timeout::After(Duration::from_millis(50));
             fails_among_many(pair(), "a keeper with late calls", soon);
@@ -305,7 +308,7 @@ fn fails_to_serve(pair: (Transport, Transport), place: &'static str) {
 
 #[test]
 fn p_19_whoever_waits_for_a_worker_that_panics_is_told() {
-    for pair in [memory_pair, || pipe_pair().unwrap(), || shm_pair().unwrap(), || ipc_pair().unwrap()] {
+    for pair in PAIRS {
         watched(move || OF_A_WORKER.iter().for_each(|place| fails_to_serve(pair(), place)));
     }
 }
@@ -406,8 +409,7 @@ fn p_20_a_clock_for_which_there_was_no_thread_is_tried_again() {
     watched(|| {
         const NAMES: [&str; 4] = ["cl-a", "cl-b", "cl-c", "cl-d"];
         const KEEPERS: [&str; 4] = ["cl-a-keeper", "cl-b-keeper", "cl-c-keeper", "cl-d-keeper"];
-        let pairs = [memory_pair, || pipe_pair().unwrap(), || shm_pair().unwrap(), || ipc_pair().unwrap()];
-        for ((pair, name), keeper) in pairs.into_iter().zip(NAMES).zip(KEEPERS) {
+        for ((pair, name), keeper) in PAIRS.into_iter().zip(NAMES).zip(KEEPERS) {
             let (ours, theirs): (Transport, Transport) = pair();
             let config = |name: &str| Config::new().name(name).grace(Duration::from_millis(100));
             let head = Head::builder().config(config(name)).over(ours).unwrap();
@@ -504,12 +506,8 @@ fn p_24_a_child_is_ended_while_the_keeper_is_in_a_waker() {
 #[test]
 fn p_16_what_follows_from_an_end_is_run_without_a_lock_when_there_is_no_thread() {
     watched(|| {
-        for (pair, name) in [
-            (memory_pair as fn() -> (Transport, Transport), "no-thread-a"),
-            (|| pipe_pair().unwrap(), "no-thread-b"),
-            (|| shm_pair().unwrap(), "no-thread-c"),
-            (|| ipc_pair().unwrap(), "no-thread-d"),
-        ] {
+        let names = ["no-thread-a", "no-thread-b", "no-thread-c", "no-thread-d"];
+        for (pair, name) in PAIRS.into_iter().zip(names) {
             let (ours, theirs) = pair();
             let config = |name: &str| Config::new().name(name).grace(Duration::from_millis(100));
             let head = Head::builder().config(config(name)).over(ours).unwrap();

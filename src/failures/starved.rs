@@ -6,12 +6,8 @@ use super::*;
 #[test]
 fn p_16_a_callback_for_which_there_is_no_thread_keeps_nobody_from_reading() {
     watched(|| {
-        for (pair, name) in [
-            (memory_pair as fn() -> (Transport, Transport), "no-thread-e"),
-            (|| pipe_pair().unwrap(), "no-thread-f"),
-            (|| shm_pair().unwrap(), "no-thread-g"),
-            (|| ipc_pair().unwrap(), "no-thread-h"),
-        ] {
+        let names = ["no-thread-e", "no-thread-f", "no-thread-g", "no-thread-h"];
+        for (pair, name) in PAIRS.into_iter().zip(names) {
             let (ours, theirs) = pair();
             let config = Config::new().name(name).grace(Duration::from_millis(100));
             let head = Head::builder().config(config).over(ours).unwrap();
