@@ -356,7 +356,8 @@ pub enum TrySendError<T> {
     /// There is no room for it now.
     #[error("the other side has not taken what was sent before")]
     Full(T),
-    /// It will never go: the stream is over, or this one item cannot be sent. As for [`Outgoing::send`].
+    /// It will never go: the stream is over, or this one item cannot be sent, or not from here. As for
+    /// [`Outgoing::send`].
     #[error(transparent)]
     Over(CallError),
 }
@@ -400,7 +401,8 @@ impl<T: Serialize + Send + 'static> Outgoing<T> {
     /// [`CallError::Cancelled`] when nobody takes items any more: the other side has dropped its half, or
     /// has answered; [`CallError::Closed`]; [`Misuse::Item`] for one that does not encode or is too large, of which
     /// the stream itself takes no notice. In a handler [`CallError::TimedOut`] when the handler's own time is
-    /// over.
+    /// over. In a state listener, an error hook or a hook of a supervisor [`Misuse::WouldDeadlock`] where there is no
+    /// room: the item is not sent, and the stream goes on.
     pub fn send(&mut self, item: T) -> Result<(), CallError> {
         match self.put_until(item, ask(|current| current.deadline)) {
             Ok(()) => Ok(()),

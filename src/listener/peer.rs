@@ -44,11 +44,14 @@ impl Peer {
 
     /// Begins no new calls with it in either direction, waits for those under way, at most for `limit`, then
     /// closes. Says whether all had ended, as [`Head::shut_down`](crate::Head::shut_down) does. Blocks. A
-    /// peer that is gone is fine.
+    /// peer that has gone before is fine: nothing is under way with it.
     pub fn shut_down(&self, limit: Duration) -> bool {
         let deadline = Instant::now().checked_add(limit);
         let inner = &self.0.endpoint.0;
-        inner.link().is_ok_and(|link| inner.shut_down(&link, deadline))
+        match inner.link() {
+            Ok(link) => inner.shut_down(&link, deadline),
+            Err(_) => inner.wind_down(None, deadline),
+        }
     }
 
     /// Closes the link to it: calls under way end at once. Idempotent. Blocks for at most the

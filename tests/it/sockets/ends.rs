@@ -26,6 +26,7 @@ at_every_address! {
     p_24_closing_does_not_wait_for_a_shutting_down_that_has_time,
     a_peer_that_is_killed_is_missed_at_once_and_by_itself,
     whoever_outlives_the_listener_is_told,
+    a_peer_that_has_gone_is_shut_down_at_once,
 }
 
 fn gated(gate: &Gate) -> Api {
@@ -132,6 +133,17 @@ fn whoever_outlives_the_listener_is_told(place: Where) {
     drop(listener);
     let error = pending.action("echo", 1u64).call::<u64>().unwrap_err();
     assert!(matches!(error.close_reason(), Some(CloseReason::Peer)), "{error:?}");
+}
+
+fn a_peer_that_has_gone_is_shut_down_at_once(place: Where) {
+    let listener = place.listen(place.head().listening());
+    let neck = place.visit(&listener);
+    let peer = listener.accept(LONG).unwrap();
+    drop(neck);
+    eventually(|| listener.peers().is_empty());
+    assert!(peer.shut_down(LONG), "nothing is under way with it");
+    drop(listener);
+    assert!(peer.shut_down(LONG), "nor later");
 }
 
 #[test]
