@@ -36,6 +36,7 @@ mod tap;
 mod task;
 mod timer;
 mod topics;
+mod tries;
 mod waiting;
 mod watchdog;
 

@@ -15,12 +15,13 @@ use super::{
     endpoint::Inner,
     layer::Leaves,
     succession::Claim,
+    tries::{Tries, Verdict},
 };
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
     link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Relayed, Slot, Started, scope},
     sync::{Arc, AtomicU8, Mutex, Ordering},
-    wire::{Codec, Path, Payload, TransactionId},
+    wire::{Codec, Payload, TransactionId},
     workers::{contain, discard, run_elsewhere},
 };
 
@@ -93,77 +94,6 @@ struct State {
     last: Option<TransactionId>,
 }
 
-/// What has become of a call so far.
-#[derive(Debug)]
-pub(crate) struct Tries {
-    path: Path,
-    began: Instant,
-    retry_safe: bool,
-    poison_after: u32,
-    /// Another link comes in the place of one that ends.
-    renews: bool,
-    /// How many attempts may have run.
-    ran: u32,
-    /// How many were refused, and made again.
-    refused: u32,
-    /// In how many crashes in a row it was under way.
-    crashes: u32,
-}
-
-/// What is to be done after an attempt.
-enum Verdict {
-    Again,
-    End(Outcome),
-}
-
-impl Tries {
-    pub(crate) fn new(path: Path, began: Instant, retry_safe: bool, poison_after: u32) -> Tries {
-        Tries { path, began, retry_safe, poison_after, renews: true, ran: 0, refused: 0, crashes: 0 }
-    }
-
-    fn judge(&mut self, outcome: Outcome) -> Verdict {
-        match outcome {
-            Err(CallError::Closed { reason, executed }) => self.judge_closed(reason, executed),
-            Err(CallError::TimedOut { executed, .. }) => Verdict::End(Err(self.timed_out(executed))),
-            end => Verdict::End(end),
-        }
-    }
-
-    fn judge_closed(&mut self, reason: Arc<CloseReason>, executed: Executed) -> Verdict {
-        let ran = executed == Executed::Maybe;
-        self.ran += u32::from(ran);
-        // What has not left this side can go again whatever it is. Our own close is no crash.
-        let may = self.renews && (self.retry_safe || !ran) && !matches!(*reason, CloseReason::Local);
-        if !may {
-            return Verdict::End(Err(self.closed(reason)));
-        }
-        self.crashes += u32::from(ran && !matches!(*reason, CloseReason::Peer));
-        if self.crashes >= self.poison_after {
-            let (path, crashes) = (self.path.clone(), self.crashes);
-            return Verdict::End(Err(CallError::Poisonous { path, crashes, last: reason }));
-        }
-        Verdict::Again
-    }
-
-    fn closed(&self, reason: Arc<CloseReason>) -> CallError {
-        CallError::Closed { reason, executed: self.executed(Executed::No) }
-    }
-
-    fn timed_out(&self, executed: Executed) -> CallError {
-        let (path, after) = (self.path.clone(), self.began.elapsed());
-        CallError::TimedOut { path, after, executed: self.executed(executed) }
-    }
-
-    /// How many came before this one.
-    fn attempt(&self) -> u32 {
-        self.ran + self.refused
-    }
-
-    fn executed(&self, last: Executed) -> Executed {
-        if self.ran > 0 { Executed::Maybe } else { last }
-    }
-}
-
 impl Relay {
     pub(crate) fn new(
         endpoint: &Arc<Inner>,
@@ -176,8 +106,8 @@ impl Relay {
     ) -> Arc<Relay> {
         let poison_after = endpoint.succession.get().map_or(u32::MAX, |succession| succession.poison_after);
         let renews = endpoint.is_supervised();
-        let tries = Tries::new(outer.path.clone(), outer.started, retry_safe, poison_after);
-        let tries = Tries { renews, ..tries };
+        let mut tries = Tries::new(outer.path.clone(), outer.started, retry_safe, poison_after);
+        tries.renews = renews;
         let Rest { leaves, retry } = rest;
         let pauses = retry.as_ref().map(Retry::begin);
         let state = Mutex::new(State { tries, pauses, last: None });
@@ -532,69 +462,5 @@ impl Wake for Relay {
     fn wake(self: Arc<Relay>) {
         // What layers do may not hold up whoever reads.
         self.aside(Relay::advance);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::error::{Death, Exit};
-
-    fn tries(retry_safe: bool) -> Tries {
-        Tries::new(Path::new("a.b").unwrap(), Instant::now(), retry_safe, 3)
-    }
-
-    fn closed(reason: CloseReason, executed: Executed) -> Outcome {
-        Err(CallError::Closed { reason: Arc::new(reason), executed })
-    }
-
-    fn died() -> CloseReason {
-        CloseReason::Died(Death { exit: Exit::Signal(9), after: Duration::ZERO, stderr: "".into() })
-    }
-
-    fn end(verdict: Verdict) -> CallError {
-        match verdict {
-            Verdict::End(outcome) => outcome.unwrap_err(),
-            Verdict::Again => panic!("again"),
-        }
-    }
-
-    #[test]
-    fn a_call_that_may_have_run_runs_again_only_if_it_may() {
-        let error = end(tries(false).judge(closed(died(), Executed::Maybe)));
-        assert!(error.death().is_some() && error.executed() == Executed::Maybe, "{error:?}");
-        assert!(matches!(tries(false).judge(closed(died(), Executed::No)), Verdict::Again));
-        let mut safe = tries(true);
-        assert!(matches!(safe.judge(closed(died(), Executed::Maybe)), Verdict::Again));
-        assert_eq!(safe.ran, 1);
-        let error = end(safe.judge(closed(CloseReason::Local, Executed::No)));
-        assert_eq!(error.executed(), Executed::Maybe, "an attempt before it may have run");
-    }
-
-    #[test]
-    fn p_30_what_was_under_way_in_three_crashes_is_poisonous() {
-        let mut safe = tries(true);
-        for _ in 0..2 {
-            assert!(matches!(safe.judge(closed(died(), Executed::Maybe)), Verdict::Again));
-            // Neither a goodbye nor what never left is a crash with it.
-            assert!(matches!(safe.judge(closed(CloseReason::Peer, Executed::Maybe)), Verdict::Again));
-            assert!(matches!(safe.judge(closed(died(), Executed::No)), Verdict::Again));
-        }
-        let error = end(safe.judge(closed(died(), Executed::Maybe)));
-        assert!(matches!(error, CallError::Poisonous { crashes: 3, .. }), "{error:?}");
-    }
-
-    #[test]
-    fn a_late_call_says_whether_any_attempt_may_have_run() {
-        let late = || {
-            let (path, after) = (Path::new("a.b").unwrap(), Duration::ZERO);
-            Err(CallError::TimedOut { path, after, executed: Executed::No })
-        };
-        assert_eq!(end(tries(true).judge(late())).executed(), Executed::No);
-        let mut safe = tries(true);
-        assert!(matches!(safe.judge(closed(died(), Executed::Maybe)), Verdict::Again));
-        assert_eq!(end(safe.judge(late())).executed(), Executed::Maybe);
     }
 }

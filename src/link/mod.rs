@@ -35,6 +35,7 @@ mod pulse;
 mod receive;
 mod role;
 mod room;
+mod send;
 mod slot;
 mod start;
 mod state;
