@@ -148,6 +148,14 @@ impl Keeper {
     }
 }
 
+#[cfg(test)]
+impl Link {
+    /// Whether there is a keeper, or one that starts.
+    pub(crate) fn has_keeper(&self) -> bool {
+        self.keeper.shared.lock().is_some()
+    }
+}
+
 fn run(weak: &Weak<Link>, shared: &Shared, post: &Post) {
     let watched = catch_unwind(AssertUnwindSafe(|| watch(weak, shared, post)));
     if let (Err(panic), Some(link)) = (watched, weak.upgrade()) {
