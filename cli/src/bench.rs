@@ -12,7 +12,7 @@ use crate::{
     args,
     link::Met,
     output::{Look, Out, time},
-    trouble::Trouble,
+    trouble::{Exit, Trouble},
 };
 
 /// How long the calls took: counts of times in steps of a thirty-second of a doubling.
@@ -52,7 +52,20 @@ pub(crate) fn bench(met: &Met, args: &args::Bench, arguments: Vec<u8>, out: &mut
     let mut all = Tally::default();
     thread::scope(|scope| {
         let one = || run(met, args, &arguments, end, &left);
-        let callers: Vec<_> = (0..args.concurrency).map(|_| scope.spawn(one)).collect();
+        let mut callers = Vec::new();
+        for number in 1..=args.concurrency {
+            match thread::Builder::new().spawn_scoped(scope, one) {
+                Ok(caller) => callers.push(caller),
+                Err(error) => {
+                    // Fewer would measure something else. Those that there are come to their end at once.
+                    left.store(0, Ordering::Relaxed);
+                    let text =
+                        format!("thread {number} of {} could not be started: {error}", args.concurrency);
+                    all.first = Some(Trouble::new(Exit::Failed, text));
+                    break;
+                }
+            }
+        }
         for caller in callers {
             all.add(caller.join().unwrap_or_default());
         }

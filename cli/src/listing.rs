@@ -1,6 +1,9 @@
 //! `nape ls` and `nape describe`: what is served.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    mem::{Discriminant, discriminant},
+};
 
 use nape::inspect::{PathInfo, PathKind};
 
@@ -35,19 +38,16 @@ pub(crate) fn list(met: &Met, args: &args::Ls, out: &mut Out) -> Result<(), Trou
     if args.json {
         return out.json(&all);
     }
-    let mut shown: Vec<&PathInfo> = Vec::new();
-    for link in links(&all) {
+    let mut shown = HashSet::new();
+    for of_link in all.chunk_by(|one, other| one.link == other.link) {
         // Peers of one listener have the same: once is enough.
-        let is_new = |info: &&PathInfo| info.link == link && !shown.iter().any(|other| is_alike(info, other));
-        let new: Vec<&PathInfo> = all.iter().filter(is_new).collect();
-        if new.is_empty() {
-            continue;
-        }
-        if !link.is_empty() {
-            out.line(&[(Look::Aside, "on the link "), (Look::Name, link)])?;
+        let new: Vec<&PathInfo> = of_link.iter().filter(|info| !shown.contains(&alike(info))).collect();
+        let Some(first) = new.first() else { continue };
+        if !first.link.is_empty() {
+            out.line(&[(Look::Aside, "on the link "), (Look::Name, &first.link)])?;
         }
         tree(&new, out)?;
-        shown.extend(new);
+        shown.extend(new.into_iter().map(alike));
     }
     Ok(())
 }
@@ -82,19 +82,9 @@ pub(crate) fn describe(met: &Met, args: &args::Describe, out: &mut Out) -> Resul
 }
 
 /// The names of the links, in the order in which they come.
-fn links(all: &[PathInfo]) -> Vec<&str> {
-    let mut links: Vec<&str> = all.iter().map(|info| &*info.link).collect();
-    links.dedup();
-    links
-}
-
-/// The same on two links.
-fn is_alike(one: &PathInfo, other: &PathInfo) -> bool {
-    one.path == other.path
-        && one.kind == other.kind
-        && one.signature == other.signature
-        && one.doc == other.doc
-        && one.shape == other.shape
+/// Equal for the same on two links.
+fn alike(info: &PathInfo) -> (&str, Discriminant<PathKind>, &str, &str, &str) {
+    (&info.path, discriminant(&info.kind), &info.signature, &info.doc, &info.shape)
 }
 
 fn tree(all: &[&PathInfo], out: &mut Out) -> Result<(), Trouble> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    iter::successors,
     time::{Duration, Instant},
 };
 
@@ -82,10 +83,11 @@ impl Sample {
 
     fn add_rates(&self, rows: &mut [Row], before: &Sample) {
         let seconds = self.at.saturating_duration_since(before.at).as_secs_f64();
-        let counted = before.methods.iter().map(|it| ((&*it.link, &*it.path), it.calls + it.events));
+        let counted =
+            before.methods.iter().map(|it| ((&*it.link, &*it.path), it.calls.saturating_add(it.events)));
         let counted: HashMap<(&str, &str), u64> = counted.collect();
         for row in rows.iter_mut().filter(|_| seconds > 0.0) {
-            let now = row.calls + row.events;
+            let now = row.calls.saturating_add(row.events);
             let then = counted.get(&(&*row.link, &*row.path)).copied().unwrap_or(0);
             // Who counts less than before has begun anew.
             let new = if now < then { now } else { now - then };
@@ -96,7 +98,7 @@ impl Sample {
 
 impl Row {
     fn is_used(&self) -> bool {
-        self.calls + self.events + self.in_flight + self.queue > 0
+        [self.calls, self.events, self.in_flight, self.queue] != [0; 4]
     }
 
     /// What stands in the columns; the link only where there is a column for it.
@@ -186,18 +188,27 @@ fn row(numbers: &MethodNumbers) -> Row {
 /// Counts what is under way. What its handler has left to somebody else runs no more and is in flight all the same;
 /// a call on the short way within a process runs and is in no list: so it is whichever is more.
 fn add_waiting(rows: &mut [Row], link: &InFlight) {
+    let of_link = rows.iter().enumerate().filter(|(_, row)| row.link == link.link);
+    let places: HashMap<&str, usize> = of_link.map(|(at, row)| (&*row.path, at)).collect();
     let mut under_way: HashMap<usize, (u64, u64)> = HashMap::new();
     for running in &link.handlers {
-        let fits = |row: &Row| row.link == link.link && is_at_or_below(&running.path, &row.path);
         // The nearest one, since a catch-all takes what is below it.
-        let row = (0..rows.len()).filter(|&at| fits(&rows[at])).max_by_key(|&at| rows[at].path.len());
-        let Some(row) = row else { continue };
+        let mut nodes = successors(Some(&*running.path), |path| parent(path));
+        let Some(&row) = nodes.find_map(|node| places.get(node)) else { continue };
         let (in_flight, queue) = under_way.entry(row).or_default();
         *(if running.stage == Stage::Queued { queue } else { in_flight }) += 1;
     }
     for (at, (in_flight, queue)) in under_way {
         rows[at].in_flight = rows[at].in_flight.max(in_flight);
         rows[at].queue = queue;
+    }
+}
+
+/// The node above; the root has the empty path, and none above it.
+fn parent(path: &str) -> Option<&str> {
+    match path.rsplit_once('.') {
+        Some((above, _)) => Some(above),
+        None => (!path.is_empty()).then_some(""),
     }
 }
 
@@ -210,14 +221,14 @@ fn summed(rows: Vec<Row>) -> Vec<Row> {
             None => drop(sums.insert(row.path.clone(), row)),
             Some(sum) => {
                 sum.calls_per_second += row.calls_per_second;
-                sum.calls += row.calls;
-                sum.events += row.events;
+                sum.calls = sum.calls.saturating_add(row.calls);
+                sum.events = sum.events.saturating_add(row.events);
                 sum.p50_ns = sum.p50_ns.max(row.p50_ns);
                 sum.p99_ns = sum.p99_ns.max(row.p99_ns);
                 sum.longest_ns = sum.longest_ns.max(row.longest_ns);
-                sum.in_flight += row.in_flight;
-                sum.queue += row.queue;
-                sum.faults += row.faults;
+                sum.in_flight = sum.in_flight.saturating_add(row.in_flight);
+                sum.queue = sum.queue.saturating_add(row.queue);
+                sum.faults = sum.faults.saturating_add(row.faults);
             }
         }
     }
@@ -271,6 +282,17 @@ mod tests {
         let rows = sample(Instant::now(), methods, handlers).rows(None, &Choice::default(), Order::Path);
         let counts: Vec<_> = rows.iter().map(|it| (&*it.path, &*it.link, it.in_flight, it.queue)).collect();
         assert_eq!(counts, [("x", "a", 1, 0), ("x.y", "a", 1, 1), ("x.y", "b", 0, 0)]);
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_shown_and_no_panic() {
+        let most = |link| numbers(link, "x", u64::MAX, 7);
+        let sample = || sample(Instant::now(), vec![most("a"), most("b")], vec![running("y..", "running")]);
+        for sum in [false, true] {
+            let choice = Choice { sum, ..Choice::default() };
+            let rows = sample().rows(Some(&sample()), &choice, Order::Rate);
+            assert_eq!(rows.iter().map(|row| row.calls).max(), Some(u64::MAX));
+        }
     }
 
     #[test]
