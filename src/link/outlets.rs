@@ -27,6 +27,8 @@ pub(crate) struct Outlets {
     pub(super) limit: usize,
     /// Those that found too many.
     starved: Vec<(u64, Arc<Outlet>)>,
+    /// Some of those have been answered meanwhile, and are to be told whatever waits.
+    answered: bool,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,7 @@ impl Outlets {
             bytes: 0,
             limit: config.limits.send_queue_bytes,
             starved: Vec::new(),
+            answered: false,
         }
     }
 
@@ -204,6 +207,9 @@ impl Outlets {
     /// Forgets a stream, and what of it waits.
     pub(crate) fn remove(&mut self, id: u64) -> Option<Arc<Outlet>> {
         let sending = self.table.remove(&id)?;
+        if sending.starved {
+            self.starved.retain(|(other, _)| *other != id);
+        }
         self.bytes -= sending.bytes();
         if sending.lined_up {
             self.ready.retain(|other| *other != id);
@@ -222,6 +228,10 @@ impl Outlets {
         sending.waiting.clear();
         if !matches!(sending.last, Last::Answer(_)) {
             sending.last = Last::Gone;
+        }
+        // Whoever waits for room is told by whoever has stopped it.
+        if std::mem::take(&mut sending.starved) {
+            self.starved.retain(|(other, _)| *other != id);
         }
         if std::mem::take(&mut sending.lined_up) {
             self.ready.retain(|other| *other != id);
@@ -282,8 +292,9 @@ impl Outlets {
     fn release(&mut self, id: u64) -> Option<Draft> {
         let sending = self.table.get(&id)?;
         let due = sending.waiting.is_empty() && !sending.cutting && matches!(sending.last, Last::Answer(_));
-        let last = due.then(|| self.table.remove(&id))??.last;
-        if let Last::Answer(answer) = last {
+        let over = due.then(|| self.table.remove(&id))??;
+        self.answered |= over.starved;
+        if let Last::Answer(answer) = over.last {
             self.bytes -= held(&answer);
             Some(answer)
         } else {
@@ -293,12 +304,13 @@ impl Outlets {
 
     /// Those that may go on now, of those for which too much waited, beside so many bytes of other messages.
     pub(crate) fn take_starved(&mut self, others: usize) -> Vec<Arc<Outlet>> {
-        if self.bytes + others >= self.limit {
+        let has_room = self.bytes + others < self.limit;
+        if !has_room && !std::mem::take(&mut self.answered) {
             return Vec::new();
         }
         let starved = std::mem::take(&mut self.starved).into_iter();
-        let (fed, starved) = starved
-            .partition(|(id, _)| self.table.get(id).is_none_or(|sending| sending.has_room(self.window)));
+        let may_go_on = |sending: &Sending| has_room && sending.has_room(self.window);
+        let (fed, starved) = starved.partition(|(id, _)| self.table.get(id).is_none_or(may_go_on));
         self.starved = starved;
         let fed: Vec<(u64, Arc<Outlet>)> = fed;
         let feed = |(id, outlet)| {

@@ -197,3 +197,32 @@ fn nothing_goes_that_is_not_wanted() {
     assert!(matches!(outlets.stop(2), Some((_, Some(_)))));
     assert!(outlets.stop(2).is_none() && outlets.is_empty());
 }
+
+/// Red when those that wait for room are kept once they are over: a peer that acknowledges nothing could open and cancel
+/// streams without end.
+#[test]
+fn p_15_streams_that_are_over_wait_for_no_room() {
+    let full = || {
+        let mut outlets = outlets(&Config::new());
+        open(&mut outlets, 1, Some(ALL));
+        outlets.limit = 1000;
+        put(&mut outlets, 1, 2000);
+        outlets
+    };
+    let ends: [fn(&mut Outlets, u64); 3] = [
+        |outlets, id| assert!(outlets.remove(id).is_some()),
+        |outlets, id| assert!(outlets.stop(id).is_some() && outlets.remove(id).is_some()),
+        // Nobody but the list knows whoever waits for this one.
+        |outlets, id| assert!(outlets.answer(id, answer(id)).is_some() && outlets.take_starved(0).len() == 1),
+    ];
+    for end in ends {
+        let mut outlets = full();
+        for id in 2..100 {
+            let outlet = open(&mut outlets, id, Some(ALL));
+            assert_eq!(outlets.room(id, 0), Room::None);
+            assert!(outlets.take_starved(0).is_empty(), "there is no room");
+            end(&mut outlets, id);
+            assert!(!outlets.has_starved() && Arc::strong_count(&outlet) == 1);
+        }
+    }
+}
