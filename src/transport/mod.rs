@@ -92,7 +92,8 @@ pub struct Transport {
     pub receiver: Box<dyn FrameReceiver>,
     /// Wakes whoever receives.
     pub nudge: Arc<dyn Nudge>,
-    /// How much may be under way unread without a send that blocks.
+    /// How much may be under way unread without a send that blocks. Both ends have to have the same: each counts what it
+    /// sends and what it reads by its own.
     pub window: Window,
     /// Whether `receive` returns at its deadline by itself; else somebody has to nudge it then.
     pub wakes_at_deadlines: bool,

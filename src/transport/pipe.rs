@@ -52,7 +52,7 @@ pub fn pipe_pair() -> io::Result<(Transport, Transport)> {
 /// ignore it, too. Whatever else is written to the same descriptor breaks the link: a child that speaks over its
 /// standard output must not print to it.
 ///
-/// On macOS a pipe takes little at a time, and on Windows an `OwnedFd` is the `OwnedSocket` of the standard library:
+/// Over a pipe little is under way at a time, since not everybody can give it more room. On Windows an `OwnedFd` is the `OwnedSocket` of the standard library:
 /// see [`guide::systems`](crate::guide::systems).
 ///
 /// # Errors
@@ -74,9 +74,10 @@ pub fn pipe_pair() -> io::Result<(Transport, Transport)> {
 /// ```
 pub fn pipe_over(reader: OwnedFd, writer: OwnedFd) -> io::Result<Transport> {
     let (from, to) = (Half::of(reader)?, Half::of(writer)?);
-    // Both ends know both ways, and so agree on what may be under way.
-    let room = if let Half::Pipe(_) = from { from.make_room()? } else { ROOM };
-    let window = if to.make_room()?.min(room) < ROOM { NARROW } else { WINDOW };
+    // Both ends have to agree on what may be under way. How much more a pipe can be given depends on who asks, and
+    // when: so they count on no more than every pipe has.
+    let has_pipe = [&from, &to].iter().any(|half| matches!(half, Half::Pipe(_)));
+    let window = if to.make_room()? < ROOM || has_pipe { NARROW } else { WINDOW };
     Ok(Transport { window, ..transport(from, to, Wakeup::new()?, &[], "pipe") })
 }
 

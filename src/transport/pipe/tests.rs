@@ -114,6 +114,19 @@ fn p_21_writes_of_a_part_go_on_where_they_ended() {
     }
 }
 
+/// Red when what a pipe can be given counts: the other end may get more, or less, and each blames the other then.
+#[cfg(unix)]
+#[test]
+fn the_window_over_a_pipe_depends_on_nothing_that_one_end_alone_knows() {
+    let ((from_ours, to_theirs), (from_theirs, to_ours)) = (os::pipe().unwrap(), os::pipe().unwrap());
+    let ours = pipe_over(from_theirs, to_theirs).unwrap();
+    let theirs = pipe_over(from_ours, to_ours).unwrap();
+    assert_eq!((ours.window, theirs.window), (NARROW, NARROW));
+    let (to_them, _from_us) = UnixStream::pair().unwrap();
+    let (from_them, _to_us) = os::pipe().unwrap();
+    assert_eq!(pipe_over(from_them, to_them.into()).unwrap().window, NARROW);
+}
+
 fn in_parts(mut theirs: Transport, mut ours: Transport) {
     let frames = [frame(FRAME_LIMIT, 1), frame(100, 2), frame(50_000, 3)];
     let sent = frames.clone();
