@@ -50,7 +50,7 @@ pub(crate) struct Neighbour {
 #[derive(Default)]
 pub(super) struct Inline {
     errands: Vec<(Arc<Link>, Errand)>,
-    /// There were so many that the rest of the messages is left to another thread.
+    /// There were so many, of these or in all, that the rest of the messages is left to another thread.
     rest: Option<Arc<Link>>,
 }
 
@@ -230,8 +230,8 @@ impl Link {
             return inline;
         }
         core.sending = true;
-        loop {
-            if inline.errands.len() >= AT_A_TIME {
+        for handed_over in 0.. {
+            if inline.errands.len() >= AT_A_TIME || handed_over >= AT_MOST {
                 inline.rest = self.strong();
                 break;
             }
@@ -263,10 +263,16 @@ impl Link {
         inline
     }
 
-    /// Has a thread of the link hand over what is left.
+    /// Has a thread of the link hand over what is left: other threads may add to it for as long as they like, and this
+    /// one has something else to do. Should no thread be had, it does so all the same.
     fn go_on(self: Arc<Link>) {
         let link = self.clone();
-        self.submit(Box::new(move || link.flush(link.core.lock())));
+        let mut left = self.offer(Box::new(move || link.flush(link.core.lock()))).map(|_| self);
+        while let Some(link) = left {
+            let mut inline = link.deliver(link.core.lock());
+            left = inline.rest.take();
+            inline.run_elsewhere();
+        }
     }
 
     /// Gives a call or an event to the other end.
@@ -341,10 +347,19 @@ impl Link {
         let mut core = self.core.lock();
         let slot: Option<Arc<Slot>> = core.state.handle_answer(id.to_bits()).ok().flatten();
         let taken = slot.as_ref().map(|_| self.completing());
-        // A call that waited for this one to end may leave now.
-        self.flush(core);
-        match slot {
-            Some(slot) => self.complete_taken(taken, &slot, outcome, Instant::now()),
+        let is_drained = core.state.is_drained();
+        drop(core);
+        // First, since nobody else can end this call any more.
+        let aftermath = slot.map(|slot| self.complete(&slot, outcome, Instant::now()));
+        drop(taken);
+        if is_drained {
+            self.settled.notify_all();
+        } else {
+            // A call that waited for this one to end may leave now, and waits for nobody's waker.
+            self.flush(self.core.lock());
+        }
+        match aftermath {
+            Some(aftermath) => self.follow_up(aftermath),
             None => self.count_late_reply(),
         }
     }
@@ -385,3 +400,9 @@ impl Core {
 const DEEPEST: u32 = 64;
 /// How many of them, and of messages that nobody takes, are gathered before they are run.
 const AT_A_TIME: usize = 64;
+/// How many messages a thread hands over before it leaves the rest to another: it has come to send one of its own, to
+/// answer a call, or to look at the clock.
+const AT_MOST: usize = 256;
+
+#[cfg(test)]
+mod tests;

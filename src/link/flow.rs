@@ -353,6 +353,11 @@ impl Link {
         let aftermath = self.complete(slot, outcome, now);
         // Before the wakers, which may drop the link.
         drop(taken);
+        self.follow_up(aftermath);
+    }
+
+    /// Tells those whom the end of a call concerns.
+    pub(super) fn follow_up(&self, aftermath: Aftermath) {
         if aftermath.nudge {
             self.nudge();
         }
