@@ -12,7 +12,7 @@ pub use filters::Compression;
 #[cfg(feature = "encryption")]
 pub use filters::Key;
 pub use limits::Limits;
-pub(crate) use limits::MAX_UNREAD;
+pub(crate) use limits::most_refusals;
 
 use crate::wire::{Choice, Codec};
 

@@ -5,6 +5,7 @@
 //! be told.
 
 mod starved;
+mod stuck;
 mod unread;
 
 use std::{

@@ -415,6 +415,10 @@ impl Body {
                 return Served::Failed(Rejection::Expired.into());
             }
         }
+        if context.is_event() && !*fresh && context.link().is_left_alone() {
+            context.link().tally().events_dropped.up();
+            return Served::Done;
+        }
         if target.pool.inline || !shift.is_sample() {
             return target.handler.run(context, payload, shift.is_here());
         }

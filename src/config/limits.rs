@@ -167,7 +167,7 @@ impl Limits {
     /// | what came and nobody has taken | [`received_bytes`](Limits::received_bytes), or one message if that is more |
     /// | what waits to be sent | [`send_queue_bytes`](Limits::send_queue_bytes), or one message if that is more |
     /// | calls that are served, with arguments and answers of up to 1 KiB | 4 KiB for each of [`served_calls`](Limits::served_calls) |
-    /// | refusals that wait to be sent, ten for each of these | 512 bytes each |
+    /// | refusals that wait to be sent, ten for each of these and no less than 2,048 | 512 bytes each |
     /// | calls that are under way or wait to be sent | 1 KiB for each of [`in_flight`](Limits::in_flight) and [`send_queue`](Limits::send_queue) |
     /// | buffers of the link and its transport, what waits for a hook | 2 MiB |
     ///
@@ -177,7 +177,8 @@ impl Limits {
     /// [made again](crate::Action::retry_safe), which are kept until these end, and stacks.
     pub fn total_bytes(&self) -> usize {
         let calls = self.in_flight.saturating_add(self.send_queue).saturating_mul(CALL);
-        let served = self.served_calls.saturating_mul(SERVED + MAX_UNREAD * REFUSAL);
+        let refusals = most_refusals(self.served_calls).saturating_mul(REFUSAL);
+        let served = self.served_calls.saturating_mul(SERVED).saturating_add(refusals);
         let queues = self.room().saturating_add(self.send_queue_bytes.max(self.message_bytes));
         [calls, served, BUFFERS].into_iter().fold(queues, usize::saturating_add)
     }
@@ -188,8 +189,13 @@ impl Limits {
     }
 }
 
-/// How many refusals may wait for a peer that does not read them, in calls that may be served at once.
-pub(crate) const MAX_UNREAD: usize = 10;
+/// How many refusals may wait for a peer that does not read them, where so many calls may be served at once. A peer does
+/// not know how many those are: it gets no fewer than it may have under way by the usual limits, and what it has
+/// cancelled meanwhile.
+pub(crate) fn most_refusals(served_calls: usize) -> usize {
+    served_calls.saturating_mul(10).max(2048)
+}
+
 /// What one of them takes.
 const REFUSAL: usize = 512;
 /// What a call takes that is served, with arguments and an answer of 1 KiB.

@@ -298,6 +298,7 @@ impl Link {
         self.await_completing(limit);
         self.join_keeper(until.left());
         let left = self.crew.join(until.left());
+        self.left_alone.store(left > 0, Ordering::Relaxed);
         if let Wiring::Framed(framed) = &self.wiring {
             let nudge = framed.nudge.lock().take();
             drop(nudge);
@@ -305,6 +306,13 @@ impl Link {
         if left > 0 {
             self.tally.leave_behind(left, &self.config.name, "*");
         }
+    }
+}
+
+impl Link {
+    /// Whether nothing more is to begin here: whoever has the API may take its state down.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.left_alone.load(Ordering::Relaxed)
     }
 }
 

@@ -135,6 +135,7 @@ impl Link {
                 dispatch: parts.dispatch,
                 tally: parts.tally,
                 completing: AtomicUsize::new(0),
+                left_alone: AtomicBool::new(false),
                 config: parts.config,
             }
         })

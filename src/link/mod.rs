@@ -186,6 +186,8 @@ pub(crate) struct Link {
     tally: Arc<Tally>,
     /// How many threads have taken calls off the table and have not handed over their ends yet.
     completing: AtomicUsize,
+    /// Threads of it are still in user code, and are not waited for any more.
+    left_alone: AtomicBool,
 }
 
 /// What the lock of a link protects.

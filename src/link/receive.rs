@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    budget::{OF_A_CALL, OF_A_STREAM},
     inbox::{Body, Frame, Joined},
     message::Incoming,
     outbox::Draft,
@@ -11,7 +12,7 @@ use super::{
     token::CancelToken,
 };
 use crate::{
-    config::MAX_UNREAD,
+    config::most_refusals,
     error::{CallError, CloseReason, Rejection},
     wire::{
         Bye, CallHead, Codec, EventHead, Fault, FaultRecord, Header, Hello, Hold, Kind, OpenHead, Path,
@@ -209,8 +210,13 @@ fn call<W: Clone>(
     if let Some(why) = refusal(state, &incoming, head.remaining) {
         let beyond = matches!(why, Rejection::Busy { .. });
         refuse(state, bits, why)?;
-        return if beyond { state.budget.pay("calls beyond the limit", now) } else { Ok(()) };
+        if beyond {
+            return state.budget.pay("calls beyond the limit", now);
+        }
+        state.budget.earn(OF_A_CALL);
+        return Ok(());
     }
+    state.budget.earn(if opening.is_some() { OF_A_STREAM } else { OF_A_CALL });
     let start = body.start + len;
     let payload = Payload::held_by(body.buffer, start, body.hold);
     let mut incoming = Incoming { payload, ..incoming };
@@ -239,7 +245,7 @@ fn refusal<W>(state: &State<W>, incoming: &Incoming, remaining: Option<u64>) -> 
 }
 
 fn refuse<W>(state: &mut State<W>, bits: u64, why: Rejection) -> Result<(), ProtocolError> {
-    if state.outbox.n_answers() >= state.served_limit.saturating_mul(MAX_UNREAD) {
+    if state.outbox.n_answers() >= most_refusals(state.served_limit) {
         return Err(ProtocolError::Flood("calls whose answers are not read"));
     }
     let record = CallError::Rejected(why).to_record(state.codec.unwrap_or_default());

@@ -64,8 +64,7 @@ impl Link {
             fail_here("a sender that sends");
             let whole = framed.sender.lock().as_mut().map_or(Ok(true), |to| to.try_send(packet.bytes()))?;
             if !whole {
-                self.leave_the_rest(packet);
-                return Ok(());
+                return self.leave_the_rest(packet);
             }
             if !self.refill(framed, &mut packet) {
                 return Ok(());
@@ -93,12 +92,13 @@ impl Link {
     }
 
     /// A peer acknowledges what it does not read, so that there was no room for all of a packet. It is left to a
-    /// thread of the link: nobody who calls waits for such a peer, and neither does whoever reads or ends calls.
+    /// thread of the link: nobody who calls waits for such a peer, and neither does whoever reads or ends calls. So the
+    /// link fails where no thread is to be had.
     #[cold]
-    fn leave_the_rest(&self, packet: Packet) {
-        if let Some(link) = self.strong() {
-            self.submit(Box::new(move || link.send_the_rest(packet)));
-        }
+    fn leave_the_rest(&self, packet: Packet) -> std::io::Result<()> {
+        let Some(link) = self.strong() else { return Ok(()) };
+        let sent = self.crew.submit(Box::new(move || link.send_the_rest(packet)));
+        sent.map_err(|(error, _)| std::io::Error::new(error.kind(), format!("no thread to send by: {error}")))
     }
 
     fn send_the_rest(&self, mut packet: Packet) {
@@ -148,4 +148,4 @@ impl Link {
 /// How large a buffer is kept for the next packet.
 const SPARE: usize = 16 * 1024;
 /// How often whoever waits for room looks whether the link is over.
-const GLANCE: Duration = Duration::from_millis(100);
+const GLANCE: Duration = Duration::from_millis(20);

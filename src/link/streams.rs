@@ -8,6 +8,7 @@
 use std::time::Instant;
 
 use super::{
+    budget::OF_A_STREAM,
     inbox::Body,
     load::{Load, Packet},
     message::{Cargo, Incoming, Refused},
@@ -39,6 +40,11 @@ pub(crate) struct Inflow {
 impl Inflow {
     fn new(intake: Arc<Intake>, granted: Quota) -> Inflow {
         Inflow { intake, granted, came: Quota::default(), ended: false, stopped: false, owes_stop: false }
+    }
+
+    /// How many frames of it may be on their way: an item each, and the end.
+    fn may_come(&self) -> u32 {
+        if self.ended { 0 } else { self.granted.since(self.came).items.saturating_add(1) }
     }
 }
 
@@ -240,6 +246,7 @@ impl<W: Clone> State<W> {
         }
         let id = self.calls.begin(waiter, None);
         self.calls.set_timer(id, timer);
+        self.budget.earn(OF_A_STREAM);
         self.queue(Kind::Open, id, cargo, None);
         Ok(id)
     }
@@ -355,8 +362,8 @@ impl<W: Clone> State<W> {
         if self.has_no_streams() {
             return Ends::default();
         }
-        let inflow = self.inflows.remove(&id.to_bits());
-        Ends { intake: inflow.map(|it| it.intake), outlet: self.outbox.outlets.remove(id.to_bits()) }
+        let intake = self.forget_inflow(id);
+        Ends { intake, outlet: self.outbox.outlets.remove(id.to_bits()) }
     }
 
     /// So that calls take no notice of streams where there are none.
@@ -369,9 +376,15 @@ impl<W: Clone> State<W> {
         if self.has_no_streams() {
             return Ends::default();
         }
-        let inflow = self.inflows.remove(&id.to_bits());
-        let outlet = self.outbox.outlets.get(id.to_bits()).cloned();
-        Ends { intake: inflow.map(|it| it.intake), outlet }
+        let intake = self.forget_inflow(id);
+        Ends { intake, outlet: self.outbox.outlets.get(id.to_bits()).cloned() }
+    }
+
+    /// The other side does not know of it yet, and may send what it was granted.
+    fn forget_inflow(&mut self, id: TransactionId) -> Option<Arc<Intake>> {
+        let inflow = self.inflows.remove(&id.to_bits())?;
+        self.budget.earn(inflow.may_come());
+        Some(inflow.intake)
     }
 
     /// Forgets all streams, and gives their ends.

@@ -1,5 +1,13 @@
 //! Events: no transaction, no answer, and in order.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nape::{Api, CallError, Codec, Config, Context, Fault, Head, Neck, Payload, Rejection, Report};
 
@@ -322,7 +330,37 @@ fn events_of_a_neck_fired_just_before_its_end_arrive(kind: Kind) {
     within(SOON, "the Head saw the end", || head.close_reason().is_some());
 }
 
+/// Red when a thread that is left in a handler at the end goes on with the events behind that.
+fn p_24_no_event_begins_after_its_end_has_been_dropped(kind: Kind) {
+    let config = || Config::new().grace(Duration::from_millis(50));
+    let (head, neck) = kind.ends_with(Head::builder().config(config()), Neck::builder().config(config()));
+    let (gate, begun) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
+    let (theirs, count, stopped) = (gate.clone(), begun.clone(), Arc::new(AtomicBool::new(false)));
+    let stop = stopped.clone();
+    let api = Api::new("a").workers(2).on_stop(move || stop.store(true, Ordering::SeqCst));
+    let api = api.handle("wait", move |_: &Context, (): ()| {
+        count.fetch_add(1, Ordering::SeqCst);
+        theirs.pass();
+        Ok::<_, Fault>(())
+    });
+    let neck = neck.serve(api.unwrap()).unwrap().start();
+    for _ in 0..20 {
+        patiently(|| head.api("a").action("wait", ()).fire());
+    }
+    until("all have come", || neck.counters().events_served == 20);
+    gate.await_waiting(2);
+    let left = neck.endpoint().clone();
+    drop(neck);
+    drop(head);
+    assert!(stopped.load(Ordering::SeqCst));
+    gate.open();
+    let ends = || (begun.load(Ordering::SeqCst), left.counters().events_dropped);
+    until("all have begun or were dropped", || ends().0 as u64 + ends().1 == 20);
+    assert_eq!(ends(), (2, 18));
+}
+
 on_every_link! {
+    p_24_no_event_begins_after_its_end_has_been_dropped,
     ac_30_fire_returns_at_once_and_makes_no_transaction,
     ac_30_the_failure_of_an_event_goes_to_the_hook_of_its_receiver,
     ac_30_an_event_that_cannot_leave_says_so,

@@ -16,6 +16,25 @@ fn a_burst_is_taken_and_not_one_more() {
     assert_eq!(budget.pay("them", now), Err(ProtocolError::Flood("them")));
 }
 
+/// Red when what follows from something is counted as a flood, however often that is.
+#[test]
+fn what_was_paid_in_advance_costs_nothing_more() {
+    let (mut budget, now) = (Budget::new(), Instant::now());
+    for _ in 0..10 * BURST {
+        budget.earn(2);
+        (0..2).for_each(|_| budget.pay("them", now).unwrap());
+    }
+    assert_eq!(payments(&mut budget, now), BURST);
+}
+
+#[test]
+fn what_was_paid_in_advance_is_not_kept_for_ever() {
+    let (mut budget, now) = (Budget::new(), Instant::now());
+    (0..3).for_each(|_| budget.earn(MOST_EARNED));
+    (0..MOST_EARNED).for_each(|_| budget.pay("them", now).unwrap());
+    assert_eq!(payments(&mut budget, now), BURST);
+}
+
 #[test]
 fn time_fills_it_up_to_a_burst_and_no_further() {
     for (millis, grown) in [(0, 0), (1, A_SECOND / 1000), (500, A_SECOND / 2), (1_000_000, BURST)] {
