@@ -365,6 +365,22 @@ impl Link {
     }
 }
 
+#[cfg(test)]
+impl Link {
+    /// What is sent waits, as if another thread were handing messages over.
+    pub(crate) fn hold_back(&self, holds: bool) {
+        self.core.lock().sending = holds;
+    }
+
+    /// Hands over as much as one thread does, and says how many messages wait then.
+    pub(crate) fn hand_over_once(&self) -> usize {
+        let inline = self.deliver(self.core.lock());
+        let waiting = self.core.lock().state.n_waiting();
+        inline.run_elsewhere();
+        waiting
+    }
+}
+
 impl Core {
     /// Counts a call in, and says for which call the thread waits that may serve it: the call from which it
     /// descends, or itself.
@@ -403,6 +419,3 @@ const AT_A_TIME: usize = 64;
 /// How many messages a thread hands over before it leaves the rest to another: it has come to send one of its own, to
 /// answer a call, or to look at the clock.
 const AT_MOST: usize = 256;
-
-#[cfg(test)]
-mod tests;
