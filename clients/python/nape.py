@@ -2329,9 +2329,42 @@ def _do_all(todo: List[Callable[[], None]], aside: Callable[[Callable[[], None]]
 
 
 class _ThreadSignal(_Signal):
+    """As :class:`threading.Event`, without a lock that code in Python holds: a signal handler and the collector, which
+    run in the middle of anything, may set it and wait for it."""
+
     def __init__(self) -> None:
-        self._event = threading.Event()
-        self.set, self.clear, self.wait = self._event.set, self._event.clear, self._event.wait  # type: ignore
+        self._is_set = False
+        self._waiters: List[threading.Lock] = []
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        for waiter in self._waiters[:]:
+            # Two that set it at a time wake one waiter twice.
+            with contextlib.suppress(RuntimeError):
+                waiter.release()
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        if self._is_set:
+            return True
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        try:
+            # It may have been set before the waiter was there to be woken.
+            return self._is_set or waiter.acquire(True, _wait_time(timeout)) or self._is_set
+        finally:
+            self._waiters.remove(waiter)
+
+
+def _wait_time(timeout: Optional[float]) -> float:
+    """As locks take it: they know no wait without end but -1, and none that is longer than they can count."""
+    return -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
 
 
 class _Workers:
@@ -2406,9 +2439,9 @@ class Pending:
 
     def __init__(self, link: Link, raw: bool) -> None:
         self._link, self._raw = link, raw
-        self._done = threading.Event()
+        self._done = _ThreadSignal()
         self._call: Optional[_Call] = None
-        self._callbacks: List[Callable[[Pending], None]] = []
+        self._callbacks: Deque[Callable[[Pending], None]] = collections.deque()
 
     @property
     def path(self) -> str:
@@ -2436,35 +2469,35 @@ class Pending:
     def cancel(self) -> None:
         """Gives the call up: it ends as :class:`Cancelled`, and the other side is told. Does not block."""
         call = self._call
-        if call is not None and not call.is_done and not self._link._is_forked():
-            self._link._with(lambda machine, now: machine.cancel(call, Cancelled()))
+        if call is not None and not call.is_done:
+            self._link._soon(lambda machine, now: machine.cancel(call, Cancelled()))
 
     def then(self, callback: Callable[[Pending], None]) -> None:
         """Runs ``callback(self)`` on a thread of the link once the call has ended, or soon if it has; if no thread can
         be started, it does not run."""
         self._link._check_owner()
-        with self._link._lock:
-            ended = self._done.is_set()
-            if not ended:
-                self._callbacks.append(callback)
-                self._link._kept.add(self)
-        if ended:
-            self._link._aside(lambda: callback(self), urgent=True)
+        urgent = self._done.is_set()
+        self._link._kept.add(self)
+        self._callbacks.append(callback)
+        if self._done.is_set():
+            self._call_back(urgent)
 
     def _end(self, call: _Call) -> None:
-        with self._link._lock:
-            self._call = call
-            self._done.set()
-            callbacks, self._callbacks = self._callbacks, []
-            self._link._kept.discard(self)
-        for callback in callbacks:
-            self._link._aside(functools.partial(callback, self))
+        self._call = call
+        self._done.set()
+        self._call_back()
+
+    def _call_back(self, urgent: bool = False) -> None:
+        """Once it has ended. Whoever comes last, its end or a callback, finds the other: each is taken once."""
+        while self._callbacks:
+            with contextlib.suppress(IndexError):
+                self._link._aside(functools.partial(self._callbacks.popleft(), self), urgent)
+        self._link._kept.discard(self)
 
     def __del__(self) -> None:
-        # No lock may be taken here: this runs wherever the collector does.
-        if self._call is not None and not self._call.is_done:
-            self._link._abandoned.append(self._call)
-            self._link._wake()
+        call = self._call
+        if call is not None and not call.is_done:
+            self._link._put_off(lambda machine, now: machine.cancel(call, Cancelled()))
 
 
 class Incoming(Iterator[Any]):
@@ -2519,11 +2552,9 @@ class Incoming(Iterator[Any]):
     def close(self) -> None:
         """No more are wanted: iterating is over, on another thread too. Idempotent; does not block."""
         self._over = True
-        if self._link._is_forked():
-            return
         if self._pending is not None:
             self._pending.cancel()
-        self._link._with(lambda machine, now: machine.stop_items(self._inflow))
+        self._link._soon(lambda machine, now: machine.stop_items(self._inflow))
 
     def __enter__(self) -> Incoming:
         return self
@@ -2557,7 +2588,8 @@ class Outgoing:
 
     def end(self) -> None:
         """No more come. Idempotent; does not block."""
-        self._link._with(lambda machine, now: machine.end_items(self._outflow))
+        self._link._check_owner()
+        self._link._soon(lambda machine, now: machine.end_items(self._outflow))
 
 
 class Upload:
@@ -2609,6 +2641,10 @@ class Link(_Owned):
 
     One thread reads; handlers, callbacks and the handlers of the log run on others, which start when they are needed.
     No call blocks longer than its own timeout. As a context manager it closes the link in the end.
+
+    A signal handler and a finalizer may run in the middle of a method of the same link, on the same thread. What only
+    ends something is done all the same, by then or soon after, and does not wait: :meth:`close`, the cancel of a call,
+    the close and the end of a stream. Whatever else they ask of the link raises :class:`Misuse` there.
     """
 
     def __init__(
@@ -2618,17 +2654,21 @@ class Link(_Owned):
         self.limits = limits
         self._socket = opened
         opened.setblocking(False)
-        self._lock = threading.Lock()
+        # Its owner may enter once more, in a signal handler or in the collector, and finds out by `_acting`.
+        self._lock = threading.RLock()
+        # The thread that acts on the machine, or 0.
+        self._acting = 0
         self._machine = _Machine(side, tokens, limits, time.monotonic(), _ThreadSignal, self._dispatch, self._aside)
         self._machine.handlers = _collect({}, serve)
         self._out = memoryview(b"")
         self._cannot_send = self._blocked = False
         self._armed = float("inf")
-        self._abandoned: Deque[_Call] = collections.deque()
+        # What is to be done by whoever acts next.
+        self._later: Deque[Callable[[_Machine, float], object]] = collections.deque()
         # What calls back, and need not be held by anybody.
         self._kept: Set[Pending] = set()
-        self._opened, self._ended = threading.Event(), threading.Event()
-        self._idle: Optional[threading.Event] = None
+        self._opened, self._ended = _ThreadSignal(), _ThreadSignal()
+        self._idle: Optional[_ThreadSignal] = None
         self._handlers = _Workers("nape-handler", limits.workers)
         self._callbacks = _Workers("nape-callback", 2)
         self._woken, self._waker = socket.socketpair()
@@ -2773,7 +2813,7 @@ class Link(_Owned):
     def shut_down(self, limit: float) -> bool:
         """Takes no new calls in either direction, waits for those under way for at most ``limit`` seconds, then
         closes. Says whether all had ended."""
-        idle = threading.Event()
+        idle = _ThreadSignal()
 
         def begin(machine: _Machine, now: float) -> None:
             self._idle = idle
@@ -2789,10 +2829,11 @@ class Link(_Owned):
         the limits, for which it blocks at most. Idempotent."""
         if self._is_forked():
             return
-        self._with(lambda machine, now: machine.close(now))
+        inside = self._acting == threading.get_ident()
+        self._soon(lambda machine, now: machine.close(now))
         served = _current.get()
-        # A handler of this link would wait for its own end.
-        if served is None or served.machine is not self._machine or served.answered:
+        # A handler of this link would wait for its own end, and who has interrupted this thread for what that does.
+        if not inside and (served is None or served.machine is not self._machine or served.answered):
             self._ended.wait(self.limits.grace + _LINGER + 1.0)
 
     def __enter__(self) -> Link:
@@ -2828,15 +2869,40 @@ class Link(_Owned):
         """Acts on the machine, sends what may be sent, and does what is to be done."""
         # Before the lock, which a thread may have held that the fork has left behind.
         self._check_owner()
+        me = threading.get_ident()
+        if self._acting == me:
+            # This is a signal handler or a finalizer, and what it has interrupted is half done.
+            raise Misuse(_MISUSES[4])
         todo: List[Callable[[], None]] = []
         try:
             with self._lock:
+                self._acting = me
                 try:
-                    return act(self._machine, time.monotonic())
+                    now = time.monotonic()
+                    while self._later:
+                        self._later.popleft()(self._machine, now)
+                    return act(self._machine, now)
                 finally:
                     todo = self._flush()
+                    self._acting = 0
         finally:
             _do_all(todo, self._aside)
+
+    def _soon(self, act: Callable[[_Machine, float], object]) -> None:
+        """Acts where nobody waits for what comes of it: at once, or by another thread if this or another one is inside.
+        So it does not block, whatever it is that has been interrupted here."""
+        if self._is_forked():
+            return
+        if self._acting:
+            self._put_off(act)
+        else:
+            self._later.append(act)
+            self._with(lambda machine, now: None)
+
+    def _put_off(self, act: Callable[[_Machine, float], object]) -> None:
+        """Has the reader act. Takes no lock: this runs wherever the collector does."""
+        self._later.append(act)
+        self._wake()
 
     def _flush(self) -> List[Callable[[], None]]:
         machine, now = self._machine, time.monotonic()
@@ -2857,7 +2923,10 @@ class Link(_Owned):
                     machine.lose(_io_reason(error))
                 # Else the reader takes what the other side had sent before it went, and finds out.
         due = machine.due()
-        if machine.closed or due is not None and due < self._armed:
+        at = float("inf") if due is None else due
+        if self._acting == self._reader.ident:
+            self._armed = at
+        elif machine.closed or at < self._armed:
             self._wake()
         if machine.peer_ready or machine.closed:
             self._opened.set()
@@ -2891,14 +2960,11 @@ class Link(_Owned):
             self._ended.set()
 
     def _read_once(self, selector: selectors.BaseSelector) -> None:
-        with self._lock:
-            due = self._machine.due()
-            self._armed = float("inf") if due is None else due
-            blocked = self._blocked
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if blocked else 0)
+        # Whoever wants it to look earlier, or for more than that, wakes it.
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._blocked else 0)
         if selector.get_key(self._socket).events != wanted:
             selector.modify(self._socket, wanted)
-        left = None if due is None else min(3600.0, max(0.0, due - time.monotonic()))
+        left = min(3600.0, max(0.0, self._armed - time.monotonic()))
         ready = {key.fileobj: events for key, events in selector.select(left)}
         data: Optional[bytes] = None
         if self._woken in ready:
@@ -2909,8 +2975,6 @@ class Link(_Owned):
         def act(machine: _Machine, now: float) -> None:
             if ready.get(self._socket, 0) & selectors.EVENT_WRITE:
                 self._blocked = False
-            while self._abandoned:
-                machine.cancel(self._abandoned.popleft(), Cancelled())
             if data:
                 machine.feed(data, now)
             elif data is not None:

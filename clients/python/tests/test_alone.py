@@ -152,7 +152,7 @@ class Alone(Test):
             ended = threading.Event()
             waiting = threading.Thread(target=lambda: list(items) or ended.set())  # noqa: B023
             waiting.start()
-            self.until("it waits", lambda: items._inflow.signal._event._cond._waiters)  # noqa: B023
+            self.until("it waits", lambda: items._inflow.signal._waiters)  # noqa: B023
             items.close()
             self.assertTrue(ended.wait(LONG))
             waiting.join()

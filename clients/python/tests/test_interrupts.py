@@ -1,0 +1,166 @@
+"""Signal handlers and the collector, which run in the middle of anything that a link does."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import socket
+import sys
+import threading
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+from .support import GREETING, LONG, Test, nape
+
+K = nape._Kind
+
+
+class EchoPeer(threading.Thread):
+    """Answers each call of `a.b` with 7 until the other side has gone, and notes what comes."""
+
+    def __init__(self, limits: nape.Limits = nape.Limits(grace=0.5)) -> None:
+        super().__init__(daemon=True)
+        ours, self.socket = socket.socketpair()
+        self.socket.sendall(GREETING)
+        self.ids: List[int] = []
+        self.broken = False
+        self.start()
+        self.link = nape.Link(ours, nape.Side.NECK, nape._NO_TOKENS, limits, [])
+        self.link._wait_open(LONG)
+
+    def run(self) -> None:
+        data, read = bytearray(), (0, 0)
+        while True:
+            try:
+                came = self.socket.recv(1 << 16)
+            except OSError:
+                came = b""
+            if not came:
+                return self.socket.close()
+            data += came
+            answer = b""
+            while len(data) >= 4 and len(data) >= (size := int.from_bytes(data[:4], "little") + 4):
+                _, kind, _, _, id, *_ = nape._HEADER.unpack_from(data)
+                is_echo = b"\3a.b" in data[:size]
+                del data[:size]
+                self.broken |= not 1 <= kind <= 17
+                if kind not in (K.HELLO, K.READY, K.CREDIT, K.GO_AWAY, K.BYE):
+                    read = (read[0] + 1, read[1] + size)
+                if kind == K.CALL and is_echo:
+                    self.ids.append(id)
+                    answer += nape._frame(K.REPLY, 0, id, read, b"7")
+            with contextlib.suppress(OSError):
+                self.socket.sendall(answer or nape._frame(K.CREDIT, 0, 0, read, b""))
+
+
+def interrupted(act: Callable[[], Any], at: int, handler: Callable[[], Any]) -> Tuple[bool, Any]:
+    """Runs it, and the handler at its step of this number, where Python would run that of a signal. Says whether it had
+    so many steps, and what came of it."""
+    n_steps = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal n_steps
+        if event in ("call", "c_return") and frame.f_code.co_filename == nape.__file__:
+            n_steps += 1
+            if n_steps == at:
+                handler()
+
+    sys.setprofile(count)
+    try:
+        outcome = act()
+    except BaseException as error:
+        outcome = error
+    finally:
+        sys.setprofile(None)
+    return n_steps >= at, outcome
+
+
+class Inside(Test):
+    """What such code may do to the very link that is at work below it."""
+
+    def peer(self) -> EchoPeer:
+        peer = EchoPeer()
+        self.addCleanup(peer.link.close)
+        return peer
+
+    def test_p_1_a_signal_handler_ends_what_its_thread_is_inside_of(self) -> None:
+        link = self.peer().link
+        machine, raised = link._machine, []
+        pending, items, up = link.start("no.end"), link.stream("no.end"), link.duplex("no.end")
+
+        def handle(*_: object) -> None:
+            for use in (lambda: link.fire("a.b"), lambda: link.call("a.b"), lambda: next(items)):
+                with contextlib.suppress(nape.Misuse):
+                    use()
+                    raised.append(use)
+            for end in (pending.cancel, items.close, up.end, up.incoming.close, up.cancel, link.close):
+                end()
+            raised.append("done")
+
+        fire = machine.fire
+
+        def signalled(path: str, body: bytes) -> Any:
+            signal.raise_signal(signal.SIGUSR1)
+            return fire(path, body)
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        self.addCleanup(signal.signal, signal.SIGUSR1, before)
+        machine.fire = signalled  # type: ignore[method-assign]
+        link.fire("a.b")
+        self.assertEqual(raised, ["done"])
+        self.assertTrue(link.wait(LONG))
+        for each in (pending, up._pending, items._pending):
+            assert each is not None
+            self.assertTrue(each.wait(LONG))
+
+    def test_p_1_the_collector_ends_what_its_thread_is_inside_of(self) -> None:
+        link = self.peer().link
+        kept: List[Any] = []
+
+        def lines() -> Iterator[int]:
+            with link.stream("no.end", timeout=None) as items:
+                kept.append(items._pending)
+                yield 0
+                yield from items
+
+        class Owner:
+            def __init__(self) -> None:
+                self.lines, self.me = lines(), self
+                next(self.lines)
+
+        feed = link._machine.feed
+
+        def collecting(data: bytes, now: float) -> None:
+            gc.collect()
+            feed(data, now)
+
+        # Else the collector may come earlier.
+        gc.disable()
+        self.addCleanup(gc.enable)
+        link._machine.feed = collecting  # type: ignore[method-assign]
+        Owner()
+        pending, kept[:] = kept[0], []
+        link.fire("a.b")
+        self.assertTrue(pending.wait(LONG))
+        self.assertEqual(link.call("a.b", timeout=LONG), 7)
+
+    def test_p_1_closing_in_a_signal_handler_hangs_nowhere(self) -> None:
+        at, more = 1, True
+        while more:
+            link = self.peer().link
+            stuck, items = link.start("no.end", timeout=None), link.stream("no.end", timeout=None)
+
+            def ends() -> None:
+                items.close()  # noqa: B023
+                link.close()  # noqa: B023
+
+            more, outcome = interrupted(lambda: link.call("a.b", timeout=LONG), at, ends)  # noqa: B023
+            if more:
+                self.assertTrue(outcome == 7 or isinstance(outcome, (nape.Closed, nape.Cancelled)), (at, outcome))
+                self.assertTrue(link.wait(LONG), at)
+                self.assertTrue(stuck.wait(LONG), at)
+            link.close()
+            at += 1
+        self.assertGreater(at, 50)
+
+
