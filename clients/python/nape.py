@@ -590,6 +590,7 @@ def _is_path(path: str) -> bool:
     return all(path.split(".")) and not any(map(bad, path)) and 0 < len(path.encode()) <= 255
 
 
+@functools.lru_cache(1024)
 def _check_path(path: str) -> bytes:
     if not _is_path(path):
         raise Misuse(f"bad path: {path!r}")
@@ -963,6 +964,7 @@ class _Machine:
 
     It does not lock, wait, read a clock or run code of its user: whoever drives it calls it from one thread at a
     time, sends what :meth:`take_output` gives, runs what :meth:`take_todo` gives, and comes back at :meth:`due`.
+    What can go wrong it gives, and does not raise, but for a bad path.
     """
 
     def __init__(
@@ -1028,6 +1030,11 @@ class _Machine:
         """What is to be run once no lock is held."""
         todo, self._todo = self._todo, []
         return todo
+
+    def move_todo(self, to: Deque[Callable[[], None]]) -> None:
+        """The same, for one who may be cut off: then it is twice there rather than lost."""
+        to.extend(self._todo)
+        self._todo.clear()
 
     def due(self) -> Optional[float]:
         """When to come back at the latest."""
@@ -1138,6 +1145,20 @@ class _Machine:
         self._inbox.clear()
         self._items = None
         self._waiting = self._waiting_bytes = 0
+
+    def break_down(self, reason: CloseReason) -> None:
+        """Ends the link behind an action that was cut off half way. Whoever waits is told, be it once more."""
+        calls: List[Union[_Call, _Served]] = [*self.pending.values(), *self.served.values()]
+        for each in calls:
+            for flow in (each.inflow, each.outflow):
+                if flow is not None:
+                    self._todo.append(flow.signal.set)
+        # What had begun to end does so again; and this, too, may have been cut off before.
+        for call in self.pending.values():
+            call.is_done = False
+        self.closed = False
+        self.lose(reason)
+        self._last_words = b""
 
     def close(self, now: float) -> None:
         """Ends this side's calls. What else waits may leave within the grace."""
@@ -1260,14 +1281,14 @@ class _Machine:
         if call.way & _Way.SENDS:
             call.outflow = _Outflow(call.id, self.new_signal(), at_caller=True)
 
-    def fire(self, path: str, body: bytes) -> None:
-        """Sends an event. Raises why it cannot."""
+    def fire(self, path: str, body: bytes) -> Optional[CallError]:
+        """Sends an event. Gives why it cannot."""
         name = _check_path(path)
         data = bytes([len(name)]) + name + body
         error = self._check_start(path, len(data))
-        if error is not None:
-            raise error
-        self._push_start(_Message(_Kind.EVENT, self._next_id(), data))
+        if error is None:
+            self._push_start(_Message(_Kind.EVENT, self._next_id(), data))
+        return error
 
     def _check_start(self, path: str, size: int) -> Optional[CallError]:
         if self.reason is not None:
@@ -1331,9 +1352,8 @@ class _Machine:
     def _complete(self, call: _Call, value: bytes, error: Optional[CallError]) -> None:
         if call.is_done:
             return
-        call.is_done, call.value, call.error = True, value, error
-        if self.pending.pop(call.id, None) is not None and call.left:
-            self._in_flight -= 1
+        call.value, call.error = value, error
+        call.is_done = True
         call.message = None
         for kind in (_Kind.REPLY, _Kind.FAULT, _Kind.ITEMS):
             self._forget(kind, call.id)
@@ -1341,8 +1361,10 @@ class _Machine:
             call.parent.children.discard(call)
         self._end_flows(call.inflow, call.outflow, error)
         if call.on_done is not None:
-            done = call.on_done
-            self._todo.append(lambda: done(call))
+            self._todo.append(functools.partial(call.on_done, call))
+        # At last: where this is cut off, the call is still to be found.
+        if self.pending.pop(call.id, None) is not None and call.left:
+            self._in_flight -= 1
 
     def _end_flows(
         self, inflow: Optional[_Inflow], outflow: Optional[_Outflow], error: Optional[CallError]
@@ -1385,14 +1407,14 @@ class _Machine:
         served.inflow.first = (self.limits.stream_items, self.limits.stream_bytes)
         self._grant(served.inflow)
 
-    def put_item(self, outflow: _Outflow, item: bytes) -> bool:
-        """Takes an item, if there is room for it. Raises why none goes any more."""
+    def put_item(self, outflow: _Outflow, item: bytes) -> Union[bool, CallError]:
+        """Takes an item, if there is room for it. Gives why none goes any more."""
         if outflow.over is not None:
-            raise outflow.over
+            return outflow.over
         if outflow.ended:
-            raise Misuse("the end of the items was said already")
+            return Misuse("the end of the items was said already")
         if len(item) + 4 > self.limits.message_limit:
-            raise Rejected(Rejection.TOO_LARGE, size=len(item) + 4, limit=self.limits.message_limit)
+            return Rejected(Rejection.TOO_LARGE, size=len(item) + 4, limit=self.limits.message_limit)
         if not outflow.has_room():
             return False
         outflow.sent = (outflow.sent[0] + 1, outflow.sent[1] + len(item))
@@ -2252,6 +2274,13 @@ def _arguments(value: Any) -> bytes:
         raise Misuse(f"the arguments do not encode: {error}") from error
 
 
+def _raised(outcome: Union[bool, CallError, None]) -> bool:
+    """What an action gave, unless that is an error."""
+    if isinstance(outcome, CallError):
+        raise outcome
+    return bool(outcome)
+
+
 def _outcome(call: _Call, raw: bool) -> Any:
     if call.error is not None:
         raise call.error
@@ -2437,10 +2466,12 @@ class _Workers:
 class Pending:
     """A call that was started. Losing the last reference to it cancels the call, unless it calls back."""
 
+    # Where an interrupt came before there was one, too.
+    _call: Optional[_Call] = None
+
     def __init__(self, link: Link, raw: bool) -> None:
         self._link, self._raw = link, raw
         self._done = _ThreadSignal()
-        self._call: Optional[_Call] = None
         self._callbacks: Deque[Callable[[Pending], None]] = collections.deque()
 
     @property
@@ -2575,13 +2606,13 @@ class Outgoing:
         body = _arguments(item)
         end = None if timeout is None else time.monotonic() + timeout
 
-        def put(machine: _Machine, now: float) -> bool:
+        def put(machine: _Machine, now: float) -> Union[bool, CallError]:
             taken = machine.put_item(self._outflow, body)
             if not taken:
                 self._outflow.signal.clear()
             return taken
 
-        while not self._link._with(put):
+        while not _raised(self._link._with(put)):
             left = None if end is None else max(0.0, end - time.monotonic())
             if not self._outflow.signal.wait(left):  # type: ignore[attr-defined]
                 raise TimeoutError("the other side takes no items")
@@ -2645,6 +2676,9 @@ class Link(_Owned):
     A signal handler and a finalizer may run in the middle of a method of the same link, on the same thread. What only
     ends something is done all the same, by then or soon after, and does not wait: :meth:`close`, the cancel of a call,
     the close and the end of a stream. Whatever else they ask of the link raises :class:`Misuse` there.
+
+    A signal handler that raises, as that of Ctrl-C does, may cut such a method off half way. Then the link ends as
+    ``BROKEN``, unless the method only waited. For a call that is to end in time, its timeout is the better way.
     """
 
     def __init__(
@@ -2656,8 +2690,8 @@ class Link(_Owned):
         opened.setblocking(False)
         # Its owner may enter once more, in a signal handler or in the collector, and finds out by `_acting`.
         self._lock = threading.RLock()
-        # The thread that acts on the machine, or 0.
-        self._acting = 0
+        # The thread that acts on the machine, 0, or what is neither, for one that was cut off.
+        self._acting, self._cut_off = 0, ""
         self._machine = _Machine(side, tokens, limits, time.monotonic(), _ThreadSignal, self._dispatch, self._aside)
         self._machine.handlers = _collect({}, serve)
         self._out = memoryview(b"")
@@ -2700,7 +2734,8 @@ class Link(_Owned):
     def fire(self, path: str, value: Any = None) -> None:
         """Sends an event: nobody answers. Does not block; raises when it cannot be sent at all."""
         body = _arguments(value)
-        self._with(lambda machine, now: machine.fire(path, body))
+        _check_path(path)
+        _raised(self._with(lambda machine, now: machine.fire(path, body)))
 
     def stream(self, path: str, value: Any = None, *, timeout: _Timeout = _UNSET) -> Incoming:
         """Calls what makes items. ``timeout`` is until it has begun."""
@@ -2718,6 +2753,7 @@ class Link(_Owned):
 
     def _start(self, path: str, value: Any, timeout: _Timeout, raw: bool, way: _Way) -> Pending:
         body = _arguments(value)
+        _check_path(path)
         limit = self.limits.timeout if isinstance(timeout, _Unset) else timeout
         pending = Pending(self, raw)
         parent, held = _current.get(), weakref.ref(pending)
@@ -2873,20 +2909,52 @@ class Link(_Owned):
         if self._acting == me:
             # This is a signal handler or a finalizer, and what it has interrupted is half done.
             raise Misuse(_MISUSES[4])
-        todo: List[Callable[[], None]] = []
+        todo: Deque[Callable[[], None]] = collections.deque()
         try:
-            with self._lock:
-                self._acting = me
-                try:
-                    now = time.monotonic()
-                    while self._later:
-                        self._later.popleft()(self._machine, now)
-                    return act(self._machine, now)
-                finally:
-                    todo = self._flush()
-                    self._acting = 0
-        finally:
-            _do_all(todo, self._aside)
+            try:
+                with self._lock:
+                    return self._act(act, me, todo)
+            finally:
+                if todo:
+                    self._do(todo)
+        except BaseException:
+            if todo:
+                # Somebody may wait for what was cut off: it is done again where no signal handler runs.
+                self._aside(functools.partial(_do_all, list(todo), self._aside), urgent=True)
+            raise
+
+    def _act(self, act: Callable[[_Machine, float], _T], me: int, todo: Deque[Callable[[], None]]) -> _T:
+        """The part under the lock. What the machine does raises nothing: an exception out of here comes from a signal
+        handler, which in Python may raise between any two steps, and leaves an action that is half done."""
+        if self._acting:
+            self._break_down()
+        self._acting = me
+        try:
+            now = time.monotonic()
+            while self._later:
+                self._later.popleft()(self._machine, now)
+            outcome = act(self._machine, now)
+            self._flush(todo)
+            self._acting = 0
+            return outcome
+        except BaseException as error:
+            self._cut_off, self._acting = repr(error), _CUT_OFF
+            self._wake()
+            raise
+
+    def _break_down(self) -> None:
+        """Ends the link for which an action was cut off: what of its bytes has left is unknown, and what else it did."""
+        self._out, self._cannot_send = memoryview(b""), True
+        self._machine.break_down(CloseReason(CloseKind.BROKEN, f"an action was cut off half way: {self._cut_off}"))
+
+    def _do(self, todo: Deque[Callable[[], None]]) -> None:
+        if threading.get_ident() == self._reader.ident:
+            _do_all(list(todo), self._aside)
+            return todo.clear()
+        while todo:
+            todo[0]()
+            # Only now: whatever cuts it off finds it still there.
+            todo.popleft()
 
     def _soon(self, act: Callable[[_Machine, float], object]) -> None:
         """Acts where nobody waits for what comes of it: at once, or by another thread if this or another one is inside.
@@ -2904,7 +2972,7 @@ class Link(_Owned):
         self._later.append(act)
         self._wake()
 
-    def _flush(self) -> List[Callable[[], None]]:
+    def _flush(self, todo: Deque[Callable[[], None]]) -> None:
         machine, now = self._machine, time.monotonic()
         while not self._cannot_send:
             if not self._out:
@@ -2918,6 +2986,9 @@ class Link(_Owned):
                 self._wake()
                 break
             except OSError as error:
+                if error.errno is None:
+                    # The TimeoutError of a signal handler, say.
+                    raise
                 self._cannot_send = True
                 if not isinstance(error, ConnectionError):
                     machine.lose(_io_reason(error))
@@ -2932,16 +3003,17 @@ class Link(_Owned):
             self._opened.set()
         if self._idle is not None and machine.is_idle():
             self._idle.set()
-        return machine.take_todo()
+        machine.move_todo(todo)
 
     def _wake(self) -> None:
         if self._is_forked():
             return
         try:
             self._waker.send(b"\0")
-        except OSError:
+        except OSError as error:
             # Full, so that it wakes anyway; or closed, and nobody is left to be woken.
-            pass
+            if error.errno is None:
+                raise
 
     def _read(self) -> None:
         selector = selectors.DefaultSelector()
@@ -3016,6 +3088,7 @@ class Link(_Owned):
 
 
 _LINGER, _MOMENT = 0.5, 0.2
+_CUT_OFF = -1
 
 
 def _io_reason(error: OSError) -> CloseReason:
@@ -3156,7 +3229,7 @@ class AsyncOutgoing:
     async def send(self, item: Any) -> None:
         """Waits while the other side takes none. Raises what ended the stream."""
         body = _arguments(item)
-        while not self._link._with(lambda machine, now: machine.put_item(self._outflow, body)):
+        while not _raised(self._link._with(lambda machine, now: machine.put_item(self._outflow, body))):
             self._outflow.signal.clear()
             await self._outflow.signal.wait()  # type: ignore[attr-defined]
 
@@ -3246,7 +3319,7 @@ class AsyncLink(_Owned, asyncio.Protocol):
     def fire(self, path: str, value: Any = None) -> None:
         """Sends an event: nobody answers. Raises when it cannot be sent at all."""
         body = _arguments(value)
-        self._with(lambda machine, now: machine.fire(path, body))
+        _raised(self._with(lambda machine, now: machine.fire(path, body)))
 
     def stream(self, path: str, value: Any = None, *, timeout: _Timeout = _UNSET) -> AsyncIncoming:
         """Calls what makes items. ``timeout`` is until it has begun."""

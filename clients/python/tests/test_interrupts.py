@@ -164,3 +164,57 @@ class Inside(Test):
         self.assertGreater(at, 50)
 
 
+
+
+class Interrupt(BaseException):
+    """As KeyboardInterrupt."""
+
+
+class CutOff(Test):
+    """What a signal handler raises goes to who is there, and no half of an action is left behind."""
+
+    def cut(self, name: str, act: Callable[[nape.Link], Any], kind: Any) -> None:
+        at, more, n_broken = 1, True, 0
+        # By Python itself: in a finalizer, or in a generator that is closed.
+        swallowed: List[Any] = []
+        hook, sys.unraisablehook = sys.unraisablehook, lambda told: swallowed.append(told.exc_type)
+        self.addCleanup(setattr, sys, "unraisablehook", hook)
+        while more:
+            peer = EchoPeer()
+            link = peer.link
+            stuck, items = link.start("no.end", timeout=None), link.stream("no.end", timeout=None)
+
+            error = kind()
+
+            def fail() -> None:
+                raise error  # noqa: B023
+
+            with self.subTest(name, at=at):
+                more, outcome = interrupted(lambda: act(link), at, fail)  # noqa: B023
+                if more and kind not in swallowed:
+                    self.assertIs(outcome, error)
+                swallowed.clear()
+                with contextlib.suppress(nape.Closed):
+                    self.assertEqual(link.call("a.b", timeout=LONG), 7)
+                if link.close_reason is not None:
+                    n_broken += link.close_reason.kind is nape.CloseKind.BROKEN
+                    self.assertTrue(stuck.wait(LONG))
+                    self.assertTrue(link.wait(LONG))
+                    with contextlib.suppress(nape.Closed):
+                        list(items)
+                link.close()
+                self.assertTrue(stuck.wait(LONG))
+                peer.join(LONG)
+                self.assertEqual((peer.is_alive(), peer.broken), (False, False))
+                self.assertEqual(len(peer.ids), len(set(peer.ids)), peer.ids)
+            at += 1
+        self.assertGreater(n_broken, 0)
+
+    def test_p_1_an_interrupt_amid_an_action_ends_the_link_rather_than_half_of_it(self) -> None:
+        for kind in (Interrupt, TimeoutError):
+            self.cut("call", lambda link: link.call("a.b", timeout=LONG), kind)
+            self.cut("start in vain", lambda link: link.start("a.b", timeout=0).wait(LONG), kind)
+            self.cut("fire", lambda link: link.fire("a.b"), kind)
+            self.cut("cancel", lambda link: link.start("no.end").cancel(), kind)
+            self.cut("stream", lambda link: link.stream("no.end").close(), kind)
+            self.cut("close", lambda link: link.close(), kind)
