@@ -731,7 +731,7 @@ class Limits:
     send_queue: int = 4096
     """How many calls and events may wait to leave; further ones are refused as busy."""
     send_queue_bytes: int = 64 << 20
-    """How many bytes of them."""
+    """How many bytes of them, and how many bytes of answers: when so many of those wait, calls are refused as busy."""
     served_calls: int = 1024
     """How many calls of the other side are served or wait at most; further ones are refused as busy."""
     received_bytes: int = 34 << 20
@@ -739,7 +739,7 @@ class Limits:
     workers: int = 4
     """How many handlers run at a time. Calls that descend from one of ours get a thread more when all are busy."""
     stream_items: int = 64
-    """How many items of a stream may wait to be taken."""
+    """How many items of a stream may wait to be taken; where they are sent, how many may wait to leave."""
     stream_bytes: int = 1 << 20
     """How many bytes of them."""
     heartbeat: Optional[Tuple[float, float]] = None
@@ -939,10 +939,17 @@ class _Inflow:
 class _Outflow:
     """Where the items of a stream go out."""
 
-    __slots__ = ("id", "signal", "queue", "quota", "sent", "ended", "over", "answer", "at_caller", "waits", "begun")
+    __slots__ = (
+        "id", "signal", "queue", "n_bytes", "most", "held", "quota", "sent", "ended", "over", "answer", "at_caller",
+        "waits", "begun",
+    )  # fmt: skip
 
-    def __init__(self, id: int, signal: _Signal, at_caller: bool) -> None:
+    def __init__(self, id: int, signal: _Signal, limits: Limits, at_caller: bool) -> None:
         self.id, self.signal, self.at_caller = id, signal, at_caller
+        # How much is in the queue, and how much may be: what the other side has granted is its own affair.
+        self.n_bytes, self.most = 0, (limits.stream_items, limits.stream_bytes)
+        # Somebody waits for room in it.
+        self.held = False
         # As for what comes in.
         self.begun = not at_caller
         self.queue: Deque[bytes] = collections.deque()
@@ -956,7 +963,18 @@ class _Outflow:
         self.waits = False
 
     def has_room(self) -> bool:
-        return self.sent[0] < self.quota[0] and self.sent[1] < self.quota[1]
+        is_granted = self.sent[0] < self.quota[0] and self.sent[1] < self.quota[1]
+        self.held = bool(self.queue) and (len(self.queue) >= self.most[0] or self.n_bytes >= self.most[1])
+        return is_granted and not self.held
+
+    def take(self) -> bytes:
+        item = self.queue.popleft()
+        self.n_bytes -= len(item)
+        return item
+
+    def clear(self) -> None:
+        self.queue.clear()
+        self.n_bytes = 0
 
 
 class _Machine:
@@ -996,7 +1014,8 @@ class _Machine:
         self._inbox_bytes = 0
         self._last_seen = 0
         self.served: Dict[int, _Served] = {}
-        self._served_bytes = 0
+        # Of arguments until the answer, and of answers until they have left.
+        self._served_bytes = self._answer_bytes = 0
         self.n_unhandled = self.n_late_replies = self.n_late_items = 0
         self._budget, self._budget_at = float(_BUDGET), now
         # Out.
@@ -1279,7 +1298,7 @@ class _Machine:
             call.inflow = _Inflow(call.id, self.new_signal(), at_caller=True)
             call.inflow.granted = call.inflow.first = (self.limits.stream_items, self.limits.stream_bytes)
         if call.way & _Way.SENDS:
-            call.outflow = _Outflow(call.id, self.new_signal(), at_caller=True)
+            call.outflow = _Outflow(call.id, self.new_signal(), self.limits, at_caller=True)
 
     def fire(self, path: str, body: bytes) -> Optional[CallError]:
         """Sends an event. Gives why it cannot."""
@@ -1374,7 +1393,7 @@ class _Machine:
             self._todo.append(inflow.signal.set)
         if outflow is not None:
             outflow.over = outflow.over or error or Cancelled("the other side wants no more items")
-            outflow.queue.clear()
+            outflow.clear()
             self._todo.append(outflow.signal.set)
 
     # Streams, at either side.
@@ -1394,8 +1413,13 @@ class _Machine:
 
     def _grant(self, inflow: _Inflow) -> None:
         inflow.granted = (inflow.first[0] + inflow.told[0], inflow.first[1] + inflow.told[1])
-        body = _QUOTA.pack(inflow.granted[0] % _MOD, inflow.granted[1] % _MOD)
-        self._control.append((_Kind.QUOTA, inflow.id, body))
+        quota = (_Kind.QUOTA, inflow.id, _QUOTA.pack(inflow.granted[0] % _MOD, inflow.granted[1] % _MOD))
+        for at, waiting in enumerate(self._control):
+            if waiting[:2] == quota[:2]:
+                # It is a total, which the later one has in it.
+                self._control[at] = quota
+                return
+        self._control.append(quota)
 
     def accept(self, served: _Served) -> None:
         """A handler takes the stream on: it has begun."""
@@ -1419,6 +1443,7 @@ class _Machine:
             return False
         outflow.sent = (outflow.sent[0] + 1, outflow.sent[1] + len(item))
         outflow.queue.append(item)
+        outflow.n_bytes += len(item)
         self._let_flow(outflow)
         return True
 
@@ -1485,6 +1510,7 @@ class _Machine:
             kind, body = _Kind.FAULT, _write_record(32, 0, 0, ["the error is too large to be sent"])
         message = _Message(kind, served.id, body)
         message.served = served
+        self._answer_bytes += len(body)
         outflow = served.outflow
         if outflow is not None and outflow.queue or self._items is not None and self._items[0] is outflow:
             assert outflow is not None
@@ -1517,7 +1543,9 @@ class _Machine:
             self.cancel(call, Cancelled())
         outflow = served.outflow
         if outflow is not None:
-            outflow.answer = None
+            if outflow.answer is not None:
+                self._has_answered(outflow.answer)
+                outflow.answer = None
             if outflow.waits and not (self._items is not None and self._items[0] is outflow):
                 self._flowing = collections.deque(other for other in self._flowing if other is not outflow)
                 outflow.waits = False
@@ -1529,8 +1557,11 @@ class _Machine:
             flow = [(_Kind.QUOTA, served.id), (_Kind.STOP, served.id)]
             self._control = collections.deque(waiting for waiting in self._control if waiting[:2] not in flow)
         if served.answered:
-            self.served.pop(served.id, None)
+            for message in [m for m in (*self._answers, *self._slow) if m.served is served]:
+                self._has_answered(message)
             self._answers = collections.deque(m for m in self._answers if m.served is not served)
+            self._slow = collections.deque(m for m in self._slow if m.served is not served)
+            self.served.pop(served.id, None)
         if served.on_cancel is not None:
             self._todo.append(served.on_cancel)
 
@@ -1726,7 +1757,7 @@ class _Machine:
         if way & _Way.SENDS:
             served.inflow = _Inflow(served.id, self.new_signal(), at_caller=False)
         if way & _Way.TAKES:
-            served.outflow = _Outflow(served.id, self.new_signal(), at_caller=False)
+            served.outflow = _Outflow(served.id, self.new_signal(), self.limits, at_caller=False)
             served.outflow.quota = (items, n_bytes)
 
     def _route(self, served: _Served, arguments: bytes, now: float) -> None:
@@ -1747,7 +1778,7 @@ class _Machine:
             return self._refuse(served, _write_record(5))
         if served.deadline is not None and served.deadline <= now:
             return self._refuse(served, _write_record(7))
-        if self._is_full(arguments):
+        if self._is_full(arguments) or self._answer_bytes > self.limits.send_queue_bytes:
             self._pay("calls beyond what is served", now)
             return self._refuse(served, _write_record(3, 0, 0, [path, "too many calls are served"]))
         if handler is None:
@@ -1894,7 +1925,7 @@ class _Machine:
         if outflow is None:
             raise _Violation(19, "a stop of what sends nothing")
         outflow.over = outflow.over or Cancelled("the other side wants no more items")
-        outflow.queue.clear()
+        outflow.clear()
         self._todo.append(outflow.signal.set)
 
     # Out.
@@ -1942,7 +1973,7 @@ class _Machine:
         if self._answers:
             message = self._answers.popleft()
             self._emit(out, message.kind, 0, message.id, message.body)
-            self.served.pop(message.id, None)
+            self._has_answered(message)
             return True
         while self._starts and self._may_leave(self._starts[0]):
             message = self._starts.popleft()
@@ -1995,8 +2026,14 @@ class _Machine:
         elif message.kind is _Kind.EVENT:
             self._slow_events -= 1
         elif message.served is not None:
-            self.served.pop(message.id, None)
+            self._has_answered(message)
         return True
+
+    def _has_answered(self, message: _Message) -> None:
+        """An answer has left, or never does."""
+        if message.served is not None:
+            self._answer_bytes -= len(message.body)
+        self.served.pop(message.id, None)
 
     def _next_slow(self, now: float) -> Optional[_Message]:
         """The next message that is to be cut, if one may begin."""
@@ -2038,8 +2075,10 @@ class _Machine:
                 continue
             body = bytearray()
             while outflow.queue and (not body or len(body) + 4 + len(outflow.queue[0]) <= _BODY_LIMIT):
-                item = outflow.queue.popleft()
+                item = outflow.take()
                 body += struct.pack("<I", len(item)) + item
+            if outflow.held:
+                self._todo.append(outflow.signal.set)
             message = _Message(_Kind.ITEMS, outflow.id, body)
             self._emit_part(out, message)
             if message.at < len(body):
@@ -3229,8 +3268,14 @@ class AsyncOutgoing:
     async def send(self, item: Any) -> None:
         """Waits while the other side takes none. Raises what ended the stream."""
         body = _arguments(item)
-        while not _raised(self._link._with(lambda machine, now: machine.put_item(self._outflow, body))):
-            self._outflow.signal.clear()
+
+        def put(machine: _Machine, now: float) -> Union[bool, CallError]:
+            taken = machine.put_item(self._outflow, body)
+            if not taken:
+                self._outflow.signal.clear()
+            return taken
+
+        while not _raised(self._link._with(put)):
             await self._outflow.signal.wait()  # type: ignore[attr-defined]
 
     def end(self) -> None:
