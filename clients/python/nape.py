@@ -35,7 +35,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import collections
-import concurrent.futures
 import contextlib
 import contextvars
 import dataclasses
@@ -2468,6 +2467,15 @@ class _Workers:
                 self._threads.discard(thread)
             return False
 
+    def withdraw(self, job: Callable[[], None]) -> bool:
+        """Takes a job back that waits. ``False`` if it has begun."""
+        with self._change:
+            try:
+                self._jobs.remove(job)
+                return True
+            except ValueError:
+                return False
+
     def _run(self, job: Optional[Callable[[], None]]) -> None:
         while job is not None:
             try:
@@ -3344,8 +3352,9 @@ class AsyncLink(_Owned, asyncio.Protocol):
         self._timer: Optional[asyncio.TimerHandle] = None
         self._timer_at = float("inf")
         self._opened, self._ended, self._idle = _AsyncSignal(), _AsyncSignal(), _AsyncSignal()
-        self._tasks: Set[asyncio.Task[None]] = set()
-        self._executor: Optional[concurrent.futures.ThreadPoolExecutor] = None
+        # Of each handler that runs.
+        self._tasks: Set[asyncio.Future[None]] = set()
+        self._handlers = _Workers("nape-handler", limits.workers)
         self._pumping = self._paused = False
         self._hang_up: Optional[asyncio.TimerHandle] = None
 
@@ -3418,10 +3427,12 @@ class AsyncLink(_Owned, asyncio.Protocol):
         if served.cancelled:
             # It was given up in the same breath, and nothing would cancel a task that begins now.
             return self._machine.answer(served, _Kind.FAULT, _write_record(49))
+        if handler.way is _Way.NONE and not inspect.iscoroutinefunction(handler.function):
+            return self._dispatch_plain(served, handler, arguments)
         task = self._loop.create_task(self._run(served, handler, arguments))
         self._tasks.add(task)
 
-        def ended(task: asyncio.Task[None]) -> None:
+        def ended(task: asyncio.Future[None]) -> None:
             self._tasks.discard(task)
             if not served.answered:
                 # It was cancelled before it had begun.
@@ -3429,6 +3440,38 @@ class AsyncLink(_Owned, asyncio.Protocol):
 
         task.add_done_callback(ended)
         served.on_cancel = task.cancel  # type: ignore[assignment]
+
+    def _dispatch_plain(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
+        """Has a plain function run on a thread. The call counts as served until that has ended, given up or not."""
+        task: asyncio.Future[None] = self._loop.create_future()
+
+        def answer(kind: _Kind, body: bytes) -> None:
+            self._tasks.discard(task)
+            if not task.done():
+                task.set_result(None)
+            self._with(lambda machine, now: machine.answer(served, kind, body))
+
+        def job() -> None:
+            kind, body = _Kind.FAULT, _write_record(49)
+            before = _current.set(served)
+            try:
+                if not served.cancelled:
+                    kind, body = _reply(handler.function(Context(self, served), _parse(handler, arguments)))
+            except BaseException as error:
+                kind, body = _failure(served, error)
+            finally:
+                _current.reset(before)
+                with contextlib.suppress(RuntimeError):  # The loop is closed, and the link with it.
+                    self._loop.call_soon_threadsafe(answer, kind, body)
+
+        def give_up() -> None:
+            if self._handlers.withdraw(job):
+                answer(_Kind.FAULT, _write_record(49))
+
+        self._tasks.add(task)
+        served.on_cancel = give_up
+        if not self._handlers.submit(job, urgent=served.descends):
+            answer(_Kind.FAULT, _write_record(3, 0, 0, [served.path, "no thread could be started"]))
 
     async def _run(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
         kind, body = _Kind.FAULT, _write_record(49)
@@ -3452,11 +3495,6 @@ class AsyncLink(_Owned, asyncio.Protocol):
             ends.append(AsyncOutgoing(self, served.outflow))
         if handler.way is _Way.TAKES:
             return await self._make_items(served, handler.function(context, value), ends[0])
-        if handler.way is _Way.NONE and not inspect.iscoroutinefunction(handler.function):
-            run = contextvars.copy_context().run
-            if self._executor is None:
-                self._executor = concurrent.futures.ThreadPoolExecutor(self.limits.workers, "nape-handler")
-            return await self._loop.run_in_executor(self._executor, run, handler.function, context, value)
         return await handler.function(context, value, *ends)
 
     async def _make_items(self, served: _Served, items: Any, out: AsyncOutgoing) -> None:
@@ -3578,8 +3616,7 @@ class AsyncLink(_Owned, asyncio.Protocol):
         for timer in (self._timer, self._hang_up):
             if timer is not None:
                 timer.cancel()
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
+        self._handlers.close(0.0)
         self._ended.set()
 
     def _with(self, act: Callable[[_Machine, float], _T]) -> _T:
