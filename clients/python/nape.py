@@ -3606,6 +3606,10 @@ class AsyncLink(_Owned, asyncio.Protocol):
         self._paused = False
         self._with(lambda machine, now: None)
 
+    def eof_received(self) -> None:
+        """For the event loop, which then waits until what is written has left: the other side may read it never."""
+        self._with(lambda machine, now: machine.end_of_stream())
+
     def connection_lost(self, error: Optional[Exception]) -> None:
         """For the event loop."""
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
@@ -3644,8 +3648,9 @@ class AsyncLink(_Owned, asyncio.Protocol):
             self._opened.set()
         if machine.is_idle():
             self._idle.set()
-        if machine.closed and self._transport is not None and not self._transport.is_closing():
-            # What was written still leaves, if the other side reads it.
+        if machine.closed and self._transport is not None and self._hang_up is None:
+            # What was written still leaves, if the other side reads it. Whoever else has closed the transport waits for
+            # that without end.
             self._transport.close()
             self._hang_up = self._loop.call_later(_LINGER, self._transport.abort)
 

@@ -517,3 +517,20 @@ class Alone(Test):
                     await each
 
         self.run_alone(test)
+
+    def test_p_1_the_end_of_the_other_side_is_noticed_while_it_reads_nothing(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            pending = [link.start("a.b", "x" * (1 << 20), timeout=None) for _ in range(5)]
+            machine, transport = link._machine, link._transport
+            assert transport is not None
+            while not transport.get_write_buffer_size():
+                peer.sendall(nape._frame(nape._Kind.CREDIT, 0, 0, machine._sent, b""))
+                await asyncio.sleep(0)
+            peer.shutdown(socket.SHUT_WR)
+            for each in pending:
+                with self.assertRaises(nape.Closed) as raised:
+                    await each
+                self.assertIs(raised.exception.reason.kind, nape.CloseKind.GONE)
+            await link.wait()
+
+        self.run_alone(test)
