@@ -2193,6 +2193,17 @@ def _own_user(pid: int, uid: int, gid: int) -> bool:
     return uid == os.geteuid()
 
 
+@contextlib.contextmanager
+def _starts(what: str) -> Iterator[None]:
+    """Where the system has no descriptor or no thread more, there is no link."""
+    try:
+        yield
+    except OSError as error:
+        raise StartError(f"{what}: {error.strerror or error}") from error
+    except RuntimeError as error:
+        raise StartError(f"{what}: {error}") from error
+
+
 def _dial(address: str, token: Optional[Token], limit: float, allow: Optional[Allow]) -> socket.socket:
     kind, _, place = address.partition(":")
     if kind == "unix" and place.startswith("/") and "\0" not in place:
@@ -2205,7 +2216,8 @@ def _dial(address: str, token: Optional[Token], limit: float, allow: Optional[Al
         family, target = _tcp_target(address, place)
     else:
         raise StartError(f"{address!r} is no address: unix:/path, tcp:127.0.0.1:port and tcp:[::1]:port are")
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    with _starts(f"cannot connect to {address}"):
+        opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.settimeout(limit)
         opened.connect(target)
@@ -2281,7 +2293,8 @@ def _follow(lifeline: int) -> None:
         # Nothing is logged before: whatever handles the record may block.
         os._exit(1)
 
-    threading.Thread(target=watch, name="nape-lifeline", daemon=True).start()
+    with _starts("the Head cannot be watched"):
+        threading.Thread(target=watch, name="nape-lifeline", daemon=True).start()
 
 
 # What both kinds of link have.
@@ -2506,7 +2519,8 @@ class _Workers:
             self._change.notify_all()
         end = time.monotonic() + limit
         for thread in threads:
-            if thread is not threading.current_thread() and thread.ident is not None:
+            # One that is about to start cannot be joined, and finds out by itself.
+            with contextlib.suppress(RuntimeError):
                 thread.join(max(0.0, end - time.monotonic()))
 
 
@@ -2752,11 +2766,21 @@ class Link(_Owned):
         self._idle: Optional[_ThreadSignal] = None
         self._handlers = _Workers("nape-handler", limits.workers)
         self._callbacks = _Workers("nape-callback", 2)
-        self._woken, self._waker = socket.socketpair()
-        self._woken.setblocking(False)
-        self._waker.setblocking(False)
-        self._reader = threading.Thread(target=self._read, name="nape-reader", daemon=True)
-        self._reader.start()
+        with contextlib.ExitStack() as undo, _starts("the link cannot be run"):
+            undo.callback(opened.close)
+            self._woken, self._waker = socket.socketpair()
+            undo.callback(self._woken.close)
+            undo.callback(self._waker.close)
+            self._woken.setblocking(False)
+            self._waker.setblocking(False)
+            selector = selectors.DefaultSelector()
+            undo.callback(selector.close)
+            selector.register(self._woken, selectors.EVENT_READ)
+            selector.register(self._socket, selectors.EVENT_READ)
+            self._reader = threading.Thread(target=self._read, args=(selector,), name="nape-reader", daemon=True)
+            self._reader.start()
+            # They are the reader's.
+            undo.pop_all()
         # Greets.
         self._with(lambda machine, now: None)
 
@@ -3062,11 +3086,8 @@ class Link(_Owned):
             if error.errno is None:
                 raise
 
-    def _read(self) -> None:
-        selector = selectors.DefaultSelector()
+    def _read(self, selector: selectors.BaseSelector) -> None:
         try:
-            selector.register(self._woken, selectors.EVENT_READ)
-            selector.register(self._socket, selectors.EVENT_READ)
             while not self._machine.closed:
                 self._read_once(selector)
         except BaseException as error:
@@ -3074,9 +3095,12 @@ class Link(_Owned):
             self._with(lambda machine, now: machine.lose(reason))
             self._aside(functools.partial(_log.error, "the reader of a link failed", exc_info=error))
         finally:
-            self._hang_up()
-            selector.close()
-            self._ended.set()
+            try:
+                self._hang_up()
+                selector.close()
+            finally:
+                # Whatever has failed: somebody waits for it.
+                self._ended.set()
 
     def _read_once(self, selector: selectors.BaseSelector) -> None:
         # Whoever wants it to look earlier, or for more than that, wakes it.
@@ -3693,7 +3717,8 @@ async def connect_async(
     """As :func:`connect`, for asyncio."""
     link = AsyncLink(side, _tokens(token), limits, serve)
     end = time.monotonic() + limits.start_timeout
-    dialling = link._loop.run_in_executor(None, _dial, address, token, limits.start_timeout, allow)
+    with _starts(f"cannot connect to {address}"):
+        dialling = link._loop.run_in_executor(None, _dial, address, token, limits.start_timeout, allow)
     done: Set[asyncio.Future[socket.socket]] = set()
     try:
         done, _ = await asyncio.wait({dialling}, timeout=limits.start_timeout)

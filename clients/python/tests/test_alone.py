@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
+import selectors
 import signal
 import socket
+import tempfile
 import threading
 import traceback
 import warnings
 from typing import Any, Callable, Dict, List, Tuple
+from unittest import mock
 
-from .support import BYE, GREETING, LONG, PeerTest, Test, call_frame, nape
+from .support import BYE, GREETING, LONG, PeerTest, Test, call_frame, nape, nothing_left
 
 
 class Alone(Test):
@@ -134,6 +139,38 @@ class Alone(Test):
                 self.assertTrue(each.wait(LONG))
         finally:
             threading.Thread.start = start  # type: ignore[method-assign]
+
+    def test_p_1_the_end_of_a_link_is_told_while_a_thread_of_it_is_about_to_start(self) -> None:
+        link, peer = self.meet()
+        starting = threading.Thread(target=print)
+        starting._ident = 1  # type: ignore[attr-defined]
+        link._callbacks._threads.add(starting)
+        peer.sendall(BYE)
+        self.assertTrue(link.wait(LONG))
+
+    def test_what_the_system_has_no_more_of_is_an_error_of_the_start_and_leaves_nothing(self) -> None:
+        def none(*_: Any, **named: Any) -> Any:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as door:
+            door.bind(f"{directory}/door")
+            door.listen()
+            check = nothing_left(self)
+            for of, name, gone, text in [
+                (socket, "socket", none, "open files"), (socket, "socketpair", none, "open files"),
+                (selectors, "DefaultSelector", none, "open files"), (threading.Thread, "start", refuse, "new thread"),
+            ]:  # fmt: skip
+                with self.subTest(name), mock.patch.object(of, name, gone):
+                    with self.assertRaisesRegex(nape.StartError, text):
+                        nape.connect(f"unix:{directory}/door")
+                if name in ("socket", "start"):
+                    with self.subTest(name, over="asyncio"):
+                        asyncio.run(self.starts_nothing(f"unix:{directory}/door", text, of, name, gone))
+            check()
+
+    async def starts_nothing(self, address: str, text: str, *gone: Any) -> None:
+        with mock.patch.object(*gone), self.assertRaisesRegex(nape.StartError, text):
+            await nape.connect_async(address)
 
     def test_a_duplex_is_there_as_long_as_its_items_are(self) -> None:
         link, peer = self.meet()
