@@ -2626,20 +2626,29 @@ class Incoming(Iterator[Any]):
         return news
 
     def __next__(self) -> Any:
-        self.wait()
-        if self._over:
-            raise StopIteration
-        item = self._link._with(lambda machine, now: machine.next_item(self._inflow))
-        if item is None:
+        while not self._over:
+            item = self._link._with(self._take)
+            if isinstance(item, bytes):
+                try:
+                    return _result(item)
+                except Decode:
+                    self.close()
+                    raise
+            if item is not None:
+                raise item
+            if not self._over:
+                self._inflow.signal.wait()  # type: ignore[attr-defined]
+        raise StopIteration
+
+    def _take(self, machine: _Machine, now: float) -> Union[bytes, CallError, None]:
+        """The next item, what has ended them, or neither. In one step: others may take some of them."""
+        item = machine.next_item(self._inflow)
+        if item is None and not self._look(machine, now):
+            return None
+        if item is None and not self._over:
             self._over = True
-            if self._inflow.error is not None:
-                raise self._inflow.error
-            raise StopIteration
-        try:
-            return _result(item)
-        except Decode:
-            self.close()
-            raise
+            return self._inflow.error
+        return item
 
     def close(self) -> None:
         """No more are wanted: iterating is over, on another thread too. Idempotent; does not block."""

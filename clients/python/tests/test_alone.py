@@ -11,6 +11,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import traceback
@@ -180,6 +181,27 @@ class Alone(Test):
         peer.sendall(nape._frame(nape._Kind.QUOTA, 0, call.id, (0, 0), nape._QUOTA.pack(1, 1)))
         peer.sendall(nape._frame(nape._Kind.ITEMS, 0, call.id, (0, 0), b"\1\0\0\0" + b"7"))
         self.assertEqual(next(items), 7)
+
+    def test_p_3_threads_that_share_the_items_of_a_stream_lose_none_and_go_on_to_its_end(self) -> None:
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(1e-6)
+        for _ in range(10):
+            link, peer = self.meet()
+            items, came = link.stream("a.b", timeout=None), []
+            (call,) = link._machine.pending.values()
+            threads = [threading.Thread(target=lambda: came.extend(items)) for _ in range(3)]  # noqa: B023
+            for thread in threads:
+                thread.start()
+            for n in range(30):
+                item = b"\x02\0\0\0" + b"%02d" % (n + 10)
+                peer.sendall(nape._frame(nape._Kind.ITEMS, 0, call.id, (0, 0), item))
+                self.until("it is taken", lambda: call.inflow.taken[0] == n + 1)  # noqa: B023
+            self.assertTrue(all(thread.is_alive() for thread in threads))
+            peer.sendall(nape._frame(nape._Kind.REPLY, 0, call.id, (0, 0), b"null"))
+            for thread in threads:
+                thread.join(LONG)
+            self.assertEqual(sorted(came), list(range(10, 40)))
+            peer.close()
 
     def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
         link, peer = self.meet()
