@@ -3149,11 +3149,11 @@ class Link(_Owned):
 
     def _hang_up(self) -> None:
         """Sends the last words, and waits a moment for the other side to have read them."""
+        rest = self._with(self._take_rest)
         end = time.monotonic() + _LINGER
         try:
             self._socket.settimeout(_LINGER)
-            if self._out and not self._cannot_send:
-                self._socket.sendall(self._out)
+            self._socket.sendall(rest)
             self._socket.shutdown(socket.SHUT_WR)
             # What is unread when the socket closes could take the last words with it.
             while time.monotonic() < end and self._socket.recv(1 << 16):
@@ -3165,6 +3165,13 @@ class Link(_Owned):
         self._callbacks.close(self.limits.grace)
         self._woken.close()
         self._waker.close()
+
+
+    def _take_rest(self, machine: _Machine, now: float) -> bytes:
+        """What was begun and the last words behind it, which nobody sends any more but whoever takes them."""
+        rest = b"" if self._cannot_send else bytes(self._out) + machine.take_output(now)
+        self._out, self._cannot_send = memoryview(b""), True
+        return rest
 
 
 _LINGER, _MOMENT = 0.5, 0.2

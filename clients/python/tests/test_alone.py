@@ -203,6 +203,25 @@ class Alone(Test):
             self.assertEqual(sorted(came), list(range(10, 40)))
             peer.close()
 
+    def test_the_goodbye_leaves_behind_what_fills_the_socket(self) -> None:
+        link, peer = self.meet()
+        link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        pending = [link.start("a.b", "x" * 60_000) for _ in range(3)]
+        self.until("it is full", lambda: link._blocked and link._out)
+        peer.sendall(nape._frame(nape._Kind.PONG, 0x80, 0, (0, 0), b""))
+        for each in pending:
+            each.wait(LONG)
+        peer.settimeout(LONG)
+        data = b""
+        while chunk := peer.recv(1 << 16):
+            data += chunk
+        kinds = []
+        while data:
+            size, kind, *_ = nape._HEADER.unpack_from(data)
+            kinds.append(kind)
+            last, data = data[nape._HEADER.size : size + 4], data[size + 4 :]
+        self.assertEqual((kinds[-1], last), (nape._Kind.BYE, b"\x0a\0"))
+
     def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
         link, peer = self.meet()
         chat = link.duplex("a.b", timeout=None)
