@@ -2182,6 +2182,7 @@ Allow = Callable[[int, int, int], bool]
 """Says whether a process, by its number, user and group, may be at the other end of a Unix socket."""
 
 _NO_TOKENS = (bytes(16), bytes(16))
+_ASK_AGAIN = 0.01
 
 
 def _tokens(token: Optional[Token]) -> Tuple[bytes, bytes]:
@@ -2220,7 +2221,7 @@ def _dial(address: str, token: Optional[Token], limit: float, allow: Optional[Al
         opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.settimeout(limit)
-        opened.connect(target)
+        _line_up(opened, target, time.monotonic() + limit)
         if family == socket.AF_UNIX:
             _check_peer(address, opened, allow or _own_user)
         else:
@@ -2232,6 +2233,17 @@ def _dial(address: str, token: Optional[Token], limit: float, allow: Optional[Al
         opened.close()
         raise
     return opened
+
+
+def _line_up(opened: socket.socket, target: Any, end: float) -> None:
+    """Connects. At a Unix socket whose line is full nobody may wait for a place in it, as with TCP: one asks again."""
+    while True:
+        try:
+            return opened.connect(target)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_ASK_AGAIN)
 
 
 def _tcp_target(address: str, place: str) -> Tuple[int, Any]:

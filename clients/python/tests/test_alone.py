@@ -14,6 +14,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import warnings
 from typing import Any, Callable, Dict, List, Tuple
@@ -202,6 +203,39 @@ class Alone(Test):
                 thread.join(LONG)
             self.assertEqual(sorted(came), list(range(10, 40)))
             peer.close()
+
+    def test_who_comes_to_a_socket_with_a_full_line_waits_for_a_place(self) -> None:
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as door:
+            door.bind(f"{directory}/door")
+            door.listen(0)
+            first = socket.socket(socket.AF_UNIX)
+            first.connect(f"{directory}/door")
+            limits = nape.Limits(start_timeout=0.1, grace=0.5)
+            began = time.monotonic()
+            with self.assertRaises(nape.StartError):
+                nape.connect(f"unix:{directory}/door", limits=limits)
+            self.assertGreaterEqual(time.monotonic() - began, 0.1)
+
+            def make_room() -> None:
+                turned_away.wait(LONG)
+                first.close()
+                for _ in range(2):
+                    met.append(door.accept()[0])
+                    with contextlib.suppress(BrokenPipeError):
+                        met[-1].sendall(GREETING)
+
+            met: List[socket.socket] = []
+            turned_away = threading.Event()
+            thread = threading.Thread(target=make_room)
+            thread.start()
+            # It asks while the line is full.
+            sleep = time.sleep
+            with mock.patch.object(time, "sleep", lambda left: (turned_away.set(), sleep(left))):
+                link = nape.connect(f"unix:{directory}/door")
+            thread.join(LONG)
+            for each in met:
+                each.close()
+            link.close()
 
     def test_the_goodbye_leaves_behind_what_fills_the_socket(self) -> None:
         link, peer = self.meet()
