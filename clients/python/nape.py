@@ -288,15 +288,48 @@ class Fault(CallError):
         call_error: Optional[CallError] = None,
     ) -> None:
         super().__init__(message)
-        self.kind = kind or (FaultKind.ERROR if value is _NOTHING else FaultKind.TYPED)
+        self._kind = kind or (FaultKind.ERROR if value is _NOTHING else FaultKind.TYPED)
         # Whatever was raised with, an exception for one: what is read of it is text.
         self.message, self.type_name, self.chain = _text(message), _text(type_name), tuple(map(_text, chain))
-        self.value: Any = None if value is _NOTHING else value
-        self.call_error = call_error
-        self.code = self.kind.value
+        self._value: Any = None if value is _NOTHING else value
+        self._call_error = call_error
+        self.code = self._kind.value
+        # Of one that came: the value or the error of a call, as it stands in the record, and how deep in others that is.
+        self._unread: Optional[Tuple[bytes, int]] = None
+
+    @property
+    def kind(self) -> FaultKind:
+        self._read()
+        return self._kind
+
+    @property
+    def value(self) -> Any:
+        self._read()
+        return self._value
+
+    @property
+    def call_error(self) -> Optional[CallError]:
+        self._read()
+        return self._call_error
+
+    def _read(self) -> None:
+        """Reads what came when somebody asks for it: the thread that takes the answers of all calls has no time."""
+        if self._unread is None:
+            return
+        body, depth = self._unread
+        if self._kind is FaultKind.TYPED:
+            try:
+                self._value = _decode(body)
+            except ValueError:
+                self._kind = FaultKind.ERROR
+        else:
+            inner = _inner_record(body)
+            self._call_error = _error_of(inner, depth + 1) if inner else None
+        # At last: whoever else asks meanwhile reads it, too.
+        self._unread = None
 
     def __str__(self) -> str:
-        return f"the handler panicked: {self.message}" if self.kind is FaultKind.PANICKED else self.message
+        return f"the handler panicked: {self.message}" if self._kind is FaultKind.PANICKED else self.message
 
 
 class NoAnswer(CallError):
@@ -472,17 +505,9 @@ _MISUSES = {
 
 def _fault_of(record: _Record, depth: int) -> Fault:
     kind = FaultKind(record.code) if record.code in (32, 33, 34, 35) else FaultKind.OTHER
-    value: Any = _NOTHING
-    call_error = None
-    if kind is FaultKind.TYPED:
-        try:
-            value = _decode(record.value)
-        except ValueError:
-            kind = FaultKind.ERROR
-    elif kind is FaultKind.CALL and depth < 32:
-        inner = _inner_record(record.value)
-        call_error = _error_of(inner, depth + 1) if inner else None
-    fault = Fault(record.text(0), value, record.text(1), record.texts[2:], kind, call_error)
+    fault = Fault(record.text(0), _NOTHING, record.text(1), record.texts[2:], kind)
+    if kind is FaultKind.TYPED or kind is FaultKind.CALL and depth < 32:
+        fault._unread = (record.value, depth)
     fault.code = record.code
     return fault
 
