@@ -294,7 +294,7 @@ class Fault(CallError):
         self._value: Any = None if value is _NOTHING else value
         self._call_error = call_error
         self.code = self._kind.value
-        # Of one that came: the value or the error of a call, as it stands in the record, and how deep in others that is.
+        # Of one that came: the value or the error of a call as it stands in the record, and how deep in others it is.
         self._unread: Optional[Tuple[bytes, int]] = None
 
     @property
@@ -2979,15 +2979,22 @@ class Link(_Owned):
 
     def close(self) -> None:
         """Ends the link and all of its calls. Events that wait still leave, and handlers return, within the grace of
-        the limits, for which it blocks at most. Idempotent."""
+        the limits, for which it blocks at most; in a handler and in a callback of this link it does not block.
+        Idempotent."""
         if self._is_forked():
             return
-        inside = self._acting == threading.get_ident()
+        # Where it would wait for this very thread: in the middle of an action, in a handler or in a callback.
+        inside = self._acting == threading.get_ident() or self._is_own_thread()
         self._soon(lambda machine, now: machine.close(now))
-        served = _current.get()
-        # A handler of this link would wait for its own end, and who has interrupted this thread for what that does.
-        if not inside and (served is None or served.machine is not self._machine or served.answered):
+        if not inside:
             self._ended.wait(self.limits.grace + _LINGER + 1.0)
+
+    def _is_own_thread(self) -> bool:
+        """Whether the end of the link waits for this thread, or for the handler that has started it."""
+        thread, served = threading.current_thread(), _current.get()
+        is_handling = served is not None and served.machine is self._machine and not served.answered
+        own = thread is self._reader or thread in self._handlers._threads or thread in self._callbacks._threads
+        return own or is_handling
 
     def __enter__(self) -> Link:
         return self
@@ -3060,7 +3067,7 @@ class Link(_Owned):
             raise
 
     def _break_down(self) -> None:
-        """Ends the link for which an action was cut off: what of its bytes has left is unknown, and what else it did."""
+        """Ends the link for which an action was cut off: nobody knows what of its bytes has left, and what it did."""
         self._out, self._cannot_send = memoryview(b""), True
         self._machine.break_down(CloseReason(CloseKind.BROKEN, f"an action was cut off half way: {self._cut_off}"))
 

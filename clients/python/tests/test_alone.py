@@ -237,6 +237,14 @@ class Alone(Test):
                 each.close()
             link.close()
 
+    def test_closing_in_a_callback_waits_for_nothing(self) -> None:
+        link, peer = self.meet(limits=nape.Limits(grace=LONG))
+        closed = threading.Event()
+        link.start("a.b", timeout=0).then(lambda pending: (link.close(), closed.set()))
+        self.assertTrue(closed.wait(LONG / 3))
+        peer.close()
+        self.assertTrue(link.wait(LONG / 3))
+
     def test_the_goodbye_leaves_behind_what_fills_the_socket(self) -> None:
         link, peer = self.meet()
         link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
