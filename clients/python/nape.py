@@ -2808,8 +2808,7 @@ class Link(_Owned):
         self._later: Deque[Callable[[_Machine, float], object]] = collections.deque()
         # What calls back, and need not be held by anybody.
         self._kept: Set[Pending] = set()
-        self._opened, self._ended = _ThreadSignal(), _ThreadSignal()
-        self._idle: Optional[_ThreadSignal] = None
+        self._opened, self._idle, self._ended = _ThreadSignal(), _ThreadSignal(), _ThreadSignal()
         self._handlers = _Workers("nape-handler", limits.workers)
         self._callbacks = _Workers("nape-callback", 2)
         with contextlib.ExitStack() as undo, _starts("the link cannot be run"):
@@ -2966,14 +2965,8 @@ class Link(_Owned):
     def shut_down(self, limit: float) -> bool:
         """Takes no new calls in either direction, waits for those under way for at most ``limit`` seconds, then
         closes. Says whether all had ended."""
-        idle = _ThreadSignal()
-
-        def begin(machine: _Machine, now: float) -> None:
-            self._idle = idle
-            machine.go_away()
-
-        self._with(begin)
-        ended = idle.wait(limit)
+        self._with(lambda machine, now: machine.go_away())
+        ended = self._idle.wait(limit)
         self.close()
         return ended
 
@@ -3125,7 +3118,7 @@ class Link(_Owned):
             self._wake()
         if machine.peer_ready or machine.closed:
             self._opened.set()
-        if self._idle is not None and machine.is_idle():
+        if (machine.going_away or machine.closed) and machine.is_idle():
             self._idle.set()
         machine.move_todo(todo)
 

@@ -245,6 +245,18 @@ class Alone(Test):
         peer.close()
         self.assertTrue(link.wait(LONG / 3))
 
+    def test_two_that_shut_down_both_wait_for_what_is_under_way(self) -> None:
+        link, peer = self.meet()
+        items, ended = link.stream("a.b", timeout=None), []
+        threads = [threading.Thread(target=lambda: ended.append(link.shut_down(LONG))) for _ in range(2)]
+        for n, thread in enumerate(threads):
+            thread.start()
+            self.until("it waits", lambda: len(link._idle._waiters) == n + 1)  # noqa: B023
+        items.close()
+        for thread in threads:
+            thread.join(LONG / 3)
+        self.assertEqual(ended, [True, True])
+
     def test_the_goodbye_leaves_behind_what_fills_the_socket(self) -> None:
         link, peer = self.meet()
         link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
