@@ -1311,6 +1311,10 @@ class _Machine:
             call.parent = parent
             parent.children.add(call)
         if deadline is not None:
+            if len(self._deadlines) > 64 + 2 * len(self.pending):
+                # Those of calls that have ended, which wait behind one that goes on.
+                self._deadlines = [entry for entry in self._deadlines if not self._stale(entry)]
+                heapq.heapify(self._deadlines)
             heapq.heappush(self._deadlines, (deadline, call.id))
         message = _Message(_Kind.OPEN if way else _Kind.CALL, call.id, bytearray(head) + body)
         message.call, call.message = call, message

@@ -110,6 +110,25 @@ class Unread(Test):
         self.assertEqual(totals, {call.id: call.inflow.granted[0] for call in calls})
 
 
+class Own(Test):
+    """What this side keeps for itself."""
+
+    def test_the_deadlines_of_calls_that_have_ended_are_forgotten_while_an_earlier_one_goes_on(self) -> None:
+        machine = Machine(1)
+        polling = machine.it.start("a.poll", b"1", 0.0, 10.0, nape._Way.NONE, None, None)
+        machine.sent()
+        for _ in range(1000):
+            call = machine.it.start("a.b", b"1", 0.0, 20.0, nape._Way.NONE, None, None)
+            machine.sent()
+            machine.take(K.REPLY, 0, call.id, b"1")
+        late = [machine.it.start("a.b", b"1", 0.0, 20.0 + n, nape._Way.NONE, None, None) for n in range(200)]
+        self.assertLess(len(machine.it._deadlines), 700)
+        machine.it.tick(10.0)
+        self.assertTrue(polling.is_done)
+        machine.it.tick(119.0)
+        self.assertEqual([call.is_done for call in late], [True] * 100 + [False] * 100)
+
+
 class Async(Test):
     def test_p_17_who_makes_items_for_one_that_does_not_read_lets_the_event_loop_go_on(self) -> None:
         made = 0
