@@ -1449,6 +1449,22 @@ class _Machine:
                 return
         self._control.append(quota)
 
+    def refusal(self, served: _Served, now: float) -> Optional[bytes]:
+        """Why a call that has waited for its turn is not handled any more, as a record."""
+        if served.is_event:
+            return None
+        if served.cancelled:
+            return _write_record(49)
+        if served.deadline is not None and served.deadline <= now:
+            return _write_record(7)
+        if self._has_unread():
+            return _write_record(3, 0, 0, [served.path, "too many bytes of answers wait to be read"])
+        return None
+
+    def _has_unread(self) -> bool:
+        """Whether more answers wait to leave than there is room for."""
+        return self._answer_bytes > self.limits.send_queue_bytes
+
     def accept(self, served: _Served) -> None:
         """A handler takes the stream on: it has begun."""
         if served.answered or served.cancelled or self.closed or served.way is _Way.NONE:
@@ -1806,7 +1822,7 @@ class _Machine:
             return self._refuse(served, _write_record(5))
         if served.deadline is not None and served.deadline <= now:
             return self._refuse(served, _write_record(7))
-        if self._is_full(arguments) or self._answer_bytes > self.limits.send_queue_bytes:
+        if self._is_full(arguments) or self._has_unread():
             self._pay("calls beyond what is served", now)
             return self._refuse(served, _write_record(3, 0, 0, [path, "too many calls are served"]))
         if handler is None:
@@ -2905,10 +2921,10 @@ class Link(_Owned):
             self._with(lambda machine, now: machine.answer(served, _Kind.FAULT, record))
 
     def _run(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
-        kind, body = _Kind.FAULT, _write_record(49)
+        kind, body = _Kind.FAULT, self._machine.refusal(served, time.monotonic()) or b""
         before = _current.set(served)
         try:
-            if not served.cancelled:
+            if not body:
                 kind, body = _reply(self._handle(served, handler, arguments))
         except BaseException as error:
             kind, body = _failure(served, error)
@@ -2919,8 +2935,6 @@ class Link(_Owned):
             self._with(lambda machine, now: machine.answer(served, kind, body))
 
     def _handle(self, served: _Served, handler: _Handler, arguments: bytes) -> Any:
-        if served.deadline is not None and served.deadline <= time.monotonic() and not served.is_event:
-            raise Cancelled()
         context, value = Context(self, served), _parse(handler, arguments)
         self._with(lambda machine, now: machine.accept(served))
         ends: List[Any] = []
@@ -3533,10 +3547,10 @@ class AsyncLink(_Owned, asyncio.Protocol):
             self._with(lambda machine, now: machine.answer(served, kind, body))
 
         def job() -> None:
-            kind, body = _Kind.FAULT, _write_record(49)
+            kind, body = _Kind.FAULT, self._machine.refusal(served, time.monotonic()) or b""
             before = _current.set(served)
             try:
-                if not served.cancelled:
+                if not body:
                     kind, body = _reply(handler.function(Context(self, served), _parse(handler, arguments)))
             except BaseException as error:
                 kind, body = _failure(served, error)

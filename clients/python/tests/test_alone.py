@@ -257,6 +257,32 @@ class Alone(Test):
             thread.join(LONG / 3)
         self.assertEqual(ended, [True, True])
 
+    def test_a_call_that_expires_while_it_waits_for_a_thread_is_refused_as_expired(self) -> None:
+        api, ran, begun, gate = nape.Api("py"), [], threading.Event(), threading.Event()
+        self.addCleanup(gate.set)
+
+        @api.handle("slow")
+        def slow(cx: nape.Context, value: Any) -> None:
+            ran.append(value)
+            begun.set()
+            gate.wait(LONG)
+
+        link, peer = self.meet(api, nape.Limits(workers=1, grace=0.5))
+        peer.sendall(call_frame(1, b"py.slow", arguments=b"1"))
+        self.assertTrue(begun.wait(LONG))
+        body = nape._CALL_HEAD.pack(0, 50_000, 0) + b"\x07py.slow2"
+        peer.sendall(nape._frame(nape._Kind.CALL, 0, 2, (0, 0), body))
+        self.until("it is there", lambda: 2 in link._machine.served)
+        due = link._machine.served[2].deadline
+        self.until("it is over time", lambda: due <= time.monotonic())
+        gate.set()
+        peer.settimeout(LONG)
+        id = kind = 0
+        while id != 2:
+            size, kind, _, _, id, _, _ = nape._HEADER.unpack(peer.recv(nape._HEADER.size, socket.MSG_WAITALL))
+            record = peer.recv(size + 4 - nape._HEADER.size, socket.MSG_WAITALL)
+        self.assertEqual((kind, record[:2], ran), (nape._Kind.FAULT, b"\7\0", [1]))
+
     def test_the_goodbye_leaves_behind_what_fills_the_socket(self) -> None:
         link, peer = self.meet()
         link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)

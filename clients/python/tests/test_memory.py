@@ -61,6 +61,16 @@ class Unread(Test):
         # Once they have left, calls are served again.
         self.assertEqual((machine.it._answer_bytes, len(self.call(machine, 300))), (0, 1))
 
+    def test_p_17_a_call_that_has_waited_is_refused_while_answers_are_not_read(self) -> None:
+        machine = self.machine(nape.Limits(send_queue_bytes=1_000_000))
+        (first,), (second,) = self.call(machine, 1), self.call(machine, 2)
+        self.assertIsNone(machine.it.refusal(second, 0.0))
+        machine.it.answer(first, K.REPLY, bytes(1_000_001))
+        self.assertEqual((machine.it.refusal(second, 0.0) or b"")[:2], b"\3\0")
+        self.assertEqual((machine.it.refusal(second, 2.0) or b"")[:2], b"\7\0")
+        machine.take(K.CANCEL, 0, 2)
+        self.assertEqual((machine.it.refusal(second, 0.0) or b"")[:2], b"1\0")
+
     def test_p_17_the_answer_behind_items_counts_until_it_is_given_up(self) -> None:
         machine = self.machine()
         machine.take(K.OPEN, 0, 1, MANY + OPEN)
