@@ -767,8 +767,8 @@ class Limits:
     stream_bytes: int = 1 << 20
     """How many bytes of them."""
     heartbeat: Optional[Tuple[float, float]] = None
-    """After how long a silence to ask whether the other side is well, and after how long to give it up. While this
-    process itself stands still, no time passes for the other side."""
+    """After how long a silence to ask whether the other side is well, and how long after that to give it up, should it
+    still be silent; each at least 0.01. While this process itself stands still, no time passes for the other side."""
 
 
 class _Kind(enum.IntEnum):
@@ -813,6 +813,7 @@ _UNFINISHED = 3
 """How many messages are cut at a time, beside one of items."""
 _PART_LIMIT = 30.0
 _BUDGET = 20_000
+_LEAST_BEAT = 0.01
 _NO_TIMEOUT = 1e12
 """From so many seconds on, and for infinity, a call has no deadline."""
 _MOST_PONGS = 64
@@ -1061,6 +1062,8 @@ class _Machine:
         self._in_flight = 0
         self._deadlines: List[Tuple[float, int]] = []
         self._greet_by: Optional[float] = now + limits.start_timeout
+        beat = limits.heartbeat
+        self._beat = beat and (max(_LEAST_BEAT, beat[0]), max(_LEAST_BEAT, beat[1]))
         self._heard, self._pinged, self._n_pings = now, now, 0
         # Since when a ping waits for an answer.
         self._asked: Optional[float] = None
@@ -1090,11 +1093,11 @@ class _Machine:
             times.append(self._closing_by)
         if self._part_since is not None:
             times.append(self._part_since + _PART_LIMIT)
-        if self.limits.heartbeat is not None and self.greeted:
-            interval, limit = self.limits.heartbeat
+        if self._beat is not None and self.greeted:
+            interval, limit = self._beat
             times.append(max(self._heard, self._pinged) + interval)
             if self._asked is not None:
-                times.append(self._asked + max(0.0, limit - interval))
+                times.append(self._asked + limit)
         return None if self.closed or not times else min(times)
 
     def _stale(self, entry: Tuple[float, int]) -> bool:
@@ -1116,11 +1119,11 @@ class _Machine:
             return self.lose(CloseReason(CloseKind.PROTOCOL, "a frame was begun and did not go on", 20))
         if self._closing_by is not None and self._closing_by <= now:
             return self._say_bye(0, CloseReason(CloseKind.LOCAL))
-        if self.limits.heartbeat is not None and self.greeted:
-            self._ask_or_give_up(now, *self.limits.heartbeat)
+        if self._beat is not None and self.greeted:
+            self._ask_or_give_up(now, *self._beat)
 
     def _ask_or_give_up(self, now: float, interval: float, limit: float) -> None:
-        if self._asked is not None and self._asked + max(0.0, limit - interval) <= now:
+        if self._asked is not None and self._asked + limit <= now:
             if now < self._pinged + 2 * interval:
                 return self._say_bye(0, CloseReason(CloseKind.UNRESPONSIVE))
             # It is this side that stood still, and has not looked: the other one gets its time again.
