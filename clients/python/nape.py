@@ -2520,25 +2520,28 @@ class _Workers:
 
     def submit(self, job: Callable[[], None], urgent: bool = False) -> bool:
         """``urgent``: it gets a thread of its own rather than wait. ``False`` if it cannot run."""
-        with self._change:
-            if self._closed:
-                return False
-            if self._n_idle > len(self._jobs):
-                self._jobs.append(job)
-                self._change.notify()
-                return True
-            if not urgent and len(self._threads) >= self._limit:
-                self._jobs.append(job)
-                return True
-            thread = threading.Thread(target=self._run, args=(job,), name=self._name, daemon=True)
-            self._threads.add(thread)
+        thread = None
         try:
+            with self._change:
+                if self._closed:
+                    return False
+                if self._n_idle > len(self._jobs):
+                    self._jobs.append(job)
+                    self._change.notify()
+                    return True
+                if not urgent and len(self._threads) >= self._limit:
+                    self._jobs.append(job)
+                    return True
+                thread = threading.Thread(target=self._run, args=(job,), name=self._name, daemon=True)
+                self._threads.add(thread)
             thread.start()
             return True
         except RuntimeError:
-            with self._change:
-                self._threads.discard(thread)
             return False
+        finally:
+            if thread is not None and thread.ident is None:
+                # An interrupt, too, leaves none that takes a place and does not run.
+                self._threads.discard(thread)
 
     def withdraw(self, job: Callable[[], None]) -> bool:
         """Takes a job back that waits. ``False`` if it has begun."""

@@ -218,3 +218,20 @@ class CutOff(Test):
             self.cut("cancel", lambda link: link.start("no.end").cancel(), kind)
             self.cut("stream", lambda link: link.stream("no.end").close(), kind)
             self.cut("close", lambda link: link.close(), kind)
+
+    def test_an_interrupt_leaves_no_thread_that_takes_a_place_and_does_not_run(self) -> None:
+        at, more = 1, True
+        while more:
+            workers, done = nape._Workers("test", 1), threading.Event()
+
+            def fail() -> None:
+                raise Interrupt
+
+            def steps() -> None:
+                workers.submit(int)  # noqa: B023
+
+            more, _ = interrupted(steps, at, fail)
+            self.assertTrue(workers.submit(done.set))
+            self.assertTrue(done.wait(LONG), at)
+            workers.close(LONG)
+            at += 1
