@@ -35,7 +35,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import collections
-import concurrent.futures
 import contextlib
 import contextvars
 import dataclasses
@@ -289,15 +288,48 @@ class Fault(CallError):
         call_error: Optional[CallError] = None,
     ) -> None:
         super().__init__(message)
-        self.kind = kind or (FaultKind.ERROR if value is _NOTHING else FaultKind.TYPED)
+        self._kind = kind or (FaultKind.ERROR if value is _NOTHING else FaultKind.TYPED)
         # Whatever was raised with, an exception for one: what is read of it is text.
         self.message, self.type_name, self.chain = _text(message), _text(type_name), tuple(map(_text, chain))
-        self.value: Any = None if value is _NOTHING else value
-        self.call_error = call_error
-        self.code = self.kind.value
+        self._value: Any = None if value is _NOTHING else value
+        self._call_error = call_error
+        self.code = self._kind.value
+        # Of one that came: the value or the error of a call as it stands in the record, and how deep in others it is.
+        self._unread: Optional[Tuple[bytes, int]] = None
+
+    @property
+    def kind(self) -> FaultKind:
+        self._read()
+        return self._kind
+
+    @property
+    def value(self) -> Any:
+        self._read()
+        return self._value
+
+    @property
+    def call_error(self) -> Optional[CallError]:
+        self._read()
+        return self._call_error
+
+    def _read(self) -> None:
+        """Reads what came when somebody asks for it: the thread that takes the answers of all calls has no time."""
+        if self._unread is None:
+            return
+        body, depth = self._unread
+        if self._kind is FaultKind.TYPED:
+            try:
+                self._value = _decode(body)
+            except ValueError:
+                self._kind = FaultKind.ERROR
+        else:
+            inner = _inner_record(body)
+            self._call_error = _error_of(inner, depth + 1) if inner else None
+        # At last: whoever else asks meanwhile reads it, too.
+        self._unread = None
 
     def __str__(self) -> str:
-        return f"the handler panicked: {self.message}" if self.kind is FaultKind.PANICKED else self.message
+        return f"the handler panicked: {self.message}" if self._kind is FaultKind.PANICKED else self.message
 
 
 class NoAnswer(CallError):
@@ -473,17 +505,9 @@ _MISUSES = {
 
 def _fault_of(record: _Record, depth: int) -> Fault:
     kind = FaultKind(record.code) if record.code in (32, 33, 34, 35) else FaultKind.OTHER
-    value: Any = _NOTHING
-    call_error = None
-    if kind is FaultKind.TYPED:
-        try:
-            value = _decode(record.value)
-        except ValueError:
-            kind = FaultKind.ERROR
-    elif kind is FaultKind.CALL and depth < 32:
-        inner = _inner_record(record.value)
-        call_error = _error_of(inner, depth + 1) if inner else None
-    fault = Fault(record.text(0), value, record.text(1), record.texts[2:], kind, call_error)
+    fault = Fault(record.text(0), _NOTHING, record.text(1), record.texts[2:], kind)
+    if kind is FaultKind.TYPED or kind is FaultKind.CALL and depth < 32:
+        fault._unread = (record.value, depth)
     fault.code = record.code
     return fault
 
@@ -590,6 +614,7 @@ def _is_path(path: str) -> bool:
     return all(path.split(".")) and not any(map(bad, path)) and 0 < len(path.encode()) <= 255
 
 
+@functools.lru_cache(1024)
 def _check_path(path: str) -> bytes:
     if not _is_path(path):
         raise Misuse(f"bad path: {path!r}")
@@ -730,7 +755,7 @@ class Limits:
     send_queue: int = 4096
     """How many calls and events may wait to leave; further ones are refused as busy."""
     send_queue_bytes: int = 64 << 20
-    """How many bytes of them."""
+    """How many bytes of them, and how many bytes of answers: when so many of those wait, calls are refused as busy."""
     served_calls: int = 1024
     """How many calls of the other side are served or wait at most; further ones are refused as busy."""
     received_bytes: int = 34 << 20
@@ -738,12 +763,12 @@ class Limits:
     workers: int = 4
     """How many handlers run at a time. Calls that descend from one of ours get a thread more when all are busy."""
     stream_items: int = 64
-    """How many items of a stream may wait to be taken."""
+    """How many items of a stream may wait to be taken; where they are sent, how many may wait to leave."""
     stream_bytes: int = 1 << 20
     """How many bytes of them."""
     heartbeat: Optional[Tuple[float, float]] = None
-    """After how long a silence to ask whether the other side is well, and after how long to give it up. While this
-    process itself stands still, no time passes for the other side."""
+    """After how long a silence to ask whether the other side is well, and how long after that to give it up, should it
+    still be silent; each at least 0.01. While this process itself stands still, no time passes for the other side."""
 
 
 class _Kind(enum.IntEnum):
@@ -788,6 +813,7 @@ _UNFINISHED = 3
 """How many messages are cut at a time, beside one of items."""
 _PART_LIMIT = 30.0
 _BUDGET = 20_000
+_LEAST_BEAT = 0.01
 _NO_TIMEOUT = 1e12
 """From so many seconds on, and for infinity, a call has no deadline."""
 _MOST_PONGS = 64
@@ -938,10 +964,17 @@ class _Inflow:
 class _Outflow:
     """Where the items of a stream go out."""
 
-    __slots__ = ("id", "signal", "queue", "quota", "sent", "ended", "over", "answer", "at_caller", "waits", "begun")
+    __slots__ = (
+        "id", "signal", "queue", "n_bytes", "most", "held", "quota", "sent", "ended", "over", "answer", "at_caller",
+        "waits", "begun",
+    )  # fmt: skip
 
-    def __init__(self, id: int, signal: _Signal, at_caller: bool) -> None:
+    def __init__(self, id: int, signal: _Signal, limits: Limits, at_caller: bool) -> None:
         self.id, self.signal, self.at_caller = id, signal, at_caller
+        # How much is in the queue, and how much may be: what the other side has granted is its own affair.
+        self.n_bytes, self.most = 0, (limits.stream_items, limits.stream_bytes)
+        # Somebody waits for room in it.
+        self.held = False
         # As for what comes in.
         self.begun = not at_caller
         self.queue: Deque[bytes] = collections.deque()
@@ -955,7 +988,18 @@ class _Outflow:
         self.waits = False
 
     def has_room(self) -> bool:
-        return self.sent[0] < self.quota[0] and self.sent[1] < self.quota[1]
+        is_granted = self.sent[0] < self.quota[0] and self.sent[1] < self.quota[1]
+        self.held = bool(self.queue) and (len(self.queue) >= self.most[0] or self.n_bytes >= self.most[1])
+        return is_granted and not self.held
+
+    def take(self) -> bytes:
+        item = self.queue.popleft()
+        self.n_bytes -= len(item)
+        return item
+
+    def clear(self) -> None:
+        self.queue.clear()
+        self.n_bytes = 0
 
 
 class _Machine:
@@ -963,6 +1007,7 @@ class _Machine:
 
     It does not lock, wait, read a clock or run code of its user: whoever drives it calls it from one thread at a
     time, sends what :meth:`take_output` gives, runs what :meth:`take_todo` gives, and comes back at :meth:`due`.
+    What can go wrong it gives, and does not raise, but for a bad path.
     """
 
     def __init__(
@@ -994,7 +1039,8 @@ class _Machine:
         self._inbox_bytes = 0
         self._last_seen = 0
         self.served: Dict[int, _Served] = {}
-        self._served_bytes = 0
+        # Of arguments until the answer, and of answers until they have left.
+        self._served_bytes = self._answer_bytes = 0
         self.n_unhandled = self.n_late_replies = self.n_late_items = 0
         self._budget, self._budget_at = float(_BUDGET), now
         # Out.
@@ -1016,6 +1062,8 @@ class _Machine:
         self._in_flight = 0
         self._deadlines: List[Tuple[float, int]] = []
         self._greet_by: Optional[float] = now + limits.start_timeout
+        beat = limits.heartbeat
+        self._beat = beat and (max(_LEAST_BEAT, beat[0]), max(_LEAST_BEAT, beat[1]))
         self._heard, self._pinged, self._n_pings = now, now, 0
         # Since when a ping waits for an answer.
         self._asked: Optional[float] = None
@@ -1029,6 +1077,11 @@ class _Machine:
         todo, self._todo = self._todo, []
         return todo
 
+    def move_todo(self, to: Deque[Callable[[], None]]) -> None:
+        """The same, for one who may be cut off: then it is twice there rather than lost."""
+        to.extend(self._todo)
+        self._todo.clear()
+
     def due(self) -> Optional[float]:
         """When to come back at the latest."""
         while self._deadlines and self._stale(self._deadlines[0]):
@@ -1040,11 +1093,11 @@ class _Machine:
             times.append(self._closing_by)
         if self._part_since is not None:
             times.append(self._part_since + _PART_LIMIT)
-        if self.limits.heartbeat is not None and self.greeted:
-            interval, limit = self.limits.heartbeat
+        if self._beat is not None and self.greeted:
+            interval, limit = self._beat
             times.append(max(self._heard, self._pinged) + interval)
             if self._asked is not None:
-                times.append(self._asked + max(0.0, limit - interval))
+                times.append(self._asked + limit)
         return None if self.closed or not times else min(times)
 
     def _stale(self, entry: Tuple[float, int]) -> bool:
@@ -1066,11 +1119,11 @@ class _Machine:
             return self.lose(CloseReason(CloseKind.PROTOCOL, "a frame was begun and did not go on", 20))
         if self._closing_by is not None and self._closing_by <= now:
             return self._say_bye(0, CloseReason(CloseKind.LOCAL))
-        if self.limits.heartbeat is not None and self.greeted:
-            self._ask_or_give_up(now, *self.limits.heartbeat)
+        if self._beat is not None and self.greeted:
+            self._ask_or_give_up(now, *self._beat)
 
     def _ask_or_give_up(self, now: float, interval: float, limit: float) -> None:
-        if self._asked is not None and self._asked + max(0.0, limit - interval) <= now:
+        if self._asked is not None and self._asked + limit <= now:
             if now < self._pinged + 2 * interval:
                 return self._say_bye(0, CloseReason(CloseKind.UNRESPONSIVE))
             # It is this side that stood still, and has not looked: the other one gets its time again.
@@ -1138,6 +1191,20 @@ class _Machine:
         self._inbox.clear()
         self._items = None
         self._waiting = self._waiting_bytes = 0
+
+    def break_down(self, reason: CloseReason) -> None:
+        """Ends the link behind an action that was cut off half way. Whoever waits is told, be it once more."""
+        calls: List[Union[_Call, _Served]] = [*self.pending.values(), *self.served.values()]
+        for each in calls:
+            for flow in (each.inflow, each.outflow):
+                if flow is not None:
+                    self._todo.append(flow.signal.set)
+        # What had begun to end does so again; and this, too, may have been cut off before.
+        for call in self.pending.values():
+            call.is_done = False
+        self.closed = False
+        self.lose(reason)
+        self._last_words = b""
 
     def close(self, now: float) -> None:
         """Ends this side's calls. What else waits may leave within the grace."""
@@ -1247,6 +1314,10 @@ class _Machine:
             call.parent = parent
             parent.children.add(call)
         if deadline is not None:
+            if len(self._deadlines) > 64 + 2 * len(self.pending):
+                # Those of calls that have ended, which wait behind one that goes on.
+                self._deadlines = [entry for entry in self._deadlines if not self._stale(entry)]
+                heapq.heapify(self._deadlines)
             heapq.heappush(self._deadlines, (deadline, call.id))
         message = _Message(_Kind.OPEN if way else _Kind.CALL, call.id, bytearray(head) + body)
         message.call, call.message = call, message
@@ -1258,16 +1329,16 @@ class _Machine:
             call.inflow = _Inflow(call.id, self.new_signal(), at_caller=True)
             call.inflow.granted = call.inflow.first = (self.limits.stream_items, self.limits.stream_bytes)
         if call.way & _Way.SENDS:
-            call.outflow = _Outflow(call.id, self.new_signal(), at_caller=True)
+            call.outflow = _Outflow(call.id, self.new_signal(), self.limits, at_caller=True)
 
-    def fire(self, path: str, body: bytes) -> None:
-        """Sends an event. Raises why it cannot."""
+    def fire(self, path: str, body: bytes) -> Optional[CallError]:
+        """Sends an event. Gives why it cannot."""
         name = _check_path(path)
         data = bytes([len(name)]) + name + body
         error = self._check_start(path, len(data))
-        if error is not None:
-            raise error
-        self._push_start(_Message(_Kind.EVENT, self._next_id(), data))
+        if error is None:
+            self._push_start(_Message(_Kind.EVENT, self._next_id(), data))
+        return error
 
     def _check_start(self, path: str, size: int) -> Optional[CallError]:
         if self.reason is not None:
@@ -1331,9 +1402,8 @@ class _Machine:
     def _complete(self, call: _Call, value: bytes, error: Optional[CallError]) -> None:
         if call.is_done:
             return
-        call.is_done, call.value, call.error = True, value, error
-        if self.pending.pop(call.id, None) is not None and call.left:
-            self._in_flight -= 1
+        call.value, call.error = value, error
+        call.is_done = True
         call.message = None
         for kind in (_Kind.REPLY, _Kind.FAULT, _Kind.ITEMS):
             self._forget(kind, call.id)
@@ -1341,8 +1411,10 @@ class _Machine:
             call.parent.children.discard(call)
         self._end_flows(call.inflow, call.outflow, error)
         if call.on_done is not None:
-            done = call.on_done
-            self._todo.append(lambda: done(call))
+            self._todo.append(functools.partial(call.on_done, call))
+        # At last: where this is cut off, the call is still to be found.
+        if self.pending.pop(call.id, None) is not None and call.left:
+            self._in_flight -= 1
 
     def _end_flows(
         self, inflow: Optional[_Inflow], outflow: Optional[_Outflow], error: Optional[CallError]
@@ -1352,7 +1424,7 @@ class _Machine:
             self._todo.append(inflow.signal.set)
         if outflow is not None:
             outflow.over = outflow.over or error or Cancelled("the other side wants no more items")
-            outflow.queue.clear()
+            outflow.clear()
             self._todo.append(outflow.signal.set)
 
     # Streams, at either side.
@@ -1372,8 +1444,29 @@ class _Machine:
 
     def _grant(self, inflow: _Inflow) -> None:
         inflow.granted = (inflow.first[0] + inflow.told[0], inflow.first[1] + inflow.told[1])
-        body = _QUOTA.pack(inflow.granted[0] % _MOD, inflow.granted[1] % _MOD)
-        self._control.append((_Kind.QUOTA, inflow.id, body))
+        quota = (_Kind.QUOTA, inflow.id, _QUOTA.pack(inflow.granted[0] % _MOD, inflow.granted[1] % _MOD))
+        for at, waiting in enumerate(self._control):
+            if waiting[:2] == quota[:2]:
+                # It is a total, which the later one has in it.
+                self._control[at] = quota
+                return
+        self._control.append(quota)
+
+    def refusal(self, served: _Served, now: float) -> Optional[bytes]:
+        """Why a call that has waited for its turn is not handled any more, as a record."""
+        if served.is_event:
+            return None
+        if served.cancelled:
+            return _write_record(49)
+        if served.deadline is not None and served.deadline <= now:
+            return _write_record(7)
+        if self._has_unread():
+            return _write_record(3, 0, 0, [served.path, "too many bytes of answers wait to be read"])
+        return None
+
+    def _has_unread(self) -> bool:
+        """Whether more answers wait to leave than there is room for."""
+        return self._answer_bytes > self.limits.send_queue_bytes
 
     def accept(self, served: _Served) -> None:
         """A handler takes the stream on: it has begun."""
@@ -1385,18 +1478,19 @@ class _Machine:
         served.inflow.first = (self.limits.stream_items, self.limits.stream_bytes)
         self._grant(served.inflow)
 
-    def put_item(self, outflow: _Outflow, item: bytes) -> bool:
-        """Takes an item, if there is room for it. Raises why none goes any more."""
+    def put_item(self, outflow: _Outflow, item: bytes) -> Union[bool, CallError]:
+        """Takes an item, if there is room for it. Gives why none goes any more."""
         if outflow.over is not None:
-            raise outflow.over
+            return outflow.over
         if outflow.ended:
-            raise Misuse("the end of the items was said already")
+            return Misuse("the end of the items was said already")
         if len(item) + 4 > self.limits.message_limit:
-            raise Rejected(Rejection.TOO_LARGE, size=len(item) + 4, limit=self.limits.message_limit)
+            return Rejected(Rejection.TOO_LARGE, size=len(item) + 4, limit=self.limits.message_limit)
         if not outflow.has_room():
             return False
         outflow.sent = (outflow.sent[0] + 1, outflow.sent[1] + len(item))
         outflow.queue.append(item)
+        outflow.n_bytes += len(item)
         self._let_flow(outflow)
         return True
 
@@ -1463,6 +1557,7 @@ class _Machine:
             kind, body = _Kind.FAULT, _write_record(32, 0, 0, ["the error is too large to be sent"])
         message = _Message(kind, served.id, body)
         message.served = served
+        self._answer_bytes += len(body)
         outflow = served.outflow
         if outflow is not None and outflow.queue or self._items is not None and self._items[0] is outflow:
             assert outflow is not None
@@ -1495,7 +1590,9 @@ class _Machine:
             self.cancel(call, Cancelled())
         outflow = served.outflow
         if outflow is not None:
-            outflow.answer = None
+            if outflow.answer is not None:
+                self._has_answered(outflow.answer)
+                outflow.answer = None
             if outflow.waits and not (self._items is not None and self._items[0] is outflow):
                 self._flowing = collections.deque(other for other in self._flowing if other is not outflow)
                 outflow.waits = False
@@ -1507,8 +1604,11 @@ class _Machine:
             flow = [(_Kind.QUOTA, served.id), (_Kind.STOP, served.id)]
             self._control = collections.deque(waiting for waiting in self._control if waiting[:2] not in flow)
         if served.answered:
-            self.served.pop(served.id, None)
+            for message in [m for m in (*self._answers, *self._slow) if m.served is served]:
+                self._has_answered(message)
             self._answers = collections.deque(m for m in self._answers if m.served is not served)
+            self._slow = collections.deque(m for m in self._slow if m.served is not served)
+            self.served.pop(served.id, None)
         if served.on_cancel is not None:
             self._todo.append(served.on_cancel)
 
@@ -1704,7 +1804,7 @@ class _Machine:
         if way & _Way.SENDS:
             served.inflow = _Inflow(served.id, self.new_signal(), at_caller=False)
         if way & _Way.TAKES:
-            served.outflow = _Outflow(served.id, self.new_signal(), at_caller=False)
+            served.outflow = _Outflow(served.id, self.new_signal(), self.limits, at_caller=False)
             served.outflow.quota = (items, n_bytes)
 
     def _route(self, served: _Served, arguments: bytes, now: float) -> None:
@@ -1725,7 +1825,7 @@ class _Machine:
             return self._refuse(served, _write_record(5))
         if served.deadline is not None and served.deadline <= now:
             return self._refuse(served, _write_record(7))
-        if self._is_full(arguments):
+        if self._is_full(arguments) or self._has_unread():
             self._pay("calls beyond what is served", now)
             return self._refuse(served, _write_record(3, 0, 0, [path, "too many calls are served"]))
         if handler is None:
@@ -1872,7 +1972,7 @@ class _Machine:
         if outflow is None:
             raise _Violation(19, "a stop of what sends nothing")
         outflow.over = outflow.over or Cancelled("the other side wants no more items")
-        outflow.queue.clear()
+        outflow.clear()
         self._todo.append(outflow.signal.set)
 
     # Out.
@@ -1920,7 +2020,7 @@ class _Machine:
         if self._answers:
             message = self._answers.popleft()
             self._emit(out, message.kind, 0, message.id, message.body)
-            self.served.pop(message.id, None)
+            self._has_answered(message)
             return True
         while self._starts and self._may_leave(self._starts[0]):
             message = self._starts.popleft()
@@ -1973,8 +2073,14 @@ class _Machine:
         elif message.kind is _Kind.EVENT:
             self._slow_events -= 1
         elif message.served is not None:
-            self.served.pop(message.id, None)
+            self._has_answered(message)
         return True
+
+    def _has_answered(self, message: _Message) -> None:
+        """An answer has left, or never does."""
+        if message.served is not None:
+            self._answer_bytes -= len(message.body)
+        self.served.pop(message.id, None)
 
     def _next_slow(self, now: float) -> Optional[_Message]:
         """The next message that is to be cut, if one may begin."""
@@ -2016,8 +2122,10 @@ class _Machine:
                 continue
             body = bytearray()
             while outflow.queue and (not body or len(body) + 4 + len(outflow.queue[0]) <= _BODY_LIMIT):
-                item = outflow.queue.popleft()
+                item = outflow.take()
                 body += struct.pack("<I", len(item)) + item
+            if outflow.held:
+                self._todo.append(outflow.signal.set)
             message = _Message(_Kind.ITEMS, outflow.id, body)
             self._emit_part(out, message)
             if message.at < len(body):
@@ -2122,6 +2230,7 @@ Allow = Callable[[int, int, int], bool]
 """Says whether a process, by its number, user and group, may be at the other end of a Unix socket."""
 
 _NO_TOKENS = (bytes(16), bytes(16))
+_ASK_AGAIN = 0.01
 
 
 def _tokens(token: Optional[Token]) -> Tuple[bytes, bytes]:
@@ -2131,6 +2240,17 @@ def _tokens(token: Optional[Token]) -> Tuple[bytes, bytes]:
 
 def _own_user(pid: int, uid: int, gid: int) -> bool:
     return uid == os.geteuid()
+
+
+@contextlib.contextmanager
+def _starts(what: str) -> Iterator[None]:
+    """Where the system has no descriptor or no thread more, there is no link."""
+    try:
+        yield
+    except OSError as error:
+        raise StartError(f"{what}: {error.strerror or error}") from error
+    except RuntimeError as error:
+        raise StartError(f"{what}: {error}") from error
 
 
 def _dial(address: str, token: Optional[Token], limit: float, allow: Optional[Allow]) -> socket.socket:
@@ -2145,10 +2265,11 @@ def _dial(address: str, token: Optional[Token], limit: float, allow: Optional[Al
         family, target = _tcp_target(address, place)
     else:
         raise StartError(f"{address!r} is no address: unix:/path, tcp:127.0.0.1:port and tcp:[::1]:port are")
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    with _starts(f"cannot connect to {address}"):
+        opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.settimeout(limit)
-        opened.connect(target)
+        _line_up(opened, target, time.monotonic() + limit)
         if family == socket.AF_UNIX:
             _check_peer(address, opened, allow or _own_user)
         else:
@@ -2160,6 +2281,17 @@ def _dial(address: str, token: Optional[Token], limit: float, allow: Optional[Al
         opened.close()
         raise
     return opened
+
+
+def _line_up(opened: socket.socket, target: Any, end: float) -> None:
+    """Connects. At a Unix socket whose line is full nobody may wait for a place in it, as with TCP: one asks again."""
+    while True:
+        try:
+            return opened.connect(target)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_ASK_AGAIN)
 
 
 def _tcp_target(address: str, place: str) -> Tuple[int, Any]:
@@ -2221,7 +2353,8 @@ def _follow(lifeline: int) -> None:
         # Nothing is logged before: whatever handles the record may block.
         os._exit(1)
 
-    threading.Thread(target=watch, name="nape-lifeline", daemon=True).start()
+    with _starts("the Head cannot be watched"):
+        threading.Thread(target=watch, name="nape-lifeline", daemon=True).start()
 
 
 # What both kinds of link have.
@@ -2250,6 +2383,13 @@ def _arguments(value: Any) -> bytes:
         return _encode(value)
     except ValueError as error:
         raise Misuse(f"the arguments do not encode: {error}") from error
+
+
+def _raised(outcome: Union[bool, CallError, None]) -> bool:
+    """What an action gave, unless that is an error."""
+    if isinstance(outcome, CallError):
+        raise outcome
+    return bool(outcome)
 
 
 def _outcome(call: _Call, raw: bool) -> Any:
@@ -2329,9 +2469,42 @@ def _do_all(todo: List[Callable[[], None]], aside: Callable[[Callable[[], None]]
 
 
 class _ThreadSignal(_Signal):
+    """As :class:`threading.Event`, without a lock that code in Python holds: a signal handler and the collector, which
+    run in the middle of anything, may set it and wait for it."""
+
     def __init__(self) -> None:
-        self._event = threading.Event()
-        self.set, self.clear, self.wait = self._event.set, self._event.clear, self._event.wait  # type: ignore
+        self._is_set = False
+        self._waiters: List[threading.Lock] = []
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        for waiter in self._waiters[:]:
+            # Two that set it at a time wake one waiter twice.
+            with contextlib.suppress(RuntimeError):
+                waiter.release()
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        if self._is_set:
+            return True
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        try:
+            # It may have been set before the waiter was there to be woken.
+            return self._is_set or waiter.acquire(True, _wait_time(timeout)) or self._is_set
+        finally:
+            self._waiters.remove(waiter)
+
+
+def _wait_time(timeout: Optional[float]) -> float:
+    """As locks take it: they know no wait without end but -1, and none that is longer than they can count."""
+    return -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
 
 
 class _Workers:
@@ -2347,25 +2520,37 @@ class _Workers:
 
     def submit(self, job: Callable[[], None], urgent: bool = False) -> bool:
         """``urgent``: it gets a thread of its own rather than wait. ``False`` if it cannot run."""
-        with self._change:
-            if self._closed:
-                return False
-            if self._n_idle > len(self._jobs):
-                self._jobs.append(job)
-                self._change.notify()
-                return True
-            if not urgent and len(self._threads) >= self._limit:
-                self._jobs.append(job)
-                return True
-            thread = threading.Thread(target=self._run, args=(job,), name=self._name, daemon=True)
-            self._threads.add(thread)
+        thread = None
         try:
+            with self._change:
+                if self._closed:
+                    return False
+                if self._n_idle > len(self._jobs):
+                    self._jobs.append(job)
+                    self._change.notify()
+                    return True
+                if not urgent and len(self._threads) >= self._limit:
+                    self._jobs.append(job)
+                    return True
+                thread = threading.Thread(target=self._run, args=(job,), name=self._name, daemon=True)
+                self._threads.add(thread)
             thread.start()
             return True
         except RuntimeError:
-            with self._change:
-                self._threads.discard(thread)
             return False
+        finally:
+            if thread is not None and thread.ident is None:
+                # An interrupt, too, leaves none that takes a place and does not run.
+                self._threads.discard(thread)
+
+    def withdraw(self, job: Callable[[], None]) -> bool:
+        """Takes a job back that waits. ``False`` if it has begun."""
+        with self._change:
+            try:
+                self._jobs.remove(job)
+                return True
+            except ValueError:
+                return False
 
     def _run(self, job: Optional[Callable[[], None]]) -> None:
         while job is not None:
@@ -2397,18 +2582,21 @@ class _Workers:
             self._change.notify_all()
         end = time.monotonic() + limit
         for thread in threads:
-            if thread is not threading.current_thread() and thread.ident is not None:
+            # One that is about to start cannot be joined, and finds out by itself.
+            with contextlib.suppress(RuntimeError):
                 thread.join(max(0.0, end - time.monotonic()))
 
 
 class Pending:
     """A call that was started. Losing the last reference to it cancels the call, unless it calls back."""
 
+    # Where an interrupt came before there was one, too.
+    _call: Optional[_Call] = None
+
     def __init__(self, link: Link, raw: bool) -> None:
         self._link, self._raw = link, raw
-        self._done = threading.Event()
-        self._call: Optional[_Call] = None
-        self._callbacks: List[Callable[[Pending], None]] = []
+        self._done = _ThreadSignal()
+        self._callbacks: Deque[Callable[[Pending], None]] = collections.deque()
 
     @property
     def path(self) -> str:
@@ -2436,35 +2624,35 @@ class Pending:
     def cancel(self) -> None:
         """Gives the call up: it ends as :class:`Cancelled`, and the other side is told. Does not block."""
         call = self._call
-        if call is not None and not call.is_done and not self._link._is_forked():
-            self._link._with(lambda machine, now: machine.cancel(call, Cancelled()))
+        if call is not None and not call.is_done:
+            self._link._soon(lambda machine, now: machine.cancel(call, Cancelled()))
 
     def then(self, callback: Callable[[Pending], None]) -> None:
         """Runs ``callback(self)`` on a thread of the link once the call has ended, or soon if it has; if no thread can
         be started, it does not run."""
         self._link._check_owner()
-        with self._link._lock:
-            ended = self._done.is_set()
-            if not ended:
-                self._callbacks.append(callback)
-                self._link._kept.add(self)
-        if ended:
-            self._link._aside(lambda: callback(self), urgent=True)
+        urgent = self._done.is_set()
+        self._link._kept.add(self)
+        self._callbacks.append(callback)
+        if self._done.is_set():
+            self._call_back(urgent)
 
     def _end(self, call: _Call) -> None:
-        with self._link._lock:
-            self._call = call
-            self._done.set()
-            callbacks, self._callbacks = self._callbacks, []
-            self._link._kept.discard(self)
-        for callback in callbacks:
-            self._link._aside(functools.partial(callback, self))
+        self._call = call
+        self._done.set()
+        self._call_back()
+
+    def _call_back(self, urgent: bool = False) -> None:
+        """Once it has ended. Whoever comes last, its end or a callback, finds the other: each is taken once."""
+        while self._callbacks:
+            with contextlib.suppress(IndexError):
+                self._link._aside(functools.partial(self._callbacks.popleft(), self), urgent)
+        self._link._kept.discard(self)
 
     def __del__(self) -> None:
-        # No lock may be taken here: this runs wherever the collector does.
-        if self._call is not None and not self._call.is_done:
-            self._link._abandoned.append(self._call)
-            self._link._wake()
+        call = self._call
+        if call is not None and not call.is_done:
+            self._link._put_off(lambda machine, now: machine.cancel(call, Cancelled()))
 
 
 class Incoming(Iterator[Any]):
@@ -2501,29 +2689,36 @@ class Incoming(Iterator[Any]):
         return news
 
     def __next__(self) -> Any:
-        self.wait()
-        if self._over:
-            raise StopIteration
-        item = self._link._with(lambda machine, now: machine.next_item(self._inflow))
-        if item is None:
+        while not self._over:
+            item = self._link._with(self._take)
+            if isinstance(item, bytes):
+                try:
+                    return _result(item)
+                except Decode:
+                    self.close()
+                    raise
+            if item is not None:
+                raise item
+            if not self._over:
+                self._inflow.signal.wait()  # type: ignore[attr-defined]
+        raise StopIteration
+
+    def _take(self, machine: _Machine, now: float) -> Union[bytes, CallError, None]:
+        """The next item, what has ended them, or neither. In one step: others may take some of them."""
+        item = machine.next_item(self._inflow)
+        if item is None and not self._look(machine, now):
+            return None
+        if item is None and not self._over:
             self._over = True
-            if self._inflow.error is not None:
-                raise self._inflow.error
-            raise StopIteration
-        try:
-            return _result(item)
-        except Decode:
-            self.close()
-            raise
+            return self._inflow.error
+        return item
 
     def close(self) -> None:
         """No more are wanted: iterating is over, on another thread too. Idempotent; does not block."""
         self._over = True
-        if self._link._is_forked():
-            return
         if self._pending is not None:
             self._pending.cancel()
-        self._link._with(lambda machine, now: machine.stop_items(self._inflow))
+        self._link._soon(lambda machine, now: machine.stop_items(self._inflow))
 
     def __enter__(self) -> Incoming:
         return self
@@ -2544,20 +2739,21 @@ class Outgoing:
         body = _arguments(item)
         end = None if timeout is None else time.monotonic() + timeout
 
-        def put(machine: _Machine, now: float) -> bool:
+        def put(machine: _Machine, now: float) -> Union[bool, CallError]:
             taken = machine.put_item(self._outflow, body)
             if not taken:
                 self._outflow.signal.clear()
             return taken
 
-        while not self._link._with(put):
+        while not _raised(self._link._with(put)):
             left = None if end is None else max(0.0, end - time.monotonic())
             if not self._outflow.signal.wait(left):  # type: ignore[attr-defined]
                 raise TimeoutError("the other side takes no items")
 
     def end(self) -> None:
         """No more come. Idempotent; does not block."""
-        self._link._with(lambda machine, now: machine.end_items(self._outflow))
+        self._link._check_owner()
+        self._link._soon(lambda machine, now: machine.end_items(self._outflow))
 
 
 class Upload:
@@ -2609,6 +2805,13 @@ class Link(_Owned):
 
     One thread reads; handlers, callbacks and the handlers of the log run on others, which start when they are needed.
     No call blocks longer than its own timeout. As a context manager it closes the link in the end.
+
+    A signal handler and a finalizer may run in the middle of a method of the same link, on the same thread. What only
+    ends something is done all the same, by then or soon after, and does not wait: :meth:`close`, the cancel of a call,
+    the close and the end of a stream. Whatever else they ask of the link raises :class:`Misuse` there.
+
+    A signal handler that raises, as that of Ctrl-C does, may cut such a method off half way. Then the link ends as
+    ``BROKEN``, unless the method only waited. For a call that is to end in time, its timeout is the better way.
     """
 
     def __init__(
@@ -2618,24 +2821,37 @@ class Link(_Owned):
         self.limits = limits
         self._socket = opened
         opened.setblocking(False)
-        self._lock = threading.Lock()
+        # Its owner may enter once more, in a signal handler or in the collector, and finds out by `_acting`.
+        self._lock = threading.RLock()
+        # The thread that acts on the machine, 0, or what is neither, for one that was cut off.
+        self._acting, self._cut_off = 0, ""
         self._machine = _Machine(side, tokens, limits, time.monotonic(), _ThreadSignal, self._dispatch, self._aside)
         self._machine.handlers = _collect({}, serve)
         self._out = memoryview(b"")
         self._cannot_send = self._blocked = False
         self._armed = float("inf")
-        self._abandoned: Deque[_Call] = collections.deque()
+        # What is to be done by whoever acts next.
+        self._later: Deque[Callable[[_Machine, float], object]] = collections.deque()
         # What calls back, and need not be held by anybody.
         self._kept: Set[Pending] = set()
-        self._opened, self._ended = threading.Event(), threading.Event()
-        self._idle: Optional[threading.Event] = None
+        self._opened, self._idle, self._ended = _ThreadSignal(), _ThreadSignal(), _ThreadSignal()
         self._handlers = _Workers("nape-handler", limits.workers)
         self._callbacks = _Workers("nape-callback", 2)
-        self._woken, self._waker = socket.socketpair()
-        self._woken.setblocking(False)
-        self._waker.setblocking(False)
-        self._reader = threading.Thread(target=self._read, name="nape-reader", daemon=True)
-        self._reader.start()
+        with contextlib.ExitStack() as undo, _starts("the link cannot be run"):
+            undo.callback(opened.close)
+            self._woken, self._waker = socket.socketpair()
+            undo.callback(self._woken.close)
+            undo.callback(self._waker.close)
+            self._woken.setblocking(False)
+            self._waker.setblocking(False)
+            selector = selectors.DefaultSelector()
+            undo.callback(selector.close)
+            selector.register(self._woken, selectors.EVENT_READ)
+            selector.register(self._socket, selectors.EVENT_READ)
+            self._reader = threading.Thread(target=self._read, args=(selector,), name="nape-reader", daemon=True)
+            self._reader.start()
+            # They are the reader's.
+            undo.pop_all()
         # Greets.
         self._with(lambda machine, now: None)
 
@@ -2660,7 +2876,8 @@ class Link(_Owned):
     def fire(self, path: str, value: Any = None) -> None:
         """Sends an event: nobody answers. Does not block; raises when it cannot be sent at all."""
         body = _arguments(value)
-        self._with(lambda machine, now: machine.fire(path, body))
+        _check_path(path)
+        _raised(self._with(lambda machine, now: machine.fire(path, body)))
 
     def stream(self, path: str, value: Any = None, *, timeout: _Timeout = _UNSET) -> Incoming:
         """Calls what makes items. ``timeout`` is until it has begun."""
@@ -2678,6 +2895,7 @@ class Link(_Owned):
 
     def _start(self, path: str, value: Any, timeout: _Timeout, raw: bool, way: _Way) -> Pending:
         body = _arguments(value)
+        _check_path(path)
         limit = self.limits.timeout if isinstance(timeout, _Unset) else timeout
         pending = Pending(self, raw)
         parent, held = _current.get(), weakref.ref(pending)
@@ -2709,10 +2927,10 @@ class Link(_Owned):
             self._with(lambda machine, now: machine.answer(served, _Kind.FAULT, record))
 
     def _run(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
-        kind, body = _Kind.FAULT, _write_record(49)
+        kind, body = _Kind.FAULT, self._machine.refusal(served, time.monotonic()) or b""
         before = _current.set(served)
         try:
-            if not served.cancelled:
+            if not body:
                 kind, body = _reply(self._handle(served, handler, arguments))
         except BaseException as error:
             kind, body = _failure(served, error)
@@ -2723,8 +2941,6 @@ class Link(_Owned):
             self._with(lambda machine, now: machine.answer(served, kind, body))
 
     def _handle(self, served: _Served, handler: _Handler, arguments: bytes) -> Any:
-        if served.deadline is not None and served.deadline <= time.monotonic() and not served.is_event:
-            raise Cancelled()
         context, value = Context(self, served), _parse(handler, arguments)
         self._with(lambda machine, now: machine.accept(served))
         ends: List[Any] = []
@@ -2773,27 +2989,29 @@ class Link(_Owned):
     def shut_down(self, limit: float) -> bool:
         """Takes no new calls in either direction, waits for those under way for at most ``limit`` seconds, then
         closes. Says whether all had ended."""
-        idle = threading.Event()
-
-        def begin(machine: _Machine, now: float) -> None:
-            self._idle = idle
-            machine.go_away()
-
-        self._with(begin)
-        ended = idle.wait(limit)
+        self._with(lambda machine, now: machine.go_away())
+        ended = self._idle.wait(limit)
         self.close()
         return ended
 
     def close(self) -> None:
         """Ends the link and all of its calls. Events that wait still leave, and handlers return, within the grace of
-        the limits, for which it blocks at most. Idempotent."""
+        the limits, for which it blocks at most; in a handler and in a callback of this link it does not block.
+        Idempotent."""
         if self._is_forked():
             return
-        self._with(lambda machine, now: machine.close(now))
-        served = _current.get()
-        # A handler of this link would wait for its own end.
-        if served is None or served.machine is not self._machine or served.answered:
+        # Where it would wait for this very thread: in the middle of an action, in a handler or in a callback.
+        inside = self._acting == threading.get_ident() or self._is_own_thread()
+        self._soon(lambda machine, now: machine.close(now))
+        if not inside:
             self._ended.wait(self.limits.grace + _LINGER + 1.0)
+
+    def _is_own_thread(self) -> bool:
+        """Whether the end of the link waits for this thread, or for the handler that has started it."""
+        thread, served = threading.current_thread(), _current.get()
+        is_handling = served is not None and served.machine is self._machine and not served.answered
+        own = thread is self._reader or thread in self._handlers._threads or thread in self._callbacks._threads
+        return own or is_handling
 
     def __enter__(self) -> Link:
         return self
@@ -2828,17 +3046,74 @@ class Link(_Owned):
         """Acts on the machine, sends what may be sent, and does what is to be done."""
         # Before the lock, which a thread may have held that the fork has left behind.
         self._check_owner()
-        todo: List[Callable[[], None]] = []
+        me = threading.get_ident()
+        if self._acting == me:
+            # This is a signal handler or a finalizer, and what it has interrupted is half done.
+            raise Misuse(_MISUSES[4])
+        todo: Deque[Callable[[], None]] = collections.deque()
         try:
-            with self._lock:
-                try:
-                    return act(self._machine, time.monotonic())
-                finally:
-                    todo = self._flush()
-        finally:
-            _do_all(todo, self._aside)
+            try:
+                with self._lock:
+                    return self._act(act, me, todo)
+            finally:
+                if todo:
+                    self._do(todo)
+        except BaseException:
+            if todo:
+                # Somebody may wait for what was cut off: it is done again where no signal handler runs.
+                self._aside(functools.partial(_do_all, list(todo), self._aside), urgent=True)
+            raise
 
-    def _flush(self) -> List[Callable[[], None]]:
+    def _act(self, act: Callable[[_Machine, float], _T], me: int, todo: Deque[Callable[[], None]]) -> _T:
+        """The part under the lock. What the machine does raises nothing: an exception out of here comes from a signal
+        handler, which in Python may raise between any two steps, and leaves an action that is half done."""
+        if self._acting:
+            self._break_down()
+        self._acting = me
+        try:
+            now = time.monotonic()
+            while self._later:
+                self._later.popleft()(self._machine, now)
+            outcome = act(self._machine, now)
+            self._flush(todo)
+            self._acting = 0
+            return outcome
+        except BaseException as error:
+            self._cut_off, self._acting = repr(error), _CUT_OFF
+            self._wake()
+            raise
+
+    def _break_down(self) -> None:
+        """Ends the link for which an action was cut off: nobody knows what of its bytes has left, and what it did."""
+        self._out, self._cannot_send = memoryview(b""), True
+        self._machine.break_down(CloseReason(CloseKind.BROKEN, f"an action was cut off half way: {self._cut_off}"))
+
+    def _do(self, todo: Deque[Callable[[], None]]) -> None:
+        if threading.get_ident() == self._reader.ident:
+            _do_all(list(todo), self._aside)
+            return todo.clear()
+        while todo:
+            todo[0]()
+            # Only now: whatever cuts it off finds it still there.
+            todo.popleft()
+
+    def _soon(self, act: Callable[[_Machine, float], object]) -> None:
+        """Acts where nobody waits for what comes of it: at once, or by another thread if this or another one is inside.
+        So it does not block, whatever it is that has been interrupted here."""
+        if self._is_forked():
+            return
+        if self._acting:
+            self._put_off(act)
+        else:
+            self._later.append(act)
+            self._with(lambda machine, now: None)
+
+    def _put_off(self, act: Callable[[_Machine, float], object]) -> None:
+        """Has the reader act. Takes no lock: this runs wherever the collector does."""
+        self._later.append(act)
+        self._wake()
+
+    def _flush(self, todo: Deque[Callable[[], None]]) -> None:
         machine, now = self._machine, time.monotonic()
         while not self._cannot_send:
             if not self._out:
@@ -2852,33 +3127,37 @@ class Link(_Owned):
                 self._wake()
                 break
             except OSError as error:
+                if error.errno is None:
+                    # The TimeoutError of a signal handler, say.
+                    raise
                 self._cannot_send = True
                 if not isinstance(error, ConnectionError):
                     machine.lose(_io_reason(error))
                 # Else the reader takes what the other side had sent before it went, and finds out.
         due = machine.due()
-        if machine.closed or due is not None and due < self._armed:
+        at = float("inf") if due is None else due
+        if self._acting == self._reader.ident:
+            self._armed = at
+        elif machine.closed or at < self._armed:
             self._wake()
         if machine.peer_ready or machine.closed:
             self._opened.set()
-        if self._idle is not None and machine.is_idle():
+        if (machine.going_away or machine.closed) and machine.is_idle():
             self._idle.set()
-        return machine.take_todo()
+        machine.move_todo(todo)
 
     def _wake(self) -> None:
         if self._is_forked():
             return
         try:
             self._waker.send(b"\0")
-        except OSError:
+        except OSError as error:
             # Full, so that it wakes anyway; or closed, and nobody is left to be woken.
-            pass
+            if error.errno is None:
+                raise
 
-    def _read(self) -> None:
-        selector = selectors.DefaultSelector()
+    def _read(self, selector: selectors.BaseSelector) -> None:
         try:
-            selector.register(self._woken, selectors.EVENT_READ)
-            selector.register(self._socket, selectors.EVENT_READ)
             while not self._machine.closed:
                 self._read_once(selector)
         except BaseException as error:
@@ -2886,19 +3165,19 @@ class Link(_Owned):
             self._with(lambda machine, now: machine.lose(reason))
             self._aside(functools.partial(_log.error, "the reader of a link failed", exc_info=error))
         finally:
-            self._hang_up()
-            selector.close()
-            self._ended.set()
+            try:
+                self._hang_up()
+                selector.close()
+            finally:
+                # Whatever has failed: somebody waits for it.
+                self._ended.set()
 
     def _read_once(self, selector: selectors.BaseSelector) -> None:
-        with self._lock:
-            due = self._machine.due()
-            self._armed = float("inf") if due is None else due
-            blocked = self._blocked
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if blocked else 0)
+        # Whoever wants it to look earlier, or for more than that, wakes it.
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._blocked else 0)
         if selector.get_key(self._socket).events != wanted:
             selector.modify(self._socket, wanted)
-        left = None if due is None else min(3600.0, max(0.0, due - time.monotonic()))
+        left = min(3600.0, max(0.0, self._armed - time.monotonic()))
         ready = {key.fileobj: events for key, events in selector.select(left)}
         data: Optional[bytes] = None
         if self._woken in ready:
@@ -2909,8 +3188,6 @@ class Link(_Owned):
         def act(machine: _Machine, now: float) -> None:
             if ready.get(self._socket, 0) & selectors.EVENT_WRITE:
                 self._blocked = False
-            while self._abandoned:
-                machine.cancel(self._abandoned.popleft(), Cancelled())
             if data:
                 machine.feed(data, now)
             elif data is not None:
@@ -2933,11 +3210,11 @@ class Link(_Owned):
 
     def _hang_up(self) -> None:
         """Sends the last words, and waits a moment for the other side to have read them."""
+        rest = self._with(self._take_rest)
         end = time.monotonic() + _LINGER
         try:
             self._socket.settimeout(_LINGER)
-            if self._out and not self._cannot_send:
-                self._socket.sendall(self._out)
+            self._socket.sendall(rest)
             self._socket.shutdown(socket.SHUT_WR)
             # What is unread when the socket closes could take the last words with it.
             while time.monotonic() < end and self._socket.recv(1 << 16):
@@ -2951,7 +3228,15 @@ class Link(_Owned):
         self._waker.close()
 
 
+    def _take_rest(self, machine: _Machine, now: float) -> bytes:
+        """What was begun and the last words behind it, which nobody sends any more but whoever takes them."""
+        rest = b"" if self._cannot_send else bytes(self._out) + machine.take_output(now)
+        self._out, self._cannot_send = memoryview(b""), True
+        return rest
+
+
 _LINGER, _MOMENT = 0.5, 0.2
+_CUT_OFF = -1
 
 
 def _io_reason(error: OSError) -> CloseReason:
@@ -3092,8 +3377,14 @@ class AsyncOutgoing:
     async def send(self, item: Any) -> None:
         """Waits while the other side takes none. Raises what ended the stream."""
         body = _arguments(item)
-        while not self._link._with(lambda machine, now: machine.put_item(self._outflow, body)):
-            self._outflow.signal.clear()
+
+        def put(machine: _Machine, now: float) -> Union[bool, CallError]:
+            taken = machine.put_item(self._outflow, body)
+            if not taken:
+                self._outflow.signal.clear()
+            return taken
+
+        while not _raised(self._link._with(put)):
             await self._outflow.signal.wait()  # type: ignore[attr-defined]
 
     def end(self) -> None:
@@ -3162,8 +3453,9 @@ class AsyncLink(_Owned, asyncio.Protocol):
         self._timer: Optional[asyncio.TimerHandle] = None
         self._timer_at = float("inf")
         self._opened, self._ended, self._idle = _AsyncSignal(), _AsyncSignal(), _AsyncSignal()
-        self._tasks: Set[asyncio.Task[None]] = set()
-        self._executor: Optional[concurrent.futures.ThreadPoolExecutor] = None
+        # Of each handler that runs.
+        self._tasks: Set[asyncio.Future[None]] = set()
+        self._handlers = _Workers("nape-handler", limits.workers)
         self._pumping = self._paused = False
         self._hang_up: Optional[asyncio.TimerHandle] = None
 
@@ -3182,7 +3474,7 @@ class AsyncLink(_Owned, asyncio.Protocol):
     def fire(self, path: str, value: Any = None) -> None:
         """Sends an event: nobody answers. Raises when it cannot be sent at all."""
         body = _arguments(value)
-        self._with(lambda machine, now: machine.fire(path, body))
+        _raised(self._with(lambda machine, now: machine.fire(path, body)))
 
     def stream(self, path: str, value: Any = None, *, timeout: _Timeout = _UNSET) -> AsyncIncoming:
         """Calls what makes items. ``timeout`` is until it has begun."""
@@ -3236,10 +3528,12 @@ class AsyncLink(_Owned, asyncio.Protocol):
         if served.cancelled:
             # It was given up in the same breath, and nothing would cancel a task that begins now.
             return self._machine.answer(served, _Kind.FAULT, _write_record(49))
+        if handler.way is _Way.NONE and not inspect.iscoroutinefunction(handler.function):
+            return self._dispatch_plain(served, handler, arguments)
         task = self._loop.create_task(self._run(served, handler, arguments))
         self._tasks.add(task)
 
-        def ended(task: asyncio.Task[None]) -> None:
+        def ended(task: asyncio.Future[None]) -> None:
             self._tasks.discard(task)
             if not served.answered:
                 # It was cancelled before it had begun.
@@ -3247,6 +3541,38 @@ class AsyncLink(_Owned, asyncio.Protocol):
 
         task.add_done_callback(ended)
         served.on_cancel = task.cancel  # type: ignore[assignment]
+
+    def _dispatch_plain(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
+        """Has a plain function run on a thread. The call counts as served until that has ended, given up or not."""
+        task: asyncio.Future[None] = self._loop.create_future()
+
+        def answer(kind: _Kind, body: bytes) -> None:
+            self._tasks.discard(task)
+            if not task.done():
+                task.set_result(None)
+            self._with(lambda machine, now: machine.answer(served, kind, body))
+
+        def job() -> None:
+            kind, body = _Kind.FAULT, self._machine.refusal(served, time.monotonic()) or b""
+            before = _current.set(served)
+            try:
+                if not body:
+                    kind, body = _reply(handler.function(Context(self, served), _parse(handler, arguments)))
+            except BaseException as error:
+                kind, body = _failure(served, error)
+            finally:
+                _current.reset(before)
+                with contextlib.suppress(RuntimeError):  # The loop is closed, and the link with it.
+                    self._loop.call_soon_threadsafe(answer, kind, body)
+
+        def give_up() -> None:
+            if self._handlers.withdraw(job):
+                answer(_Kind.FAULT, _write_record(49))
+
+        self._tasks.add(task)
+        served.on_cancel = give_up
+        if not self._handlers.submit(job, urgent=served.descends):
+            answer(_Kind.FAULT, _write_record(3, 0, 0, [served.path, "no thread could be started"]))
 
     async def _run(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
         kind, body = _Kind.FAULT, _write_record(49)
@@ -3270,11 +3596,6 @@ class AsyncLink(_Owned, asyncio.Protocol):
             ends.append(AsyncOutgoing(self, served.outflow))
         if handler.way is _Way.TAKES:
             return await self._make_items(served, handler.function(context, value), ends[0])
-        if handler.way is _Way.NONE and not inspect.iscoroutinefunction(handler.function):
-            run = contextvars.copy_context().run
-            if self._executor is None:
-                self._executor = concurrent.futures.ThreadPoolExecutor(self.limits.workers, "nape-handler")
-            return await self._loop.run_in_executor(self._executor, run, handler.function, context, value)
         return await handler.function(context, value, *ends)
 
     async def _make_items(self, served: _Served, items: Any, out: AsyncOutgoing) -> None:
@@ -3386,6 +3707,10 @@ class AsyncLink(_Owned, asyncio.Protocol):
         self._paused = False
         self._with(lambda machine, now: None)
 
+    def eof_received(self) -> None:
+        """For the event loop, which then waits until what is written has left: the other side may read it never."""
+        self._with(lambda machine, now: machine.end_of_stream())
+
     def connection_lost(self, error: Optional[Exception]) -> None:
         """For the event loop."""
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
@@ -3396,8 +3721,7 @@ class AsyncLink(_Owned, asyncio.Protocol):
         for timer in (self._timer, self._hang_up):
             if timer is not None:
                 timer.cancel()
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
+        self._handlers.close(0.0)
         self._ended.set()
 
     def _with(self, act: Callable[[_Machine, float], _T]) -> _T:
@@ -3425,8 +3749,9 @@ class AsyncLink(_Owned, asyncio.Protocol):
             self._opened.set()
         if machine.is_idle():
             self._idle.set()
-        if machine.closed and self._transport is not None and not self._transport.is_closing():
-            # What was written still leaves, if the other side reads it.
+        if machine.closed and self._transport is not None and self._hang_up is None:
+            # What was written still leaves, if the other side reads it. Whoever else has closed the transport waits for
+            # that without end.
             self._transport.close()
             self._hang_up = self._loop.call_later(_LINGER, self._transport.abort)
 
@@ -3469,7 +3794,8 @@ async def connect_async(
     """As :func:`connect`, for asyncio."""
     link = AsyncLink(side, _tokens(token), limits, serve)
     end = time.monotonic() + limits.start_timeout
-    dialling = link._loop.run_in_executor(None, _dial, address, token, limits.start_timeout, allow)
+    with _starts(f"cannot connect to {address}"):
+        dialling = link._loop.run_in_executor(None, _dial, address, token, limits.start_timeout, allow)
     done: Set[asyncio.Future[socket.socket]] = set()
     try:
         done, _ = await asyncio.wait({dialling}, timeout=limits.start_timeout)

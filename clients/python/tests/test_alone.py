@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
+import selectors
 import signal
 import socket
+import sys
+import tempfile
 import threading
+import time
 import traceback
 import warnings
 from typing import Any, Callable, Dict, List, Tuple
+from unittest import mock
 
-from .support import BYE, GREETING, LONG, PeerTest, Test, call_frame, nape
+from .support import BYE, GREETING, LONG, PeerTest, Test, call_frame, nape, nothing_left
 
 
 class Alone(Test):
@@ -115,12 +122,11 @@ class Alone(Test):
                 end(call)
 
             first._end = fail  # type: ignore[method-assign]
-            with contextlib.suppress(KeyboardInterrupt):
+            with self.assertRaises(error):
                 link.close()
-            pending.remove(first)
             for each in pending:
                 self.assertTrue(each.wait(LONG))
-            self.assertEqual((raised, first.done()), ([1], error is KeyboardInterrupt))
+            self.assertEqual(raised, [1])
 
     def test_where_no_thread_can_be_started_all_calls_end(self) -> None:
         link, peer = self.meet()
@@ -136,6 +142,38 @@ class Alone(Test):
         finally:
             threading.Thread.start = start  # type: ignore[method-assign]
 
+    def test_p_1_the_end_of_a_link_is_told_while_a_thread_of_it_is_about_to_start(self) -> None:
+        link, peer = self.meet()
+        starting = threading.Thread(target=print)
+        starting._ident = 1  # type: ignore[attr-defined]
+        link._callbacks._threads.add(starting)
+        peer.sendall(BYE)
+        self.assertTrue(link.wait(LONG))
+
+    def test_what_the_system_has_no_more_of_is_an_error_of_the_start_and_leaves_nothing(self) -> None:
+        def none(*_: Any, **named: Any) -> Any:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as door:
+            door.bind(f"{directory}/door")
+            door.listen()
+            check = nothing_left(self)
+            for of, name, gone, text in [
+                (socket, "socket", none, "open files"), (socket, "socketpair", none, "open files"),
+                (selectors, "DefaultSelector", none, "open files"), (threading.Thread, "start", refuse, "new thread"),
+            ]:  # fmt: skip
+                with self.subTest(name), mock.patch.object(of, name, gone):
+                    with self.assertRaisesRegex(nape.StartError, text):
+                        nape.connect(f"unix:{directory}/door")
+                if name in ("socket", "start"):
+                    with self.subTest(name, over="asyncio"):
+                        asyncio.run(self.starts_nothing(f"unix:{directory}/door", text, of, name, gone))
+            check()
+
+    async def starts_nothing(self, address: str, text: str, *gone: Any) -> None:
+        with mock.patch.object(*gone), self.assertRaisesRegex(nape.StartError, text):
+            await nape.connect_async(address)
+
     def test_a_duplex_is_there_as_long_as_its_items_are(self) -> None:
         link, peer = self.meet()
         items = iter(link.duplex("a.b"))
@@ -145,6 +183,125 @@ class Alone(Test):
         peer.sendall(nape._frame(nape._Kind.ITEMS, 0, call.id, (0, 0), b"\1\0\0\0" + b"7"))
         self.assertEqual(next(items), 7)
 
+    def test_p_3_threads_that_share_the_items_of_a_stream_lose_none_and_go_on_to_its_end(self) -> None:
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(1e-6)
+        for _ in range(10):
+            link, peer = self.meet()
+            items, came = link.stream("a.b", timeout=None), []
+            (call,) = link._machine.pending.values()
+            threads = [threading.Thread(target=lambda: came.extend(items)) for _ in range(3)]  # noqa: B023
+            for thread in threads:
+                thread.start()
+            for n in range(30):
+                item = b"\x02\0\0\0" + b"%02d" % (n + 10)
+                peer.sendall(nape._frame(nape._Kind.ITEMS, 0, call.id, (0, 0), item))
+                self.until("it is taken", lambda: call.inflow.taken[0] == n + 1)  # noqa: B023
+            self.assertTrue(all(thread.is_alive() for thread in threads))
+            peer.sendall(nape._frame(nape._Kind.REPLY, 0, call.id, (0, 0), b"null"))
+            for thread in threads:
+                thread.join(LONG)
+            self.assertEqual(sorted(came), list(range(10, 40)))
+            peer.close()
+
+    def test_who_comes_to_a_socket_with_a_full_line_waits_for_a_place(self) -> None:
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as door:
+            door.bind(f"{directory}/door")
+            door.listen(0)
+            first = socket.socket(socket.AF_UNIX)
+            first.connect(f"{directory}/door")
+            limits = nape.Limits(start_timeout=0.1, grace=0.5)
+            began = time.monotonic()
+            with self.assertRaises(nape.StartError):
+                nape.connect(f"unix:{directory}/door", limits=limits)
+            self.assertGreaterEqual(time.monotonic() - began, 0.1)
+
+            def make_room() -> None:
+                turned_away.wait(LONG)
+                first.close()
+                for _ in range(2):
+                    met.append(door.accept()[0])
+                    with contextlib.suppress(BrokenPipeError):
+                        met[-1].sendall(GREETING)
+
+            met: List[socket.socket] = []
+            turned_away = threading.Event()
+            thread = threading.Thread(target=make_room)
+            thread.start()
+            # It asks while the line is full.
+            sleep = time.sleep
+            with mock.patch.object(time, "sleep", lambda left: (turned_away.set(), sleep(left))):
+                link = nape.connect(f"unix:{directory}/door")
+            thread.join(LONG)
+            for each in met:
+                each.close()
+            link.close()
+
+    def test_closing_in_a_callback_waits_for_nothing(self) -> None:
+        link, peer = self.meet(limits=nape.Limits(grace=LONG))
+        closed = threading.Event()
+        link.start("a.b", timeout=0).then(lambda pending: (link.close(), closed.set()))
+        self.assertTrue(closed.wait(LONG / 3))
+        peer.close()
+        self.assertTrue(link.wait(LONG / 3))
+
+    def test_two_that_shut_down_both_wait_for_what_is_under_way(self) -> None:
+        link, peer = self.meet()
+        items, ended = link.stream("a.b", timeout=None), []
+        threads = [threading.Thread(target=lambda: ended.append(link.shut_down(LONG))) for _ in range(2)]
+        for n, thread in enumerate(threads):
+            thread.start()
+            self.until("it waits", lambda: len(link._idle._waiters) == n + 1)  # noqa: B023
+        items.close()
+        for thread in threads:
+            thread.join(LONG / 3)
+        self.assertEqual(ended, [True, True])
+
+    def test_a_call_that_expires_while_it_waits_for_a_thread_is_refused_as_expired(self) -> None:
+        api, ran, begun, gate = nape.Api("py"), [], threading.Event(), threading.Event()
+        self.addCleanup(gate.set)
+
+        @api.handle("slow")
+        def slow(cx: nape.Context, value: Any) -> None:
+            ran.append(value)
+            begun.set()
+            gate.wait(LONG)
+
+        link, peer = self.meet(api, nape.Limits(workers=1, grace=0.5))
+        peer.sendall(call_frame(1, b"py.slow", arguments=b"1"))
+        self.assertTrue(begun.wait(LONG))
+        body = nape._CALL_HEAD.pack(0, 50_000, 0) + b"\x07py.slow2"
+        peer.sendall(nape._frame(nape._Kind.CALL, 0, 2, (0, 0), body))
+        self.until("it is there", lambda: 2 in link._machine.served)
+        due = link._machine.served[2].deadline
+        self.until("it is over time", lambda: due <= time.monotonic())
+        gate.set()
+        peer.settimeout(LONG)
+        id = kind = 0
+        while id != 2:
+            size, kind, _, _, id, _, _ = nape._HEADER.unpack(peer.recv(nape._HEADER.size, socket.MSG_WAITALL))
+            record = peer.recv(size + 4 - nape._HEADER.size, socket.MSG_WAITALL)
+        self.assertEqual((kind, record[:2], ran), (nape._Kind.FAULT, b"\7\0", [1]))
+
+    def test_the_goodbye_leaves_behind_what_fills_the_socket(self) -> None:
+        link, peer = self.meet()
+        link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        pending = [link.start("a.b", "x" * 60_000) for _ in range(3)]
+        self.until("it is full", lambda: link._blocked and link._out)
+        peer.sendall(nape._frame(nape._Kind.PONG, 0x80, 0, (0, 0), b""))
+        for each in pending:
+            each.wait(LONG)
+        peer.settimeout(LONG)
+        data = b""
+        while chunk := peer.recv(1 << 16):
+            data += chunk
+        kinds = []
+        while data:
+            size, kind, *_ = nape._HEADER.unpack_from(data)
+            kinds.append(kind)
+            last, data = data[nape._HEADER.size : size + 4], data[size + 4 :]
+        self.assertEqual((kinds[-1], last), (nape._Kind.BYE, b"\x0a\0"))
+
     def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
         link, peer = self.meet()
         chat = link.duplex("a.b", timeout=None)
@@ -152,7 +309,7 @@ class Alone(Test):
             ended = threading.Event()
             waiting = threading.Thread(target=lambda: list(items) or ended.set())  # noqa: B023
             waiting.start()
-            self.until("it waits", lambda: items._inflow.signal._event._cond._waiters)  # noqa: B023
+            self.until("it waits", lambda: items._inflow.signal._waiters)  # noqa: B023
             items.close()
             self.assertTrue(ended.wait(LONG))
             waiting.join()

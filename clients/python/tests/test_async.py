@@ -292,6 +292,84 @@ class Alone(Test):
         self.run_alone(test, api)
         self.run_alone(test_a_turn_later, api)
 
+    def test_p_17_a_plain_handler_takes_the_place_of_a_call_until_it_has_ended(self) -> None:
+        api, ran, begun, gate = nape.Api("py"), [], threading.Event(), threading.Event()
+        self.addCleanup(gate.set)
+
+        @api.handle("slow")
+        def slow(cx: nape.Context, value: Any) -> None:
+            ran.append(value)
+            begun.set()
+            gate.wait(LONG)
+
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            served = link._machine.served
+            link.data_received(call_frame(1, b"py.slow", arguments=b"1"))
+            while not begun.is_set():
+                await asyncio.sleep(0)
+            for id in range(2, 60):
+                link.data_received(call_frame(id, b"py.slow", arguments=b"%d" % id))
+                if id > 2:
+                    link.data_received(nape._frame(nape._Kind.CANCEL, 0, id, (0, 0), b""))
+            link.data_received(nape._frame(nape._Kind.CANCEL, 0, 1, (0, 0), b""))
+            # What has not begun is let go of, and what runs holds its place.
+            self.assertEqual((list(served), len(link._tasks)), ([1, 2], 2))
+            gate.set()
+            while served:
+                await asyncio.sleep(0)
+            self.assertEqual((ran, link._tasks), ([1, 2], set()))
+
+        self.run_alone(test, api, nape.Limits(workers=1))
+
+    def test_a_plain_handler_that_calls_back_is_called_back_though_all_threads_are_busy(self) -> None:
+        api = nape.Api("py")
+
+        @api.handle("outer")
+        def outer(cx: nape.Context, value: Any) -> Any:
+            call = cx.link.call("a.b", timeout=LONG)
+            return asyncio.run_coroutine_threadsafe(call, cx.link._loop).result()
+
+        @api.handle("inner")
+        def inner(cx: nape.Context, value: Any) -> Any:
+            return 5
+
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            link.data_received(call_frame(1, b"py.outer"))
+            while not link._machine.pending:
+                await asyncio.sleep(0)
+            (id,) = link._machine.pending
+            path = b"\x08py.inner"
+            body = nape._CALL_HEAD.pack(id, nape._ALL_ONES, 0) + path
+            link.data_received(nape._frame(nape._Kind.CALL, 0, 2, (0, 0), body))
+            while 2 in link._machine.served:
+                await asyncio.sleep(0)
+            self.assertIn(1, link._machine.served)
+            link.data_received(nape._frame(nape._Kind.REPLY, 0, id, (0, 0), b"7"))
+            while link._machine.served:
+                await asyncio.sleep(0)
+
+        self.run_alone(test, api, nape.Limits(workers=1))
+
+    def test_a_plain_handler_that_is_stuck_keeps_no_program_from_its_end(self) -> None:
+        api, begun, gate = nape.Api("py"), threading.Event(), threading.Event()
+        self.addCleanup(gate.set)
+        threads: List[threading.Thread] = []
+
+        @api.handle("stuck")
+        def stuck(cx: nape.Context, value: Any) -> None:
+            threads.append(threading.current_thread())
+            begun.set()
+            gate.wait(LONG)
+
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            link.data_received(call_frame(1, b"py.stuck"))
+            while not begun.is_set():
+                await asyncio.sleep(0)
+
+        self.run_alone(test, api, nape.Limits(grace=0.1))
+        self.assertFalse(gate.is_set())
+        self.assertTrue(threads[0].daemon)
+
     def test_p_3_events_that_come_with_the_goodbye_are_handled(self) -> None:
         api = nape.Api("py")
         came: List[Any] = []
@@ -437,5 +515,22 @@ class Alone(Test):
             for each in pending:
                 with self.assertRaises(nape.Closed):
                     await each
+
+        self.run_alone(test)
+
+    def test_p_1_the_end_of_the_other_side_is_noticed_while_it_reads_nothing(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            pending = [link.start("a.b", "x" * (1 << 20), timeout=None) for _ in range(5)]
+            machine, transport = link._machine, link._transport
+            assert transport is not None
+            while not transport.get_write_buffer_size():
+                peer.sendall(nape._frame(nape._Kind.CREDIT, 0, 0, machine._sent, b""))
+                await asyncio.sleep(0)
+            peer.shutdown(socket.SHUT_WR)
+            for each in pending:
+                with self.assertRaises(nape.Closed) as raised:
+                    await each
+                self.assertIs(raised.exception.reason.kind, nape.CloseKind.GONE)
+            await link.wait()
 
         self.run_alone(test)

@@ -7,6 +7,7 @@ import json
 import random
 import struct
 from typing import Any, Dict, List, Optional, Tuple
+from unittest import mock
 
 from . import support
 from .support import GOLDEN, Test, nape
@@ -453,9 +454,27 @@ class Records(Test):
                 self.assertIs(type(back), type(error))
 
                 def fields(of: nape.CallError) -> Dict[str, Any]:
-                    return {key: value for key, value in vars(of).items() if key not in ("_arrived", "call_error", "detail")}
+                    read = {name: getattr(of, name) for name in ("kind", "value") if isinstance(of, nape.Fault)}
+                    left_out = ("_arrived", "_call_error", "detail")
+                    return {**read, **{key: value for key, value in vars(of).items() if key not in left_out}}
 
                 self.assertEqual(fields(back), fields(error))
+
+    def test_p_17_the_value_of_a_fault_is_read_by_who_asks_for_it(self) -> None:
+        machine = Machine(1)
+        values: Dict[bytes, Any] = {b"[1]": [1], b"no JSON": None, b"": None}
+        inner = nape._write_record(33, 0, 0, ["in"], b'"deep"')
+        calls = [machine.it.start("a.b", b"1", 0.0, None, nape._Way.NONE, None, None) for _ in range(4)]
+        machine.sent()
+        with mock.patch.object(nape, "_decode", side_effect=AssertionError), mock.patch.object(nape, "_inner_record", None):
+            for call, body in zip(calls, values):
+                machine.take(K.FAULT, 0, call.id, nape._write_record(33, 0, 0, ["text"], body))
+            machine.take(K.FAULT, 0, calls[3].id, nape._write_record(35, 0, 0, ["text"], inner))
+            self.assertEqual([str(call.error) for call in calls], ["text"] * 4)
+        for call, (body, value) in zip(calls, values.items()):
+            kind = nape.FaultKind.ERROR if body == b"no JSON" else nape.FaultKind.TYPED
+            self.assertEqual((call.error.kind, call.error.value), (kind, value))
+        self.assertEqual((calls[3].error.call_error.value, calls[3].error.value), ("deep", None))
 
     def test_p_18_whatever_a_handler_raises_has_a_record(self) -> None:
         class Mute(Exception):

@@ -93,7 +93,7 @@ class Sending(Test):
             self.assertEqual(machine.sent(), [])
 
     def test_the_heartbeat_asks_and_gives_up(self) -> None:
-        machine = Machine(1, nape.Limits(heartbeat=(1.0, 3.0)))
+        machine = Machine(1, nape.Limits(heartbeat=(1.0, 2.0)))
         self.assertEqual(machine.it.due(), 1.0)
         machine.it.tick(1.0)
         self.assertEqual(machine.sent(read=False)[0][:3], (K.PING, 0, 1))
@@ -107,7 +107,7 @@ class Sending(Test):
 
     def test_p_31_the_heartbeat_gives_up_only_who_has_had_time_to_answer(self) -> None:
         # This side stood still before it asked.
-        machine = Machine(1, nape.Limits(heartbeat=(1.0, 3.0)))
+        machine = Machine(1, nape.Limits(heartbeat=(1.0, 2.0)))
         machine.it.tick(60.0)
         self.assertEqual(machine.sent(read=False)[0][:3], (K.PING, 0, 1))
         self.assertEqual(machine.it.due(), 61.0)
@@ -121,6 +121,17 @@ class Sending(Test):
             self.assertIsNone(machine.it.reason)
         machine.it.tick(92.0)
         self.assertIs(machine.it.reason.kind, nape.CloseKind.UNRESPONSIVE)
+
+    def test_p_31_the_limit_of_the_heartbeat_begins_with_the_question(self) -> None:
+        for limit, given_up in [(0.5, 1.5), (1.0, 2.0), (0.0, 1.01)]:
+            machine = Machine(1, nape.Limits(heartbeat=(1.0, limit)))
+            machine.it.tick(1.0)
+            self.assertEqual(machine.sent(read=False)[0][0], K.PING)
+            machine.it.tick(1.0 + (given_up - 1.0) / 2)
+            self.assertIsNone(machine.it.reason)
+            self.assertAlmostEqual(machine.it.due(), given_up)
+            machine.it.tick(given_up + 0.001)
+            self.assertIs(machine.it.reason.kind, nape.CloseKind.UNRESPONSIVE)
 
     def test_a_timeout_without_end_is_no_deadline(self) -> None:
         for timeout in [math.inf, 1e300, 1e308]:

@@ -1,0 +1,237 @@
+"""Signal handlers and the collector, which run in the middle of anything that a link does."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import socket
+import sys
+import threading
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+from .support import GREETING, LONG, Test, nape
+
+K = nape._Kind
+
+
+class EchoPeer(threading.Thread):
+    """Answers each call of `a.b` with 7 until the other side has gone, and notes what comes."""
+
+    def __init__(self, limits: nape.Limits = nape.Limits(grace=0.5)) -> None:
+        super().__init__(daemon=True)
+        ours, self.socket = socket.socketpair()
+        self.socket.sendall(GREETING)
+        self.ids: List[int] = []
+        self.broken = False
+        self.start()
+        self.link = nape.Link(ours, nape.Side.NECK, nape._NO_TOKENS, limits, [])
+        self.link._wait_open(LONG)
+
+    def run(self) -> None:
+        data, read = bytearray(), (0, 0)
+        while True:
+            try:
+                came = self.socket.recv(1 << 16)
+            except OSError:
+                came = b""
+            if not came:
+                return self.socket.close()
+            data += came
+            answer = b""
+            while len(data) >= 4 and len(data) >= (size := int.from_bytes(data[:4], "little") + 4):
+                _, kind, _, _, id, *_ = nape._HEADER.unpack_from(data)
+                is_echo = b"\3a.b" in data[:size]
+                del data[:size]
+                self.broken |= not 1 <= kind <= 17
+                if kind not in (K.HELLO, K.READY, K.CREDIT, K.GO_AWAY, K.BYE):
+                    read = (read[0] + 1, read[1] + size)
+                if kind == K.CALL and is_echo:
+                    self.ids.append(id)
+                    answer += nape._frame(K.REPLY, 0, id, read, b"7")
+            with contextlib.suppress(OSError):
+                self.socket.sendall(answer or nape._frame(K.CREDIT, 0, 0, read, b""))
+
+
+def interrupted(act: Callable[[], Any], at: int, handler: Callable[[], Any]) -> Tuple[bool, Any]:
+    """Runs it, and the handler at its step of this number, where Python would run that of a signal. Says whether it had
+    so many steps, and what came of it."""
+    n_steps = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal n_steps
+        if event in ("call", "c_return") and frame.f_code.co_filename == nape.__file__:
+            n_steps += 1
+            if n_steps == at:
+                handler()
+
+    sys.setprofile(count)
+    try:
+        outcome = act()
+    except BaseException as error:
+        outcome = error
+    finally:
+        sys.setprofile(None)
+    return n_steps >= at, outcome
+
+
+class Inside(Test):
+    """What such code may do to the very link that is at work below it."""
+
+    def peer(self) -> EchoPeer:
+        peer = EchoPeer()
+        self.addCleanup(peer.link.close)
+        return peer
+
+    def test_p_1_a_signal_handler_ends_what_its_thread_is_inside_of(self) -> None:
+        link = self.peer().link
+        machine, raised = link._machine, []
+        pending, items, up = link.start("no.end"), link.stream("no.end"), link.duplex("no.end")
+
+        def handle(*_: object) -> None:
+            for use in (lambda: link.fire("a.b"), lambda: link.call("a.b"), lambda: next(items)):
+                with contextlib.suppress(nape.Misuse):
+                    use()
+                    raised.append(use)
+            for end in (pending.cancel, items.close, up.end, up.incoming.close, up.cancel, link.close):
+                end()
+            raised.append("done")
+
+        fire = machine.fire
+
+        def signalled(path: str, body: bytes) -> Any:
+            signal.raise_signal(signal.SIGUSR1)
+            return fire(path, body)
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        self.addCleanup(signal.signal, signal.SIGUSR1, before)
+        machine.fire = signalled  # type: ignore[method-assign]
+        link.fire("a.b")
+        self.assertEqual(raised, ["done"])
+        self.assertTrue(link.wait(LONG))
+        for each in (pending, up._pending, items._pending):
+            assert each is not None
+            self.assertTrue(each.wait(LONG))
+
+    def test_p_1_the_collector_ends_what_its_thread_is_inside_of(self) -> None:
+        link = self.peer().link
+        kept: List[Any] = []
+
+        def lines() -> Iterator[int]:
+            with link.stream("no.end", timeout=None) as items:
+                kept.append(items._pending)
+                yield 0
+                yield from items
+
+        class Owner:
+            def __init__(self) -> None:
+                self.lines, self.me = lines(), self
+                next(self.lines)
+
+        feed = link._machine.feed
+
+        def collecting(data: bytes, now: float) -> None:
+            gc.collect()
+            feed(data, now)
+
+        # Else the collector may come earlier.
+        gc.disable()
+        self.addCleanup(gc.enable)
+        link._machine.feed = collecting  # type: ignore[method-assign]
+        Owner()
+        pending, kept[:] = kept[0], []
+        link.fire("a.b")
+        self.assertTrue(pending.wait(LONG))
+        self.assertEqual(link.call("a.b", timeout=LONG), 7)
+
+    def test_p_1_closing_in_a_signal_handler_hangs_nowhere(self) -> None:
+        at, more = 1, True
+        while more:
+            link = self.peer().link
+            stuck, items = link.start("no.end", timeout=None), link.stream("no.end", timeout=None)
+
+            def ends() -> None:
+                items.close()  # noqa: B023
+                link.close()  # noqa: B023
+
+            more, outcome = interrupted(lambda: link.call("a.b", timeout=LONG), at, ends)  # noqa: B023
+            if more:
+                self.assertTrue(outcome == 7 or isinstance(outcome, (nape.Closed, nape.Cancelled)), (at, outcome))
+                self.assertTrue(link.wait(LONG), at)
+                self.assertTrue(stuck.wait(LONG), at)
+            link.close()
+            at += 1
+        self.assertGreater(at, 50)
+
+
+
+
+class Interrupt(BaseException):
+    """As KeyboardInterrupt."""
+
+
+class CutOff(Test):
+    """What a signal handler raises goes to who is there, and no half of an action is left behind."""
+
+    def cut(self, name: str, act: Callable[[nape.Link], Any], kind: Any) -> None:
+        at, more, n_broken = 1, True, 0
+        # By Python itself: in a finalizer, or in a generator that is closed.
+        swallowed: List[Any] = []
+        hook, sys.unraisablehook = sys.unraisablehook, lambda told: swallowed.append(told.exc_type)
+        self.addCleanup(setattr, sys, "unraisablehook", hook)
+        while more:
+            peer = EchoPeer()
+            link = peer.link
+            stuck, items = link.start("no.end", timeout=None), link.stream("no.end", timeout=None)
+
+            error = kind()
+
+            def fail() -> None:
+                raise error  # noqa: B023
+
+            with self.subTest(name, at=at):
+                more, outcome = interrupted(lambda: act(link), at, fail)  # noqa: B023
+                if more and kind not in swallowed:
+                    self.assertIs(outcome, error)
+                swallowed.clear()
+                with contextlib.suppress(nape.Closed):
+                    self.assertEqual(link.call("a.b", timeout=LONG), 7)
+                if link.close_reason is not None:
+                    n_broken += link.close_reason.kind is nape.CloseKind.BROKEN
+                    self.assertTrue(stuck.wait(LONG))
+                    self.assertTrue(link.wait(LONG))
+                    with contextlib.suppress(nape.Closed):
+                        list(items)
+                link.close()
+                self.assertTrue(stuck.wait(LONG))
+                peer.join(LONG)
+                self.assertEqual((peer.is_alive(), peer.broken), (False, False))
+                self.assertEqual(len(peer.ids), len(set(peer.ids)), peer.ids)
+            at += 1
+        self.assertGreater(n_broken, 0)
+
+    def test_p_1_an_interrupt_amid_an_action_ends_the_link_rather_than_half_of_it(self) -> None:
+        for kind in (Interrupt, TimeoutError):
+            self.cut("call", lambda link: link.call("a.b", timeout=LONG), kind)
+            self.cut("start in vain", lambda link: link.start("a.b", timeout=0).wait(LONG), kind)
+            self.cut("fire", lambda link: link.fire("a.b"), kind)
+            self.cut("cancel", lambda link: link.start("no.end").cancel(), kind)
+            self.cut("stream", lambda link: link.stream("no.end").close(), kind)
+            self.cut("close", lambda link: link.close(), kind)
+
+    def test_an_interrupt_leaves_no_thread_that_takes_a_place_and_does_not_run(self) -> None:
+        at, more = 1, True
+        while more:
+            workers, done = nape._Workers("test", 1), threading.Event()
+
+            def fail() -> None:
+                raise Interrupt
+
+            def steps() -> None:
+                workers.submit(int)  # noqa: B023
+
+            more, _ = interrupted(steps, at, fail)
+            self.assertTrue(workers.submit(done.set))
+            self.assertTrue(done.wait(LONG), at)
+            workers.close(LONG)
+            at += 1
