@@ -112,25 +112,15 @@ where
     action::decode(link.codec(), outcome.unwrap_or(Err(CallError::Cancelled)))
 }
 
-/// Sends an event, however full the send queue is: without room, the thread of the link that waits for it does.
+/// Sends an event, however full the send queue is: without room, in its turn.
 pub(crate) fn fire_surely<A>(link: &Arc<Link>, path: &Path, arguments: A)
 where
     A: Serialize + Clone + Send + 'static,
 {
     if is_busy(&link.fire(path, arguments.clone())) {
         let (theirs, path) = (link.clone(), path.clone());
-        link.send_in_turn(Box::new(move || fire_waiting(&theirs, &path, arguments)));
-    }
-}
-
-/// The same on that thread. Without room it makes a call to the same path, which is never refused for that.
-pub(crate) fn fire_waiting<A>(link: &Arc<Link>, path: &Path, arguments: A)
-where
-    A: Serialize + Clone + Send + 'static,
-{
-    if is_busy(&link.fire(path, arguments.clone())) {
-        // It fails with the link alone: whoever does not answer it waits for whatever else it is to be told.
-        let _ = call_over::<_, ()>(link, path, arguments, Timeout::Never);
+        // It fails with the link alone.
+        link.send_in_turn(Box::new(move || _ = theirs.fire_in_turn(&path, arguments)));
     }
 }
 

@@ -20,6 +20,7 @@ mod flow;
 mod fuzz;
 mod gate;
 mod id;
+mod in_turn;
 mod inbox;
 mod keeper;
 mod lead;
@@ -78,11 +79,12 @@ use crate::{
     },
     transport::{FrameSender, Nudge},
     wire::{Codec, Side},
-    workers::{Admission, Crew, Job, Lane, Shift, discard, run_elsewhere},
+    workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
 use aftermath::Later;
 use completing::{Completing, OffTheTable};
 use direct::Direct;
+use in_turn::Turn;
 use keeper::Keeper;
 use load::Packet;
 use role::Role;
@@ -178,7 +180,7 @@ pub(crate) struct Link {
     crew: Crew,
     keeper: Keeper,
     callbacks: Lane<Job>,
-    /// What waits for room in the send queue, and is not refused for want of it.
+    /// What waits for its turn to go over the limit of the send queue, since it is not refused for want of room.
     unrefused: Lane<Job>,
     /// Shared by the links that follow each other behind one endpoint, so that states keep their order.
     listeners: Arc<Lane<Job>>,
@@ -210,6 +212,8 @@ struct Core {
     awaiting_room: usize,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
+    /// What goes over the limit of the send queue.
+    turn: Turn,
     /// A thread runs a batch of handlers, and sends their answers together when they are done.
     batching: bool,
     /// Calls wait for more of them to come, and leave together.
@@ -390,32 +394,6 @@ impl Link {
                 next = lane.next();
             }
         }))
-    }
-
-    /// Has something sent by a thread that waits until there is room.
-    pub(crate) fn send_in_turn(&self, sending: Job) {
-        self.line_up_sending(usize::MAX, sending).into_iter().for_each(|job| self.submit(job));
-    }
-
-    /// The same for whoever cannot submit what comes back. One such thread is for the whole link, since how much there
-    /// is to tell is up to the other side. Where more than `bound` wait for it already it is not sent at all.
-    #[must_use]
-    pub(crate) fn line_up_sending(&self, bound: usize, sending: Job) -> Option<Job> {
-        let link = self.strong()?;
-        match self.unrefused.admit(sending, bound) {
-            Admission::Run(first) => Some(Box::new(move || {
-                let mut next = Some(first);
-                while let Some(sending) = next {
-                    run_elsewhere(sending);
-                    next = link.unrefused.next();
-                }
-            })),
-            Admission::Queued => None,
-            Admission::Full(sending) | Admission::Closed(sending) => {
-                discard(sending);
-                None
-            }
-        }
     }
 
     /// Wakes or starts a thread of the crew that takes the reader role.

@@ -368,8 +368,13 @@ impl<W: Clone> State<W> {
     }
 
     /// Queues an event, or has it leave as a call does.
-    pub(crate) fn begin_event(&mut self, cargo: Cargo, packet: Option<&mut Packet>) -> Result<(), Refused> {
-        if let Err(refusal) = self.admit(false, cargo.held()) {
+    pub(crate) fn begin_event(
+        &mut self,
+        cargo: Cargo,
+        unbounded: bool,
+        packet: Option<&mut Packet>,
+    ) -> Result<(), Refused> {
+        if let Err(refusal) = self.admit(unbounded, cargo.held()) {
             return Err((refusal, cargo));
         }
         let id = self.calls.issue();

@@ -14,7 +14,7 @@ use crate::{
     api::{
         Report,
         endpoint::Inner,
-        tap::{Tap, answer, call_over, fire_surely, fire_waiting, is_busy},
+        tap::{Tap, answer, call_over, fire_surely, is_busy},
     },
     config::Timeout,
     error::{CallError, CloseReason, Executed, Misuse, Rejection},
@@ -221,7 +221,7 @@ impl Inlet {
         }
     }
 
-    /// Sends the report that is owed; without room, the thread of the link that waits for it does.
+    /// Sends the report that is owed; without room, in its turn.
     fn pay(&self) {
         let mut state = self.state.lock();
         let (link, Some(total)) = (self.link(), state.owed.take()) else { return };
@@ -235,15 +235,18 @@ impl Inlet {
         drop(state);
         let Some(inlet) = self.weak.upgrade().filter(|_| waits) else { return };
         let theirs = link.clone();
-        link.send_in_turn(Box::new(move || inlet.pay_waiting(&theirs)));
+        link.send_in_turn(Box::new(move || inlet.pay_in_turn(&theirs)));
     }
 
-    /// The same on that thread.
-    fn pay_waiting(&self, link: &Arc<Link>) {
+    /// The same when it has its turn.
+    fn pay_in_turn(&self, link: &Arc<Link>) {
         let mut state = self.state.lock();
         let owed = if self.is_over(link) { state.owed.take() } else { None };
         drop(state);
-        owed.into_iter().for_each(|total| fire_waiting(link, &self.taken, (self.request.number, total)));
+        owed.into_iter().for_each(|total| {
+            // It fails with the link alone.
+            let _ = link.fire_in_turn(&self.taken, (self.request.number, total));
+        });
     }
 
     /// Whether this is a child that was forked from the process which has subscribed.

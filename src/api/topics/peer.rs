@@ -10,11 +10,7 @@ use serde::Serialize;
 
 use super::{ENDED, Note, Policy, TOO_SLOW};
 use crate::{
-    api::{
-        endpoint::Inner,
-        tap::{call_over, is_busy},
-    },
-    config::Timeout,
+    api::{endpoint::Inner, tap::is_busy},
     error::{CallError, Misuse, Rejection},
     link::Link,
     sync::{Arc, Condvar, Mutex, Weak},
@@ -210,9 +206,9 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
                 Message::End(number, code) => self.link.fire(&self.end, (*number, *code)),
             });
             if is_busy(&outcome) {
-                // The thread of the link that waits for room goes on.
+                // Whoever runs what has its turn goes on.
                 let peer = self.clone();
-                return self.link.send_in_turn(Box::new(move || peer.send_blocking(message)));
+                return self.link.send_in_turn(Box::new(move || peer.send_in_turn(message)));
             }
             self.note_sent(&message, outcome);
             discard(message);
@@ -221,10 +217,10 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
         state.sending = false;
     }
 
-    fn send_blocking(self: Arc<Peer<T>>, message: Message<T>) {
+    fn send_in_turn(self: Arc<Peer<T>>, message: Message<T>) {
         let outcome = self.contained(|| match &message {
-            Message::Note(note) => call_over(&self.link, &self.items, note.clone(), Timeout::Never),
-            Message::End(number, code) => call_over(&self.link, &self.end, (*number, *code), Timeout::Never),
+            Message::Note(note) => self.link.fire_in_turn(&self.items, note.clone()),
+            Message::End(number, code) => self.link.fire_in_turn(&self.end, (*number, *code)),
         });
         self.note_sent(&message, outcome);
         discard(message);

@@ -19,7 +19,7 @@ use crate::{
         about::About,
         action::check_may_block,
         endpoint::Inner,
-        tap::{Source, Tap, Tapped, answer, fire_waiting},
+        tap::{Source, Tap, Tapped, answer},
     },
     error::{ApiError, CallError, CloseReason, Rejection},
     link::{Errand, Incoming, Link},
@@ -269,7 +269,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Place<T> {
             // The other side waits for the end all the same.
             (None, Ok((_, end))) => {
                 let theirs = link.clone();
-                let end = move || fire_waiting(&theirs, &end, (0u64, ENDED));
+                let end = move || _ = theirs.fire_in_turn(&end, (0u64, ENDED));
                 link.line_up_sending(MOST_UNKNOWN, Box::new(end))
             }
             (None, Err(_)) => return None,

@@ -116,7 +116,7 @@ fn p_19_a_thread_that_is_to_lead_and_cannot_send_ends_the_link() {
     let (ours, theirs) = memory_pair();
     let mut state = State::greeted(Side::Head, &Config::default());
     state.handle_ready();
-    state.begin_event(Cargo::Bytes(vec![0; HEADER_LEN + 8].into()), None).ok().unwrap();
+    state.begin_event(Cargo::Bytes(vec![0; HEADER_LEN + 8].into()), false, None).ok().unwrap();
     let link = link(state, Transport { sender: Box::new(Broken), ..ours });
     link.core.lock().gathering = true;
     let Wiring::Framed(framed) = &link.wiring else { unreachable!("it was made so") };
