@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     counters::{Counters, Tally},
     error::{ApiError, CallError, CloseReason, Executed, Misuse, Rejection},
-    link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
+    link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Lost, Slot},
     os::Origin,
     sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak, hold_nothing},
     wire::{Codec, Fault, Path, Payload, Side},
@@ -524,10 +524,15 @@ impl Dispatch for Inner {
         self.hooks.report(link, || Report::CallbackPanicked { text });
     }
 
-    fn event_lost(&self, link: &Arc<Link>, why: Rejection) {
-        let path = if let Rejection::Busy { path, .. } = &why { path.clone() } else { Path::root() };
-        link.tally().events_served.up();
-        self.drop_event(link, &path, why.into());
+    fn event_lost(&self, link: &Arc<Link>, lost: Lost) -> Option<Errand> {
+        self.tally.events_served.up();
+        let Route::Tap(tap) = self.arb.route(&lost.event.path) else {
+            self.drop_event(link, &lost.event.path, lost.why.into());
+            return None;
+        };
+        let errand = self.weak.upgrade().and_then(|inner| tap.take_without_room(link, &inner, lost));
+        tap.let_go(link);
+        errand
     }
 
     fn late_reply(&self, link: &Arc<Link>) {

@@ -11,7 +11,7 @@ use super::{action, endpoint::Inner, task::Pool};
 use crate::{
     config::Timeout,
     error::{CallError, CloseReason, Rejection},
-    link::{CallPlan, Errand, Incoming, Link, Slot, ask, scope},
+    link::{CallPlan, Errand, Incoming, Link, Lost, Slot, ask, scope},
     sync::Arc,
     wire::{Path, PathError},
     workers::Job,
@@ -21,6 +21,15 @@ use crate::{
 pub(crate) trait Tap: Send + Sync {
     /// Takes a call or an event. What comes back is run without the reader role.
     fn take(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, incoming: Incoming) -> Option<Errand>;
+
+    /// Takes an event for which there is no room. Whoever keeps nothing of what comes needs none.
+    fn take_without_room(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, lost: Lost) -> Option<Errand> {
+        if lost.is_whole {
+            return self.take(link, endpoint, lost.event);
+        }
+        endpoint.drop_event(link, &lost.event.path, lost.why.into());
+        None
+    }
 
     /// A link of the endpoint has ended.
     fn link_ended(&self, link: &Arc<Link>, reason: &Arc<CloseReason>);

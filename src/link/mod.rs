@@ -59,7 +59,7 @@ pub(crate) use fuzz::session as fuzz_session;
 pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use id::LinkId;
 pub(crate) use make::LinkParts;
-pub(crate) use message::Incoming;
+pub(crate) use message::{Incoming, Lost};
 pub(crate) use slot::{Outcome, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
 pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
@@ -71,7 +71,7 @@ pub(crate) use token::{Family, Relayed, Stage};
 use crate::{
     config::Config,
     counters::Tally,
-    error::{CallError, CloseReason, Rejection},
+    error::{CallError, CloseReason},
     os::Origin,
     sync::{
         Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, fail_here,
@@ -129,8 +129,8 @@ pub(crate) trait Dispatch: Any + Send + Sync {
     /// Takes note of a panic in a callback.
     fn callback_panicked(&self, link: &Arc<Link>, text: String);
 
-    /// Takes note of an event that came and for which there was no room.
-    fn event_lost(&self, link: &Arc<Link>, why: Rejection);
+    /// Routes an event that came and for which there was no room, to whoever needs none.
+    fn event_lost(&self, link: &Arc<Link>, lost: Lost) -> Option<Errand>;
 
     /// Takes note of a reply to a call that had ended.
     fn late_reply(&self, link: &Arc<Link>);

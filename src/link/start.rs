@@ -163,19 +163,10 @@ impl Link {
             return Err(Misuse::Forked.into());
         }
         let cargo = match &self.wiring {
-            Wiring::Direct(_) => Cargo::Moved(Box::new(Incoming {
-                id: None,
-                path: path.clone(),
-                parent: None,
-                deadline: None,
-                attempt: 0,
-                shape,
-                payload: Payload::moved(arguments),
-                cancel: CancelToken::never(),
-                caller: None,
-                ends: Ends::default(),
-                here: false,
-            })),
+            Wiring::Direct(_) => {
+                let event = Incoming::event(path.clone(), shape, Payload::moved(arguments));
+                Cargo::Moved(Box::new(event))
+            }
             Wiring::Framed(_) => {
                 self.pack(path, arguments, |out| EventHead { shape, path: path.as_bytes() }.write(out))?
             }

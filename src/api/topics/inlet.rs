@@ -18,7 +18,7 @@ use crate::{
     },
     config::Timeout,
     error::{CallError, CloseReason, Executed, Misuse, Rejection},
-    link::{Current, Errand, Incoming, Link, Place, copy_of, within},
+    link::{Current, Errand, Incoming, Link, Lost, Place, copy_of, within},
     os::Origin,
     sync::{Arc, Condvar, Mutex, Weak, fail_here},
     wire::{Codec, Path, Payload},
@@ -57,6 +57,9 @@ pub(super) struct State {
     pub(super) come: u64,
     pub(super) read: u64,
     pub(super) reported: u64,
+    /// How many have come for which the link had no room, behind all that is in the queue: those before something in it
+    /// show in its number.
+    lost: u64,
     /// What somebody is about to report as taken; the newest, which says all.
     owed: Option<u64>,
     pub(super) end: Option<(Option<u64>, Missed)>,
@@ -101,6 +104,8 @@ pub(super) struct Aftermath {
 pub(super) enum Taken {
     /// What came, and what to report as taken.
     Came(Came, Option<u64>),
+    /// So many are lost at least. If it were more, the next number tells.
+    Lost(u64),
     Nothing,
     /// What comes now is of another generation, with numbers of its own.
     Anew,
@@ -109,7 +114,7 @@ pub(super) enum Taken {
 
 impl State {
     pub(super) fn has_news(&self) -> bool {
-        !self.queue.is_empty() || self.end.is_some() || self.told < self.agreed
+        !self.queue.is_empty() || self.lost > 0 || self.end.is_some() || self.told < self.agreed
     }
 
     pub(super) fn take(&mut self, backlog: Backlog) -> Taken {
@@ -125,6 +130,9 @@ impl State {
             }
             self.read += 1;
             return Taken::Came(came, self.report(backlog));
+        }
+        if self.lost > 0 {
+            return Taken::Lost(std::mem::take(&mut self.lost));
         }
         match &self.end {
             Some((number, missed)) => Taken::End(*number, missed.clone()),
@@ -165,15 +173,24 @@ impl State {
             // More than we have asked for.
             return Some(payload);
         }
+        self.lost = 0;
         self.queue.push_back(Came { generation: self.generation, codec, payload });
         // Not of what was left: that has no place among these that it could give up.
         full.then(|| self.queue.remove(n_left)).flatten().map(|came| came.payload)
     }
 
+    /// One has come for which the link had no room. Nobody else will take it: it counts as taken, or the other side
+    /// would have one place less for ever.
+    fn lose(&mut self) {
+        self.come += 1;
+        self.read += 1;
+        self.lost += 1;
+    }
+
     /// The other side begins to count. Of what is left no more than fits stays.
     fn begin_anew(&mut self, backlog: Backlog) -> Vec<Came> {
         self.generation += 1;
-        (self.come, self.read, self.reported, self.owed) = (0, 0, 0, None);
+        (self.come, self.read, self.reported, self.lost, self.owed) = (0, 0, 0, 0, None);
         let too_many = self.queue.len().saturating_sub(backlog.bound as usize);
         self.queue.drain(..too_many).collect()
     }
@@ -203,12 +220,30 @@ impl Inlet {
         }
     }
 
+    /// The same for a thread that reads.
+    fn settle_later(&self, aftermath: Aftermath, gone: Option<Payload>, link: &Arc<Link>) -> Option<Errand> {
+        let Aftermath { report, waker, call } = &aftermath;
+        if !report && waker.is_none() && !call {
+            return gone.and_then(|gone| Errand::aside(link, gone, discard));
+        }
+        let (inlet, slow) = (self.weak.upgrade()?, aftermath.call);
+        let settle = move || {
+            inlet.settle(aftermath);
+            discard(gone);
+        };
+        Some(Errand { job: Box::new(settle), slow, inline: false })
+    }
+
     /// Ends it, for the first reason that there is.
     pub(super) fn finish(&self, number: Option<u64>, missed: Missed) -> Aftermath {
         if let Some(endpoint) = self.endpoint.upgrade() {
             endpoint.arb().untap(&[&self.items, &self.end]);
         }
         let mut state = self.state.lock();
+        if number.is_some() && state.end.is_none() {
+            // The number of the end tells of it.
+            state.lost = 0;
+        }
         state.end.get_or_insert((number, missed));
         self.announce(&mut state)
     }
@@ -416,16 +451,20 @@ impl Tap for Inlet {
             Aftermath { report, ..self.announce(&mut state) }
         };
         answer(link, &incoming, Ok(()));
-        let Aftermath { report, waker, call } = &aftermath;
-        if !report && waker.is_none() && !call {
-            return gone.and_then(|gone| Errand::aside(link, gone, discard));
+        self.settle_later(aftermath, gone, link)
+    }
+
+    fn take_without_room(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, lost: Lost) -> Option<Errand> {
+        if !self.is_over(link) || (lost.is_whole && lost.event.path == self.end) {
+            return self.take(link, endpoint, lost.event);
         }
-        let (inlet, slow) = (self.weak.upgrade()?, aftermath.call);
-        let settle = move || {
-            inlet.settle(aftermath);
-            discard(gone);
-        };
-        Some(Errand { job: Box::new(settle), slow, inline: false })
+        endpoint.drop_event(link, &lost.event.path, lost.why.into());
+        let mut state = self.state.lock();
+        state.lose();
+        let report = state.report(self.backlog).is_some_and(|total| state.owe(total));
+        let aftermath = Aftermath { report, ..self.announce(&mut state) };
+        drop(state);
+        self.settle_later(aftermath, None, link)
     }
 
     fn link_ended(&self, link: &Arc<Link>, reason: &Arc<CloseReason>) {
@@ -477,7 +516,7 @@ mod tests {
         std::iter::from_fn(|| match state.take(backlog) {
             Taken::Came(came, _) => Some(came.payload.into_bytes()[0]),
             Taken::Anew => Some(0),
-            Taken::Nothing | Taken::End(..) => None,
+            Taken::Lost(_) | Taken::Nothing | Taken::End(..) => None,
         })
         .collect()
     }

@@ -358,6 +358,10 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
         loop {
             let (came, report) = match inlet.state.lock().take(inlet.backlog) {
                 Taken::Came(came, report) => (came, report),
+                Taken::Lost(lost) => {
+                    let gap = self.gap(inlet, self.next.saturating_add(lost));
+                    return Err(Missed::Lagged(gap));
+                }
                 Taken::Nothing => return Ok(None),
                 Taken::Anew => {
                     self.next = 0;

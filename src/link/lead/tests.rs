@@ -11,8 +11,8 @@ use super::*;
 use crate::{
     config::Config,
     counters::Tally,
-    error::{CloseReason, Rejection},
-    link::{Dispatch, Incoming, LinkParts, LinkState, Slot, message::Cargo, role::Role, state::State},
+    error::CloseReason,
+    link::{Dispatch, Incoming, LinkParts, LinkState, Lost, Slot, message::Cargo, role::Role, state::State},
     sync::{Arc, AtomicBool, Mutex, OwnMutex},
     transport::{FrameReceiver, FrameSender, Received, Transport, memory_pair},
     wire::{Ack, EventHead, Flags, HEADER_LEN, Header, Kind, Side},
@@ -35,7 +35,9 @@ impl Dispatch for Nobody {
 
     fn late_reply(&self, _: &Arc<Link>) {}
 
-    fn event_lost(&self, _: &Arc<Link>, _: Rejection) {}
+    fn event_lost(&self, _: &Arc<Link>, _: Lost) -> Option<Errand> {
+        None
+    }
 }
 
 struct Broken;
