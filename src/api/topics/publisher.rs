@@ -105,7 +105,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
 
     /// How many subscriptions there are. A link that is closed has none.
     pub fn n_subscriptions(&self) -> usize {
-        self.0.0.peers().iter().filter(|peer| !peer.is_over()).count()
+        let hub = &self.0.0;
+        if hub.origin.is_elsewhere() { 0 } else { hub.peers().iter().filter(|peer| !peer.is_over()).count() }
     }
 
     /// Publishes an item to all who have subscribed.
@@ -138,6 +139,10 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Owner<T> {
     fn end(&self) {
+        // In a fork it is another process that publishes.
+        if self.0.origin.is_elsewhere() {
+            return;
+        }
         self.0.list.write().ended = true;
         self.0.peers().iter().for_each(|peer| peer.want_end(ENDED));
         self.0.prune();
@@ -146,10 +151,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Owner<T> {
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Drop for Owner<T> {
     fn drop(&mut self) {
-        // In a fork it is another process that publishes.
-        if !self.0.origin.is_elsewhere() {
-            self.end();
-        }
+        self.end();
     }
 }
 

@@ -256,7 +256,8 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
             return Poll::Ready(None);
         }
         loop {
-            if self.reader.stash.is_none() && self.hold.0.set_waker(cx.waker()) {
+            let may_wait = self.reader.stash.is_none() && !self.hold.0.is_forked();
+            if may_wait && self.hold.0.set_waker(cx.waker()) {
                 return Poll::Pending;
             }
             if let Some(news) = self.reader.step(&self.hold.0) {
@@ -271,6 +272,9 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
     pub fn on(self, mut callback: impl FnMut(Result<T, Missed>) + Send + 'static) -> Listening {
         let Subscription { hold, mut reader } = self;
         let inlet = hold.0.clone();
+        if inlet.is_forked() {
+            return Listening(hold);
+        }
         let weak = inlet.weak.clone();
         let step = move || match weak.upgrade() {
             Some(inlet) if !reader.over => match reader.step(&inlet) {
@@ -298,6 +302,10 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
     /// [`Select`](crossbeam_channel::Select) beside other channels. One message may stand for several
     /// items: read by [`try_next`](Subscription::try_next) until there is none.
     pub fn ready(&self) -> Receiver<()> {
+        if self.hold.0.is_forked() {
+            // Nobody sends, which shows at once.
+            return crossbeam_channel::bounded(0).1;
+        }
         let mut state = self.hold.0.state.lock();
         let has_news = state.has_news() || self.reader.stash.is_some();
         let (sender, receiver) = state.ready.get_or_insert_with(|| crossbeam_channel::bounded(1));
