@@ -1,6 +1,7 @@
 //! What Head and Neck are built on: the APIs of this side, and the link to the other.
 
 use std::{
+    collections::VecDeque,
     fmt,
     time::{Duration, Instant},
 };
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     pub(super) refusals: Lane<Job>,
     /// How many subscriptions this side has made.
     subscriptions: AtomicU64,
+    /// Where the second end may come of one that was dropped when the first was on its way.
+    pub(super) ended_twice: Mutex<VecDeque<Path>>,
     /// They end with the link.
     pub(super) timers: Mutex<Vec<Weak<Ticking>>>,
 }
@@ -138,6 +141,7 @@ impl Endpoint {
             undecided: Lane::new(1),
             refusals: Lane::new(1),
             subscriptions: AtomicU64::new(0),
+            ended_twice: Mutex::default(),
             pauses: Arc::default(),
             timers: Mutex::default(),
         }))

@@ -57,6 +57,30 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Drops without a word what still comes to this path, unless there are many newer ones.
+    pub(super) fn ignore(&self, path: &Path) {
+        let mut ignored = self.ended_twice.lock();
+        ignored.push_back(path.clone());
+        let oldest = if ignored.len() > MOST_IGNORED { ignored.pop_front() } else { None };
+        drop(ignored);
+        self.arb().tap(path, Tapped { tap: Arc::new(Nobody), pool: None, listed: None });
+        oldest.inspect(|oldest| self.arb().untap(&[oldest]));
+    }
+}
+
+/// Waits for nothing.
+struct Nobody;
+
+impl Tap for Nobody {
+    fn take(&self, link: &Arc<Link>, _: &Arc<Inner>, incoming: Incoming) -> Option<Errand> {
+        answer(link, &incoming, Ok(()));
+        Errand::aside(link, incoming, drop)
+    }
+
+    fn link_ended(&self, _: &Arc<Link>, _: &Arc<CloseReason>) {}
+}
+
 /// A topic that is to be served somewhere.
 pub(crate) trait Source: Send + Sync {
     /// What takes its messages, at each of their paths.
@@ -137,3 +161,6 @@ where
 pub(crate) fn is_busy(outcome: &Result<(), CallError>) -> bool {
     matches!(outcome, Err(CallError::Rejected(Rejection::Busy { .. })))
 }
+
+/// How many paths are known to which something may come that nobody waits for.
+const MOST_IGNORED: usize = 1024;

@@ -1,6 +1,7 @@
 //! Publish and subscribe: who gets what, what is lost and where that is told, and how it ends.
 
 mod bad_items;
+mod by_hand;
 mod room;
 
 use std::{

@@ -236,16 +236,23 @@ impl Inlet {
 
     /// Ends it, for the first reason that there is.
     pub(super) fn finish(&self, number: Option<u64>, missed: Missed) -> Aftermath {
-        if let Some(endpoint) = self.endpoint.upgrade() {
-            endpoint.arb().untap(&[&self.items, &self.end]);
-        }
         let mut state = self.state.lock();
         if number.is_some() && state.end.is_none() {
             // The number of the end tells of it.
             state.lost = 0;
         }
         state.end.get_or_insert((number, missed));
-        self.announce(&mut state)
+        // The other side was told that nobody reads when its end was on its way: another one may answer that.
+        let ends_twice = state.closed && number.is_some();
+        let aftermath = self.announce(&mut state);
+        drop(state);
+        if let Some(endpoint) = self.endpoint.upgrade() {
+            endpoint.arb().untap(&[&self.items, &self.end]);
+            if ends_twice {
+                endpoint.ignore(&self.end);
+            }
+        }
+        aftermath
     }
 
     /// Reports how many were taken. If somebody is about to do so, that one says it.
