@@ -60,7 +60,7 @@ pub(super) struct State {
     /// How many have come for which the link had no room, behind all that is in the queue: those before something in it
     /// show in its number.
     lost: u64,
-    /// What somebody is about to report as taken; the newest, which says all.
+    /// What somebody is about to report as taken, of the generation that there is; the newest, which says all.
     owed: Option<u64>,
     pub(super) end: Option<(Option<u64>, Missed)>,
     /// Nobody reads any more.
@@ -70,6 +70,14 @@ pub(super) struct State {
     pub(super) callback: Option<Callback>,
     /// A thread is calling the callback, or is about to.
     pub(super) calling: bool,
+}
+
+/// How many were taken, all together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Total {
+    /// Whoever publishes counts anew in each.
+    generation: u64,
+    taken: u64,
 }
 
 /// One thing that has come.
@@ -103,7 +111,7 @@ pub(super) struct Aftermath {
 /// What one look at the queue gives.
 pub(super) enum Taken {
     /// What came, and what to report as taken.
-    Came(Came, Option<u64>),
+    Came(Came, Option<Total>),
     /// So many are lost at least. If it were more, the next number tells.
     Lost(u64),
     Nothing,
@@ -141,21 +149,24 @@ impl State {
     }
 
     /// How many to report as taken, when half a window is.
-    pub(super) fn report(&mut self, backlog: Backlog) -> Option<u64> {
+    pub(super) fn report(&mut self, backlog: Backlog) -> Option<Total> {
         let taken = if backlog.drops_oldest() { self.come } else { self.read };
         let is_due = taken - self.reported >= u64::from(backlog.window() / 2).max(1);
         is_due.then(|| self.report_all(backlog))
     }
 
-    pub(super) fn report_all(&mut self, backlog: Backlog) -> u64 {
+    pub(super) fn report_all(&mut self, backlog: Backlog) -> Total {
         self.reported = if backlog.drops_oldest() { self.come } else { self.read };
-        self.reported
+        Total { generation: self.generation, taken: self.reported }
     }
 
-    /// Has it reported that so many were taken. Says whether nobody was about to.
-    fn owe(&mut self, total: u64) -> bool {
+    /// Has it reported that so many were taken, unless that was before a restart. Says whether nobody was about to.
+    fn owe(&mut self, total: Total) -> bool {
+        if total.generation != self.generation {
+            return false;
+        }
         let is_first = self.owed.is_none();
-        self.owed = self.owed.max(Some(total));
+        self.owed = self.owed.max(Some(total.taken));
         is_first
     }
 
@@ -256,7 +267,7 @@ impl Inlet {
     }
 
     /// Reports how many were taken. If somebody is about to do so, that one says it.
-    pub(super) fn report(&self, total: u64) {
+    pub(super) fn report(&self, total: Total) {
         let is_first = self.state.lock().owe(total);
         if is_first {
             self.pay();
@@ -266,15 +277,13 @@ impl Inlet {
     /// Sends the report that is owed; without room, in its turn.
     fn pay(&self) {
         let mut state = self.state.lock();
-        let (link, Some(total)) = (self.link(), state.owed.take()) else { return };
+        let (link, Some(taken)) = (self.link(), state.owed.take()) else { return };
+        let total = Total { generation: state.generation, taken };
         drop(state);
-        if !is_busy(&link.fire(&self.taken, (self.request.number, total))) {
+        if !is_busy(&link.fire(&self.taken, (self.request.number, taken))) {
             return;
         }
-        let mut state = self.state.lock();
-        // What is owed over the next link is none of this one's.
-        let waits = self.is_over(&link) && state.owe(total);
-        drop(state);
+        let waits = self.state.lock().owe(total);
         let Some(inlet) = self.weak.upgrade().filter(|_| waits) else { return };
         let theirs = link.clone();
         link.send_in_turn(Box::new(move || inlet.pay_in_turn(&theirs)));
@@ -539,6 +548,23 @@ mod tests {
         assert_eq!(read(&mut state, backlog), [3, 4, 0, 18, 19]);
         put(&mut state, backlog, 20..30);
         assert_eq!(read(&mut state, backlog), [28, 29]);
+    }
+
+    /// Red when a report that was made before a restart, and comes to be sent after it, goes to the new start.
+    #[test]
+    fn p_30_what_was_taken_before_a_restart_is_not_reported_after_it() {
+        let backlog = Backlog::drop_newest(1);
+        let mut state = State::default();
+        put(&mut state, backlog, 0..1);
+        let Taken::Came(_, Some(total)) = state.take(backlog) else { panic!("it is due") };
+        state.begin_anew(backlog);
+        assert!(!state.owe(total));
+        assert_eq!(state.owed, None);
+        put(&mut state, backlog, 0..1);
+        state.told = state.generation;
+        let Taken::Came(_, Some(total)) = state.take(backlog) else { panic!("it is due") };
+        assert!(state.owe(total));
+        assert_eq!(state.owed, Some(1));
     }
 
     #[test]
