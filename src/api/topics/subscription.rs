@@ -150,6 +150,7 @@ impl ApiHandle {
         let number = self.endpoint.next_subscription();
         let (items, end) = ways(&topic, number).map_err(Misuse::BadPath)?;
         let taken = topic.join("taken").map_err(Misuse::BadPath)?;
+        let subscribe = topic.join("subscribe").map_err(Misuse::BadPath)?;
         let request = Request {
             number,
             bound: backlog.bound,
@@ -174,7 +175,6 @@ impl ApiHandle {
         for path in [&inlet.items, &inlet.end] {
             self.endpoint.arb().tap(path, Tapped { tap: inlet.clone(), pool: None, listed: None });
         }
-        let subscribe = topic.join("subscribe").map_err(Misuse::BadPath)?;
         let reader = Reader { next: 0, stash: None, over: false, refused: false, item: PhantomData };
         let subscription = Subscription { hold: Hold(inlet), reader };
         if let Err(error) = call_over::<_, ()>(&link, &subscribe, request, self.timeout) {
