@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Core, Dispatch, Framed, Gate, Link, LinkId, LinkState, Slot, Wiring, id, in_turn::Turn, keeper::Keeper,
-    lead::StandBy, load::Packet, role::Role, state::State,
+    kept::KeptItems, lead::StandBy, load::Packet, role::Role, state::State,
 };
 use crate::{
     config::Config,
@@ -132,6 +132,7 @@ impl Link {
                 keeper: Keeper::new(attendant),
                 callbacks: Lane::new(parts.config.limits.callback_workers),
                 unrefused: Lane::new(1),
+                kept_items: KeptItems::new(parts.config.limits.topic_items),
                 listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,

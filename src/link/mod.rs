@@ -23,6 +23,7 @@ mod id;
 mod in_turn;
 mod inbox;
 mod keeper;
+mod kept;
 mod lead;
 mod line;
 mod load;
@@ -86,6 +87,7 @@ use completing::{Completing, OffTheTable};
 use direct::Direct;
 use in_turn::Turn;
 use keeper::Keeper;
+use kept::KeptItems;
 use load::Packet;
 use role::Role;
 use start::timed_out;
@@ -182,6 +184,8 @@ pub(crate) struct Link {
     callbacks: Lane<Job>,
     /// What waits for its turn to go over the limit of the send queue, since it is not refused for want of room.
     unrefused: Lane<Job>,
+    /// What waits behind that for subscriptions of the other side.
+    kept_items: KeptItems,
     /// Shared by the links that follow each other behind one endpoint, so that states keep their order.
     listeners: Arc<Lane<Job>>,
     dispatch: Arc<dyn Dispatch>,
@@ -305,6 +309,10 @@ impl Link {
 
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    pub(crate) fn kept_items(&self) -> &KeptItems {
+        &self.kept_items
     }
 
     /// The state that the link is in.

@@ -2,6 +2,7 @@
 
 mod bad_items;
 mod by_hand;
+mod kept;
 mod room;
 
 use std::{

@@ -10,7 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     ENDED, Request,
-    peer::{Offer, Peer},
+    backlog::Waiting,
+    peer::{Offer, Peer, State},
     ways,
 };
 use crate::{
@@ -232,7 +233,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Place<T> {
             bound: request.bound.clamp(1, MOST_ITEMS).into(),
             window: request.window.clamp(1, MOST_ITEMS).into(),
             policy: request.policy,
-            state: Mutex::default(),
+            state: Mutex::new(State::new(Waiting::new(link.clone(), request.bound))),
             room: Condvar::new(),
         };
         let mut list = self.hub.list.write();
