@@ -3,7 +3,7 @@
 //! A tap sees a message while somebody reads for the link. So it neither blocks nor runs user code; what
 //! it has to do besides is an errand.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -12,9 +12,9 @@ use crate::{
     config::Timeout,
     error::{CallError, CloseReason, Rejection},
     link::{CallPlan, Errand, Incoming, Link, Lost, Slot, ask, scope},
-    sync::Arc,
+    sync::{Arc, Mutex},
     wire::{Path, PathError},
-    workers::Job,
+    workers::{Job, run_elsewhere},
 };
 
 /// Takes what comes to some paths, at once and in the order of arrival.
@@ -34,8 +34,10 @@ pub(crate) trait Tap: Send + Sync {
     /// A link of the endpoint has ended.
     fn link_ended(&self, link: &Arc<Link>, reason: &Arc<CloseReason>);
 
-    /// Another link has taken the place of the one that has ended. Does not block.
-    fn link_begun(&self, _link: &Arc<Link>) {}
+    /// Another link has taken the place of the one that has ended. Does not block: what comes back may.
+    fn link_begun(&self, _link: &Arc<Link>) -> Option<Job> {
+        None
+    }
 
     /// No other link takes the place of the one that has ended.
     fn given_over(&self, _reason: &Arc<CloseReason>) {}
@@ -54,6 +56,19 @@ impl Inner {
             taps.iter().for_each(|tap| tap.link_ended(&link, &reason));
         };
         has_taps.then(|| Box::new(tell) as Job)
+    }
+
+    /// Tells them that there is another one. What they have to do for that is done by a few threads, however many they
+    /// are.
+    pub(super) fn begin_taps(&self, link: &Arc<Link>) {
+        let jobs: VecDeque<_> = self.arb().taps().iter().filter_map(|tap| tap.link_begun(link)).collect();
+        let n_threads = jobs.len().min(AT_ONCE);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..n_threads {
+            let jobs = jobs.clone();
+            let next = move || jobs.lock().pop_front();
+            link.submit(Box::new(move || std::iter::from_fn(&next).for_each(run_elsewhere)));
+        }
     }
 }
 
@@ -162,5 +177,7 @@ pub(crate) fn is_busy(outcome: &Result<(), CallError>) -> bool {
     matches!(outcome, Err(CallError::Rejected(Rejection::Busy { .. })))
 }
 
+/// How many threads do at a time what is to be done for a new link.
+const AT_ONCE: usize = 4;
 /// How many paths are known to which something may come that nobody waits for.
 const MOST_IGNORED: usize = 1024;

@@ -22,7 +22,7 @@ use crate::{
     os::Origin,
     sync::{Arc, Condvar, Mutex, Weak, fail_here},
     wire::{Codec, Path, Payload},
-    workers::{discard, discard_all, forget_panic, panic_text},
+    workers::{Job, discard, discard_all, forget_panic, panic_text},
 };
 
 /// Where the items of one subscription come in.
@@ -491,9 +491,9 @@ impl Tap for Inlet {
         }
     }
 
-    fn link_begun(&self, link: &Arc<Link>) {
+    fn link_begun(&self, link: &Arc<Link>) -> Option<Job> {
         // It is asked once for each of its paths.
-        let Some(inlet) = self.weak.upgrade().filter(|_| !self.is_over(link)) else { return };
+        let inlet = self.weak.upgrade().filter(|_| !self.is_over(link))?;
         let mut state = self.state.lock();
         let before = std::mem::replace(&mut *self.over.lock(), link.clone());
         let (closed, ended) = (state.closed, state.end.is_some());
@@ -502,14 +502,14 @@ impl Tap for Inlet {
         discard(before);
         discard_all(gone);
         if ended {
-            return;
+            return None;
         }
         if closed {
             self.finish(None, Missed::Ended);
-            return;
+            return None;
         }
         let next = link.clone();
-        link.submit(Box::new(move || inlet.subscribe_again(&next)));
+        Some(Box::new(move || inlet.subscribe_again(&next)))
     }
 
     fn given_over(&self, reason: &Arc<CloseReason>) {
