@@ -5,6 +5,7 @@
 //! be told.
 
 mod handing_over;
+mod published;
 mod starved;
 mod stuck;
 mod unread;

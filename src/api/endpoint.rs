@@ -1,6 +1,7 @@
 //! What Head and Neck are built on: the APIs of this side, and the link to the other.
 
 use std::{
+    collections::VecDeque,
     fmt,
     time::{Duration, Instant},
 };
@@ -21,7 +22,7 @@ use crate::{
     config::Config,
     counters::{Counters, Tally},
     error::{ApiError, CallError, CloseReason, Executed, Misuse, Rejection},
-    link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Slot},
+    link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Lost, Slot},
     os::Origin,
     sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak, hold_nothing},
     wire::{Codec, Fault, Path, Payload, Side},
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     pub(super) refusals: Lane<Job>,
     /// How many subscriptions this side has made.
     subscriptions: AtomicU64,
+    /// Where the second end may come of one that was dropped when the first was on its way.
+    pub(super) ended_twice: Mutex<VecDeque<Path>>,
     /// They end with the link.
     pub(super) timers: Mutex<Vec<Weak<Ticking>>>,
 }
@@ -138,6 +141,7 @@ impl Endpoint {
             undecided: Lane::new(1),
             refusals: Lane::new(1),
             subscriptions: AtomicU64::new(0),
+            ended_twice: Mutex::default(),
             pauses: Arc::default(),
             timers: Mutex::default(),
         }))
@@ -524,10 +528,15 @@ impl Dispatch for Inner {
         self.hooks.report(link, || Report::CallbackPanicked { text });
     }
 
-    fn event_lost(&self, link: &Arc<Link>, why: Rejection) {
-        let path = if let Rejection::Busy { path, .. } = &why { path.clone() } else { Path::root() };
-        link.tally().events_served.up();
-        self.drop_event(link, &path, why.into());
+    fn event_lost(&self, link: &Arc<Link>, lost: Lost) -> Option<Errand> {
+        self.tally.events_served.up();
+        let Route::Tap(tap) = self.arb.route(&lost.event.path) else {
+            self.drop_event(link, &lost.event.path, lost.why.into());
+            return None;
+        };
+        let errand = self.weak.upgrade().and_then(|inner| tap.take_without_room(link, &inner, lost));
+        tap.let_go(link);
+        errand
     }
 
     fn late_reply(&self, link: &Arc<Link>) {

@@ -232,7 +232,7 @@ impl Inner {
         if link.stage() >= LinkState::Disconnected {
             self.part_from(link);
         }
-        self.arb().taps().iter().for_each(|tap| tap.link_begun(link));
+        self.begin_taps(link);
         succession.bell.ring();
         succession.waiting.take_all().iter().for_each(|relay| self.send_or_keep(relay));
     }

@@ -3,7 +3,7 @@
 //! A tap sees a message while somebody reads for the link. So it neither blocks nor runs user code; what
 //! it has to do besides is an errand.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -11,10 +11,10 @@ use super::{action, endpoint::Inner, task::Pool};
 use crate::{
     config::Timeout,
     error::{CallError, CloseReason, Rejection},
-    link::{CallPlan, Errand, Incoming, Link, Slot, ask, scope},
-    sync::Arc,
+    link::{CallPlan, Errand, Incoming, Link, Lost, Slot, ask, scope},
+    sync::{Arc, Mutex},
     wire::{Path, PathError},
-    workers::Job,
+    workers::{Job, run_elsewhere},
 };
 
 /// Takes what comes to some paths, at once and in the order of arrival.
@@ -22,11 +22,22 @@ pub(crate) trait Tap: Send + Sync {
     /// Takes a call or an event. What comes back is run without the reader role.
     fn take(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, incoming: Incoming) -> Option<Errand>;
 
+    /// Takes an event for which there is no room. Whoever keeps nothing of what comes needs none.
+    fn take_without_room(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, lost: Lost) -> Option<Errand> {
+        if lost.is_whole {
+            return self.take(link, endpoint, lost.event);
+        }
+        endpoint.drop_event(link, &lost.event.path, lost.why.into());
+        None
+    }
+
     /// A link of the endpoint has ended.
     fn link_ended(&self, link: &Arc<Link>, reason: &Arc<CloseReason>);
 
-    /// Another link has taken the place of the one that has ended. Does not block.
-    fn link_begun(&self, _link: &Arc<Link>) {}
+    /// Another link has taken the place of the one that has ended. Does not block: what comes back may.
+    fn link_begun(&self, _link: &Arc<Link>) -> Option<Job> {
+        None
+    }
 
     /// No other link takes the place of the one that has ended.
     fn given_over(&self, _reason: &Arc<CloseReason>) {}
@@ -46,6 +57,43 @@ impl Inner {
         };
         has_taps.then(|| Box::new(tell) as Job)
     }
+
+    /// Tells them that there is another one. What they have to do for that is done by a few threads, however many they
+    /// are.
+    pub(super) fn begin_taps(&self, link: &Arc<Link>) {
+        let jobs: VecDeque<_> = self.arb().taps().iter().filter_map(|tap| tap.link_begun(link)).collect();
+        let n_threads = jobs.len().min(AT_ONCE);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..n_threads {
+            let jobs = jobs.clone();
+            let next = move || jobs.lock().pop_front();
+            link.submit(Box::new(move || std::iter::from_fn(&next).for_each(run_elsewhere)));
+        }
+    }
+}
+
+impl Inner {
+    /// Drops without a word what still comes to this path, unless there are many newer ones.
+    pub(super) fn ignore(&self, path: &Path) {
+        let mut ignored = self.ended_twice.lock();
+        ignored.push_back(path.clone());
+        let oldest = if ignored.len() > MOST_IGNORED { ignored.pop_front() } else { None };
+        drop(ignored);
+        self.arb().tap(path, Tapped { tap: Arc::new(Nobody), pool: None, listed: None });
+        oldest.inspect(|oldest| self.arb().untap(&[oldest]));
+    }
+}
+
+/// Waits for nothing.
+struct Nobody;
+
+impl Tap for Nobody {
+    fn take(&self, link: &Arc<Link>, _: &Arc<Inner>, incoming: Incoming) -> Option<Errand> {
+        answer(link, &incoming, Ok(()));
+        Errand::aside(link, incoming, drop)
+    }
+
+    fn link_ended(&self, _: &Arc<Link>, _: &Arc<CloseReason>) {}
 }
 
 /// A topic that is to be served somewhere.
@@ -112,25 +160,15 @@ where
     action::decode(link.codec(), outcome.unwrap_or(Err(CallError::Cancelled)))
 }
 
-/// Sends an event, however full the send queue is: without room, the thread of the link that waits for it does.
+/// Sends an event, however full the send queue is: without room, in its turn.
 pub(crate) fn fire_surely<A>(link: &Arc<Link>, path: &Path, arguments: A)
 where
     A: Serialize + Clone + Send + 'static,
 {
     if is_busy(&link.fire(path, arguments.clone())) {
         let (theirs, path) = (link.clone(), path.clone());
-        link.send_in_turn(Box::new(move || fire_waiting(&theirs, &path, arguments)));
-    }
-}
-
-/// The same on that thread. Without room it makes a call to the same path, which is never refused for that.
-pub(crate) fn fire_waiting<A>(link: &Arc<Link>, path: &Path, arguments: A)
-where
-    A: Serialize + Clone + Send + 'static,
-{
-    if is_busy(&link.fire(path, arguments.clone())) {
-        // It fails with the link alone: whoever does not answer it waits for whatever else it is to be told.
-        let _ = call_over::<_, ()>(link, path, arguments, Timeout::Never);
+        // It fails with the link alone.
+        link.send_in_turn(Box::new(move || _ = theirs.fire_in_turn(&path, arguments)));
     }
 }
 
@@ -138,3 +176,8 @@ where
 pub(crate) fn is_busy(outcome: &Result<(), CallError>) -> bool {
     matches!(outcome, Err(CallError::Rejected(Rejection::Busy { .. })))
 }
+
+/// How many threads do at a time what is to be done for a new link.
+const AT_ONCE: usize = 4;
+/// How many paths are known to which something may come that nobody waits for.
+const MOST_IGNORED: usize = 1024;

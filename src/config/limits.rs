@@ -40,6 +40,10 @@ pub struct Limits {
     pub(crate) stream_items: u32,
     #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::bytes::<_, _, 1, 1073741824>"))]
     pub(crate) stream_bytes: u32,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, 65536>"))]
+    pub(crate) subscription_items: u32,
+    #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 0, { u64::MAX }>"))]
+    pub(crate) topic_items: usize,
     #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, { u64::MAX }>"))]
     pub(crate) callback_workers: usize,
     #[cfg_attr(feature = "config-file", serde(deserialize_with = "read::count::<_, _, 1, { u64::MAX }>"))]
@@ -57,6 +61,8 @@ impl Default for Limits {
             served_calls: 1024,
             stream_items: 64,
             stream_bytes: 1 << 20,
+            subscription_items: 1024,
+            topic_items: 8192,
             callback_workers: 2,
             callbacks: 1024,
         }
@@ -146,6 +152,22 @@ impl Limits {
         self
     }
 
+    /// How many items may wait to be sent for one subscription of the other side: 1,024 by default, 1 to 65,536. What a
+    /// [`Backlog`](crate::Backlog) asks for beyond that is not kept here.
+    ///
+    /// They are the items of a [`Topic`](crate::Topic), which its subscriptions share: a slow one may keep so many of
+    /// them in memory. What becomes of the rest is up to the policy of the backlog, and is told to whoever reads.
+    pub fn subscription_items(mut self, items: u32) -> Limits {
+        self.subscription_items = items.clamp(1, 65_536);
+        self
+    }
+
+    /// How many items may wait for all subscriptions of the other side together, besides one for each: 8,192 by default.
+    pub fn topic_items(mut self, items: usize) -> Limits {
+        self.topic_items = items;
+        self
+    }
+
     /// How many callbacks may run at once: 2 by default, at least 1.
     pub fn callback_workers(mut self, workers: usize) -> Limits {
         self.callback_workers = workers.max(1);
@@ -169,18 +191,20 @@ impl Limits {
     /// | calls that are served, with arguments and answers of up to 1 KiB | 4 KiB for each of [`served_calls`](Limits::served_calls) |
     /// | refusals that wait to be sent, ten for each of these and no less than 2,048 | 512 bytes each |
     /// | calls that are under way or wait to be sent | 1 KiB for each of [`in_flight`](Limits::in_flight) and [`send_queue`](Limits::send_queue) |
+    /// | places of items that wait for subscriptions | 64 bytes for each of [`topic_items`](Limits::topic_items) |
     /// | buffers of the link and its transport, what waits for a hook | 2 MiB |
     ///
     /// Not in it is what user code holds: values that it was given, the message that a thread is about to send in a
-    /// blocking call or as the answer of its handler, results that it has not taken (1 KiB each), what a
-    /// [`Topic`](crate::Topic) keeps for subscriptions, the arguments of calls that may be
+    /// blocking call or as the answer of its handler, results that it has not taken (1 KiB each), the items
+    /// themselves that a [`Topic`](crate::Topic) keeps for subscriptions, the arguments of calls that may be
     /// [made again](crate::Action::retry_safe), which are kept until these end, and stacks.
     pub fn total_bytes(&self) -> usize {
         let calls = self.in_flight.saturating_add(self.send_queue).saturating_mul(CALL);
         let refusals = most_refusals(self.served_calls).saturating_mul(REFUSAL);
         let served = self.served_calls.saturating_mul(SERVED).saturating_add(refusals);
         let queues = self.room().saturating_add(self.send_queue_bytes.max(self.message_bytes));
-        [calls, served, BUFFERS].into_iter().fold(queues, usize::saturating_add)
+        let items = self.topic_items.saturating_mul(ITEM);
+        [calls, served, items, BUFFERS].into_iter().fold(queues, usize::saturating_add)
     }
 
     /// The room for what comes: there is always enough for a single message.
@@ -202,6 +226,8 @@ const REFUSAL: usize = 512;
 const SERVED: usize = 4096;
 /// What a call of ours takes.
 const CALL: usize = 1024;
+/// What the place of an item takes.
+const ITEM: usize = 64;
 /// What a link takes when nothing is under way, and what may wait for its hooks.
 const BUFFERS: usize = 2 << 20;
 /// Room for the parts of an error, however small a message has to be.

@@ -148,6 +148,7 @@ impl Link {
             log::warn!("{} link lost: {reason}", self.side);
         }
         self.bury(remains, &reason);
+        self.end_turns();
         let sequel = self.enter(&mut self.core.lock(), LinkState::Closed);
         left.extend(self.hand_on(sequel));
         if let Wiring::Framed(framed) = &self.wiring {

@@ -259,7 +259,11 @@ impl Link {
         if core.state.is_drained() || core.reason.is_some() {
             self.settled.notify_all();
         }
+        let is_over = core.turn_is_over();
         drop(core);
+        if is_over {
+            self.give_turn();
+        }
         inline
     }
 

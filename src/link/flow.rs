@@ -3,7 +3,7 @@
 use std::{task::Waker, time::Instant, vec::Drain};
 
 use super::{
-    Errand, Link, Slot, Wiring,
+    Errand, Link, Lost, Slot, Wiring,
     aftermath::Aftermath,
     completing::{Completing, OffTheTable},
     inbox::Frame,
@@ -268,7 +268,7 @@ impl Link {
             Action::LateItems(n) => self.count_lost(n),
             Action::ItemsEnded(intake) => self.wake_later(intake.end(Ok(())), harvest),
             Action::ItemsLost(intake, why) => self.wake_later(intake.end(Err(why)), harvest),
-            Action::EventLost(why) => self.lose_event(why),
+            Action::EventLost(lost) => self.lose_event(*lost, harvest),
             Action::Room(outlet) => self.wake_later(outlet.room(), harvest),
             Action::Stopped(outlet) => self.wake_later(outlet.end(CallError::Cancelled), harvest),
             Action::LateReply => self.count_late_reply(),
@@ -278,9 +278,10 @@ impl Link {
         }
     }
 
-    fn lose_event(&self, why: Rejection) {
+    fn lose_event(&self, lost: Lost, harvest: &mut Harvest) {
         if let Some(link) = self.strong() {
-            self.dispatch.event_lost(&link, why);
+            let errand = self.dispatch.event_lost(&link, lost);
+            errand.into_iter().for_each(|errand| harvest.add(errand));
         }
     }
 

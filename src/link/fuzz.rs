@@ -108,7 +108,7 @@ impl Play {
             6 => self.call(feed.short(), op & 16 != 0),
             7 => {
                 let cargo = cargo(|out| EventHead { shape: 0, path: b"x" }.write(out), feed.short());
-                let _ = self.state.begin_event(cargo, None);
+                let _ = self.state.begin_event(cargo, false, None);
             }
             8 => self.answer(feed.byte(), feed.short()),
             9 => self.cancel(feed.byte()),

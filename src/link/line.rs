@@ -14,6 +14,8 @@ pub(crate) struct Line {
     starts: VecDeque<Start>,
     bytes: usize,
     events: usize,
+    /// How many have left it.
+    events_left: u64,
 }
 
 impl Line {
@@ -40,6 +42,7 @@ impl Line {
         let start = self.starts.pop_front()?;
         self.bytes -= start.held();
         self.events -= usize::from(start.kind == Kind::Event);
+        self.events_left += u64::from(start.kind == Kind::Event);
         Some(start)
     }
 
@@ -78,5 +81,9 @@ impl Line {
 
     pub(crate) fn events(&self) -> usize {
         self.events
+    }
+
+    pub(crate) fn events_left(&self) -> u64 {
+        self.events_left
     }
 }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Core, Dispatch, Framed, Gate, Link, LinkId, LinkState, Slot, Wiring, id, keeper::Keeper, lead::StandBy,
-    load::Packet, role::Role, state::State,
+    Core, Dispatch, Framed, Gate, Link, LinkId, LinkState, Slot, Wiring, id, in_turn::Turn, keeper::Keeper,
+    kept::KeptItems, lead::StandBy, load::Packet, role::Role, state::State,
 };
 use crate::{
     config::Config,
@@ -104,6 +104,7 @@ impl Link {
             answering: 0,
             awaiting_room: 0,
             sending: false,
+            turn: Turn::default(),
             batching: false,
             gathering: false,
             last_start: None,
@@ -131,6 +132,7 @@ impl Link {
                 keeper: Keeper::new(attendant),
                 callbacks: Lane::new(parts.config.limits.callback_workers),
                 unrefused: Lane::new(1),
+                kept_items: KeptItems::new(parts.config.limits.topic_items),
                 listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,

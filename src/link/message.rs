@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Slot, load::Load, outbox::Draft, stream::Ends, token::CancelToken};
 use crate::{
+    error::Rejection,
     sync::Arc,
     wire::{Codec, FRAME_LIMIT, Kind, Path, Payload, TransactionId},
 };
@@ -32,10 +33,35 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
+    pub(crate) fn event(path: Path, shape: u64, payload: Payload) -> Incoming {
+        Incoming {
+            id: None,
+            path,
+            parent: None,
+            deadline: None,
+            attempt: 0,
+            shape,
+            payload,
+            cancel: CancelToken::never(),
+            caller: None,
+            ends: Ends::default(),
+            here: false,
+        }
+    }
+
     /// Whether nobody waits for an answer any more.
     pub(crate) fn is_given_up(&self, now: Instant) -> bool {
         self.cancel.is_cancelled() || self.deadline.is_some_and(|at| at <= now)
     }
+}
+
+/// An event that came, and for which there is no room: whoever looks at it keeps nothing of it.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) event: Incoming,
+    /// All of it is here. Else the arguments end anywhere.
+    pub(crate) is_whole: bool,
+    pub(crate) why: Rejection,
 }
 
 /// A call or an event that waits to leave.

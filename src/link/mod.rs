@@ -20,8 +20,10 @@ mod flow;
 mod fuzz;
 mod gate;
 mod id;
+mod in_turn;
 mod inbox;
 mod keeper;
+mod kept;
 mod lead;
 mod line;
 mod load;
@@ -58,7 +60,7 @@ pub(crate) use fuzz::session as fuzz_session;
 pub(crate) use gate::{Gate, Ids, Scope};
 pub(crate) use id::LinkId;
 pub(crate) use make::LinkParts;
-pub(crate) use message::Incoming;
+pub(crate) use message::{Incoming, Lost};
 pub(crate) use slot::{Outcome, Slot};
 pub(crate) use start::{Answer, CallPlan, Started};
 pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
@@ -70,7 +72,7 @@ pub(crate) use token::{Family, Relayed, Stage};
 use crate::{
     config::Config,
     counters::Tally,
-    error::{CallError, CloseReason, Rejection},
+    error::{CallError, CloseReason},
     os::Origin,
     sync::{
         Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, fail_here,
@@ -78,12 +80,14 @@ use crate::{
     },
     transport::{FrameSender, Nudge},
     wire::{Codec, Side},
-    workers::{Admission, Crew, Job, Lane, Shift, discard, run_elsewhere},
+    workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
 use aftermath::Later;
 use completing::{Completing, OffTheTable};
 use direct::Direct;
+use in_turn::Turn;
 use keeper::Keeper;
+use kept::KeptItems;
 use load::Packet;
 use role::Role;
 use start::timed_out;
@@ -127,8 +131,8 @@ pub(crate) trait Dispatch: Any + Send + Sync {
     /// Takes note of a panic in a callback.
     fn callback_panicked(&self, link: &Arc<Link>, text: String);
 
-    /// Takes note of an event that came and for which there was no room.
-    fn event_lost(&self, link: &Arc<Link>, why: Rejection);
+    /// Routes an event that came and for which there was no room, to whoever needs none.
+    fn event_lost(&self, link: &Arc<Link>, lost: Lost) -> Option<Errand>;
 
     /// Takes note of a reply to a call that had ended.
     fn late_reply(&self, link: &Arc<Link>);
@@ -178,8 +182,10 @@ pub(crate) struct Link {
     crew: Crew,
     keeper: Keeper,
     callbacks: Lane<Job>,
-    /// What waits for room in the send queue, and is not refused for want of it.
+    /// What waits for its turn to go over the limit of the send queue, since it is not refused for want of room.
     unrefused: Lane<Job>,
+    /// What waits behind that for subscriptions of the other side.
+    kept_items: KeptItems,
     /// Shared by the links that follow each other behind one endpoint, so that states keep their order.
     listeners: Arc<Lane<Job>>,
     dispatch: Arc<dyn Dispatch>,
@@ -210,6 +216,8 @@ struct Core {
     awaiting_room: usize,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
+    /// What goes over the limit of the send queue.
+    turn: Turn,
     /// A thread runs a batch of handlers, and sends their answers together when they are done.
     batching: bool,
     /// Calls wait for more of them to come, and leave together.
@@ -303,6 +311,10 @@ impl Link {
         &self.tally
     }
 
+    pub(crate) fn kept_items(&self) -> &KeptItems {
+        &self.kept_items
+    }
+
     /// The state that the link is in.
     pub(crate) fn stage(&self) -> LinkState {
         self.core.lock().stage
@@ -390,32 +402,6 @@ impl Link {
                 next = lane.next();
             }
         }))
-    }
-
-    /// Has something sent by a thread that waits until there is room.
-    pub(crate) fn send_in_turn(&self, sending: Job) {
-        self.line_up_sending(usize::MAX, sending).into_iter().for_each(|job| self.submit(job));
-    }
-
-    /// The same for whoever cannot submit what comes back. One such thread is for the whole link, since how much there
-    /// is to tell is up to the other side. Where more than `bound` wait for it already it is not sent at all.
-    #[must_use]
-    pub(crate) fn line_up_sending(&self, bound: usize, sending: Job) -> Option<Job> {
-        let link = self.strong()?;
-        match self.unrefused.admit(sending, bound) {
-            Admission::Run(first) => Some(Box::new(move || {
-                let mut next = Some(first);
-                while let Some(sending) = next {
-                    run_elsewhere(sending);
-                    next = link.unrefused.next();
-                }
-            })),
-            Admission::Queued => None,
-            Admission::Full(sending) | Admission::Closed(sending) => {
-                discard(sending);
-                None
-            }
-        }
     }
 
     /// Wakes or starts a thread of the crew that takes the reader role.

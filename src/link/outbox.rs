@@ -275,6 +275,16 @@ impl Outbox {
         (quick.len() + slow.len(), quick.bytes() + slow.bytes())
     }
 
+    /// How many events have left the lines, in the order in which they came.
+    pub(crate) fn n_events_left(&self) -> u64 {
+        self.starts.events_left() + self.slow_starts.events_left()
+    }
+
+    /// How many will have when those that wait have.
+    pub(crate) fn n_events_so_far(&self) -> u64 {
+        self.n_events_left() + (self.starts.events() + self.slow_starts.events()) as u64
+    }
+
     /// How many bytes all of it takes: what waits, and what has left in part.
     pub(crate) fn held(&self) -> usize {
         self.others() + self.outlets.bytes

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     budget::{OF_A_CALL, OF_A_STREAM},
     inbox::{Body, Frame, Joined},
-    message::Incoming,
+    message::{Incoming, Lost},
     outbox::Draft,
     state::{Action, State},
     stream::Ends,
@@ -45,7 +45,7 @@ pub(super) fn frame<W: Clone>(
     match state.inbox.take(header, frame, now)? {
         Joined::Nothing => Ok(()),
         Joined::Whole(body) => message(state, header, body, now, actions),
-        Joined::Refused(seen) => no_room(state, header, &seen, now, actions),
+        Joined::Refused(seen) => no_room(state, header, seen, now, actions),
     }
 }
 
@@ -91,25 +91,27 @@ fn message<W: Clone>(
 fn no_room<W: Clone>(
     state: &mut State<W>,
     header: &Header,
-    seen: &Body,
+    seen: Body,
     now: Instant,
     actions: &mut Vec<Action<W>>,
 ) -> Result<(), ProtocolError> {
     let detail = state.inbox.ledger().is_full();
-    let seen = match header.kind {
-        Kind::Open => seen.bytes().get(OpenHead::LEN..).unwrap_or_default(),
-        _ => seen.bytes(),
-    };
-    let path = match header.kind {
-        Kind::Call | Kind::Open => CallHead::read(seen).ok().map(|(head, _)| head.path),
-        Kind::Event => EventHead::read(seen).ok().map(|(head, _)| head.path),
-        _ => None,
-    };
-    let path = path.and_then(|path| state.recent_paths.path(path).ok()).unwrap_or_else(Path::root);
-    let too_much = Rejection::Busy { path, detail: detail.clone().into() };
     match header.kind {
-        Kind::Call | Kind::Open => refuse(state, header.id, too_much)?,
-        Kind::Event => actions.push(Action::EventLost(too_much)),
+        Kind::Call | Kind::Open => {
+            let head = if header.kind == Kind::Open { OpenHead::LEN } else { 0 };
+            let seen = CallHead::read(seen.bytes().get(head..).unwrap_or_default());
+            let path = seen.ok().and_then(|(head, _)| state.recent_paths.path(head.path).ok());
+            let path = path.unwrap_or_else(Path::root);
+            refuse(state, header.id, Rejection::Busy { path, detail: detail.into() })?;
+        }
+        Kind::Event => {
+            let is_whole = !header.flags.more && !header.flags.continues;
+            lose_event(state, seen, is_whole, detail, actions);
+            if is_whole {
+                // It has cost no more than one that is handled.
+                return Ok(());
+            }
+        }
         Kind::Reply | Kind::Fault => {
             let text = format!("its answer came, and there was no room for it: {detail}");
             return answer(state, header.id, actions, |_| Ok(Err(Fault::new(text).into())));
@@ -256,22 +258,27 @@ fn refuse<W>(state: &mut State<W>, bits: u64, why: Rejection) -> Result<(), Prot
 fn event<W>(state: &mut State<W>, body: Body, actions: &mut Vec<Action<W>>) -> Result<(), ProtocolError> {
     let (head, len) = EventHead::read(body.bytes())?;
     let path = state.recent_paths.path(head.path).map_err(ProtocolError::BadPath)?;
-    let start = body.start + len;
-    let incoming = Incoming {
-        id: None,
-        path,
-        parent: None,
-        deadline: None,
-        attempt: 0,
-        shape: head.shape,
-        payload: Payload::held_by(body.buffer, start, body.hold),
-        cancel: CancelToken::never(),
-        caller: None,
-        ends: Ends::default(),
-        here: false,
-    };
-    actions.push(Action::Dispatch(incoming, None));
+    let (shape, start) = (head.shape, body.start + len);
+    let payload = Payload::held_by(body.buffer, start, body.hold);
+    actions.push(Action::Dispatch(Incoming::event(path, shape, payload), None));
     Ok(())
+}
+
+/// An event for which there is no room. Some are taken all the same, by whoever keeps nothing of them.
+fn lose_event<W>(
+    state: &mut State<W>,
+    seen: Body,
+    is_whole: bool,
+    detail: Box<str>,
+    actions: &mut Vec<Action<W>>,
+) {
+    let head = EventHead::read(seen.bytes()).ok();
+    let head = head.and_then(|(head, len)| Some((state.recent_paths.path(head.path).ok()?, head.shape, len)));
+    let is_whole = is_whole && head.is_some();
+    let (path, shape, len) = head.unwrap_or_else(|| (Path::root(), 0, 0));
+    let why = Rejection::Busy { path: path.clone(), detail: detail.into() };
+    let event = Incoming::event(path, shape, Payload::from_tail(seen.buffer, seen.start + len));
+    actions.push(Action::EventLost(Box::new(Lost { event, is_whole, why })));
 }
 
 fn answer<W: Clone>(

@@ -82,11 +82,17 @@ impl Link {
         if core.awaiting_room > 0 {
             self.settled.notify_all();
         }
-        if !more {
+        let is_over = core.turn_is_over();
+        if more {
+            drop(core);
+        } else {
             packet.shrink_to(SPARE);
             core.spare = std::mem::take(packet);
             core.sending = false;
             self.have_sent(framed, core);
+        }
+        if is_over {
+            self.give_turn();
         }
         more
     }

@@ -145,30 +145,35 @@ impl Link {
     where
         A: Serialize + Send + 'static,
     {
+        self.fire_bounded(path, shape, arguments, true)
+    }
+
+    /// The same without regard to how much waits already, unless it is `bounded`. Then it takes the [turn](Core::take_turn).
+    pub(super) fn fire_bounded<A>(
+        &self,
+        path: &Path,
+        shape: u64,
+        arguments: A,
+        bounded: bool,
+    ) -> Result<(), CallError>
+    where
+        A: Serialize + Send + 'static,
+    {
         if self.is_forked() {
             return Err(Misuse::Forked.into());
         }
         let cargo = match &self.wiring {
-            Wiring::Direct(_) => Cargo::Moved(Box::new(Incoming {
-                id: None,
-                path: path.clone(),
-                parent: None,
-                deadline: None,
-                attempt: 0,
-                shape,
-                payload: Payload::moved(arguments),
-                cancel: CancelToken::never(),
-                caller: None,
-                ends: Ends::default(),
-                here: false,
-            })),
+            Wiring::Direct(_) => {
+                let event = Incoming::event(path.clone(), shape, Payload::moved(arguments));
+                Cargo::Moved(Box::new(event))
+            }
             Wiring::Framed(_) => {
                 self.pack(path, arguments, |out| EventHead { shape, path: path.as_bytes() }.write(out))?
             }
         };
         let mut core = self.core.lock();
         let mut packet = core.idle_packet();
-        if let Err((refusal, cargo)) = core.state.begin_event(cargo, packet.as_mut()) {
+        if let Err((refusal, cargo)) = core.state.begin_event(cargo, !bounded, packet.as_mut()) {
             self.tally.events_unsent.up();
             core.keep(packet);
             let refused = core.refused(path, refusal);
@@ -177,6 +182,9 @@ impl Link {
             // Many try again at once, for as long as it takes.
             let_others_run();
             return Err(refused);
+        }
+        if !bounded {
+            core.take_turn();
         }
         self.tally.events_sent.up();
         self.flush_with(core, packet).run_here();

@@ -17,7 +17,7 @@ use super::{
     filtering::Filtering,
     inbox::{Frame, Inbox},
     load::Packet,
-    message::{Cargo, Incoming, Refusal, Refused, Start},
+    message::{Cargo, Incoming, Lost, Refusal, Refused, Start},
     outbox::{Draft, Outbox},
     pulse::Pulse,
     receive,
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    error::{CallError, CloseReason, Executed, Rejection},
+    error::{CallError, CloseReason, Executed},
     sync::Arc,
     transport::Window,
     wire::{
@@ -57,7 +57,7 @@ pub(crate) enum Action<W> {
     /// There was no room for items, so that none come any more.
     ItemsLost(Arc<Intake>, CallError),
     /// There was no room for an event.
-    EventLost(Rejection),
+    EventLost(Box<Lost>),
     /// More items may go.
     Room(Arc<Outlet>),
     /// No more items are wanted.
@@ -368,8 +368,13 @@ impl<W: Clone> State<W> {
     }
 
     /// Queues an event, or has it leave as a call does.
-    pub(crate) fn begin_event(&mut self, cargo: Cargo, packet: Option<&mut Packet>) -> Result<(), Refused> {
-        if let Err(refusal) = self.admit(false, cargo.held()) {
+    pub(crate) fn begin_event(
+        &mut self,
+        cargo: Cargo,
+        unbounded: bool,
+        packet: Option<&mut Packet>,
+    ) -> Result<(), Refused> {
+        if let Err(refusal) = self.admit(unbounded, cargo.held()) {
             return Err((refusal, cargo));
         }
         let id = self.calls.issue();

@@ -409,6 +409,8 @@ fn every_key_of_a_config_is_taken_and_does_what_its_setter_does() {
         "served_calls = 4",
         "stream_items = 1_048_576",
         "stream_bytes = '1GiB'",
+        "subscription_items = 65_536",
+        "topic_items = 0",
         "callback_workers = 5",
         "callbacks = 6",
     ];
@@ -429,6 +431,8 @@ fn every_key_of_a_config_is_taken_and_does_what_its_setter_does() {
                 .served_calls(4)
                 .stream_items(1 << 20)
                 .stream_bytes(1 << 30)
+                .subscription_items(65_536)
+                .topic_items(0)
                 .callback_workers(5)
                 .callbacks(6),
         )

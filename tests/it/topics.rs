@@ -1,6 +1,9 @@
 //! Publish and subscribe: who gets what, what is lost and where that is told, and how it ends.
 
 mod bad_items;
+mod by_hand;
+mod kept;
+mod room;
 
 use std::{
     future::Future,

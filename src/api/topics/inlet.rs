@@ -14,15 +14,15 @@ use crate::{
     api::{
         Report,
         endpoint::Inner,
-        tap::{Tap, answer, call_over, fire_surely, fire_waiting, is_busy},
+        tap::{Tap, answer, call_over, fire_surely, is_busy},
     },
     config::Timeout,
     error::{CallError, CloseReason, Executed, Misuse, Rejection},
-    link::{Current, Errand, Incoming, Link, Place, copy_of, within},
+    link::{Current, Errand, Incoming, Link, Lost, Place, copy_of, within},
     os::Origin,
     sync::{Arc, Condvar, Mutex, Weak, fail_here},
     wire::{Codec, Path, Payload},
-    workers::{discard, discard_all, forget_panic, panic_text},
+    workers::{Job, discard, discard_all, forget_panic, panic_text},
 };
 
 /// Where the items of one subscription come in.
@@ -57,7 +57,10 @@ pub(super) struct State {
     pub(super) come: u64,
     pub(super) read: u64,
     pub(super) reported: u64,
-    /// What somebody is about to report as taken; the newest, which says all.
+    /// How many have come for which the link had no room, behind all that is in the queue: those before something in it
+    /// show in its number.
+    lost: u64,
+    /// What somebody is about to report as taken, of the generation that there is; the newest, which says all.
     owed: Option<u64>,
     pub(super) end: Option<(Option<u64>, Missed)>,
     /// Nobody reads any more.
@@ -67,6 +70,14 @@ pub(super) struct State {
     pub(super) callback: Option<Callback>,
     /// A thread is calling the callback, or is about to.
     pub(super) calling: bool,
+}
+
+/// How many were taken, all together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Total {
+    /// Whoever publishes counts anew in each.
+    generation: u64,
+    taken: u64,
 }
 
 /// One thing that has come.
@@ -100,7 +111,9 @@ pub(super) struct Aftermath {
 /// What one look at the queue gives.
 pub(super) enum Taken {
     /// What came, and what to report as taken.
-    Came(Came, Option<u64>),
+    Came(Came, Option<Total>),
+    /// So many are lost at least. If it were more, the next number tells.
+    Lost(u64),
     Nothing,
     /// What comes now is of another generation, with numbers of its own.
     Anew,
@@ -109,7 +122,7 @@ pub(super) enum Taken {
 
 impl State {
     pub(super) fn has_news(&self) -> bool {
-        !self.queue.is_empty() || self.end.is_some() || self.told < self.agreed
+        !self.queue.is_empty() || self.lost > 0 || self.end.is_some() || self.told < self.agreed
     }
 
     pub(super) fn take(&mut self, backlog: Backlog) -> Taken {
@@ -126,6 +139,9 @@ impl State {
             self.read += 1;
             return Taken::Came(came, self.report(backlog));
         }
+        if self.lost > 0 {
+            return Taken::Lost(std::mem::take(&mut self.lost));
+        }
         match &self.end {
             Some((number, missed)) => Taken::End(*number, missed.clone()),
             None => Taken::Nothing,
@@ -133,21 +149,24 @@ impl State {
     }
 
     /// How many to report as taken, when half a window is.
-    pub(super) fn report(&mut self, backlog: Backlog) -> Option<u64> {
+    pub(super) fn report(&mut self, backlog: Backlog) -> Option<Total> {
         let taken = if backlog.drops_oldest() { self.come } else { self.read };
         let is_due = taken - self.reported >= u64::from(backlog.window() / 2).max(1);
         is_due.then(|| self.report_all(backlog))
     }
 
-    pub(super) fn report_all(&mut self, backlog: Backlog) -> u64 {
+    pub(super) fn report_all(&mut self, backlog: Backlog) -> Total {
         self.reported = if backlog.drops_oldest() { self.come } else { self.read };
-        self.reported
+        Total { generation: self.generation, taken: self.reported }
     }
 
-    /// Has it reported that so many were taken. Says whether nobody was about to.
-    fn owe(&mut self, total: u64) -> bool {
+    /// Has it reported that so many were taken, unless that was before a restart. Says whether nobody was about to.
+    fn owe(&mut self, total: Total) -> bool {
+        if total.generation != self.generation {
+            return false;
+        }
         let is_first = self.owed.is_none();
-        self.owed = self.owed.max(Some(total));
+        self.owed = self.owed.max(Some(total.taken));
         is_first
     }
 
@@ -165,15 +184,24 @@ impl State {
             // More than we have asked for.
             return Some(payload);
         }
+        self.lost = 0;
         self.queue.push_back(Came { generation: self.generation, codec, payload });
         // Not of what was left: that has no place among these that it could give up.
         full.then(|| self.queue.remove(n_left)).flatten().map(|came| came.payload)
     }
 
+    /// One has come for which the link had no room. Nobody else will take it: it counts as taken, or the other side
+    /// would have one place less for ever.
+    fn lose(&mut self) {
+        self.come += 1;
+        self.read += 1;
+        self.lost += 1;
+    }
+
     /// The other side begins to count. Of what is left no more than fits stays.
     fn begin_anew(&mut self, backlog: Backlog) -> Vec<Came> {
         self.generation += 1;
-        (self.come, self.read, self.reported, self.owed) = (0, 0, 0, None);
+        (self.come, self.read, self.reported, self.lost, self.owed) = (0, 0, 0, 0, None);
         let too_many = self.queue.len().saturating_sub(backlog.bound as usize);
         self.queue.drain(..too_many).collect()
     }
@@ -203,47 +231,73 @@ impl Inlet {
         }
     }
 
+    /// The same for a thread that reads.
+    fn settle_later(&self, aftermath: Aftermath, gone: Option<Payload>, link: &Arc<Link>) -> Option<Errand> {
+        let Aftermath { report, waker, call } = &aftermath;
+        if !report && waker.is_none() && !call {
+            return gone.and_then(|gone| Errand::aside(link, gone, discard));
+        }
+        let (inlet, slow) = (self.weak.upgrade()?, aftermath.call);
+        let settle = move || {
+            inlet.settle(aftermath);
+            discard(gone);
+        };
+        Some(Errand { job: Box::new(settle), slow, inline: false })
+    }
+
     /// Ends it, for the first reason that there is.
     pub(super) fn finish(&self, number: Option<u64>, missed: Missed) -> Aftermath {
+        let mut state = self.state.lock();
+        if number.is_some() && state.end.is_none() {
+            // The number of the end tells of it.
+            state.lost = 0;
+        }
+        state.end.get_or_insert((number, missed));
+        // The other side was told that nobody reads when its end was on its way: another one may answer that.
+        let ends_twice = state.closed && number.is_some();
+        let aftermath = self.announce(&mut state);
+        drop(state);
         if let Some(endpoint) = self.endpoint.upgrade() {
             endpoint.arb().untap(&[&self.items, &self.end]);
+            if ends_twice {
+                endpoint.ignore(&self.end);
+            }
         }
-        let mut state = self.state.lock();
-        state.end.get_or_insert((number, missed));
-        self.announce(&mut state)
+        aftermath
     }
 
     /// Reports how many were taken. If somebody is about to do so, that one says it.
-    pub(super) fn report(&self, total: u64) {
+    pub(super) fn report(&self, total: Total) {
         let is_first = self.state.lock().owe(total);
         if is_first {
             self.pay();
         }
     }
 
-    /// Sends the report that is owed; without room, the thread of the link that waits for it does.
+    /// Sends the report that is owed; without room, in its turn.
     fn pay(&self) {
         let mut state = self.state.lock();
-        let (link, Some(total)) = (self.link(), state.owed.take()) else { return };
+        let (link, Some(taken)) = (self.link(), state.owed.take()) else { return };
+        let total = Total { generation: state.generation, taken };
         drop(state);
-        if !is_busy(&link.fire(&self.taken, (self.request.number, total))) {
+        if !is_busy(&link.fire(&self.taken, (self.request.number, taken))) {
             return;
         }
-        let mut state = self.state.lock();
-        // What is owed over the next link is none of this one's.
-        let waits = self.is_over(&link) && state.owe(total);
-        drop(state);
+        let waits = self.state.lock().owe(total);
         let Some(inlet) = self.weak.upgrade().filter(|_| waits) else { return };
         let theirs = link.clone();
-        link.send_in_turn(Box::new(move || inlet.pay_waiting(&theirs)));
+        link.send_in_turn(Box::new(move || inlet.pay_in_turn(&theirs)));
     }
 
-    /// The same on that thread.
-    fn pay_waiting(&self, link: &Arc<Link>) {
+    /// The same when it has its turn.
+    fn pay_in_turn(&self, link: &Arc<Link>) {
         let mut state = self.state.lock();
         let owed = if self.is_over(link) { state.owed.take() } else { None };
         drop(state);
-        owed.into_iter().for_each(|total| fire_waiting(link, &self.taken, (self.request.number, total)));
+        owed.into_iter().for_each(|total| {
+            // It fails with the link alone.
+            let _ = link.fire_in_turn(&self.taken, (self.request.number, total));
+        });
     }
 
     /// Whether this is a child that was forked from the process which has subscribed.
@@ -413,16 +467,20 @@ impl Tap for Inlet {
             Aftermath { report, ..self.announce(&mut state) }
         };
         answer(link, &incoming, Ok(()));
-        let Aftermath { report, waker, call } = &aftermath;
-        if !report && waker.is_none() && !call {
-            return gone.and_then(|gone| Errand::aside(link, gone, discard));
+        self.settle_later(aftermath, gone, link)
+    }
+
+    fn take_without_room(&self, link: &Arc<Link>, endpoint: &Arc<Inner>, lost: Lost) -> Option<Errand> {
+        if !self.is_over(link) || (lost.is_whole && lost.event.path == self.end) {
+            return self.take(link, endpoint, lost.event);
         }
-        let (inlet, slow) = (self.weak.upgrade()?, aftermath.call);
-        let settle = move || {
-            inlet.settle(aftermath);
-            discard(gone);
-        };
-        Some(Errand { job: Box::new(settle), slow, inline: false })
+        endpoint.drop_event(link, &lost.event.path, lost.why.into());
+        let mut state = self.state.lock();
+        state.lose();
+        let report = state.report(self.backlog).is_some_and(|total| state.owe(total));
+        let aftermath = Aftermath { report, ..self.announce(&mut state) };
+        drop(state);
+        self.settle_later(aftermath, None, link)
     }
 
     fn link_ended(&self, link: &Arc<Link>, reason: &Arc<CloseReason>) {
@@ -433,9 +491,9 @@ impl Tap for Inlet {
         }
     }
 
-    fn link_begun(&self, link: &Arc<Link>) {
+    fn link_begun(&self, link: &Arc<Link>) -> Option<Job> {
         // It is asked once for each of its paths.
-        let Some(inlet) = self.weak.upgrade().filter(|_| !self.is_over(link)) else { return };
+        let inlet = self.weak.upgrade().filter(|_| !self.is_over(link))?;
         let mut state = self.state.lock();
         let before = std::mem::replace(&mut *self.over.lock(), link.clone());
         let (closed, ended) = (state.closed, state.end.is_some());
@@ -444,14 +502,14 @@ impl Tap for Inlet {
         discard(before);
         discard_all(gone);
         if ended {
-            return;
+            return None;
         }
         if closed {
             self.finish(None, Missed::Ended);
-            return;
+            return None;
         }
         let next = link.clone();
-        link.submit(Box::new(move || inlet.subscribe_again(&next)));
+        Some(Box::new(move || inlet.subscribe_again(&next)))
     }
 
     fn given_over(&self, reason: &Arc<CloseReason>) {
@@ -474,7 +532,7 @@ mod tests {
         std::iter::from_fn(|| match state.take(backlog) {
             Taken::Came(came, _) => Some(came.payload.into_bytes()[0]),
             Taken::Anew => Some(0),
-            Taken::Nothing | Taken::End(..) => None,
+            Taken::Lost(_) | Taken::Nothing | Taken::End(..) => None,
         })
         .collect()
     }
@@ -490,6 +548,23 @@ mod tests {
         assert_eq!(read(&mut state, backlog), [3, 4, 0, 18, 19]);
         put(&mut state, backlog, 20..30);
         assert_eq!(read(&mut state, backlog), [28, 29]);
+    }
+
+    /// Red when a report that was made before a restart, and comes to be sent after it, goes to the new start.
+    #[test]
+    fn p_30_what_was_taken_before_a_restart_is_not_reported_after_it() {
+        let backlog = Backlog::drop_newest(1);
+        let mut state = State::default();
+        put(&mut state, backlog, 0..1);
+        let Taken::Came(_, Some(total)) = state.take(backlog) else { panic!("it is due") };
+        state.begin_anew(backlog);
+        assert!(!state.owe(total));
+        assert_eq!(state.owed, None);
+        put(&mut state, backlog, 0..1);
+        state.told = state.generation;
+        let Taken::Came(_, Some(total)) = state.take(backlog) else { panic!("it is due") };
+        assert!(state.owe(total));
+        assert_eq!(state.owed, Some(1));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! items of a subscription are numbered. Whoever reads it sees a gap in the numbers, whichever side lost
 //! what is missing.
 
+mod backlog;
 mod inlet;
 mod peer;
 mod publisher;

@@ -1,20 +1,15 @@
 //! One subscription at the side that publishes: what waits for it, and how that is sent.
 
 use std::{
-    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
 
-use super::{ENDED, Note, Policy, TOO_SLOW};
+use super::{ENDED, Note, Policy, TOO_SLOW, backlog::Waiting};
 use crate::{
-    api::{
-        endpoint::Inner,
-        tap::{call_over, is_busy},
-    },
-    config::Timeout,
+    api::{endpoint::Inner, tap::is_busy},
     error::{CallError, Misuse, Rejection},
     link::Link,
     sync::{Arc, Condvar, Mutex, Weak},
@@ -39,7 +34,7 @@ pub(super) struct Peer<T> {
 
 pub(super) struct State<T> {
     /// What waits to be sent, with its number.
-    queue: VecDeque<(u64, Arc<T>)>,
+    queue: Waiting<T>,
     /// The number of the next item.
     next: u64,
     /// Up to where the other side knows the numbers.
@@ -91,14 +86,14 @@ impl<T> Peer<T> {
 
     /// Whether one more would be too many.
     fn is_full(&self, state: &State<T>) -> bool {
-        state.queue.len() as u64 + state.under_way() >= self.bound
+        state.queue.len() as u64 + state.under_way() >= self.bound || state.queue.is_full()
     }
 
     /// Ends it without a word. What waits is dropped without the lock.
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
         state.end = End::Over;
-        let queue = std::mem::take(&mut state.queue);
+        let queue = state.queue.take_all();
         self.room.notify_all();
         drop(state);
         discard_all(queue);
@@ -141,26 +136,23 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
         if state.end != End::None {
             return Offer::Over;
         }
-        let is_full = self.is_full(&state);
+        let number = state.next;
+        let is_full = self.policy != Policy::DropOldest && self.is_full(&state);
+        let is_kept = !is_full && state.queue.push(number, item.clone());
         let mut oldest = None;
         let offer = match self.policy {
+            _ if is_kept => Offer::Taken,
             Policy::DropOldest => {
-                let too_many = state.queue.len() as u64 >= self.bound;
-                oldest = if too_many { state.queue.pop_front() } else { None };
+                oldest = state.queue.replace_oldest(number, item.clone());
                 Offer::Taken
             }
-            Policy::Block(_) if is_full && wait.is_none() => return Offer::Full,
-            Policy::Disconnect if is_full => {
+            Policy::Block(_) if wait.is_none() => return Offer::Full,
+            Policy::Disconnect => {
                 state.end = End::Wanted(TOO_SLOW);
                 Offer::Lost
             }
-            _ if is_full => Offer::Lost,
-            _ => Offer::Taken,
+            _ => Offer::Lost,
         };
-        if matches!(offer, Offer::Taken) {
-            let number = state.next;
-            state.queue.push_back((number, item.clone()));
-        }
         if matches!(offer, Offer::Lost) || oldest.is_some() {
             self.link.tally().items_unsent.up();
         }
@@ -185,7 +177,7 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
     /// Sends the end, without what waits before it.
     pub(super) fn send_end(self: &Arc<Peer<T>>) {
         let mut state = self.state.lock();
-        let queue = std::mem::take(&mut state.queue);
+        let queue = state.queue.take_all();
         state.told = state.next;
         drop(state);
         discard_all(queue);
@@ -210,9 +202,9 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
                 Message::End(number, code) => self.link.fire(&self.end, (*number, *code)),
             });
             if is_busy(&outcome) {
-                // The thread of the link that waits for room goes on.
+                // Whoever runs what has its turn goes on.
                 let peer = self.clone();
-                return self.link.send_in_turn(Box::new(move || peer.send_blocking(message)));
+                return self.link.send_in_turn(Box::new(move || peer.send_in_turn(message)));
             }
             self.note_sent(&message, outcome);
             discard(message);
@@ -221,10 +213,10 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
         state.sending = false;
     }
 
-    fn send_blocking(self: Arc<Peer<T>>, message: Message<T>) {
+    fn send_in_turn(self: Arc<Peer<T>>, message: Message<T>) {
         let outcome = self.contained(|| match &message {
-            Message::Note(note) => call_over(&self.link, &self.items, note.clone(), Timeout::Never),
-            Message::End(number, code) => call_over(&self.link, &self.end, (*number, *code), Timeout::Never),
+            Message::Note(note) => self.link.fire_in_turn(&self.items, note.clone()),
+            Message::End(number, code) => self.link.fire_in_turn(&self.end, (*number, *code)),
         });
         self.note_sent(&message, outcome);
         discard(message);
@@ -264,19 +256,17 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
 
 impl<T> Drop for Peer<T> {
     fn drop(&mut self) {
-        discard_all(std::mem::take(&mut self.state.lock().queue));
-    }
-}
-
-impl<T> Default for State<T> {
-    fn default() -> State<T> {
-        let (queue, end) = (VecDeque::new(), End::None);
-        let (sending, unsubscribed) = (false, false);
-        State { queue, next: 0, told: 0, sent: 0, taken: 0, gap: None, sending, unsubscribed, end }
+        let queue = self.state.lock().queue.take_all();
+        discard_all(queue);
     }
 }
 
 impl<T> State<T> {
+    pub(super) fn new(queue: Waiting<T>) -> State<T> {
+        let (sending, unsubscribed) = (false, false);
+        State { queue, next: 0, told: 0, sent: 0, taken: 0, gap: None, sending, unsubscribed, end: End::None }
+    }
+
     /// How many notes that count were sent and are not taken.
     fn under_way(&self) -> u64 {
         // A peer may say that it has taken what is being sent at this moment, and cannot be.
@@ -288,7 +278,7 @@ impl<T> State<T> {
             return None;
         }
         let may_send = self.under_way() < window;
-        if may_send && let Some((number, item)) = self.queue.pop_front() {
+        if may_send && let Some((number, item)) = self.queue.pop() {
             self.sent += 1;
             return Some(Message::Note(Note { number, item: Some(item) }));
         }

@@ -10,7 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     ENDED, Request,
-    peer::{Offer, Peer},
+    backlog::Waiting,
+    peer::{Offer, Peer, State},
     ways,
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
         about::About,
         action::check_may_block,
         endpoint::Inner,
-        tap::{Source, Tap, Tapped, answer, fire_waiting},
+        tap::{Source, Tap, Tapped, answer},
     },
     error::{ApiError, CallError, CloseReason, Rejection},
     link::{Errand, Incoming, Link},
@@ -105,7 +106,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
 
     /// How many subscriptions there are. A link that is closed has none.
     pub fn n_subscriptions(&self) -> usize {
-        self.0.0.peers().iter().filter(|peer| !peer.is_over()).count()
+        let hub = &self.0.0;
+        if hub.origin.is_elsewhere() { 0 } else { hub.peers().iter().filter(|peer| !peer.is_over()).count() }
     }
 
     /// Publishes an item to all who have subscribed.
@@ -138,6 +140,10 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Owner<T> {
     fn end(&self) {
+        // In a fork it is another process that publishes.
+        if self.0.origin.is_elsewhere() {
+            return;
+        }
         self.0.list.write().ended = true;
         self.0.peers().iter().for_each(|peer| peer.want_end(ENDED));
         self.0.prune();
@@ -146,10 +152,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Owner<T> {
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Drop for Owner<T> {
     fn drop(&mut self) {
-        // In a fork it is another process that publishes.
-        if !self.0.origin.is_elsewhere() {
-            self.end();
-        }
+        self.end();
     }
 }
 
@@ -230,7 +233,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Place<T> {
             bound: request.bound.clamp(1, MOST_ITEMS).into(),
             window: request.window.clamp(1, MOST_ITEMS).into(),
             policy: request.policy,
-            state: Mutex::default(),
+            state: Mutex::new(State::new(Waiting::new(link.clone(), request.bound))),
             room: Condvar::new(),
         };
         let mut list = self.hub.list.write();
@@ -269,7 +272,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Place<T> {
             // The other side waits for the end all the same.
             (None, Ok((_, end))) => {
                 let theirs = link.clone();
-                let end = move || fire_waiting(&theirs, &end, (0u64, ENDED));
+                let end = move || _ = theirs.fire_in_turn(&end, (0u64, ENDED));
                 link.line_up_sending(MOST_UNKNOWN, Box::new(end))
             }
             (None, Err(_)) => return None,

@@ -150,6 +150,7 @@ impl ApiHandle {
         let number = self.endpoint.next_subscription();
         let (items, end) = ways(&topic, number).map_err(Misuse::BadPath)?;
         let taken = topic.join("taken").map_err(Misuse::BadPath)?;
+        let subscribe = topic.join("subscribe").map_err(Misuse::BadPath)?;
         let request = Request {
             number,
             bound: backlog.bound,
@@ -174,7 +175,6 @@ impl ApiHandle {
         for path in [&inlet.items, &inlet.end] {
             self.endpoint.arb().tap(path, Tapped { tap: inlet.clone(), pool: None, listed: None });
         }
-        let subscribe = topic.join("subscribe").map_err(Misuse::BadPath)?;
         let reader = Reader { next: 0, stash: None, over: false, refused: false, item: PhantomData };
         let subscription = Subscription { hold: Hold(inlet), reader };
         if let Err(error) = call_over::<_, ()>(&link, &subscribe, request, self.timeout) {
@@ -256,7 +256,8 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
             return Poll::Ready(None);
         }
         loop {
-            if self.reader.stash.is_none() && self.hold.0.set_waker(cx.waker()) {
+            let may_wait = self.reader.stash.is_none() && !self.hold.0.is_forked();
+            if may_wait && self.hold.0.set_waker(cx.waker()) {
                 return Poll::Pending;
             }
             if let Some(news) = self.reader.step(&self.hold.0) {
@@ -271,6 +272,9 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
     pub fn on(self, mut callback: impl FnMut(Result<T, Missed>) + Send + 'static) -> Listening {
         let Subscription { hold, mut reader } = self;
         let inlet = hold.0.clone();
+        if inlet.is_forked() {
+            return Listening(hold);
+        }
         let weak = inlet.weak.clone();
         let step = move || match weak.upgrade() {
             Some(inlet) if !reader.over => match reader.step(&inlet) {
@@ -298,6 +302,10 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Subscription<T> {
     /// [`Select`](crossbeam_channel::Select) beside other channels. One message may stand for several
     /// items: read by [`try_next`](Subscription::try_next) until there is none.
     pub fn ready(&self) -> Receiver<()> {
+        if self.hold.0.is_forked() {
+            // Nobody sends, which shows at once.
+            return crossbeam_channel::bounded(0).1;
+        }
         let mut state = self.hold.0.state.lock();
         let has_news = state.has_news() || self.reader.stash.is_some();
         let (sender, receiver) = state.ready.get_or_insert_with(|| crossbeam_channel::bounded(1));
@@ -358,6 +366,10 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reader<T> {
         loop {
             let (came, report) = match inlet.state.lock().take(inlet.backlog) {
                 Taken::Came(came, report) => (came, report),
+                Taken::Lost(lost) => {
+                    let gap = self.gap(inlet, self.next.saturating_add(lost));
+                    return Err(Missed::Lagged(gap));
+                }
                 Taken::Nothing => return Ok(None),
                 Taken::Anew => {
                     self.next = 0;

@@ -11,8 +11,8 @@ use super::*;
 use crate::{
     config::Config,
     counters::Tally,
-    error::{CloseReason, Rejection},
-    link::{Dispatch, Incoming, LinkParts, LinkState, Slot, message::Cargo, role::Role, state::State},
+    error::CloseReason,
+    link::{Dispatch, Incoming, LinkParts, LinkState, Lost, Slot, message::Cargo, role::Role, state::State},
     sync::{Arc, AtomicBool, Mutex, OwnMutex},
     transport::{FrameReceiver, FrameSender, Received, Transport, memory_pair},
     wire::{Ack, EventHead, Flags, HEADER_LEN, Header, Kind, Side},
@@ -35,7 +35,9 @@ impl Dispatch for Nobody {
 
     fn late_reply(&self, _: &Arc<Link>) {}
 
-    fn event_lost(&self, _: &Arc<Link>, _: Rejection) {}
+    fn event_lost(&self, _: &Arc<Link>, _: Lost) -> Option<Errand> {
+        None
+    }
 }
 
 struct Broken;
@@ -116,7 +118,7 @@ fn p_19_a_thread_that_is_to_lead_and_cannot_send_ends_the_link() {
     let (ours, theirs) = memory_pair();
     let mut state = State::greeted(Side::Head, &Config::default());
     state.handle_ready();
-    state.begin_event(Cargo::Bytes(vec![0; HEADER_LEN + 8].into()), None).ok().unwrap();
+    state.begin_event(Cargo::Bytes(vec![0; HEADER_LEN + 8].into()), false, None).ok().unwrap();
     let link = link(state, Transport { sender: Box::new(Broken), ..ours });
     link.core.lock().gathering = true;
     let Wiring::Framed(framed) = &link.wiring else { unreachable!("it was made so") };

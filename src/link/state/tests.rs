@@ -171,7 +171,7 @@ fn a_call_that_is_taken_back_before_it_left_never_leaves() {
     let first = pair.call(HEAD, 1, 10);
     pair.settle();
     let second = pair.call(HEAD, 2, 10);
-    let full = pair.ends[HEAD].state.begin_event(event(3, 10), None);
+    let full = pair.ends[HEAD].state.begin_event(event(3, 10), false, None);
     assert_eq!(full.unwrap_err().0, Refusal::Full(1));
     let ended = pair.ends[HEAD].state.cancel_call(second).unwrap();
     assert_eq!((ended.waiter, ended.executed), (2, Executed::No));
@@ -371,7 +371,7 @@ fn ac_75_after_a_go_away_there_are_no_new_calls_and_old_ones_end() {
     assert!(pair.take_actions(HEAD).iter().any(|action| matches!(action, Action::PeerGoingAway)));
     let refused = pair.ends[HEAD].state.begin_call(3, None, call(3, 10), true, None);
     assert_eq!(refused.unwrap_err().0, Refusal::ShuttingDown);
-    let refused = pair.ends[NECK].state.begin_event(event(4, 10), None);
+    let refused = pair.ends[NECK].state.begin_event(event(4, 10), false, None);
     assert_eq!(refused.unwrap_err().0, Refusal::ShuttingDown);
     pair.answer(NECK, old, 1, 10);
     pair.settle();

@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context as TaskContext, Poll, Waker},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -362,6 +363,7 @@ struct Handles {
     items: Incoming<u64>,
     out: Outgoing<u64>,
     news: Subscription<u64>,
+    others: [Subscription<u64>; 2],
     _listening: Listening,
     _timer: Timer,
 }
@@ -376,6 +378,7 @@ impl Handles {
             items: api.action("count", ()).open().unwrap(),
             out,
             news: news(),
+            others: [news(), news()],
             _listening: news().on(|_: Result<u64, Missed>| ()),
             _timer: api
                 .every(Duration::from_millis(1), "echo", 1u64)
@@ -388,6 +391,12 @@ impl Handles {
         is_refused(&self.out.send(1));
         assert!(matches!(self.news.next(), Some(Err(Missed::Closed(_)))));
         assert!(self.news.next().is_none());
+        let [mut polled, listened] = self.others;
+        assert!(polled.ready().recv_timeout(HANG).is_err_and(|error| error.is_disconnected()));
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        assert!(matches!(polled.poll_next(&mut cx), Poll::Ready(Some(Err(Missed::Closed(_))))));
+        assert!(matches!(polled.poll_next(&mut cx), Poll::Ready(None)));
+        drop(listened.on(|_: Result<u64, Missed>| unreachable!("nobody would run it")));
         ended(self.pending, self.items);
     }
 }

@@ -21,6 +21,7 @@ use crate::{
 
 on_every_wire_to_a_child! {
     p_30_a_subscription_is_made_again,
+    p_30_many_subscriptions_are_made_again_by_few_threads,
     p_30_a_subscription_by_callback_is_made_again,
     p_30_what_came_before_a_crash_is_read_first,
     p_30_what_came_before_a_crash_is_read_as_it_was_sent,
@@ -83,6 +84,20 @@ fn p_30_a_subscription_is_made_again(wire: Wire) {
             assert!(matches!(next(&mut news), Err(Missed::Restarted)), "{backlog:?}");
         }
     }
+}
+
+/// Red when each of them has a thread that asks for it.
+fn p_30_many_subscriptions_are_made_again_by_few_threads(wire: Wire) {
+    let supervisor = supervised(wire, victim::command("publish"));
+    let mut all: Vec<_> = (0..60).map(|_| subscribe(&supervisor, Backlog::default())).collect();
+    supervisor.kill();
+    for news in &mut all {
+        assert!(matches!(next(news), Err(Missed::Restarted)));
+    }
+    // A thread that has done something stays for a while.
+    assert!(supervisor.n_threads() <= 16, "{} threads", supervisor.n_threads());
+    assert_eq!(say(&supervisor, 1), 60);
+    all.iter_mut().for_each(|news| assert_eq!(next(news).unwrap(), 1));
 }
 
 fn p_30_a_subscription_by_callback_is_made_again(wire: Wire) {

@@ -127,7 +127,7 @@ impl Model {
 
     fn event(&mut self, from: usize, size: usize) {
         self.last += 1;
-        match self.pair.ends[from].state.begin_event(event(self.last, size), None) {
+        match self.pair.ends[from].state.begin_event(event(self.last, size), false, None) {
             Ok(()) => self.events_sent[from].push(self.last),
             Err((Refusal::Full(n), _)) => assert_eq!(n, 8, "refused with {n} waiting"),
             Err((refusal, _)) => assert!(self.went_away, "{refusal:?}"),

@@ -126,7 +126,7 @@ impl Pair {
     }
 
     pub(super) fn event(&mut self, from: usize, number: u32, size: usize) {
-        self.ends[from].state.begin_event(event(number, size), None).expect("it is taken");
+        self.ends[from].state.begin_event(event(number, size), false, None).expect("it is taken");
     }
 
     /// What the machine of one end asked for since the last time.
