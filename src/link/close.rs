@@ -13,9 +13,10 @@ use super::{
 };
 use crate::{
     error::{CallError, CloseReason, Executed},
+    logging::line,
     os::Attendant,
     sync::{Arc, Ordering, fail_here},
-    workers::{Job, Until, contain, discard_all, forget_panic, panic_text, run_elsewhere},
+    workers::{Job, Until, contain, discard, discard_all, forget_panic, panic_text, run_elsewhere},
 };
 
 impl Link {
@@ -114,9 +115,9 @@ impl Link {
         core.near = 0;
         let reason = core.closing_reason();
         drop(core);
-        let left = self.hand_on(sequel);
+        let mut left = self.hand_on(sequel);
         self.flush(self.core.lock());
-        self.bury(remains, &reason);
+        left.push(self.bury(remains, &reason));
         left.into_iter().for_each(run_elsewhere);
     }
 
@@ -144,11 +145,12 @@ impl Link {
         let reason = core.closing_reason();
         drop(core);
         let mut left = sequel.map_or_else(Vec::new, |sequel| self.hand_on(sequel));
-        if !matches!(*reason, CloseReason::Local | CloseReason::Peer) {
-            log::warn!("{} link lost: {reason}", self.side);
-        }
-        self.bury(remains, &reason);
-        let sequel = self.enter(&mut self.core.lock(), LinkState::Closed);
+        left.push(self.bury(remains, &reason));
+        let is_loss = !matches!(*reason, CloseReason::Local | CloseReason::Peer);
+        let lost = is_loss.then(|| line!(Warn, "{} link lost: {reason}", self.side)).flatten();
+        let words = self.line_up_words(lost);
+        let mut sequel = self.enter(&mut self.core.lock(), LinkState::Closed);
+        sequel.jobs.extend(words);
         left.extend(self.hand_on(sequel));
         if let Wiring::Framed(framed) = &self.wiring {
             // Whoever is sending takes the last words along, and hangs up after them.
@@ -188,10 +190,12 @@ impl Link {
         self.lose(reason);
     }
 
-    /// Tells everybody who has to do with what was under way.
-    fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) {
+    /// Tells everybody who has to do with what was under way. What comes back drops what is the user's, once nobody
+    /// waits for the calling thread.
+    #[must_use]
+    fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) -> Job {
         let mut later = Later::new(self);
-        self.end_gates(&mut later);
+        let kept = self.end_gates(&mut later);
         self.tally.events_unsent.add(remains.unsent_events);
         // Nobody else tells them. So a mistake over one of them is none over the others.
         for token in remains.served {
@@ -220,7 +224,11 @@ impl Link {
             contain(|| ends.end(&Err(closed.clone()), |wakeup| later.wake(wakeup)));
         }
         later.leave_to_the_crew();
-        discard_all(remains.unsent);
+        let unsent = remains.unsent;
+        Box::new(move || {
+            discard(kept);
+            discard_all(unsent);
+        })
     }
 
     /// The other process has ended: what it had sent is delivered, then the link ends.

@@ -131,6 +131,7 @@ impl Link {
                 keeper: Keeper::new(attendant),
                 callbacks: Lane::new(parts.config.limits.callback_workers),
                 unrefused: Lane::new(1),
+                words: Lane::new(1),
                 listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,

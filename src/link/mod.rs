@@ -24,6 +24,7 @@ mod inbox;
 mod keeper;
 mod lead;
 mod line;
+mod lines;
 mod load;
 #[cfg(all(loom, test))]
 mod loom;
@@ -71,6 +72,7 @@ use crate::{
     config::Config,
     counters::Tally,
     error::{CallError, CloseReason, Rejection},
+    logging::{Line, line},
     os::Origin,
     sync::{
         Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, fail_here,
@@ -78,7 +80,7 @@ use crate::{
     },
     transport::{FrameSender, Nudge},
     wire::{Codec, Side},
-    workers::{Admission, Crew, Job, Lane, Shift, discard, run_elsewhere},
+    workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
 use aftermath::Later;
 use completing::{Completing, OffTheTable};
@@ -180,6 +182,8 @@ pub(crate) struct Link {
     callbacks: Lane<Job>,
     /// What waits for room in the send queue, and is not refused for want of it.
     unrefused: Lane<Job>,
+    /// For the log.
+    words: Lane<Line>,
     /// Shared by the links that follow each other behind one endpoint, so that states keep their order.
     listeners: Arc<Lane<Job>>,
     dispatch: Arc<dyn Dispatch>,
@@ -336,8 +340,15 @@ impl Link {
     /// Has a job run by the crew. It comes back if no thread can be had for it.
     fn offer(&self, job: Job) -> Option<Job> {
         let (error, job) = self.crew.submit(job).err()?;
-        log::warn!("no thread for a job, so that the one that made it runs it: {error}");
-        Some(job)
+        // It is said where that may be, which is where the job runs.
+        let Some(line) = line!(Warn, "no thread for a job, so that the one that made it runs it: {error}")
+        else {
+            return Some(job);
+        };
+        Some(Box::new(move || {
+            line.write();
+            run_elsewhere(job);
+        }))
     }
 
     /// The same for what came from a frame. An inline handler asks for a place first: as many of those as a peer
@@ -390,32 +401,6 @@ impl Link {
         }))
     }
 
-    /// Has something sent by a thread that waits until there is room.
-    pub(crate) fn send_in_turn(&self, sending: Job) {
-        self.line_up_sending(usize::MAX, sending).into_iter().for_each(|job| self.submit(job));
-    }
-
-    /// The same for whoever cannot submit what comes back. One such thread is for the whole link, since how much there
-    /// is to tell is up to the other side. Where more than `bound` wait for it already it is not sent at all.
-    #[must_use]
-    pub(crate) fn line_up_sending(&self, bound: usize, sending: Job) -> Option<Job> {
-        let link = self.strong()?;
-        match self.unrefused.admit(sending, bound) {
-            Admission::Run(first) => Some(Box::new(move || {
-                let mut next = Some(first);
-                while let Some(sending) = next {
-                    run_elsewhere(sending);
-                    next = link.unrefused.next();
-                }
-            })),
-            Admission::Queued => None,
-            Admission::Full(sending) | Admission::Closed(sending) => {
-                discard(sending);
-                None
-            }
-        }
-    }
-
     /// Wakes or starts a thread of the crew that takes the reader role.
     fn call_reader(&self) -> io::Result<()> {
         if let Wiring::Framed(framed) = &self.wiring {
@@ -428,7 +413,7 @@ impl Link {
     /// Wakes or starts a thread of the crew that looks after the reader role.
     fn call_ticker(&self) {
         if let Err(error) = self.crew.summon() {
-            log::warn!("no thread to read for the link: {error}");
+            self.say(line!(Warn, "no thread to read for the link: {error}"));
         }
     }
 
@@ -438,10 +423,10 @@ impl Link {
         core.stage = stage;
         self.changed.notify_all();
         self.settled.notify_all();
-        log::debug!("{} link {:x}: {stage:?}", self.side, self.number());
+        let words = self.line_up_words(line!(Debug, "{} link {:x}: {stage:?}", self.side, self.number()));
         let link = self.strong();
-        let jobs = link.map_or_else(Vec::new, |link| self.dispatch.changed(&link, stage));
-        Sequel { jobs, _handing_over: self.completing() }
+        let told = link.map_or_else(Vec::new, |link| self.dispatch.changed(&link, stage));
+        Sequel { jobs: words.into_iter().chain(told).collect(), _handing_over: self.completing() }
     }
 
     /// Has the crew do what follows from a new state. What comes back found no thread: it is for the calling one, when
@@ -527,9 +512,9 @@ impl Link {
     fn wake_keeper(&self) {
         let Some(link) = self.strong() else { return };
         if let Err(error) = self.keeper.wake(&link) {
-            log::warn!("no thread to watch the clock for the link: {error}");
             // Whoever needs it next tries again.
             self.core.lock().armed = None;
+            self.say(line!(Warn, "no thread to watch the clock for the link: {error}"));
         }
     }
 
@@ -581,7 +566,7 @@ fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: impl FnOnce()
     link.tally.callback_panics.up();
     match place {
         // Told of its own panic, it would panic again, and so on without an end.
-        Place::ErrorHook => log::warn!("the error hook panicked: {text}"),
+        Place::ErrorHook => link.say(line!(Warn, "the error hook panicked: {text}")),
         _ => link.dispatch.callback_panicked(&link, text),
     }
 }

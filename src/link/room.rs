@@ -5,7 +5,7 @@ use crate::{
     error::CallError,
     sync::MutexGuard,
     wire::{Codec, Fault, HEADER_LEN, Kind, TransactionId},
-    workers::Job,
+    workers::{Admission, Job, discard, run_elsewhere},
 };
 
 impl Link {
@@ -58,6 +58,32 @@ impl Link {
         }
         let job = self.line_up_in_order(Place::ErrorHook, hook);
         job.into_iter().for_each(|job| self.submit(job));
+    }
+
+    /// Has something sent by a thread that waits until there is room.
+    pub(crate) fn send_in_turn(&self, sending: Job) {
+        self.line_up_sending(usize::MAX, sending).into_iter().for_each(|job| self.submit(job));
+    }
+
+    /// The same for whoever cannot submit what comes back. One such thread is for the whole link, since how much there
+    /// is to tell is up to the other side. Where more than `bound` wait for it already it is not sent at all.
+    #[must_use]
+    pub(crate) fn line_up_sending(&self, bound: usize, sending: Job) -> Option<Job> {
+        let link = self.strong()?;
+        match self.unrefused.admit(sending, bound) {
+            Admission::Run(first) => Some(Box::new(move || {
+                let mut next = Some(first);
+                while let Some(sending) = next {
+                    run_elsewhere(sending);
+                    next = link.unrefused.next();
+                }
+            })),
+            Admission::Queued => None,
+            Admission::Full(sending) | Admission::Closed(sending) => {
+                discard(sending);
+                None
+            }
+        }
     }
 
     /// Whether this thread has the reader role.

@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     error::{AddressError, CloseReason, Result, StartError},
     head::{Head, HeadBuilder},
+    logging::say,
     neck::{Neck, NeckBuilder},
     os::{Origin, Wakeup},
     socket::{Address, Door, Terms, Token},
@@ -326,7 +327,7 @@ impl Drop for Listener {
         self.shared.end(None);
         self.shared.enter(Stage::Quitting);
         if !self.thread.take().is_none_or(|thread| thread.join(HOOKS)) {
-            log::warn!("a hook of a listener has not returned, and its thread is left behind");
+            say!(Warn, "a hook of a listener has not returned, and its thread is left behind");
         }
     }
 }

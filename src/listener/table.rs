@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     error::{CloseReason, TurnedAway},
     link::{Link, LinkState},
+    logging::say,
     os::Wakeup,
     socket::{Address, Caller, Terms, Token},
     sync::{AtomicBool, Condvar, Mutex, Ordering, hold_nothing},
@@ -183,7 +184,7 @@ impl Shared {
             Ok(made) => made,
             Err(error) => {
                 self.count_turned_away();
-                return log::warn!("no link to one who has connected: {error}");
+                return say!(Warn, "no link to one who has connected: {error}");
             }
         };
         let entry = Entry { peer: peer.clone(), link: link.clone(), visit: Visit::Unknown, leaving: false };
@@ -221,7 +222,7 @@ impl Shared {
         for api in &self.apis {
             if let Err(error) = peer.endpoint().attach(api.again()) {
                 self.count_turned_away();
-                return log::warn!("nothing is served to one who has connected: {error}");
+                return say!(Warn, "nothing is served to one who has connected: {error}");
             }
         }
         if !self.begin_visit(id) {
@@ -312,7 +313,7 @@ impl Shared {
         };
         let name = format!("{}-farewell", self.config.name);
         if let Err(error) = Builder::new().name(name).spawn(run) {
-            log::warn!("no thread to see a peer off, so that the others wait for it: {error}");
+            say!(Warn, "no thread to see a peer off, so that the others wait for it: {error}");
             let job = job.lock().take();
             job.into_iter().for_each(|job| job());
         }
@@ -386,8 +387,8 @@ impl Shared {
         table.given_up |= given_up;
         drop(table);
         if given_up {
-            log::warn!("a peer was not seen off in time, and is left behind");
             self.changed.notify_all();
+            say!(Warn, "a peer was not seen off in time, and is left behind");
         }
         !given_up && ends.iter().all(|end| end.try_recv().unwrap_or_else(|error| error.is_disconnected()))
     }

@@ -15,6 +15,7 @@ use crate::{
     api::Endpoint,
     error::{Crash, GivenUp, Result, StartError},
     head::{HeadBuilder, Outlet},
+    logging::say,
     os::Wakeup,
     process::{Program, Stderr},
     sync::Arc,
@@ -194,7 +195,7 @@ impl Supervisor {
     /// Ends the process at once, which counts as a crash. One that has ended is fine.
     pub fn kill(&self) {
         if let Some(Err(error)) = self.shared.process().map(|process| process.kill()) {
-            log::warn!("cannot kill a supervised process: {error}");
+            say!(Warn, "cannot kill a supervised process: {error}");
         }
     }
 

@@ -20,6 +20,7 @@ use crate::{
     error::{CloseReason, Crash, Death, Exit, GivenUp, StartError},
     head::Spawned,
     link::{Current, Link, LinkState, Place, within},
+    logging::say,
     os::{self, Wakeup},
     process::{LaunchOptions, Process, Program},
     sync::{Arc, Mutex, OnceLock, fail_here},
@@ -81,7 +82,13 @@ impl Shared {
         abort: Arc<Wakeup>,
         hooks: Vec<Hook>,
     ) -> Shared {
-        let watchers = hooks.into_iter().map(|hook| Watcher { hook, next: 0 }).collect();
+        let name = endpoint.0.config.name.clone();
+        let log = Hook::new(move |transition| match transition {
+            Transition::GaveUp(_) => say!(Warn, "supervisor of {name}: {transition}"),
+            _ => say!(Debug, "supervisor of {name}: {transition}"),
+        });
+        let hooks = std::iter::once(log).chain(hooks);
+        let watchers = hooks.map(|hook| Watcher { hook, next: 0 }).collect();
         let desk = Mutex::new(Desk { watchers, ..Desk::default() });
         Shared { endpoint, succession, abort, desk, thread: OnceLock::new() }
     }
@@ -205,7 +212,6 @@ impl Shared {
 
     /// Takes note of what everybody is told of with the next delivery.
     fn note(&self, transition: Transition) {
-        log::debug!("supervisor of {}: {transition}", self.endpoint.0.config.name);
         let mut desk = self.desk.lock();
         desk.history.push_back(transition);
         desk.told += 1;
@@ -217,9 +223,7 @@ impl Shared {
     /// Tells everybody what they have not been told yet. On the supervisor's thread.
     fn deliver(&self) {
         while let Some((hook, transition)) = self.next_delivery() {
-            let current = Current::of_no_call(0, Place::Supervision);
-            let run = AssertUnwindSafe(|| within(current, || (hook.0)(&transition)));
-            if let Err(panic) = catch_unwind(run) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (hook.0)(&transition))) {
                 self.endpoint.0.callback_panicked_elsewhere(panic_text(&*panic));
                 forget_panic(panic);
             }
@@ -266,8 +270,13 @@ impl Runner {
         Runner { shared, program, options, policy, crashes, n_crashes_kept, retired }
     }
 
-    /// Runs to the end, and says on the way whether the program has started.
-    pub(super) fn run(mut self, started: &Sender<Result<(), StartError>>) {
+    /// Runs to the end, and says on the way whether the program has started. Whatever of the user's runs on this thread,
+    /// a hook or the logger, may not wait for a start that is made here.
+    pub(super) fn run(self, started: &Sender<Result<(), StartError>>) {
+        within(Current::of_no_call(0, Place::Supervision), || self.run_to_the_end(started));
+    }
+
+    fn run_to_the_end(mut self, started: &Sender<Result<(), StartError>>) {
         let _ = self.shared.thread.set(std::thread::current().id());
         let ran = catch_unwind(AssertUnwindSafe(|| self.run_program(started)));
         if let Err(panic) = ran {
@@ -314,7 +323,6 @@ impl Runner {
         let (crashes, summary) =
             (self.crashes.drain(..).collect(), format!("its supervisor panicked: {text}"));
         let why = Arc::new(GivenUp { crashes, summary: summary.into() });
-        log::warn!("supervisor of {}: {why}", self.shared.endpoint.0.config.name);
         let error = Arc::new(std::io::Error::other(text.as_str()));
         // Nobody takes it when the program had started.
         let _ = started.try_send(Err(StartError::Setup { what: "supervisor", error }));
@@ -423,7 +431,6 @@ impl Runner {
         };
         let summary = summary.into();
         let why = Arc::new(GivenUp { crashes, summary });
-        log::warn!("supervisor of {}: {why}", self.shared.endpoint.0.config.name);
         self.shared.tell(Transition::Crashed(crash));
         self.conclude(Some(Transition::GaveUp(why.clone())), Arc::new(CloseReason::GaveUp(why)));
     }

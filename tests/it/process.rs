@@ -10,6 +10,7 @@ mod held_up;
 mod host;
 mod inherited;
 mod life;
+mod loggers;
 mod neighbours;
 mod pulse;
 mod remains;

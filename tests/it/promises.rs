@@ -6,6 +6,7 @@ mod ends;
 mod given_up;
 mod in_hooks;
 mod left_over;
+mod loggers;
 mod seams;
 mod unfinished;
 
