@@ -8,6 +8,7 @@ mod in_hooks;
 mod left_over;
 mod loggers;
 mod seams;
+mod thread_locals;
 mod unfinished;
 
 use std::{
