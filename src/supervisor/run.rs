@@ -24,7 +24,7 @@ use crate::{
     os::{self, Wakeup},
     process::{LaunchOptions, Process, Program},
     sync::{Arc, Mutex, OnceLock, fail_here},
-    workers::{forget_panic, panic_text},
+    workers::{Until, forget_panic, panic_text},
 };
 
 /// Who is told of transitions.
@@ -283,10 +283,12 @@ impl Runner {
             self.break_down(panic, started);
         }
         self.rest();
+        let until = Until::after(self.shared.patience());
         let last = self.shared.endpoint.0.last_link();
-        let left = self.shared.patience();
-        self.retired.drain(..).chain(last).for_each(|link| link.join(left));
-        self.shared.endpoint.0.join_waiting(left);
+        // Most often it is retired as well.
+        let last = last.filter(|last| !self.retired.iter().any(|link| Arc::ptr_eq(link, last)));
+        self.retired.drain(..).chain(last).for_each(|link| link.join(until.left()));
+        self.shared.endpoint.0.join_waiting(until.left());
     }
 
     /// Nobody is told of anything before whoever starts it is: a hook may wait for that one.

@@ -25,6 +25,7 @@ on_every_wire_to_a_child! {
     p_22_a_hook_that_does_not_come_back_holds_up_no_first_start,
     p_24_a_child_that_stays_has_the_grace_however_long_calls_may_take,
     p_24_a_child_that_takes_the_grace_leaves_no_threads_of_the_head_behind,
+    p_24_a_thread_that_is_left_behind_a_supervisor_counts_once,
     p_24_lines_that_wait_when_the_grace_is_over_are_told_to_nobody,
     p_23_a_child_is_ended_while_a_hook_holds_its_supervisor_up,
     p_24_a_supervisor_does_not_wait_for_what_hooks_have_left_with_their_threads,
@@ -108,6 +109,28 @@ fn p_24_a_child_that_takes_the_grace_leaves_no_threads_of_the_head_behind(wire: 
     let supervisor = supervised.spawn(victim::command("linger")).unwrap();
     let _timers = [(); 3].map(|()| supervisor.api("victim").every(far, "echo", 1u64).fire().unwrap());
     assert_eq!(drops_in_time(supervisor).counters().threads_left_behind, 0);
+}
+
+/// Red when the last link is joined once for each who has it at hand, or when the supervisor's thread waits for it as long
+/// as it is waited for itself.
+fn p_24_a_thread_that_is_left_behind_a_supervisor_counts_once(wire: Wire) {
+    let name = format!("once-{wire:?}");
+    let config = Config::new().grace(5 * GRACE).name(&name);
+    let builder = Head::builder().wire(wire).config(config).supervise(Restarts::on_crash());
+    let supervisor = builder.spawn(victim::command("serve")).unwrap();
+    let gate = Gate::default();
+    let _opens = gate.opens_at_the_end();
+    let held = gate.clone();
+    let echo = supervisor.api("victim").action("echo", 1u64);
+    echo.then(move |_: Result<u64, CallError>| held.pass()).unwrap();
+    gate.await_waiting(1);
+    let end = supervisor.endpoint().clone();
+    drop(supervisor);
+    assert_eq!(end.counters().threads_left_behind, 1);
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    let left: Vec<_> = names.filter(|thread| thread.starts_with(&name)).collect();
+    assert!(left.len() == 1 && !left[0].contains("-s"), "{left:?}");
 }
 
 /// Red when they are told one after the other to a callback that has come back.
