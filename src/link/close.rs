@@ -161,7 +161,7 @@ impl Link {
             framed.nudge();
         }
         self.crew.stop();
-        self.keeper.stop();
+        self.keeper.retire();
         left.into_iter().for_each(run_elsewhere);
     }
 
@@ -236,7 +236,12 @@ impl Link {
     /// Whoever reads does both when it comes to the nudge, which stands behind what was sent.
     pub(crate) fn peer_died(&self, reason: CloseReason) {
         let Wiring::Framed(framed) = &self.wiring else { return self.lose(reason) };
-        self.core.lock().dying.get_or_insert(reason);
+        let mut core = self.core.lock();
+        if core.state.is_closed() {
+            return;
+        }
+        core.dying.get_or_insert(reason);
+        drop(core);
         self.changed.notify_all();
         framed.nudge();
         let Some(mut reader) = framed.role.take() else { return };

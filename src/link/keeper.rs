@@ -117,6 +117,17 @@ impl Keeper {
         }
     }
 
+    /// The link is over, and with it the clock. A child is looked after until it has ended: it may write for as long as
+    /// it likes, and somebody has to bury it.
+    pub(crate) fn retire(&self) {
+        if !self.attended {
+            return self.stop();
+        }
+        if let Some(shared) = &*self.shared.lock() {
+            shared.wakeup.wake();
+        }
+    }
+
     /// Whether it looks after anything besides the clock.
     pub(crate) fn has_attendant(&self) -> bool {
         self.attended
@@ -171,8 +182,12 @@ fn watch(weak: &Weak<Link>, shared: &Shared, post: &Post) {
         }
         fail_here("a keeper that looks at the clock");
         let next = link.tick(Instant::now());
+        let is_over = link.core.lock().state.is_closed();
         drop(link);
         let mut visit = post.visit();
+        if is_over && visit.attendant.as_ref().is_none_or(|attendant| attendant.descriptors().is_empty()) {
+            break;
+        }
         let limit = next.map(|at| at.saturating_duration_since(Instant::now()));
         let idle = limit.is_none() && visit.attendant.is_none();
         let limit = if idle { Some(KEEP_ALIVE) } else { limit };

@@ -12,6 +12,7 @@ mod inherited;
 mod life;
 mod loggers;
 mod neighbours;
+mod parted;
 mod pulse;
 mod remains;
 mod rows;
