@@ -4,6 +4,7 @@
 //! Where nothing else is said, a test is red when the panic of the thread that it names is not caught where its link can
 //! be told.
 
+mod listening;
 mod starved;
 mod unread;
 
@@ -22,7 +23,7 @@ use std::{
 use crate::{
     api::{Api, AsyncResult, Backlog, Context, Endpoint, Missed, Responder, Subscription, Topic},
     config::{Config, Timeout},
-    error::{CallError, CloseReason, Error, StartError},
+    error::{CallError, CloseReason, Error, Rejection, StartError},
     head::Head,
     link::LinkState,
     neck::Neck,

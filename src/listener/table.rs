@@ -17,7 +17,7 @@ use crate::{
     logging::say,
     os::Wakeup,
     socket::{Address, Caller, Terms, Token},
-    sync::{AtomicBool, Condvar, Mutex, Ordering, hold_nothing},
+    sync::{AtomicBool, Condvar, Mutex, Ordering, fail_here, hold_nothing},
     wire::Side,
     workers::{Until, forget_panic, panic_text},
 };
@@ -95,9 +95,9 @@ impl Table {
         self.stage >= Stage::DoorGone && self.peers.is_empty()
     }
 
-    /// All who have an entry, and whether somebody is seeing them off.
-    fn all(&self) -> Vec<(Peer, Arc<Link>, bool)> {
-        self.peers.values().map(|entry| (entry.peer.clone(), entry.link.clone(), entry.leaving)).collect()
+    /// All who have an entry.
+    fn all(&self) -> Vec<(Peer, Arc<Link>)> {
+        self.peers.values().map(|entry| (entry.peer.clone(), entry.link.clone())).collect()
     }
 }
 
@@ -129,8 +129,8 @@ impl Shared {
 
     pub(super) fn peers(&self) -> Vec<Peer> {
         let all = self.table.lock().all();
-        let here = all.into_iter().filter(|(peer, link, _)| is_here(peer) && self.may_be_met(link));
-        here.map(|(peer, ..)| peer).collect()
+        let here = all.into_iter().filter(|(peer, link)| is_here(peer) && self.may_be_met(link));
+        here.map(|(peer, _)| peer).collect()
     }
 
     pub(super) fn accept(&self, deadline: Option<Instant>) -> Option<Peer> {
@@ -194,7 +194,7 @@ impl Shared {
         drop(table);
         if late {
             // Whoever ends the listener has looked around already, and has not seen this one.
-            self.see_off(id, at_once);
+            let _ = self.see_off(id, at_once);
             return;
         }
         let (shared, theirs) = (self.clone(), link.clone());
@@ -281,26 +281,27 @@ impl Shared {
     pub(super) fn see_off_the_gone(self: &Arc<Shared>) {
         let gone = std::mem::take(&mut *self.over.lock());
         for id in gone {
-            self.see_off(id, at_once);
+            let _ = self.see_off(id, at_once);
         }
     }
 
     /// Ends the link to a peer on a thread of its own, since user code may be under way. What `end` says comes
-    /// out of the receiver; nothing does if somebody else sees the peer off.
+    /// out of the receiver; there is none if somebody else sees the peer off.
+    #[must_use]
     fn see_off(
         self: &Arc<Shared>,
         id: u64,
         end: impl FnOnce(&Link) -> bool + Send + 'static,
-    ) -> crossbeam_channel::Receiver<bool> {
+    ) -> Option<crossbeam_channel::Receiver<bool>> {
         let (tell, told) = crossbeam_channel::bounded(1);
         let mut table = self.table.lock();
-        let Some(entry) = table.peers.get_mut(&id).filter(|entry| !entry.leaving) else { return told };
+        let entry = table.peers.get_mut(&id).filter(|entry| !entry.leaving)?;
         entry.leaving = true;
         let (peer, link) = (entry.peer.clone(), entry.link.clone());
         drop(table);
         let shared = self.clone();
         self.apart(move || shared.farewell(&peer, &link, end, &tell));
-        told
+        Some(told)
     }
 
     /// Has a thread of its own do something that takes time. Should none be had, the calling one does it.
@@ -359,17 +360,19 @@ impl Shared {
         let all = self.table.lock().all();
         let ends: Vec<_> = all
             .into_iter()
-            .map(|(peer, link, leaving)| {
-                if leaving && limit.is_none() {
-                    // Whoever sees it off may do so with a limit that is not over for long.
-                    self.apart(move || link.close());
-                }
+            .filter_map(|(peer, link)| {
+                fail_here("a listener that ends");
                 let endpoint = peer.endpoint().clone();
-                self.see_off(peer.id(), move |link| match limit {
+                let told = self.see_off(peer.id(), move |link| match limit {
                     // Each on its own thread, so that all are told before anybody is waited for.
                     Some(_) => endpoint.0.shut_down(link, deadline),
                     None => at_once(link),
-                })
+                });
+                if told.is_none() && limit.is_none() {
+                    // Whoever sees it off may do so with a limit that is not over for long.
+                    self.apart(move || link.close());
+                }
+                told
             })
             .collect();
         // Both the end of a link and the end of its threads may take a grace.

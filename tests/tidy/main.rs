@@ -45,7 +45,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("runner", "wire error config sync logging head neck listener"),
     ("config_file", "wire error config sync api process socket neck head listener supervisor"),
     // For tests alone.
-    ("failures", "wire error config sync transport link api process neck head supervisor"),
+    ("failures", "wire error config sync transport link api process socket neck head listener supervisor"),
 ];
 
 /// Single uses that go past their layer: `wire` asks for room in memory, which says nothing about what it means.

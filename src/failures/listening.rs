@@ -1,0 +1,51 @@
+//! Peers that come and go while there is no thread for them, or while somebody else ends them; and a Neck for which
+//! there is no thread that ends it with its Head.
+
+use super::*;
+use crate::{listener::Listener, socket::Token};
+
+/// A listener over TCP, and what makes the Necks that visit it.
+fn listen(name: &str, grace: Duration, arrival: impl Fn() + Send + Sync + 'static) -> (Listener, Token) {
+    let config = Config::new().name(name).grace(grace);
+    let builder = Head::builder().config(config).serve(api("a")).listening();
+    let listener = builder.on_arrival(move |_| arrival()).listen("tcp:127.0.0.1:0").unwrap();
+    let token = *listener.token().unwrap();
+    (listener, token)
+}
+
+fn visit(listener: &Listener, token: Token) -> Result<Neck, Error> {
+    let builder = Neck::builder().config(Config::new().name("other")).token(token);
+    builder.connect(listener.address().clone()).map(Neck::start)
+}
+
+/// Red when whoever closes goes by what it saw of the peers before: somebody else has taken them meanwhile, who has
+/// time.
+#[test]
+fn p_24_closing_beside_a_shutting_down_that_begins_closes_every_peer() {
+    watched(|| {
+        let (listener, token) = listen(NAME, LONG / 6, || ());
+        let listener = Arc::new(listener);
+        let necks: Vec<_> = (0..4).map(|_| visit(&listener, token).unwrap()).collect();
+        let echo = |neck: &Endpoint| neck.api("a").action("echo", 1u64).timeout(LONG).call::<u64>();
+        let calls = necks.iter().map(|neck| {
+            let never = neck.api("a").action("never", ()).timeout(Timeout::Never).start::<()>().unwrap();
+            // It came behind the other one.
+            assert_eq!(echo(neck).unwrap(), 1);
+            never
+        });
+        let calls: Vec<_> = calls.collect();
+        let (tell, told) = mpsc::channel();
+        let (theirs, ends) = (listener.clone(), necks.iter().map(|neck| neck.endpoint().clone()));
+        let ends: Vec<_> = ends.collect();
+        do_once("a listener that ends", NAME, move || {
+            thread::spawn(move || tell.send(theirs.shut_down(4 * LONG)).unwrap());
+            let is_told = |end| matches!(echo(end), Err(CallError::Rejected(Rejection::ShuttingDown)));
+            ends.iter().for_each(|end| within(LONG, "it is shut down", || is_told(end)));
+        });
+        listener.close();
+        assert!(!is_to_fail(), "nobody has come there");
+        assert_eq!(listener.peers().len(), 0, "they are shut down, and not closed");
+        assert!(!told.recv_timeout(LONG).unwrap(), "calls were cut off");
+        calls.into_iter().for_each(|call| drop(call.wait().unwrap_err()));
+    });
+}
