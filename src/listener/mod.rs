@@ -25,7 +25,7 @@ use crate::{
     os::{Origin, Wakeup},
     socket::{Address, Door, Terms, Token},
     wire::Side,
-    workers::Thread,
+    workers::{LAST_LINES, Thread, Until},
 };
 use table::{Arrival, Departure, HOOKS, Shared, Stage};
 
@@ -234,6 +234,7 @@ impl ListenerBuilder {
             bell,
             table: Default::default(),
             over: Default::default(),
+            farewells: Default::default(),
             changed: Default::default(),
         });
         let theirs = shared.clone();
@@ -326,7 +327,11 @@ impl Drop for Listener {
         }
         self.shared.end(None);
         self.shared.enter(Stage::Quitting);
-        if !self.thread.take().is_none_or(|thread| thread.join(HOOKS)) {
+        let until = Until::after(HOOKS);
+        let door = self.thread.take().is_none_or(|thread| thread.join(until.left()));
+        // Once nobody else begins to see anybody off.
+        let farewells = self.shared.join_farewells(until.at_least(LAST_LINES));
+        if !(door && farewells) {
             say!(Warn, "a hook of a listener has not returned, and its thread is left behind");
         }
     }

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    thread::Builder,
     time::{Duration, Instant},
 };
 
@@ -19,7 +18,7 @@ use crate::{
     socket::{Address, Caller, Terms, Token},
     sync::{AtomicBool, Condvar, Mutex, Ordering, fail_here, hold_nothing},
     wire::Side,
-    workers::{Until, forget_panic, panic_text},
+    workers::{Thread, Until, forget_panic, panic_text},
 };
 
 pub(super) type Arrival = Arc<dyn Fn(&Peer) + Send + Sync>;
@@ -43,6 +42,8 @@ pub(super) struct Shared {
     pub(super) table: Mutex<Table>,
     /// The peers whose links are over and whom nobody has seen off so far.
     pub(super) over: Mutex<Vec<u64>>,
+    /// The threads that see peers off. They are joined, since they have the handlers and the hooks, too.
+    pub(super) farewells: Mutex<Vec<Thread>>,
     pub(super) changed: Condvar,
 }
 
@@ -277,12 +278,14 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Sees those off whose links are over.
+    /// Sees those off whose links are over, and lets go of the threads that have done that.
     pub(super) fn see_off_the_gone(self: &Arc<Shared>) {
         let gone = std::mem::take(&mut *self.over.lock());
         for id in gone {
             let _ = self.see_off(id, at_once);
         }
+        let done: Vec<_> = self.farewells.lock().extract_if(.., |thread| thread.is_over()).collect();
+        done.into_iter().for_each(|thread| _ = thread.join(Duration::ZERO));
     }
 
     /// Ends the link to a peer on a thread of its own, since user code may be under way. What `end` says comes
@@ -313,11 +316,21 @@ impl Shared {
             job.into_iter().for_each(|job| job());
         };
         let name = format!("{}-farewell", self.config.name);
-        if let Err(error) = Builder::new().name(name).spawn(run) {
-            say!(Warn, "no thread to see a peer off, so that the others wait for it: {error}");
-            let job = job.lock().take();
-            job.into_iter().for_each(|job| job());
+        match Thread::start(name, run) {
+            Ok(thread) => self.farewells.lock().push(thread),
+            Err(error) => {
+                say!(Warn, "no thread to see a peer off, so that the others wait for it: {error}");
+                let job = job.lock().take();
+                job.into_iter().for_each(|job| job());
+            }
         }
+    }
+
+    /// Waits for those who see peers off. Says whether none is left behind.
+    pub(super) fn join_farewells(&self, until: Until) -> bool {
+        let farewells = std::mem::take(&mut *self.farewells.lock());
+        let joined = farewells.into_iter().map(|thread| thread.join(until.left()));
+        joined.filter(|joined| !joined).count() == 0
     }
 
     fn farewell(

@@ -1,9 +1,11 @@
 //! How it ends: go-away, close, a peer that is killed; and what is left then, which is nothing.
 
 use std::{
+    cell::RefCell,
     env, fs,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -27,6 +29,7 @@ at_every_address! {
     a_peer_that_is_killed_is_missed_at_once_and_by_itself,
     whoever_outlives_the_listener_is_told,
     a_peer_that_has_gone_is_shut_down_at_once,
+    p_24_nothing_of_the_users_is_left_of_a_listener_that_has_gone,
 }
 
 fn gated(gate: &Gate) -> Api {
@@ -144,6 +147,44 @@ fn a_peer_that_has_gone_is_shut_down_at_once(place: Where) {
     assert!(peer.shut_down(LONG), "nothing is under way with it");
     drop(listener);
     assert!(peer.shut_down(LONG), "nor later");
+}
+
+/// Red when those who see peers off are not waited for to their end: the last of them has the handlers as well.
+fn p_24_nothing_of_the_users_is_left_of_a_listener_that_has_gone(place: Where) {
+    struct TakesItsTime {
+        _held: Arc<()>,
+    }
+
+    impl Drop for TakesItsTime {
+        fn drop(&mut self) {
+            thread::sleep(SOON);
+        }
+    }
+
+    thread_local! {
+        static KEPT: RefCell<Option<TakesItsTime>> = const { RefCell::new(None) };
+    }
+
+    for _ in 0..4 {
+        let held = Arc::new(());
+        let (handler, start) = (held.clone(), held.clone());
+        let api = Api::new("a")
+            .handle("held", move |_: &Context, _: ()| Ok::<_, Fault>(Arc::strong_count(&handler)));
+        let api = api.unwrap().on_start(move || Ok(assert!(Arc::strong_count(&start) > 1)));
+        let (arrival, departure) = (held.clone(), held.clone());
+        let builder = place.head().serve(api).listening();
+        let builder = builder.on_arrival(move |_| assert!(Arc::strong_count(&arrival) > 1));
+        let listener = place.listen(builder.on_departure(move |_, _| {
+            let left = TakesItsTime { _held: departure.clone() };
+            KEPT.with_borrow_mut(|kept| *kept = Some(left));
+        }));
+        let necks: Vec<_> = (0..3).map(|_| place.visit(&listener)).collect();
+        let count = |neck: &Neck| neck.api("a").action("held", ()).timeout(LONG).call::<usize>().unwrap();
+        assert!(necks.iter().all(|neck| count(neck) > 1));
+        drop(listener);
+        assert_eq!(Arc::strong_count(&held), 1);
+        drop(necks);
+    }
 }
 
 #[test]
