@@ -238,16 +238,12 @@ impl Drop for Supervisor {
         let hooks = self.shared.finish();
         // All of them end beside each other: where one takes all of the time, the others have had it as well.
         self.outlet.iter().for_each(Outlet::close);
-        // It waits for the threads of the links, as long as is waited here, and then comes to its end.
-        let patience = until.left().saturating_add(LAST_LINES);
         let until = until.at_least(LAST_LINES);
-        let is_over = self.thread.take().is_none_or(|thread| thread.join(patience));
-        if !is_over {
+        if !self.thread.take().is_none_or(|thread| thread.join(until.left())) {
             let inner = &self.endpoint.0;
             inner.tally.leave_behind(1, &inner.config.name, "supervisor");
-            // It would have waited for the threads of the link.
-            inner.last_link().into_iter().for_each(|link| link.join(until.left()));
         }
+        self.shared.join_links(until);
         self.outlet.iter_mut().for_each(|outlet| outlet.end(until.left()));
         self.endpoint.dismantle(until.left());
         discard(hooks);

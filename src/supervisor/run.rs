@@ -38,6 +38,8 @@ pub(super) struct Shared {
     /// Ends the wait for a program that starts.
     abort: Arc<Wakeup>,
     desk: Mutex<Desk>,
+    /// Links of before whose threads have not ended yet.
+    retired: Mutex<Vec<Arc<Link>>>,
     thread: OnceLock<ThreadId>,
 }
 
@@ -90,7 +92,7 @@ impl Shared {
         let hooks = std::iter::once(log).chain(hooks);
         let watchers = hooks.map(|hook| Watcher { hook, next: 0 }).collect();
         let desk = Mutex::new(Desk { watchers, ..Desk::default() });
-        Shared { endpoint, succession, abort, desk, thread: OnceLock::new() }
+        Shared { endpoint, succession, abort, desk, retired: Mutex::default(), thread: OnceLock::new() }
     }
 
     pub(super) fn add_hook(&self, hook: Hook) {
@@ -159,13 +161,23 @@ impl Shared {
     }
 
     /// Nobody is to be told of anything any more. Gives back who was, to be dropped without a lock.
-    pub(super) fn finish(&self) -> impl Sized + use<> {
+    pub(super) fn finish(&self) -> Vec<Hook> {
         let mut desk = self.desk.lock();
         desk.over = true;
         let watchers = std::mem::take(&mut desk.watchers);
         drop(desk);
         self.succession.bell.ring();
-        watchers
+        watchers.into_iter().map(|watcher| watcher.hook).collect()
+    }
+
+    /// Waits for the threads of all links that there were. It is for whoever ends the supervisor, which may be one of
+    /// those threads.
+    pub(super) fn join_links(&self, until: Until) {
+        let mut links = std::mem::take(&mut *self.retired.lock());
+        let last = self.endpoint.0.last_link();
+        links.extend(last.filter(|last| !links.iter().any(|link| Arc::ptr_eq(link, last))));
+        links.iter().for_each(|link| link.join(until.left()));
+        self.endpoint.0.join_waiting(until.left());
     }
 
     fn wait_for(&self, by: Option<Instant>, is: impl Fn(&Desk) -> bool) -> bool {
@@ -253,8 +265,6 @@ pub(super) struct Runner {
     /// The last crashes, as many as can be too many.
     crashes: VecDeque<Crash>,
     n_crashes_kept: usize,
-    /// Links of before whose threads have not ended yet.
-    retired: Vec<Arc<Link>>,
 }
 
 impl Runner {
@@ -266,8 +276,7 @@ impl Runner {
     ) -> Runner {
         let n_crashes_kept = restarts.n_crashes().min(KEPT);
         let policy = Policy::new(restarts, Instant::now());
-        let (crashes, retired) = (VecDeque::new(), Vec::new());
-        Runner { shared, program, options, policy, crashes, n_crashes_kept, retired }
+        Runner { shared, program, options, policy, crashes: VecDeque::new(), n_crashes_kept }
     }
 
     /// Runs to the end, and says on the way whether the program has started. Whatever of the user's runs on this thread,
@@ -283,12 +292,6 @@ impl Runner {
             self.break_down(panic, started);
         }
         self.rest();
-        let until = Until::after(self.shared.patience());
-        let last = self.shared.endpoint.0.last_link();
-        // Most often it is retired as well.
-        let last = last.filter(|last| !self.retired.iter().any(|link| Arc::ptr_eq(link, last)));
-        self.retired.drain(..).chain(last).for_each(|link| link.join(until.left()));
-        self.shared.endpoint.0.join_waiting(until.left());
     }
 
     /// Nobody is told of anything before whoever starts it is: a hook may wait for that one.
@@ -320,7 +323,7 @@ impl Runner {
         if let Some(link) = link {
             link.close();
             drop(link.release_attendant());
-            self.retired.push(link);
+            self.shared.retired.lock().push(link);
         }
         let (crashes, summary) =
             (self.crashes.drain(..).collect(), format!("its supervisor panicked: {text}"));
@@ -470,20 +473,21 @@ impl Runner {
             if done() || deadline.is_some_and(|at| at <= now) {
                 return;
             }
-            let sweep = now.checked_add(SWEEP).filter(|_| !self.retired.is_empty());
+            let sweep = now.checked_add(SWEEP).filter(|_| !shared.retired.lock().is_empty());
             shared.succession.bell.wait(since, sweep.into_iter().chain(deadline).min());
         }
     }
 
     fn retire(&mut self, spawned: &Spawned) {
         self.shared.adopt(None);
-        self.retired.push(spawned.link.clone());
+        self.shared.retired.lock().push(spawned.link.clone());
     }
 
     /// Lets go of the links whose threads have ended.
     fn sweep(&mut self) {
         let ended = |link: &mut Arc<Link>| link.n_threads() == 0;
-        self.retired.extract_if(.., ended).for_each(|link| link.join(Duration::ZERO));
+        let ended: Vec<_> = self.shared.retired.lock().extract_if(.., ended).collect();
+        ended.iter().for_each(|link| link.join(Duration::ZERO));
     }
 }
 

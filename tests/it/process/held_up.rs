@@ -3,15 +3,15 @@
 use std::{
     future::{Future, IntoFuture},
     pin::pin,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     task::{Context as Task, Waker},
     thread,
     time::{Duration, Instant},
 };
 
 use nape::{
-    CallError, Config, Endpoint, Head, HeadBuilder, Rejection, Restarts, Supervisor, Timeout, Transition,
-    Wire,
+    Api, CallError, Config, Context, Endpoint, Fault, Head, HeadBuilder, Payload, Rejection, Restarts,
+    Supervisor, Timeout, Transition, Wire,
 };
 use rustix::process::Signal;
 
@@ -26,6 +26,8 @@ on_every_wire_to_a_child! {
     p_24_a_child_that_stays_has_the_grace_however_long_calls_may_take,
     p_24_a_child_that_takes_the_grace_leaves_no_threads_of_the_head_behind,
     p_24_a_thread_that_is_left_behind_a_supervisor_counts_once,
+    p_24_a_child_that_reads_nothing_leaves_no_threads_of_the_head_behind,
+    p_24_a_supervisor_that_is_dropped_in_a_call_does_not_wait_for_that,
     p_24_lines_that_wait_when_the_grace_is_over_are_told_to_nobody,
     p_23_a_child_is_ended_while_a_hook_holds_its_supervisor_up,
     p_24_a_supervisor_does_not_wait_for_what_hooks_have_left_with_their_threads,
@@ -131,6 +133,48 @@ fn p_24_a_thread_that_is_left_behind_a_supervisor_counts_once(wire: Wire) {
     let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
     let left: Vec<_> = names.filter(|thread| thread.starts_with(&name)).collect();
     assert!(left.len() == 1 && !left[0].contains("-s"), "{left:?}");
+}
+
+/// Red when nothing is left for them of the time that the link has taken.
+fn p_24_a_child_that_reads_nothing_leaves_no_threads_of_the_head_behind(wire: Wire) {
+    for _ in 0..5 {
+        let supervisor = supervised(wire);
+        child(&supervisor).send(Signal::STOP);
+        let take = supervisor.api("victim");
+        while take.action("take", Payload::from_bytes(vec![0; 2000])).fire().is_ok() {}
+        assert_eq!(drops_in_time(supervisor).counters().threads_left_behind, 0);
+    }
+}
+
+/// Red when it waits for its own thread, which waits for all threads of the link.
+fn p_24_a_supervisor_that_is_dropped_in_a_call_does_not_wait_for_that(wire: Wire) {
+    let grace = HANG / 6;
+    for in_callback in [false, true] {
+        let held = Arc::new(Mutex::new(None));
+        let (tell, told) = mpsc::channel();
+        let (theirs, ours) = (held.clone(), Mutex::new(tell));
+        let drops = Arc::new(move || {
+            let supervisor: Supervisor = theirs.lock().unwrap().take().unwrap();
+            let began = Instant::now();
+            drop(supervisor);
+            ours.lock().unwrap().send(began.elapsed()).unwrap();
+        });
+        let drops_there = drops.clone();
+        let name = move |_: &Context, _: ()| Ok::<_, Fault>((drops_there(), String::new()).1);
+        let builder = Head::builder().wire(wire).config(Config::new().grace(grace));
+        let builder = builder.serve(Api::new("host").handle("name", name).unwrap());
+        let supervisor = builder.supervise(Restarts::on_crash()).spawn(victim::command("serve")).unwrap();
+        let (end, victim) = (supervisor.endpoint().clone(), supervisor.api("victim").timeout(HANG));
+        *held.lock().unwrap() = Some(supervisor);
+        if in_callback {
+            victim.action("echo", 1u64).then(move |_: Result<u64, CallError>| drops()).unwrap();
+        } else {
+            drop(victim.action("ask-host", ()).call::<String>().unwrap_err());
+        }
+        let took = told.recv_timeout(HANG).unwrap();
+        assert!(took < grace / 2, "{took:?}");
+        assert_eq!(end.counters().threads_left_behind, 0);
+    }
 }
 
 /// Red when they are told one after the other to a callback that has come back.
