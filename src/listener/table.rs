@@ -18,7 +18,7 @@ use crate::{
     socket::{Address, Caller, Terms, Token},
     sync::{AtomicBool, Condvar, Mutex, Ordering, fail_here, hold_nothing},
     wire::Side,
-    workers::{Thread, Until, forget_panic, panic_text},
+    workers::{Thread, Until, discard, forget_panic, panic_text},
 };
 
 pub(super) type Arrival = Arc<dyn Fn(&Peer) + Send + Sync>;
@@ -407,6 +407,15 @@ impl Shared {
             say!(Warn, "a peer was not seen off in time, and is left behind");
         }
         !given_up && ends.iter().all(|end| end.try_recv().unwrap_or_else(|error| error.is_disconnected()))
+    }
+}
+
+impl Drop for Shared {
+    /// What is the user's goes piece by piece: the second that panics in one go would end the process.
+    fn drop(&mut self) {
+        std::mem::take(&mut self.apis).into_iter().for_each(Api::discard);
+        discard(self.arrival.take());
+        discard(self.departure.take());
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     os::Wakeup,
     process::{Program, Stderr},
     sync::Arc,
-    workers::{Thread, Until, discard},
+    workers::{Thread, Until, discard_all},
 };
 use run::{Hook, Runner, Shared};
 
@@ -246,7 +246,7 @@ impl Drop for Supervisor {
         self.shared.join_links(until);
         self.outlet.iter_mut().for_each(|outlet| outlet.end(until.left()));
         self.endpoint.dismantle(until.left());
-        discard(hooks);
+        discard_all(hooks);
     }
 }
 

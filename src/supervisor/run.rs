@@ -24,7 +24,7 @@ use crate::{
     os::{self, Wakeup},
     process::{LaunchOptions, Process, Program},
     sync::{Arc, Mutex, OnceLock, fail_here},
-    workers::{Until, forget_panic, panic_text},
+    workers::{Until, discard, forget_panic, panic_text},
 };
 
 /// Who is told of transitions.
@@ -239,6 +239,8 @@ impl Shared {
                 self.endpoint.0.callback_panicked_elsewhere(panic_text(&*panic));
                 forget_panic(panic);
             }
+            // There may be no other of it any more.
+            discard(hook);
         }
     }
 

@@ -75,6 +75,15 @@ impl Wake for Blocks {
     }
 }
 
+/// Something of the user's that panics when it goes, without a word.
+pub struct Touchy;
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("a panic that is a part of the test"));
+    }
+}
+
 /// Leaves something with the calling thread that stands at the gate when the thread ends.
 pub fn leave_with_this_thread(gate: &Gate) {
     struct Kept(Gate);

@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use super::{Watch, five_times, victim};
 use crate::{
     support::HANG,
-    tools::{Blocks, Gate, leave_with_this_thread, until},
+    tools::{Blocks, Gate, Touchy, leave_with_this_thread, until},
 };
 
 on_every_wire_to_a_child! {
@@ -28,6 +28,7 @@ on_every_wire_to_a_child! {
     p_24_a_thread_that_is_left_behind_a_supervisor_counts_once,
     p_24_a_child_that_reads_nothing_leaves_no_threads_of_the_head_behind,
     p_24_a_supervisor_that_is_dropped_in_a_call_does_not_wait_for_that,
+    p_19_hooks_that_panic_as_a_supervisor_goes_hurt_nobody,
     p_24_lines_that_wait_when_the_grace_is_over_are_told_to_nobody,
     p_23_a_child_is_ended_while_a_hook_holds_its_supervisor_up,
     p_24_a_supervisor_does_not_wait_for_what_hooks_have_left_with_their_threads,
@@ -175,6 +176,20 @@ fn p_24_a_supervisor_that_is_dropped_in_a_call_does_not_wait_for_that(wire: Wire
         assert!(took < grace / 2, "{took:?}");
         assert_eq!(end.counters().threads_left_behind, 0);
     }
+}
+
+/// Red, with the end of the process, when two of them go in one go.
+fn p_19_hooks_that_panic_as_a_supervisor_goes_hurt_nobody(wire: Wire) {
+    let hook = || {
+        let touchy = Arc::new(Touchy);
+        move |_: &Transition| drop(Arc::downgrade(&touchy))
+    };
+    let builder = hasty(wire).supervise(Restarts::on_crash()).on_transition(hook()).on_transition(hook());
+    let supervisor = builder.spawn(victim::command("serve")).unwrap();
+    supervisor.on_transition(hook());
+    let child = child(&supervisor);
+    drops_in_time(supervisor);
+    assert!(child.has_ended());
 }
 
 /// Red when they are told one after the other to a callback that has come back.

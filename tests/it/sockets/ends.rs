@@ -12,13 +12,14 @@ use std::{
 
 use crossbeam_channel::unbounded;
 use nape::{
-    Address, Api, CallError, CloseReason, Context, Fault, Head, LinkState, Neck, Rejection, Token, TurnedAway,
+    Address, Api, CallError, CloseReason, Context, Fault, Head, LayerCall, Leave, LinkState, Neck, Rejection,
+    Token, TurnedAway,
 };
 
 use super::{Where, at_every_address, call, echo, refusal};
 use crate::{
     support::watched,
-    tools::{Gate, LONG, SOON, eventually},
+    tools::{Gate, LONG, SOON, Touchy, eventually},
 };
 
 at_every_address! {
@@ -30,6 +31,7 @@ at_every_address! {
     whoever_outlives_the_listener_is_told,
     a_peer_that_has_gone_is_shut_down_at_once,
     p_24_nothing_of_the_users_is_left_of_a_listener_that_has_gone,
+    p_19_what_panics_as_a_listener_goes_hurts_nobody,
 }
 
 fn gated(gate: &Gate) -> Api {
@@ -185,6 +187,33 @@ fn p_24_nothing_of_the_users_is_left_of_a_listener_that_has_gone(place: Where) {
         assert_eq!(Arc::strong_count(&held), 1);
         drop(necks);
     }
+}
+
+/// Red, with the end of the process, when two of them go in one go.
+fn p_19_what_panics_as_a_listener_goes_hurts_nobody(place: Where) {
+    let api = |name: &str| {
+        let touchy = [Touchy, Touchy, Touchy, Touchy, Touchy].map(Arc::new);
+        let [in_handler, in_other, in_layer, in_start, in_stop] = touchy;
+        let handle = move |_: &Context, n: u64| Ok::<_, Fault>((n, Arc::strong_count(&in_handler)).0);
+        let other = move |_: &Context, n: u64| Ok::<_, Fault>((n, Arc::strong_count(&in_other)).0);
+        let layer = move |_: &mut LayerCall<'_>| Ok((Leave::nothing(), Arc::strong_count(&in_layer)).0);
+        let api = Api::new(name).handle("echo", handle).unwrap().handle("other", other).unwrap().layer(layer);
+        let api = api.on_start(move || Ok((Arc::strong_count(&in_start), ()).1));
+        api.on_stop(move || drop(Arc::downgrade(&in_stop)))
+    };
+    let hooks = [Touchy, Touchy, Touchy, Touchy].map(Arc::new);
+    let [arrival, departure, layer, other] = hooks;
+    let builder = place.head().serve(api("one")).serve(api("two"));
+    let builder =
+        builder.layer(move |_: &mut LayerCall<'_>| Ok((Leave::nothing(), Arc::strong_count(&layer)).0));
+    let builder =
+        builder.layer(move |_: &mut LayerCall<'_>| Ok((Leave::nothing(), Arc::strong_count(&other)).0));
+    let builder = builder.listening().on_arrival(move |_| drop(Arc::downgrade(&arrival)));
+    let listener = place.listen(builder.on_departure(move |_, _| drop(Arc::downgrade(&departure))));
+    let neck = place.visit(&listener);
+    assert_eq!((call(&neck, "one", 1).unwrap(), call(&neck, "two", 2).unwrap()), (1, 2));
+    drop(listener);
+    neck.wait().unwrap();
 }
 
 #[test]
