@@ -49,3 +49,27 @@ fn p_24_closing_beside_a_shutting_down_that_begins_closes_every_peer() {
         calls.into_iter().for_each(|call| drop(call.wait().unwrap_err()));
     });
 }
+
+/// Red when the thread at the door runs what is the user's: nobody else comes in then.
+#[test]
+fn p_20_a_peer_for_whom_there_is_no_second_thread_is_turned_away() {
+    watched(|| {
+        const NAME: &str = "crowded";
+        let (tell, told) = mpsc::channel();
+        let arrival = move || tell.send(thread::current().name().map(str::to_owned)).unwrap();
+        let (listener, token) = listen(NAME, SOON, arrival);
+        do_once("a listener that lets in", NAME, || starve(NAME));
+        // It may have gone again before it is greeted.
+        if let Ok(neck) = visit(&listener, token) {
+            assert_eq!(neck.wait_closed(LONG), LinkState::Closed);
+        }
+        assert!(!is_to_fail(), "nobody has come there");
+        within(LONG, "it is seen off", || listener.peers().is_empty() && listener.n_turned_away() == 1);
+        feed(NAME);
+        assert_eq!(told.try_recv().ok(), None, "a hook has run at the door");
+        let neck = visit(&listener, token).unwrap();
+        assert_eq!(neck.api("a").action("echo", 7u64).timeout(LONG).call::<u64>().unwrap(), 7);
+        assert_ne!(told.recv_timeout(LONG).unwrap().unwrap(), format!("{NAME}-listener"));
+        assert_eq!(listener.n_turned_away(), 1);
+    });
+}

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Core, Framed, Link, LinkState, Slot, Wiring, aftermath::Later, completing::OffTheTable, flow::Harvest,
-    state::Remains,
+    Core, Framed, Link, LinkState, Place, Slot, Wiring, aftermath::Later, completing::OffTheTable,
+    flow::Harvest, state::Remains, user_code,
 };
 use crate::{
     error::{CallError, CloseReason, Executed},
@@ -27,6 +27,20 @@ impl Link {
             self.flush(core);
             self.note_ready();
         }
+    }
+
+    /// Has code of the user's run that comes before the link is ready, on a thread of the crew.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be had for it: it is dropped.
+    pub(crate) fn run_first(&self, code: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let (weak, number) = (self.weak.clone(), self.number());
+        let code = move || user_code(&weak, number, Place::Callback, code);
+        self.crew.submit(Box::new(code)).map_err(|(error, code)| {
+            discard(code);
+            error
+        })
     }
 
     /// Blocks until both sides are ready or the link is over, at most until `deadline`.

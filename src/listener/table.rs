@@ -198,9 +198,14 @@ impl Shared {
             let _ = self.see_off(id, at_once);
             return;
         }
+        fail_here("a listener that lets in");
         let (shared, theirs) = (self.clone(), link.clone());
         // Not on the thread at the door: what starts is the user's.
-        link.run_callback(Box::new(move || shared.welcome(id, &peer, &theirs)));
+        if let Err(error) = link.run_first(move || shared.welcome(id, &peer, &theirs)) {
+            self.count_turned_away();
+            let _ = self.see_off(id, at_once);
+            say!(Warn, "no thread for one who has connected: {error}");
+        }
     }
 
     /// Whether the user may know of a peer. Where there is a key, the door has not looked at it, and the hello may be
