@@ -573,6 +573,9 @@ fn child() -> Command {
 /// The `main` of the child. In a normal run of the tests it does nothing.
 #[test]
 fn entry() {
+    if env::var_os(CHILD).is_some_and(|role| role == listening::UNTIED) {
+        listening::be_untied();
+    }
     if env::var_os(CHILD).is_some() {
         let neck = Neck::from_env().unwrap().serve(api("a")).unwrap();
         neck.serve(news()).unwrap().run().unwrap();

@@ -73,3 +73,33 @@ fn p_20_a_peer_for_whom_there_is_no_second_thread_is_turned_away() {
         assert_eq!(listener.n_turned_away(), 1);
     });
 }
+
+/// Red when a Neck that cannot be had leaves its link: the Head waits for it, and a thread reads.
+#[test]
+fn p_20_a_neck_that_cannot_be_tied_to_its_head_leaves_no_link() {
+    watched(|| {
+        for wire in [Wire::Ipc, Wire::Pipe, Wire::Shm] {
+            let mut command = child();
+            command.env(CHILD, UNTIED);
+            let config = Config::new().start_timeout(LONG / 3);
+            let error = Head::builder().config(config).wire(wire).spawn(command).map(drop).unwrap_err();
+            let Error::Start(StartError::Refused { reason, .. }) = &error else { panic!("{error:?}") };
+            assert!(matches!(**reason, CloseReason::Peer), "{reason:?}");
+        }
+    });
+}
+
+/// A child that gets no Neck, and stays.
+pub(super) fn be_untied() -> ! {
+    let n_threads = || fs::read_dir("/proc/self/task").unwrap().count();
+    let before = n_threads();
+    starve("nape-lifeline");
+    Neck::from_env().map(drop).unwrap_err();
+    within(LONG, "its threads are gone", || n_threads() <= before);
+    loop {
+        thread::park();
+    }
+}
+
+/// Says to a child that it is to be that one.
+pub(super) const UNTIED: &str = "untied";
