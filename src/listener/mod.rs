@@ -288,8 +288,8 @@ impl Listener {
     }
 
     /// How many have connected and were not taken as peers so far: those who are no peers of nape, have the
-    /// wrong token or key, are not [allowed](crate::Allow), do not greet in time, were too many, or for whom there was no
-    /// descriptor or thread, or an API did not [start](crate::Api::on_start).
+    /// wrong token or key, or go before they have shown it, are not [allowed](crate::Allow), do not greet in time, were
+    /// too many, or for whom there was no descriptor or thread, or an API did not [start](crate::Api::on_start).
     pub fn n_turned_away(&self) -> u64 {
         self.shared.n_turned_away()
     }

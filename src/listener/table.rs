@@ -220,7 +220,8 @@ impl Shared {
         let welcome = Welcome { link, given: AtomicBool::new(false) };
         // One that has gone meanwhile is told of, and then that it has gone.
         if !self.may_be_met(link) && !link.wait_greeted(None) && !link.is_greeted() {
-            if link.close_reason().is_some_and(|why| matches!(*why, CloseReason::Protocol(_))) {
+            // Whoever cannot show the key may as well hang up.
+            if link.close_reason().is_some_and(|why| !matches!(*why, CloseReason::Local)) {
                 self.count_turned_away();
             }
             return;
