@@ -10,6 +10,7 @@ mod held_up;
 mod host;
 mod inherited;
 mod life;
+mod logged;
 mod loggers;
 mod neighbours;
 mod parted;

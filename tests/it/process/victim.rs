@@ -19,7 +19,7 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{host, inherited, life, pulse, remains, rows, standard, subscribed};
+use super::{host, inherited, life, logged, pulse, remains, rows, standard, subscribed};
 use crate::history;
 
 /// This binary again, as a child that does what the verb says.
@@ -60,6 +60,7 @@ fn entry() {
             log::set_max_level(log::LevelFilter::Warn);
             serve(Neck::from_env().unwrap());
         }
+        Ok("logged") => logged::lose_a_child(),
         Ok("leave") => leave(|| ()),
         Ok("leave-and-write") => leave(write),
         Ok("write-behind") => {
