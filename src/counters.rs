@@ -1,6 +1,9 @@
 //! Numbers that a user can read at any time.
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::{
+    logging::say,
+    sync::{AtomicU64, Ordering},
+};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -100,7 +103,7 @@ impl Tally {
     /// So many threads of a link, whose names begin with that of its config, have not come back from user code.
     pub(crate) fn leave_behind(&self, n: usize, config: &str, thread: &str) {
         self.threads_left_behind.add(n as u64);
-        log::warn!("{n} threads named {config}-{thread} were still in user code and are left behind");
+        say!(Warn, "{n} threads named {config}-{thread} were still in user code and are left behind");
     }
 }
 

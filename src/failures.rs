@@ -5,6 +5,7 @@
 //! be told.
 
 mod handing_over;
+mod listening;
 mod published;
 mod starved;
 mod stuck;
@@ -25,7 +26,7 @@ use std::{
 use crate::{
     api::{Api, AsyncResult, Backlog, Context, Endpoint, Missed, Responder, Subscription, Topic},
     config::{Config, Timeout},
-    error::{CallError, CloseReason, Error, StartError},
+    error::{CallError, CloseReason, Error, Rejection, StartError},
     head::Head,
     link::LinkState,
     neck::Neck,
@@ -575,6 +576,9 @@ fn child() -> Command {
 /// The `main` of the child. In a normal run of the tests it does nothing.
 #[test]
 fn entry() {
+    if env::var_os(CHILD).is_some_and(|role| role == listening::UNTIED) {
+        listening::be_untied();
+    }
     if env::var_os(CHILD).is_some() {
         let neck = Neck::from_env().unwrap().serve(api("a")).unwrap();
         neck.serve(news()).unwrap().run().unwrap();

@@ -318,6 +318,7 @@ pub mod layers;
 mod link;
 #[cfg(not(all(loom, test)))]
 mod listener;
+mod logging;
 #[cfg(not(all(loom, test)))]
 mod neck;
 mod os;

@@ -14,7 +14,7 @@ use crate::{
     os::{self, Attendant},
     process::{self, Bootstrap, HeadWatch},
     socket::{self, Address, Allow, Terms},
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, thread_to_be_had},
     transport::Transport,
     wire::{Side, Token},
     workers::{LAST_LINES, Until},
@@ -254,8 +254,10 @@ impl NeckBuilder {
         let Bootstrap { transport, token, guard } = process::from_env()?;
         let link = Link::over(endpoint.link_parts(), transport, token, None, None)
             .map_err(StartError::setup("link"))?;
-        tie_to_head(guard, &link).map_err(StartError::setup("thread that watches the Head"))?;
-        Ok(Neck::new(endpoint, link))
+        // Whatever happens from here on, the Neck sees to its link.
+        let neck = Neck::new(endpoint, link);
+        tie_to_head(guard, &neck.link).map_err(StartError::setup("thread that watches the Head"))?;
+        Ok(neck)
     }
 
     /// A Neck over one end of a connection; whoever has the other end is its Head.
@@ -326,6 +328,7 @@ pub(crate) fn reach<End>(
 /// Starts the thread that ends this process with its Head. It outlives the Neck: a process that was
 /// spawned belongs to its Head to the last.
 fn tie_to_head(guard: HeadWatch, link: &Arc<Link>) -> std::io::Result<()> {
+    thread_to_be_had("nape-lifeline")?;
     let link = Arc::downgrade(link);
     Builder::new().name("nape-lifeline".into()).spawn(move || end_with_head(guard, link)).map(|_| ())
 }

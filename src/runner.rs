@@ -19,6 +19,7 @@ use signal_hook::{
 use crate::{
     error::{Result, StartError},
     listener::Listener,
+    logging::say,
     neck::Neck,
     sync::Mutex,
 };
@@ -121,9 +122,9 @@ impl Hearing {
             let listen = move || -> io::Result<Stopped> {
                 let mut heard = signals.forever();
                 let Some(signal) = heard.next() else { return Ok(Stopped { signal: None, drained: true }) };
-                log::info!("asked to end by the signal {signal}");
                 let drain = Builder::new().name("nape-drain".into()).spawn_scoped(scope, shut_down);
                 let drain = drain.inspect_err(|_| close())?;
+                say!(Info, "asked to end by the signal {signal}");
                 let is_urgent = heard.next().is_some();
                 // What was cut off has ended, and was not drained.
                 let drained = drain.is_finished() || !is_urgent;

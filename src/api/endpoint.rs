@@ -23,6 +23,7 @@ use crate::{
     counters::{Counters, Tally},
     error::{ApiError, CallError, CloseReason, Executed, Misuse, Rejection},
     link::{Dispatch, Errand, Incoming, Link, LinkParts, LinkState, Lost, Slot},
+    logging::{Line, line},
     os::Origin,
     sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak, hold_nothing},
     wire::{Codec, Fault, Path, Payload, Side},
@@ -341,9 +342,17 @@ impl Inner {
 
     /// Tells the error hook on the link that there is, or the log.
     pub(super) fn report_anywhere(&self, report: Report) {
-        log::warn!("{} {report:?}", self.side);
+        self.say(line!(Warn, "{} {report:?}", self.side));
         if let Ok(link) = self.link() {
             self.report(&link, report);
+        }
+    }
+
+    /// Has a line written by the last link that there was, or else by the calling thread, which holds no lock.
+    pub(super) fn say(&self, line: Option<Line>) {
+        match self.last_link() {
+            Some(link) => link.say(line),
+            None => line.into_iter().for_each(Line::write),
         }
     }
 
@@ -369,7 +378,7 @@ impl Inner {
         self.tally.callback_panics.up();
         match self.link() {
             Ok(link) => self.report(&link, Report::CallbackPanicked { text }),
-            Err(_) => log::warn!("a callback panicked: {text}"),
+            Err(_) => self.say(line!(Warn, "a callback panicked: {text}")),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     error::ApiError,
     sync::{Arc, hold_nothing},
     wire::{Fault, Path},
-    workers::{contain, forget_panic, panic_text},
+    workers::{contain, discard, forget_panic, panic_text},
 };
 
 /// The hooks of one API; one into which others were nested has those of each.
@@ -138,6 +138,14 @@ impl Lives {
     }
 }
 
+impl Life {
+    /// Lets go of both hooks, each for itself.
+    pub(super) fn discard(self) {
+        discard(self.start);
+        discard(self.stop);
+    }
+}
+
 impl Drop for Lives {
     fn drop(&mut self) {
         while let Some(last) = self.0.pop() {
@@ -149,8 +157,8 @@ impl Drop for Lives {
 impl Drop for Started {
     fn drop(&mut self) {
         while let Some(life) = self.0.pop() {
-            // What a hook holds may panic as well when it goes.
-            contain(move || life.stop.iter().for_each(|stop| stop()));
+            contain(|| life.stop.iter().for_each(|stop| stop()));
+            life.discard();
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     link::{CallSeen, Link, LinkState},
+    logging::line,
     sync::Arc,
 };
 
@@ -50,11 +51,13 @@ impl Inner {
         waiting.all.push(Paused { at, relay: relay.clone() });
         let watched = self.pauses.watch(&mut waiting, format!("{}-pauses", self.config.name));
         let there = watched.is_ok();
-        if let Err(error) = watched {
-            log::warn!("no thread to make calls again: {error}");
+        if !there {
             waiting.all.pop();
         }
         drop(waiting);
+        if let Err(error) = watched {
+            self.say(line!(Warn, "no thread to make calls again: {error}"));
+        }
         let link = self.link().ok();
         let over = !self.is_supervised()
             && link.as_ref().is_some_and(|link| link.stage() >= LinkState::Disconnected);

@@ -9,6 +9,7 @@ use crate::{
     error::ApiError,
     sync::Arc,
     wire::{Fault, Path, PathError, Payload},
+    workers::{discard, discard_all},
 };
 
 /// A tree of handlers under a namespace, with workers and a queue of its own.
@@ -122,6 +123,18 @@ impl Api {
             layers: self.layers.clone(),
             lives: self.lives.clone(),
         }
+    }
+
+    /// Lets go of it, piece by piece: what panics then hurts nothing else.
+    pub(crate) fn discard(self) {
+        let Api { entries, topics, layers, lives, .. } = self;
+        for Entry { scope, handler, .. } in entries {
+            discard(scope);
+            discard(handler);
+        }
+        discard_all(topics);
+        discard(layers);
+        lives.into_iter().for_each(Life::discard);
     }
 
     /// How many handlers may run at once: 4 by default, at least 1. Threads are started as they are needed.

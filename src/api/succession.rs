@@ -14,7 +14,8 @@ use super::{
 use crate::{
     error::{CallError, CloseReason, Executed, Rejection},
     link::{CallSeen, Link, LinkState},
-    sync::{Arc, Condvar, Mutex},
+    logging::line,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
 };
 
 /// What an endpoint has besides if its link is replaced when it ends.
@@ -319,7 +320,7 @@ impl Inner {
                 }
                 Err(NoLink::Yet) => {
                     waiting.all.push(relay.clone());
-                    self.watch_deadlines(succession, &mut waiting, relay);
+                    self.watch_deadlines(succession, waiting, relay);
                     return Ok(());
                 }
             };
@@ -330,13 +331,20 @@ impl Inner {
         }
     }
 
-    fn watch_deadlines(&self, succession: &Succession, waiting: &mut Waiting<Arc<Relay>>, relay: &Relay) {
+    /// Gives the lock back.
+    fn watch_deadlines(
+        &self,
+        succession: &Succession,
+        mut waiting: MutexGuard<'_, Waiting<Arc<Relay>>>,
+        relay: &Relay,
+    ) {
         if relay.deadline().is_none() {
             return;
         }
-        let watched = succession.waiting.watch(waiting, format!("{}-waiting", self.config.name));
+        let watched = succession.waiting.watch(&mut waiting, format!("{}-waiting", self.config.name));
+        drop(waiting);
         if let Err(error) = watched {
-            log::warn!("no thread to watch the deadlines of calls that wait: {error}");
+            self.say(line!(Warn, "no thread to watch the deadlines of calls that wait: {error}"));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use super::{Context, Progress, Report, RunningHandler, WaitingCaller, endpoint::Inner};
 use crate::{
+    logging::say,
     os::{thread_id, thread_name},
     sync::{Arc, Condvar, Mutex, Weak},
     wire::{Path, TransactionId},
@@ -83,9 +84,11 @@ impl Watchdog {
             return;
         }
         let (watchdog, endpoint) = (self.clone(), endpoint.clone());
-        match Builder::new().name(format!("{name}-watchdog")).spawn(move || watchdog.run(&endpoint)) {
-            Ok(thread) => state.thread = Some(thread),
-            Err(error) => log::warn!("no thread for the watchdog: {error}"),
+        let started = Builder::new().name(format!("{name}-watchdog")).spawn(move || watchdog.run(&endpoint));
+        let failed = started.map(|thread| state.thread = Some(thread)).err();
+        drop(state);
+        if let Some(error) = failed {
+            say!(Warn, "no thread for the watchdog: {error}");
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     api::Endpoint,
     error::{CloseReason, Death, StartError},
     link::{Link, LinkState},
+    logging::say,
     process::{self, Launch, LaunchOptions, Lifeline, Process, Program},
     sync::Arc,
 };
@@ -87,7 +88,7 @@ impl Spawned {
     /// Ends the process at once; one that has ended already is fine.
     pub(crate) fn kill(&self) {
         if let Err(error) = self.process.kill() {
-            log::warn!("cannot kill {}: {error}", self.program);
+            say!(Warn, "cannot kill {}: {error}", self.program);
         }
     }
 

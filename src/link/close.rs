@@ -8,14 +8,15 @@ use std::{
 };
 
 use super::{
-    Core, Framed, Link, LinkState, Slot, Wiring, aftermath::Later, completing::OffTheTable, flow::Harvest,
-    state::Remains,
+    Core, Framed, Link, LinkState, Place, Slot, Wiring, aftermath::Later, completing::OffTheTable,
+    flow::Harvest, state::Remains, user_code,
 };
 use crate::{
     error::{CallError, CloseReason, Executed},
+    logging::line,
     os::Attendant,
     sync::{Arc, Ordering, fail_here},
-    workers::{Job, Until, contain, discard_all, forget_panic, panic_text, run_elsewhere},
+    workers::{Job, Until, contain, discard, discard_all, forget_panic, panic_text, run_elsewhere},
 };
 
 impl Link {
@@ -26,6 +27,20 @@ impl Link {
             self.flush(core);
             self.note_ready();
         }
+    }
+
+    /// Has code of the user's run that comes before the link is ready, on a thread of the crew.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be had for it: it is dropped.
+    pub(crate) fn run_first(&self, code: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let (weak, number) = (self.weak.clone(), self.number());
+        let code = move || user_code(&weak, number, Place::Callback, code);
+        self.crew.submit(Box::new(code)).map_err(|(error, code)| {
+            discard(code);
+            error
+        })
     }
 
     /// Blocks until both sides are ready or the link is over, at most until `deadline`.
@@ -114,9 +129,9 @@ impl Link {
         core.near = 0;
         let reason = core.closing_reason();
         drop(core);
-        let left = self.hand_on(sequel);
+        let mut left = self.hand_on(sequel);
         self.flush(self.core.lock());
-        self.bury(remains, &reason);
+        left.push(self.bury(remains, &reason));
         left.into_iter().for_each(run_elsewhere);
     }
 
@@ -144,12 +159,13 @@ impl Link {
         let reason = core.closing_reason();
         drop(core);
         let mut left = sequel.map_or_else(Vec::new, |sequel| self.hand_on(sequel));
-        if !matches!(*reason, CloseReason::Local | CloseReason::Peer) {
-            log::warn!("{} link lost: {reason}", self.side);
-        }
-        self.bury(remains, &reason);
+        left.push(self.bury(remains, &reason));
         self.end_turns();
-        let sequel = self.enter(&mut self.core.lock(), LinkState::Closed);
+        let is_loss = !matches!(*reason, CloseReason::Local | CloseReason::Peer);
+        let lost = is_loss.then(|| line!(Warn, "{} link lost: {reason}", self.side)).flatten();
+        let words = self.line_up_words(lost);
+        let mut sequel = self.enter(&mut self.core.lock(), LinkState::Closed);
+        sequel.jobs.extend(words);
         left.extend(self.hand_on(sequel));
         if let Wiring::Framed(framed) = &self.wiring {
             // Whoever is sending takes the last words along, and hangs up after them.
@@ -160,7 +176,7 @@ impl Link {
             framed.nudge();
         }
         self.crew.stop();
-        self.keeper.stop();
+        self.keeper.retire();
         left.into_iter().for_each(run_elsewhere);
     }
 
@@ -189,10 +205,12 @@ impl Link {
         self.lose(reason);
     }
 
-    /// Tells everybody who has to do with what was under way.
-    fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) {
+    /// Tells everybody who has to do with what was under way. What comes back drops what is the user's, once nobody
+    /// waits for the calling thread.
+    #[must_use]
+    fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) -> Job {
         let mut later = Later::new(self);
-        self.end_gates(&mut later);
+        let kept = self.end_gates(&mut later);
         self.tally.events_unsent.add(remains.unsent_events);
         // Nobody else tells them. So a mistake over one of them is none over the others.
         for token in remains.served {
@@ -221,7 +239,11 @@ impl Link {
             contain(|| ends.end(&Err(closed.clone()), |wakeup| later.wake(wakeup)));
         }
         later.leave_to_the_crew();
-        discard_all(remains.unsent);
+        let unsent = remains.unsent;
+        Box::new(move || {
+            discard(kept);
+            discard_all(unsent);
+        })
     }
 
     /// The other process has ended: what it had sent is delivered, then the link ends.
@@ -229,7 +251,12 @@ impl Link {
     /// Whoever reads does both when it comes to the nudge, which stands behind what was sent.
     pub(crate) fn peer_died(&self, reason: CloseReason) {
         let Wiring::Framed(framed) = &self.wiring else { return self.lose(reason) };
-        self.core.lock().dying.get_or_insert(reason);
+        let mut core = self.core.lock();
+        if core.state.is_closed() {
+            return;
+        }
+        core.dying.get_or_insert(reason);
+        drop(core);
         self.changed.notify_all();
         framed.nudge();
         let Some(mut reader) = framed.role.take() else { return };

@@ -2,7 +2,10 @@
 //! code and nothing else. From it a nested call gets its parent, its deadline, and its end when the parent
 //! is cancelled.
 
-use std::{cell::RefCell, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    time::Instant,
+};
 
 use super::{gate::Scope, token::CancelToken};
 use crate::{sync::hold_nothing, wire::TransactionId};
@@ -52,17 +55,26 @@ pub(crate) enum Within {
 
 thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+    /// It has no drop: unlike what stands above it is there to the very end of the thread. What the user keeps for a
+    /// thread may go later than ours, and call as it goes.
+    static PLACE: Cell<u8> = const { Cell::new(0) };
 }
 
 /// Tells this thread from every other one that is alive.
 pub(super) fn this_thread() -> usize {
-    CURRENT.with(|current| std::ptr::from_ref(current) as usize)
+    PLACE.with(|place| std::ptr::from_ref(place) as usize)
+}
+
+/// Looks at what the thread serves. A thread of which that has gone already serves nothing.
+#[inline]
+fn look<R>(look: impl FnOnce(&RefCell<Option<Current>>) -> R) -> Option<R> {
+    CURRENT.try_with(look).ok()
 }
 
 /// Asks something about the call that this thread serves, if it serves one. Neither runs user code.
 #[inline]
 pub(crate) fn ask<R>(question: impl FnOnce(&Current) -> Option<R>) -> Option<R> {
-    CURRENT.with_borrow(|current| current.as_ref().and_then(question))
+    look(|current| current.borrow().as_ref().and_then(question)).flatten()
 }
 
 /// What a call needs to know of the user code that makes it.
@@ -92,15 +104,15 @@ pub(crate) fn depth() -> u32 {
 
 /// The token of the call that this thread serves, if it serves one.
 pub(crate) fn scope() -> Option<CancelToken> {
-    let scope = CURRENT.with_borrow(|current| match &current.as_ref()?.scope {
+    let scope = ask(|current| match &current.scope {
         Within::Nothing => None,
         Within::Token(token) => Some(Ok(token.clone())),
         Within::Scope(scope) => Some(Err(scope.clone())),
     })?;
     Some(scope.unwrap_or_else(|scope| {
         let token = scope.token();
-        CURRENT.with_borrow_mut(|current| {
-            current.iter_mut().for_each(|current| current.scope = Within::Token(token.clone()));
+        look(|current| {
+            current.borrow_mut().iter_mut().for_each(|current| current.scope = Within::Token(token.clone()));
         });
         token
     }))
@@ -121,11 +133,13 @@ pub(crate) fn within<R>(current: Current, code: impl FnOnce() -> R) -> R {
     struct Restore(Option<Current>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            let ours = CURRENT.replace(self.0.take());
+            let ours = look(|current| current.replace(self.0.take()));
             drop(ours);
         }
     }
     hold_nothing();
-    let _restore = Restore(CURRENT.replace(Some(current)));
+    let mut current = Some(current);
+    let Some(before) = look(|place| place.replace(current.take())) else { return code() };
+    let _restore = Restore(before);
     code()
 }

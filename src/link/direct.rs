@@ -16,7 +16,7 @@ use crate::{
     error::{CallError, CloseReason, Executed, Rejection},
     sync::{Arc, Mutex, MutexGuard, OnceLock, Weak},
     wire::{Kind, Path, TransactionId},
-    workers::{Shift, contain, discard},
+    workers::{Shift, contain},
 };
 
 /// What joins the two ends of one process.
@@ -139,15 +139,17 @@ impl Link {
         gates.into_iter().flatten().for_each(|gate| gate.shut());
     }
 
-    /// The link ends: whoever is inside is told, and nothing of the other end's is kept any more.
-    pub(super) fn end_gates(&self, later: &mut Later<'_>) {
-        let Some(direct) = self.joint() else { return };
+    /// The link ends: whoever is inside is told, and nothing of the other end's is kept any more. What comes back was,
+    /// and is the user's.
+    #[must_use]
+    pub(super) fn end_gates(&self, later: &mut Later<'_>) -> impl Send + use<> {
+        let direct = self.joint()?;
         direct.gates.get().into_iter().flatten().for_each(|gate| gate.end(later));
         let mut shortcuts = direct.shortcuts.lock();
         shortcuts.ended = true;
         let by_path = std::mem::take(&mut shortcuts.by_path);
         drop(shortcuts);
-        discard(by_path);
+        Some(by_path)
     }
 
     /// A call has left a gate that is shut: whoever waits for that is told.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::{CallError, CloseReason, Executed, Rejection},
+    logging::line,
     sync::{Arc, Ordering, fail_here, hold_nothing},
     transport::Received,
     wire::{ProtocolError, Taken, take_frame},
@@ -182,8 +183,8 @@ impl Link {
 
     /// Ends the link over something that the other side did, or did not do in time.
     pub(super) fn break_off(&self, violation: ProtocolError) -> Read {
-        log::warn!("{} link: protocol error: {violation}", self.side);
         self.say_bye(violation.code());
+        self.say(line!(Warn, "{} link: protocol error: {violation}", self.side));
         self.lose(CloseReason::Protocol(violation));
         Read::Over
     }

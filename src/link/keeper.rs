@@ -9,6 +9,7 @@ use std::{
 
 use super::Link;
 use crate::{
+    logging::line,
     os::{Attendant, Wakeup, fd::AsFd, wait_readable},
     sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak, fail_here},
     workers::Thread,
@@ -116,6 +117,17 @@ impl Keeper {
         }
     }
 
+    /// The link is over, and with it the clock. A child is looked after until it has ended: it may write for as long as
+    /// it likes, and somebody has to bury it.
+    pub(crate) fn retire(&self) {
+        if !self.attended {
+            return self.stop();
+        }
+        if let Some(shared) = &*self.shared.lock() {
+            shared.wakeup.wake();
+        }
+    }
+
     /// Whether it looks after anything besides the clock.
     pub(crate) fn has_attendant(&self) -> bool {
         self.attended
@@ -170,18 +182,29 @@ fn watch(weak: &Weak<Link>, shared: &Shared, post: &Post) {
         }
         fail_here("a keeper that looks at the clock");
         let next = link.tick(Instant::now());
+        let is_over = link.core.lock().state.is_closed();
         drop(link);
         let mut visit = post.visit();
+        if is_over && visit.attendant.as_ref().is_none_or(|attendant| attendant.descriptors().is_empty()) {
+            break;
+        }
         let limit = next.map(|at| at.saturating_duration_since(Instant::now()));
         let idle = limit.is_none() && visit.attendant.is_none();
         let limit = if idle { Some(KEEP_ALIVE) } else { limit };
-        let news = sleep(shared, visit.attendant.as_deref(), limit);
+        let slept = sleep(shared, visit.attendant.as_deref(), limit);
         let Some(link) = weak.upgrade() else { break };
         // It stays, with nothing more to wait for: the link may end for what was sent before, and whoever asks then
         // how the process ended finds it here.
-        let looks = matches!(news, News::Attendant);
+        let looks = matches!(slept, Ok(News::Attendant));
         let died = visit.attendant.as_deref_mut().filter(|_| looks).and_then(Attendant::look);
+        let words = visit.attendant.as_deref_mut().map(Attendant::take_words).unwrap_or_default();
         drop(visit);
+        words.into_iter().for_each(|line| link.say(Some(line)));
+        let news = slept.unwrap_or_else(|error| {
+            link.say(line!(Warn, "the keeper of a link cannot wait: {error}"));
+            std::thread::sleep(Duration::from_millis(10));
+            News::Nothing
+        });
         match news {
             News::Nothing if idle && link.keeper.take_leave(&link) => break,
             News::Nothing | News::Woken => {}
@@ -199,25 +222,18 @@ enum News {
     Attendant,
 }
 
-fn sleep(shared: &Shared, attendant: Option<&dyn Attendant>, limit: Option<Duration>) -> News {
+fn sleep(shared: &Shared, attendant: Option<&dyn Attendant>, limit: Option<Duration>) -> io::Result<News> {
     let watched = attendant.map(Attendant::descriptors).unwrap_or_default();
     let descriptors: Vec<_> = std::iter::once(shared.wakeup.as_fd()).chain(watched).collect();
-    let ready = match wait_readable(&descriptors, limit) {
-        Ok(ready) => ready,
-        Err(error) => {
-            log::warn!("the keeper of a link cannot wait: {error}");
-            std::thread::sleep(Duration::from_millis(10));
-            return News::Nothing;
-        }
-    };
+    let ready = wait_readable(&descriptors, limit)?;
     if ready.contains(0) {
         shared.wakeup.drain();
     }
-    match (1..descriptors.len()).any(|at| ready.contains(at)) {
+    Ok(match (1..descriptors.len()).any(|at| ready.contains(at)) {
         true => News::Attendant,
         false if ready.any() => News::Woken,
         false => News::Nothing,
-    }
+    })
 }
 
 /// How long the thread stays without anything to watch.

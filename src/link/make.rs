@@ -133,6 +133,7 @@ impl Link {
                 callbacks: Lane::new(parts.config.limits.callback_workers),
                 unrefused: Lane::new(1),
                 kept_items: KeptItems::new(parts.config.limits.topic_items),
+                words: Lane::new(1),
                 listeners: parts.listeners,
                 dispatch: parts.dispatch,
                 tally: parts.tally,

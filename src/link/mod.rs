@@ -26,6 +26,7 @@ mod keeper;
 mod kept;
 mod lead;
 mod line;
+mod lines;
 mod load;
 #[cfg(all(loom, test))]
 mod loom;
@@ -73,6 +74,7 @@ use crate::{
     config::Config,
     counters::Tally,
     error::{CallError, CloseReason},
+    logging::{Line, line},
     os::Origin,
     sync::{
         Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, fail_here,
@@ -186,6 +188,8 @@ pub(crate) struct Link {
     unrefused: Lane<Job>,
     /// What waits behind that for subscriptions of the other side.
     kept_items: KeptItems,
+    /// For the log.
+    words: Lane<Line>,
     /// Shared by the links that follow each other behind one endpoint, so that states keep their order.
     listeners: Arc<Lane<Job>>,
     dispatch: Arc<dyn Dispatch>,
@@ -350,8 +354,15 @@ impl Link {
     /// Has a job run by the crew. It comes back if no thread can be had for it.
     fn offer(&self, job: Job) -> Option<Job> {
         let (error, job) = self.crew.submit(job).err()?;
-        log::warn!("no thread for a job, so that the one that made it runs it: {error}");
-        Some(job)
+        // It is said where that may be, which is where the job runs.
+        let Some(line) = line!(Warn, "no thread for a job, so that the one that made it runs it: {error}")
+        else {
+            return Some(job);
+        };
+        Some(Box::new(move || {
+            line.write();
+            run_elsewhere(job);
+        }))
     }
 
     /// The same for what came from a frame. An inline handler asks for a place first: as many of those as a peer
@@ -416,7 +427,7 @@ impl Link {
     /// Wakes or starts a thread of the crew that looks after the reader role.
     fn call_ticker(&self) {
         if let Err(error) = self.crew.summon() {
-            log::warn!("no thread to read for the link: {error}");
+            self.say(line!(Warn, "no thread to read for the link: {error}"));
         }
     }
 
@@ -426,10 +437,10 @@ impl Link {
         core.stage = stage;
         self.changed.notify_all();
         self.settled.notify_all();
-        log::debug!("{} link {:x}: {stage:?}", self.side, self.number());
+        let words = self.line_up_words(line!(Debug, "{} link {:x}: {stage:?}", self.side, self.number()));
         let link = self.strong();
-        let jobs = link.map_or_else(Vec::new, |link| self.dispatch.changed(&link, stage));
-        Sequel { jobs, _handing_over: self.completing() }
+        let told = link.map_or_else(Vec::new, |link| self.dispatch.changed(&link, stage));
+        Sequel { jobs: words.into_iter().chain(told).collect(), _handing_over: self.completing() }
     }
 
     /// Has the crew do what follows from a new state. What comes back found no thread: it is for the calling one, when
@@ -515,9 +526,9 @@ impl Link {
     fn wake_keeper(&self) {
         let Some(link) = self.strong() else { return };
         if let Err(error) = self.keeper.wake(&link) {
-            log::warn!("no thread to watch the clock for the link: {error}");
             // Whoever needs it next tries again.
             self.core.lock().armed = None;
+            self.say(line!(Warn, "no thread to watch the clock for the link: {error}"));
         }
     }
 
@@ -569,7 +580,7 @@ fn user_code(weak: &Weak<Link>, number: usize, place: Place, code: impl FnOnce()
     link.tally.callback_panics.up();
     match place {
         // Told of its own panic, it would panic again, and so on without an end.
-        Place::ErrorHook => log::warn!("the error hook panicked: {text}"),
+        Place::ErrorHook => link.say(line!(Warn, "the error hook panicked: {text}")),
         _ => link.dispatch.callback_panicked(&link, text),
     }
 }

@@ -20,11 +20,12 @@ use crate::{
     config::Config,
     error::{AddressError, CloseReason, Result, StartError},
     head::{Head, HeadBuilder},
+    logging::say,
     neck::{Neck, NeckBuilder},
     os::{Origin, Wakeup},
     socket::{Address, Door, Terms, Token},
     wire::Side,
-    workers::Thread,
+    workers::{LAST_LINES, Thread, Until},
 };
 use table::{Arrival, Departure, HOOKS, Shared, Stage};
 
@@ -233,6 +234,7 @@ impl ListenerBuilder {
             bell,
             table: Default::default(),
             over: Default::default(),
+            farewells: Default::default(),
             changed: Default::default(),
         });
         let theirs = shared.clone();
@@ -286,8 +288,8 @@ impl Listener {
     }
 
     /// How many have connected and were not taken as peers so far: those who are no peers of nape, have the
-    /// wrong token or key, are not [allowed](crate::Allow), do not greet in time, were too many, or for whom there was no
-    /// descriptor or thread, or an API did not [start](crate::Api::on_start).
+    /// wrong token or key, or go before they have shown it, are not [allowed](crate::Allow), do not greet in time, were
+    /// too many, or for whom there was no descriptor or thread, or an API did not [start](crate::Api::on_start).
     pub fn n_turned_away(&self) -> u64 {
         self.shared.n_turned_away()
     }
@@ -325,8 +327,12 @@ impl Drop for Listener {
         }
         self.shared.end(None);
         self.shared.enter(Stage::Quitting);
-        if !self.thread.take().is_none_or(|thread| thread.join(HOOKS)) {
-            log::warn!("a hook of a listener has not returned, and its thread is left behind");
+        let until = Until::after(HOOKS);
+        let door = self.thread.take().is_none_or(|thread| thread.join(until.left()));
+        // Once nobody else begins to see anybody off.
+        let farewells = self.shared.join_farewells(until.at_least(LAST_LINES));
+        if !(door && farewells) {
+            say!(Warn, "a hook of a listener has not returned, and its thread is left behind");
         }
     }
 }

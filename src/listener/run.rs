@@ -13,6 +13,7 @@ use std::{
 use super::table::{Shared, Stage};
 use crate::{
     error::TurnedAway,
+    logging::say,
     os::{self, fd::AsFd},
     socket::{Caller, Door, Heard, Token},
     wire::ProtocolError,
@@ -47,7 +48,7 @@ pub(super) fn run(shared: &Arc<Shared>, door: Door) {
             break;
         }
         if let Err(error) = hall.turn() {
-            log::warn!("a listener cannot wait: {error}");
+            say!(Warn, "a listener cannot wait: {error}");
             std::thread::sleep(PAUSE);
         }
     }
@@ -83,11 +84,11 @@ impl Hall<'_> {
             let late = one.due.is_some_and(|due| due <= now);
             match self.hear_one(one, *ready) {
                 Some(one) if late => {
-                    log::debug!("somebody has connected and does not greet");
                     self.shared.count_turned_away();
                     if one.caller.is_nape() {
                         one.caller.turn_away(ProtocolError::BadHello("").code());
                     }
+                    say!(Debug, "somebody has connected and does not greet");
                 }
                 Some(one) => self.waiting.push_back(one),
                 None => {}
@@ -107,12 +108,12 @@ impl Hall<'_> {
             // Whoever merely looked whether somebody is here.
             Heard::Gone => {}
             Heard::Wrong(error) => {
-                log::debug!("somebody has connected who is no peer: {error}");
                 self.shared.count_turned_away();
                 // What speaks something else would not understand it.
                 if one.caller.is_nape() {
                     one.caller.turn_away(error.code());
                 }
+                say!(Debug, "somebody has connected who is no peer: {error}");
             }
         }
         None
@@ -129,7 +130,7 @@ impl Hall<'_> {
                         // Gone before it was accepted.
                         ErrorKind::ConnectionAborted => continue,
                         _ => {
-                            log::warn!("cannot accept one who has connected: {error}");
+                            say!(Warn, "cannot accept one who has connected: {error}");
                             self.pause = Instant::now().checked_add(PAUSE);
                         }
                     }

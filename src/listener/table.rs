@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    thread::Builder,
     time::{Duration, Instant},
 };
 
@@ -14,11 +13,12 @@ use crate::{
     config::Config,
     error::{CloseReason, TurnedAway},
     link::{Link, LinkState},
+    logging::say,
     os::Wakeup,
     socket::{Address, Caller, Terms, Token},
-    sync::{AtomicBool, Condvar, Mutex, Ordering, hold_nothing},
+    sync::{AtomicBool, Condvar, Mutex, Ordering, fail_here, hold_nothing},
     wire::Side,
-    workers::{Until, forget_panic, panic_text},
+    workers::{Thread, Until, discard, forget_panic, panic_text},
 };
 
 pub(super) type Arrival = Arc<dyn Fn(&Peer) + Send + Sync>;
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) table: Mutex<Table>,
     /// The peers whose links are over and whom nobody has seen off so far.
     pub(super) over: Mutex<Vec<u64>>,
+    /// The threads that see peers off. They are joined, since they have the handlers and the hooks, too.
+    pub(super) farewells: Mutex<Vec<Thread>>,
     pub(super) changed: Condvar,
 }
 
@@ -94,9 +96,9 @@ impl Table {
         self.stage >= Stage::DoorGone && self.peers.is_empty()
     }
 
-    /// All who have an entry, and whether somebody is seeing them off.
-    fn all(&self) -> Vec<(Peer, Arc<Link>, bool)> {
-        self.peers.values().map(|entry| (entry.peer.clone(), entry.link.clone(), entry.leaving)).collect()
+    /// All who have an entry.
+    fn all(&self) -> Vec<(Peer, Arc<Link>)> {
+        self.peers.values().map(|entry| (entry.peer.clone(), entry.link.clone())).collect()
     }
 }
 
@@ -128,8 +130,8 @@ impl Shared {
 
     pub(super) fn peers(&self) -> Vec<Peer> {
         let all = self.table.lock().all();
-        let here = all.into_iter().filter(|(peer, link, _)| is_here(peer) && self.may_be_met(link));
-        here.map(|(peer, ..)| peer).collect()
+        let here = all.into_iter().filter(|(peer, link)| is_here(peer) && self.may_be_met(link));
+        here.map(|(peer, _)| peer).collect()
     }
 
     pub(super) fn accept(&self, deadline: Option<Instant>) -> Option<Peer> {
@@ -183,7 +185,7 @@ impl Shared {
             Ok(made) => made,
             Err(error) => {
                 self.count_turned_away();
-                return log::warn!("no link to one who has connected: {error}");
+                return say!(Warn, "no link to one who has connected: {error}");
             }
         };
         let entry = Entry { peer: peer.clone(), link: link.clone(), visit: Visit::Unknown, leaving: false };
@@ -193,12 +195,17 @@ impl Shared {
         drop(table);
         if late {
             // Whoever ends the listener has looked around already, and has not seen this one.
-            self.see_off(id, at_once);
+            let _ = self.see_off(id, at_once);
             return;
         }
+        fail_here("a listener that lets in");
         let (shared, theirs) = (self.clone(), link.clone());
         // Not on the thread at the door: what starts is the user's.
-        link.run_callback(Box::new(move || shared.welcome(id, &peer, &theirs)));
+        if let Err(error) = link.run_first(move || shared.welcome(id, &peer, &theirs)) {
+            self.count_turned_away();
+            let _ = self.see_off(id, at_once);
+            say!(Warn, "no thread for one who has connected: {error}");
+        }
     }
 
     /// Whether the user may know of a peer. Where there is a key, the door has not looked at it, and the hello may be
@@ -213,7 +220,8 @@ impl Shared {
         let welcome = Welcome { link, given: AtomicBool::new(false) };
         // One that has gone meanwhile is told of, and then that it has gone.
         if !self.may_be_met(link) && !link.wait_greeted(None) && !link.is_greeted() {
-            if link.close_reason().is_some_and(|why| matches!(*why, CloseReason::Protocol(_))) {
+            // Whoever cannot show the key may as well hang up.
+            if link.close_reason().is_some_and(|why| !matches!(*why, CloseReason::Local)) {
                 self.count_turned_away();
             }
             return;
@@ -221,7 +229,7 @@ impl Shared {
         for api in &self.apis {
             if let Err(error) = peer.endpoint().attach(api.again()) {
                 self.count_turned_away();
-                return log::warn!("nothing is served to one who has connected: {error}");
+                return say!(Warn, "nothing is served to one who has connected: {error}");
             }
         }
         if !self.begin_visit(id) {
@@ -276,30 +284,33 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Sees those off whose links are over.
+    /// Sees those off whose links are over, and lets go of the threads that have done that.
     pub(super) fn see_off_the_gone(self: &Arc<Shared>) {
         let gone = std::mem::take(&mut *self.over.lock());
         for id in gone {
-            self.see_off(id, at_once);
+            let _ = self.see_off(id, at_once);
         }
+        let done: Vec<_> = self.farewells.lock().extract_if(.., |thread| thread.is_over()).collect();
+        done.into_iter().for_each(|thread| _ = thread.join(Duration::ZERO));
     }
 
     /// Ends the link to a peer on a thread of its own, since user code may be under way. What `end` says comes
-    /// out of the receiver; nothing does if somebody else sees the peer off.
+    /// out of the receiver; there is none if somebody else sees the peer off.
+    #[must_use]
     fn see_off(
         self: &Arc<Shared>,
         id: u64,
         end: impl FnOnce(&Link) -> bool + Send + 'static,
-    ) -> crossbeam_channel::Receiver<bool> {
+    ) -> Option<crossbeam_channel::Receiver<bool>> {
         let (tell, told) = crossbeam_channel::bounded(1);
         let mut table = self.table.lock();
-        let Some(entry) = table.peers.get_mut(&id).filter(|entry| !entry.leaving) else { return told };
+        let entry = table.peers.get_mut(&id).filter(|entry| !entry.leaving)?;
         entry.leaving = true;
         let (peer, link) = (entry.peer.clone(), entry.link.clone());
         drop(table);
         let shared = self.clone();
         self.apart(move || shared.farewell(&peer, &link, end, &tell));
-        told
+        Some(told)
     }
 
     /// Has a thread of its own do something that takes time. Should none be had, the calling one does it.
@@ -311,11 +322,21 @@ impl Shared {
             job.into_iter().for_each(|job| job());
         };
         let name = format!("{}-farewell", self.config.name);
-        if let Err(error) = Builder::new().name(name).spawn(run) {
-            log::warn!("no thread to see a peer off, so that the others wait for it: {error}");
-            let job = job.lock().take();
-            job.into_iter().for_each(|job| job());
+        match Thread::start(name, run) {
+            Ok(thread) => self.farewells.lock().push(thread),
+            Err(error) => {
+                say!(Warn, "no thread to see a peer off, so that the others wait for it: {error}");
+                let job = job.lock().take();
+                job.into_iter().for_each(|job| job());
+            }
         }
+    }
+
+    /// Waits for those who see peers off. Says whether none is left behind.
+    pub(super) fn join_farewells(&self, until: Until) -> bool {
+        let farewells = std::mem::take(&mut *self.farewells.lock());
+        let joined = farewells.into_iter().map(|thread| thread.join(until.left()));
+        joined.filter(|joined| !joined).count() == 0
     }
 
     fn farewell(
@@ -358,17 +379,19 @@ impl Shared {
         let all = self.table.lock().all();
         let ends: Vec<_> = all
             .into_iter()
-            .map(|(peer, link, leaving)| {
-                if leaving && limit.is_none() {
-                    // Whoever sees it off may do so with a limit that is not over for long.
-                    self.apart(move || link.close());
-                }
+            .filter_map(|(peer, link)| {
+                fail_here("a listener that ends");
                 let endpoint = peer.endpoint().clone();
-                self.see_off(peer.id(), move |link| match limit {
+                let told = self.see_off(peer.id(), move |link| match limit {
                     // Each on its own thread, so that all are told before anybody is waited for.
                     Some(_) => endpoint.0.shut_down(link, deadline),
                     None => at_once(link),
-                })
+                });
+                if told.is_none() && limit.is_none() {
+                    // Whoever sees it off may do so with a limit that is not over for long.
+                    self.apart(move || link.close());
+                }
+                told
             })
             .collect();
         // Both the end of a link and the end of its threads may take a grace.
@@ -386,10 +409,19 @@ impl Shared {
         table.given_up |= given_up;
         drop(table);
         if given_up {
-            log::warn!("a peer was not seen off in time, and is left behind");
             self.changed.notify_all();
+            say!(Warn, "a peer was not seen off in time, and is left behind");
         }
         !given_up && ends.iter().all(|end| end.try_recv().unwrap_or_else(|error| error.is_disconnected()))
+    }
+}
+
+impl Drop for Shared {
+    /// What is the user's goes piece by piece: the second that panics in one go would end the process.
+    fn drop(&mut self) {
+        std::mem::take(&mut self.apis).into_iter().for_each(Api::discard);
+        discard(self.arrival.take());
+        discard(self.departure.take());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fd::BorrowedFd;
-use crate::error::CloseReason;
+use crate::{error::CloseReason, logging::Line};
 
 /// Somebody who knows by a descriptor that the other side is gone.
 ///
@@ -17,6 +17,12 @@ pub(crate) trait Attendant: Send {
     /// Takes note of what has happened; a reason once the other side is gone, and ever after. Does
     /// not block.
     fn look(&mut self) -> Option<CloseReason>;
+
+    /// What it has to say to the log since it was asked last. Its looks say nothing by themselves: a logger may take its
+    /// time, and whoever needs the attendant meanwhile would wait for that.
+    fn take_words(&mut self) -> Vec<Line> {
+        Vec::new()
+    }
 
     /// The link is closed: lets the other side end by itself within `grace`, then sees to it.
     fn farewell(&mut self, grace: Duration);

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     error::{CloseReason, Death, Exit, StartError},
+    logging::{Line, line},
     os::{
         self, Attendant, Origin, ProcessWatch,
         fd::{AsFd, BorrowedFd},
@@ -32,6 +33,8 @@ pub(crate) struct ChildHandle {
     /// Its stdout, where that is taken line by line.
     print: LastWords,
     death: Option<Death>,
+    /// What is still to be said to the log.
+    said: Vec<Line>,
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
 }
@@ -137,13 +140,15 @@ impl ChildHandle {
     }
 
     fn bury(&mut self) -> Death {
-        let exit = self.process.reap();
+        let exit = self.process.reap(&mut self.said);
         for stream in [&mut self.words, &mut self.print] {
             stream.finish();
         }
         if self.words.withheld() > 0 {
             let withheld = self.words.withheld();
-            log::debug!("{withheld} bytes of the stderr of {} found no room in ours", self.program);
+            let program = &self.program;
+            self.said
+                .extend(line!(Debug, "{withheld} bytes of the stderr of {program} found no room in ours"));
         }
         Death { exit, after: self.started.elapsed(), stderr: self.tail().into() }
     }
@@ -172,7 +177,8 @@ impl ChildHandle {
     /// Kills and reaps, for as long as that may reasonably take.
     pub(crate) fn finish(&mut self) -> Option<Death> {
         if let Err(error) = self.kill() {
-            log::warn!("cannot kill {} (process {}): {error}", self.program, self.pid());
+            let (program, pid) = (&self.program, self.pid());
+            self.said.extend(line!(Warn, "cannot kill {program} (process {pid}): {error}"));
         }
         self.reap(KILLED_WITHIN)
     }
@@ -182,8 +188,10 @@ impl Drop for ChildHandle {
     fn drop(&mut self) {
         let ours = !self.process.owner.is_elsewhere();
         if ours && self.death.is_none() && self.finish().is_none() {
-            log::warn!("{} (process {}) was killed and does not end", self.program, self.pid());
+            let (program, pid) = (&self.program, self.pid());
+            self.said.extend(line!(Warn, "{program} (process {pid}) was killed and does not end"));
         }
+        self.take_words().into_iter().for_each(Line::write);
     }
 }
 
@@ -194,6 +202,10 @@ impl Attendant for ChildHandle {
 
     fn look(&mut self) -> Option<CloseReason> {
         ChildHandle::look(self).map(CloseReason::Died)
+    }
+
+    fn take_words(&mut self) -> Vec<Line> {
+        std::mem::take(&mut self.said)
     }
 
     fn farewell(&mut self, grace: Duration) {
@@ -223,12 +235,12 @@ impl Process {
     }
 
     /// The status of a process that has ended.
-    fn reap(&self) -> Exit {
+    fn reap(&self, said: &mut Vec<Line>) -> Exit {
         // While its number, and that of its group, is still its own.
         if self.leads
             && let Err(error) = self.watch.kill_group(self.pid)
         {
-            log::warn!("cannot kill what process {} has left behind: {error}", self.pid);
+            said.extend(line!(Warn, "cannot kill what process {} has left behind: {error}", self.pid));
         }
         for _ in 0..TRACER_ROUNDS {
             match self.watch.exit() {
@@ -237,7 +249,7 @@ impl Process {
                 // it has let go.
                 Ok(None) => thread::sleep(TRACER_PAUSE),
                 Err(error) => {
-                    log::warn!("cannot reap process {}: {error}", self.pid);
+                    said.extend(line!(Warn, "cannot reap process {}: {error}", self.pid));
                     return Exit::Unknown;
                 }
             }
@@ -264,6 +276,7 @@ pub(super) fn adopt(
             words,
             print,
             death: None,
+            said: Vec::new(),
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),
         }),

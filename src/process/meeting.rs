@@ -13,9 +13,12 @@ use std::{
 
 use ipc_channel::{IpcError, ipc::IpcOneShotServer};
 
-use crate::os::{
-    self, Wakeup,
-    fd::{AsFd, BorrowedFd},
+use crate::{
+    logging::say,
+    os::{
+        self, Wakeup,
+        fd::{AsFd, BorrowedFd},
+    },
 };
 
 use super::{caught::caught, invitation::Arrival, name};
@@ -93,7 +96,7 @@ impl Drop for Waiting {
         name::knock(&self.name);
         match os::wait_readable(&[self.done.as_fd()], Some(FREED_WITHIN)) {
             Ok(ready) if ready.any() => drop(thread.join()),
-            _ => log::warn!("somebody connected to {} and is silent; a thread is left with it", self.name),
+            _ => say!(Warn, "somebody connected to {} and is silent; a thread is left with it", self.name),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     error::{CloseReason, StartError},
+    logging::say,
     os::{self, HandDown, Wakeup, fd::AsFd},
     transport::Transport,
     wire::{ProtocolError, Side, Token},
@@ -119,7 +120,8 @@ fn launch_to_connect(
     let mut attempt = Attempt::new(child, meeting, options.abort)?;
     let arrival = attempt.meet(deadline, options.start_timeout)?;
     attempt.check(&arrival, &token)?;
-    log::debug!(
+    say!(
+        Debug,
         "{} (process {}) has connected as process {}",
         program.name(),
         attempt.child.pid(),

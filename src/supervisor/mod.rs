@@ -15,10 +15,11 @@ use crate::{
     api::Endpoint,
     error::{Crash, GivenUp, Result, StartError},
     head::{HeadBuilder, Outlet},
+    logging::say,
     os::Wakeup,
     process::{Program, Stderr},
     sync::Arc,
-    workers::{Thread, Until, discard},
+    workers::{Thread, Until, discard_all},
 };
 use run::{Hook, Runner, Shared};
 
@@ -194,7 +195,7 @@ impl Supervisor {
     /// Ends the process at once, which counts as a crash. One that has ended is fine.
     pub fn kill(&self) {
         if let Some(Err(error)) = self.shared.process().map(|process| process.kill()) {
-            log::warn!("cannot kill a supervised process: {error}");
+            say!(Warn, "cannot kill a supervised process: {error}");
         }
     }
 
@@ -238,16 +239,14 @@ impl Drop for Supervisor {
         // All of them end beside each other: where one takes all of the time, the others have had it as well.
         self.outlet.iter().for_each(Outlet::close);
         let until = until.at_least(LAST_LINES);
-        let is_over = self.thread.take().is_none_or(|thread| thread.join(until.left()));
-        if !is_over {
+        if !self.thread.take().is_none_or(|thread| thread.join(until.left())) {
             let inner = &self.endpoint.0;
             inner.tally.leave_behind(1, &inner.config.name, "supervisor");
-            // It would have waited for the threads of the link.
-            inner.last_link().into_iter().for_each(|link| link.join(until.left()));
         }
+        self.shared.join_links(until);
         self.outlet.iter_mut().for_each(|outlet| outlet.end(until.left()));
         self.endpoint.dismantle(until.left());
-        discard(hooks);
+        discard_all(hooks);
     }
 }
 

@@ -20,10 +20,11 @@ use crate::{
     error::{CloseReason, Crash, Death, Exit, GivenUp, StartError},
     head::Spawned,
     link::{Current, Link, LinkState, Place, within},
+    logging::say,
     os::{self, Wakeup},
     process::{LaunchOptions, Process, Program},
     sync::{Arc, Mutex, OnceLock, fail_here},
-    workers::{forget_panic, panic_text},
+    workers::{Until, discard, forget_panic, panic_text},
 };
 
 /// Who is told of transitions.
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     /// Ends the wait for a program that starts.
     abort: Arc<Wakeup>,
     desk: Mutex<Desk>,
+    /// Links of before whose threads have not ended yet.
+    retired: Mutex<Vec<Arc<Link>>>,
     thread: OnceLock<ThreadId>,
 }
 
@@ -81,9 +84,15 @@ impl Shared {
         abort: Arc<Wakeup>,
         hooks: Vec<Hook>,
     ) -> Shared {
-        let watchers = hooks.into_iter().map(|hook| Watcher { hook, next: 0 }).collect();
+        let name = endpoint.0.config.name.clone();
+        let log = Hook::new(move |transition| match transition {
+            Transition::GaveUp(_) => say!(Warn, "supervisor of {name}: {transition}"),
+            _ => say!(Debug, "supervisor of {name}: {transition}"),
+        });
+        let hooks = std::iter::once(log).chain(hooks);
+        let watchers = hooks.map(|hook| Watcher { hook, next: 0 }).collect();
         let desk = Mutex::new(Desk { watchers, ..Desk::default() });
-        Shared { endpoint, succession, abort, desk, thread: OnceLock::new() }
+        Shared { endpoint, succession, abort, desk, retired: Mutex::default(), thread: OnceLock::new() }
     }
 
     pub(super) fn add_hook(&self, hook: Hook) {
@@ -152,13 +161,23 @@ impl Shared {
     }
 
     /// Nobody is to be told of anything any more. Gives back who was, to be dropped without a lock.
-    pub(super) fn finish(&self) -> impl Sized + use<> {
+    pub(super) fn finish(&self) -> Vec<Hook> {
         let mut desk = self.desk.lock();
         desk.over = true;
         let watchers = std::mem::take(&mut desk.watchers);
         drop(desk);
         self.succession.bell.ring();
-        watchers
+        watchers.into_iter().map(|watcher| watcher.hook).collect()
+    }
+
+    /// Waits for the threads of all links that there were. It is for whoever ends the supervisor, which may be one of
+    /// those threads.
+    pub(super) fn join_links(&self, until: Until) {
+        let mut links = std::mem::take(&mut *self.retired.lock());
+        let last = self.endpoint.0.last_link();
+        links.extend(last.filter(|last| !links.iter().any(|link| Arc::ptr_eq(link, last))));
+        links.iter().for_each(|link| link.join(until.left()));
+        self.endpoint.0.join_waiting(until.left());
     }
 
     fn wait_for(&self, by: Option<Instant>, is: impl Fn(&Desk) -> bool) -> bool {
@@ -205,7 +224,6 @@ impl Shared {
 
     /// Takes note of what everybody is told of with the next delivery.
     fn note(&self, transition: Transition) {
-        log::debug!("supervisor of {}: {transition}", self.endpoint.0.config.name);
         let mut desk = self.desk.lock();
         desk.history.push_back(transition);
         desk.told += 1;
@@ -217,12 +235,12 @@ impl Shared {
     /// Tells everybody what they have not been told yet. On the supervisor's thread.
     fn deliver(&self) {
         while let Some((hook, transition)) = self.next_delivery() {
-            let current = Current::of_no_call(0, Place::Supervision);
-            let run = AssertUnwindSafe(|| within(current, || (hook.0)(&transition)));
-            if let Err(panic) = catch_unwind(run) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (hook.0)(&transition))) {
                 self.endpoint.0.callback_panicked_elsewhere(panic_text(&*panic));
                 forget_panic(panic);
             }
+            // There may be no other of it any more.
+            discard(hook);
         }
     }
 
@@ -249,8 +267,6 @@ pub(super) struct Runner {
     /// The last crashes, as many as can be too many.
     crashes: VecDeque<Crash>,
     n_crashes_kept: usize,
-    /// Links of before whose threads have not ended yet.
-    retired: Vec<Arc<Link>>,
 }
 
 impl Runner {
@@ -262,22 +278,22 @@ impl Runner {
     ) -> Runner {
         let n_crashes_kept = restarts.n_crashes().min(KEPT);
         let policy = Policy::new(restarts, Instant::now());
-        let (crashes, retired) = (VecDeque::new(), Vec::new());
-        Runner { shared, program, options, policy, crashes, n_crashes_kept, retired }
+        Runner { shared, program, options, policy, crashes: VecDeque::new(), n_crashes_kept }
     }
 
-    /// Runs to the end, and says on the way whether the program has started.
-    pub(super) fn run(mut self, started: &Sender<Result<(), StartError>>) {
+    /// Runs to the end, and says on the way whether the program has started. Whatever of the user's runs on this thread,
+    /// a hook or the logger, may not wait for a start that is made here.
+    pub(super) fn run(self, started: &Sender<Result<(), StartError>>) {
+        within(Current::of_no_call(0, Place::Supervision), || self.run_to_the_end(started));
+    }
+
+    fn run_to_the_end(mut self, started: &Sender<Result<(), StartError>>) {
         let _ = self.shared.thread.set(std::thread::current().id());
         let ran = catch_unwind(AssertUnwindSafe(|| self.run_program(started)));
         if let Err(panic) = ran {
             self.break_down(panic, started);
         }
         self.rest();
-        let last = self.shared.endpoint.0.last_link();
-        let left = self.shared.patience();
-        self.retired.drain(..).chain(last).for_each(|link| link.join(left));
-        self.shared.endpoint.0.join_waiting(left);
     }
 
     /// Nobody is told of anything before whoever starts it is: a hook may wait for that one.
@@ -309,12 +325,11 @@ impl Runner {
         if let Some(link) = link {
             link.close();
             drop(link.release_attendant());
-            self.retired.push(link);
+            self.shared.retired.lock().push(link);
         }
         let (crashes, summary) =
             (self.crashes.drain(..).collect(), format!("its supervisor panicked: {text}"));
         let why = Arc::new(GivenUp { crashes, summary: summary.into() });
-        log::warn!("supervisor of {}: {why}", self.shared.endpoint.0.config.name);
         let error = Arc::new(std::io::Error::other(text.as_str()));
         // Nobody takes it when the program had started.
         let _ = started.try_send(Err(StartError::Setup { what: "supervisor", error }));
@@ -423,7 +438,6 @@ impl Runner {
         };
         let summary = summary.into();
         let why = Arc::new(GivenUp { crashes, summary });
-        log::warn!("supervisor of {}: {why}", self.shared.endpoint.0.config.name);
         self.shared.tell(Transition::Crashed(crash));
         self.conclude(Some(Transition::GaveUp(why.clone())), Arc::new(CloseReason::GaveUp(why)));
     }
@@ -461,20 +475,21 @@ impl Runner {
             if done() || deadline.is_some_and(|at| at <= now) {
                 return;
             }
-            let sweep = now.checked_add(SWEEP).filter(|_| !self.retired.is_empty());
+            let sweep = now.checked_add(SWEEP).filter(|_| !shared.retired.lock().is_empty());
             shared.succession.bell.wait(since, sweep.into_iter().chain(deadline).min());
         }
     }
 
     fn retire(&mut self, spawned: &Spawned) {
         self.shared.adopt(None);
-        self.retired.push(spawned.link.clone());
+        self.shared.retired.lock().push(spawned.link.clone());
     }
 
     /// Lets go of the links whose threads have ended.
     fn sweep(&mut self) {
         let ended = |link: &mut Arc<Link>| link.n_threads() == 0;
-        self.retired.extract_if(.., ended).for_each(|link| link.join(Duration::ZERO));
+        let ended: Vec<_> = self.shared.retired.lock().extract_if(.., ended).collect();
+        ended.iter().for_each(|link| link.join(Duration::ZERO));
     }
 }
 

@@ -25,6 +25,7 @@ use std::{
 
 use super::{FrameReceiver, FrameSender, Nudge, Received, Transport, Window, spin::Spin};
 use crate::{
+    logging::say,
     os::{
         self, Wakeup,
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -196,7 +197,7 @@ fn make_room(socket: &OwnedFd) -> io::Result<()> {
     let granted = os::make_room(socket.as_fd(), ROOM)?;
     if granted < ROOM {
         // A send may have to wait then for a peer that is slow, and the link for both.
-        log::warn!("a pipe has room for {granted} bytes instead of {ROOM}: see net.core.wmem_max");
+        say!(Warn, "a pipe has room for {granted} bytes instead of {ROOM}: see net.core.wmem_max");
     }
     Ok(())
 }

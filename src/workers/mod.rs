@@ -96,8 +96,18 @@ struct Desk {
 struct Threads {
     handles: Vec<JoinHandle<()>>,
     finished: Vec<ThreadId>,
-    alive: usize,
+    alive: Vec<ThreadId>,
+    /// Those of them that were waited for in vain: nobody waits for them again, or counts them once more.
+    left_behind: Vec<ThreadId>,
     started: usize,
+}
+
+impl Threads {
+    /// Those that are still to be waited for by one of them, or by any other thread.
+    fn awaited(&self, by: ThreadId) -> Vec<ThreadId> {
+        let others = self.alive.iter().filter(|thread| **thread != by);
+        others.filter(|thread| !self.left_behind.contains(thread)).copied().collect()
+    }
 }
 
 /// The thread that runs a job, as the job sees it.
@@ -232,7 +242,7 @@ impl Crew {
             shared.run(&first);
         };
         let handle = Builder::new().name(name).spawn(run)?;
-        threads.alive += 1;
+        threads.alive.push(handle.thread().id());
         threads.handles.push(handle);
         Ok(())
     }
@@ -246,13 +256,12 @@ impl Crew {
     }
 
     /// Waits until all threads but the calling one have ended, for at most `limit`. Says how many are
-    /// left; these are left to themselves.
+    /// left; these are left to themselves, and not waited for again.
     pub(crate) fn join(&self, limit: Duration) -> usize {
         let deadline = Instant::now().checked_add(limit);
         let me = std::thread::current().id();
         let mut threads = self.shared.threads.lock();
-        let own = usize::from(threads.handles.iter().any(|handle| handle.thread().id() == me));
-        while threads.alive > own {
+        while !threads.awaited(me).is_empty() {
             let late = match deadline {
                 Some(at) => self.shared.changed.wait_until(&mut threads, at).timed_out(),
                 None => {
@@ -264,19 +273,20 @@ impl Crew {
                 break;
             }
         }
-        let (finished, left) = (std::mem::take(&mut threads.finished), threads.alive - own);
+        let (finished, left) = (std::mem::take(&mut threads.finished), threads.awaited(me));
+        threads.left_behind.extend(&left);
         let handles = std::mem::take(&mut threads.handles);
         drop(threads);
         // These are behind all that the user has left there, so that joining them does not wait for user code.
         for handle in handles.into_iter().filter(|handle| finished.contains(&handle.thread().id())) {
             let _ = handle.join();
         }
-        left
+        left.len()
     }
 
     /// How many threads there are.
     pub(crate) fn n_threads(&self) -> usize {
-        self.shared.threads.lock().alive
+        self.shared.threads.lock().alive.len()
     }
 }
 
@@ -294,7 +304,8 @@ impl Shared {
     /// The last thing that a thread does.
     fn take_leave(&self, thread: ThreadId) {
         let mut threads = self.threads.lock();
-        threads.alive -= 1;
+        threads.alive.retain(|alive| *alive != thread);
+        threads.left_behind.retain(|left| *left != thread);
         threads.finished.push(thread);
         drop(threads);
         self.changed.notify_all();

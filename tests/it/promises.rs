@@ -6,7 +6,9 @@ mod ends;
 mod given_up;
 mod in_hooks;
 mod left_over;
+mod loggers;
 mod seams;
+mod thread_locals;
 mod unfinished;
 
 use std::{

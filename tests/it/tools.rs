@@ -2,6 +2,8 @@
 
 use std::{
     cell::RefCell,
+    env,
+    process::{Command, Stdio},
     sync::{Arc, Condvar, Mutex},
     task::Wake,
     thread,
@@ -73,6 +75,15 @@ impl Wake for Blocks {
     }
 }
 
+/// Something of the user's that panics when it goes, without a word.
+pub struct Touchy;
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("a panic that is a part of the test"));
+    }
+}
+
 /// Leaves something with the calling thread that stands at the gate when the thread ends.
 pub fn leave_with_this_thread(gate: &Gate) {
     struct Kept(Gate);
@@ -141,4 +152,39 @@ pub fn only<T>(told: &Receiver<T>) -> T {
 #[track_caller]
 pub fn nothing_is_under_way(head: &Head, neck: &Neck) {
     eventually(|| head.under_way() == (0, 0) && neck.under_way() == (0, 0));
+}
+
+/// Set in the process that a test has for itself.
+const ALONE: &str = "NAPE_TEST_ON_ITS_OWN";
+
+/// Runs the rest of a test in a process of its own: this very test of this very program, told so.
+pub fn alone(test: impl FnOnce()) {
+    if env::var_os(ALONE).is_some() {
+        return test();
+    }
+    // The watchdog has given its thread the name of the test.
+    let name = thread::current().name().expect("it is watched").to_owned();
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args([&*name, "--exact", "--nocapture"]).env(ALONE, "1");
+    let output = child.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{name} alone: {said}");
+}
+
+/// Makes this the logger of the process, for what is so grave or graver.
+pub fn log_with(level: log::LevelFilter, write: impl Fn(&log::Record<'_>) + Send + Sync + 'static) {
+    struct Logger<F>(F);
+    impl<F: Fn(&log::Record<'_>) + Send + Sync> log::Log for Logger<F> {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            (self.0)(record);
+        }
+
+        fn flush(&self) {}
+    }
+    log::set_logger(Box::leak(Box::new(Logger(write)))).unwrap();
+    log::set_max_level(level);
 }

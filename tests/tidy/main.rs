@@ -14,37 +14,38 @@ mod proofs;
 const LAYERS: &[(&str, &str)] = &[
     ("sync", ""),
     ("wire", "sync"),
+    ("logging", "sync"),
     // The leaves, which everybody but `wire` may use.
     ("error", "wire"),
     ("config", "wire error"),
-    ("counters", "sync"),
+    ("counters", "sync logging"),
     ("semaphore", "sync"),
     ("shape", ""),
     // For tests alone.
     ("soak", ""),
-    ("os", "wire error config sync"),
-    ("transport", "wire error config sync soak os"),
+    ("os", "wire error config sync logging"),
+    ("transport", "wire error config sync logging soak os"),
     ("workers", "wire error config sync os"),
-    ("link", "wire error config sync soak counters semaphore os transport workers"),
-    ("api", "wire error config sync counters semaphore shape os transport workers link"),
+    ("link", "wire error config sync logging soak counters semaphore os transport workers"),
+    ("api", "wire error config sync logging counters semaphore shape os transport workers link"),
     ("layers", "wire error sync api"),
     ("typed", "wire error config sync semaphore shape api"),
     ("inspect", "wire counters sync link api typed"),
     // Aside: it makes transports, and only the two ends depend on it.
-    ("process", "wire error config sync soak os transport"),
+    ("process", "wire error config sync logging soak os transport"),
     // The same for programs that run already.
-    ("socket", "wire error config sync os transport"),
+    ("socket", "wire error config sync logging os transport"),
     // For tests and fuzzers alone.
     ("fuzz", "wire error soak transport link"),
     ("guide", ""),
     ("neck", "wire error config sync os transport workers link api typed process socket"),
-    ("head", "wire error config sync os transport workers link api typed process socket neck"),
-    ("listener", "wire error config sync os transport workers link api socket neck head"),
-    ("supervisor", "wire error config sync os workers link api process head"),
-    ("runner", "wire error config sync head neck listener"),
+    ("head", "wire error config sync logging os transport workers link api typed process socket neck"),
+    ("listener", "wire error config sync logging os transport workers link api socket neck head"),
+    ("supervisor", "wire error config sync logging os workers link api process head"),
+    ("runner", "wire error config sync logging head neck listener"),
     ("config_file", "wire error config sync api process socket neck head listener supervisor"),
     // For tests alone.
-    ("failures", "wire error config sync transport link api process neck head supervisor"),
+    ("failures", "wire error config sync transport link api process socket neck head listener supervisor"),
 ];
 
 /// Single uses that go past their layer: `wire` asks for room in memory, which says nothing about what it means.
@@ -71,6 +72,9 @@ const UNSAFE: &[&str] = &[
 
 /// The one file below `src` that names bincode.
 const CODEC: &str = "src/wire/codec.rs";
+
+/// The one file below `src` that writes to the log.
+const LOGGING: &str = "src/logging.rs";
 
 /// The longest a file may be, in lines.
 const LONGEST: usize = 600;
@@ -112,6 +116,11 @@ fn every_dependency_has_its_reason() {
 #[test]
 fn one_file_names_the_codec() {
     tidy(codec(&sources()));
+}
+
+#[test]
+fn one_file_writes_to_the_log() {
+    tidy(logging(&sources()));
 }
 
 #[test]
@@ -250,6 +259,22 @@ fn codec(files: &[File]) -> Vec<String> {
         wrong.push(format!("{CODEC} is gone: say in CODEC where the codec is now"));
     }
     wrong
+}
+
+/// Files below `src` other than [`LOGGING`] that name the crate of the log in code, and those of a link that write a line
+/// on the thread that has something to say.
+fn logging(files: &[File]) -> Vec<String> {
+    let others = files.iter().filter(|file| file.path.starts_with("src/") && file.path != LOGGING);
+    others
+        .flat_map(|file| {
+            let named =
+                file.complain(&["log::"], "is for `src/logging.rs` alone: a logger is code of the user's");
+            let is_of_a_link = file.path.starts_with("src/link/");
+            let said = is_of_a_link
+                .then(|| file.complain(&["say!"], "would run a logger here: `Link::say` does not"));
+            named.into_iter().chain(said.into_iter().flatten())
+        })
+        .collect()
 }
 
 /// `todo!` and `unimplemented!` in code.
@@ -519,6 +544,19 @@ mod samples {
         files.push(File { path: "src/api/mod.rs".into(), text: "// bincode\nuse bincode::serde;".into() });
         assert_eq!(codec(&files), ["src/api/mod.rs:2: `bincode` is for `src/wire/codec.rs` alone"]);
         assert_eq!(codec(&[]).len(), 1);
+    }
+
+    #[test]
+    fn a_line_that_goes_past_its_file_is_found() {
+        assert_eq!(logging(&one(LOGGING, "log::log!(level)")).len(), 0);
+        assert_eq!(
+            logging(&one("src/api/mod.rs", "// log::warn!()\nlog::warn!(\"x\");\nsay!(Warn, \"x\");")).len(),
+            1
+        );
+        assert_eq!(
+            logging(&one("src/link/close.rs", "self.say(line!(Warn, \"x\"));\nsay!(Warn, \"x\");")).len(),
+            1
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{
     api::{endpoint::Inner, tap::is_busy},
     error::{CallError, Misuse, Rejection},
     link::Link,
+    logging::line,
     sync::{Arc, Condvar, Mutex, Weak},
     wire::Path,
     workers::{discard, discard_all, forget_panic, panic_text},
@@ -243,12 +244,13 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
             }
             Err(CallError::Closed { .. } | CallError::Rejected(Rejection::ShuttingDown)) => self.abandon(),
             Err(error) => {
-                log::warn!("an item of {} is lost: {error}", self.items);
                 self.link.tally().items_unsent.up();
                 let mut state = self.state.lock();
                 // It takes no room there. Nobody else has sent anything since.
                 state.sent -= 1;
+                drop(state);
                 self.room.notify_all();
+                self.link.say(line!(Warn, "an item of {} is lost: {error}", self.items));
             }
         }
     }

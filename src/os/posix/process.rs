@@ -16,6 +16,7 @@ use rustix::{
 use super::{super::unix::exit, Wakeup};
 use crate::{
     error::Exit,
+    logging::say,
     sync::{Arc, Mutex},
 };
 
@@ -44,8 +45,11 @@ impl ProcessWatch {
         let ended = Arc::new(Wakeup::new()?);
         let theirs = ended.clone();
         let wait = move || {
-            wait_for(pid);
+            let waited = wait_for(pid);
             theirs.wake();
+            if let Err(error) = waited {
+                say!(Warn, "cannot wait for process {}: {error}", pid.as_raw_nonzero());
+            }
         };
         let thread = Builder::new().name("nape-child".into()).spawn(wait)?;
         Ok(ProcessWatch { pid, ended, reaped: Mutex::new(false), thread: Some(thread) })
@@ -121,16 +125,13 @@ impl Drop for ProcessWatch {
 }
 
 /// Blocks until the child has ended, and leaves it to be reaped.
-fn wait_for(pid: Pid) {
+fn wait_for(pid: Pid) -> Result<(), Errno> {
     loop {
         match look(pid, WaitIdOptions::empty()) {
             // macOS also comes back for one that was stopped.
             Ok(false) => thread::sleep(STOPPED),
-            Ok(true) | Err(Errno::CHILD) => return,
-            Err(error) => {
-                log::warn!("cannot wait for process {}: {error}", pid.as_raw_nonzero());
-                return;
-            }
+            Ok(true) | Err(Errno::CHILD) => return Ok(()),
+            Err(error) => return Err(error),
         }
     }
 }

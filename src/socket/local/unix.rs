@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    logging::say,
     os::{self, Standing},
     socket::{Credentials, Terms},
     transport::{PipeEnd, Transport},
@@ -61,12 +62,13 @@ pub(in super::super) struct SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Without the lock it is the same, but for a moment between the look and the removal.
-        let _lock = self.path.parent().and_then(|directory| os::lock_directory(directory, LOCK_LIMIT).ok());
+        let lock = self.path.parent().and_then(|directory| os::lock_directory(directory, LOCK_LIMIT).ok());
         let is_ours = |about: fs::Metadata| (about.dev(), about.ino()) == (self.device, self.inode);
-        if fs::symlink_metadata(&self.path).is_ok_and(is_ours)
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            log::warn!("cannot remove the socket {}: {error}", self.path.display());
+        let is_there = fs::symlink_metadata(&self.path).is_ok_and(is_ours);
+        let removed = if is_there { fs::remove_file(&self.path) } else { Ok(()) };
+        drop(lock);
+        if let Err(error) = removed {
+            say!(Warn, "cannot remove the socket {}: {error}", self.path.display());
         }
     }
 }
@@ -82,11 +84,15 @@ pub(in super::super) fn open(path: &Path, mode: u32) -> io::Result<(OwnedFd, Soc
             return Err(about_directory(error.kind(), directory, &error.to_string()));
         }
         // Whoever may read the directory may keep it, and nobody needs it for so long: they do not keep us out.
-        log::warn!("another process keeps the lock on {}, which is not waited for", directory.display());
+        say!(Warn, "another process keeps the lock on {}, which is not waited for", directory.display());
     }
-    make_way(path)?;
+    let stale = make_way(path)?;
     let socket = os::listen_unix(path, mode)?;
     let about = fs::symlink_metadata(path)?;
+    drop(lock);
+    if stale {
+        say!(Debug, "{} was left behind by a process that has ended", path.display());
+    }
     Ok((socket, SocketFile { path: path.to_owned(), device: about.dev(), inode: about.ino() }))
 }
 
@@ -94,10 +100,10 @@ fn about_directory(kind: ErrorKind, directory: &Path, why: &str) -> io::Error {
     io::Error::new(kind, format!("the directory {}: {why}", directory.display()))
 }
 
-/// Removes a socket that nobody answers at. Anything else stays.
-fn make_way(path: &Path) -> io::Result<()> {
+/// Removes a socket that nobody answers at, and says whether there was one. Anything else stays.
+fn make_way(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
         Ok(about) if !about.file_type().is_socket() => {
             let why = "there is a file which is no socket, and it is left alone";
@@ -109,10 +115,10 @@ fn make_way(path: &Path) -> io::Result<()> {
     match os::knock_at(path) {
         Ok(Standing::Live) => in_use("a program listens there already"),
         Ok(Standing::Stale) => {
-            log::debug!("{} was left behind by a process that has ended", path.display());
-            fs::remove_file(path)
+            fs::remove_file(path)?;
+            Ok(true)
         }
-        Ok(Standing::Gone) => Ok(()),
+        Ok(Standing::Gone) => Ok(false),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             in_use("there is a socket to which this process may not connect")
         }

@@ -331,6 +331,12 @@ fn p_36_without_the_key_nobody_becomes_a_peer() {
         let foreign = Neck::builder().config(Filters::Foreign.config()).token(token).connect(address());
         assert!(foreign.is_err(), "it has another key");
         eventually(|| listener.n_turned_away() == 2);
+        // One that sends a hello again need not wait until its time is over.
+        let mut again = TcpStream::connect(listener.address().socket_addr().unwrap()).unwrap();
+        again.write_all(&greeting).unwrap();
+        again.read_exact(&mut answer).unwrap();
+        drop(again);
+        eventually(|| listener.n_turned_away() == 3);
         assert_eq!(arrivals.load(Ordering::SeqCst), 0, "nothing has started, and no hook has seen anybody");
         assert!(listener.accept(Duration::ZERO).is_none());
 

@@ -3,28 +3,32 @@
 use std::{
     future::{Future, IntoFuture},
     pin::pin,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     task::{Context as Task, Waker},
     thread,
     time::{Duration, Instant},
 };
 
 use nape::{
-    CallError, Config, Endpoint, Head, HeadBuilder, Rejection, Restarts, Supervisor, Timeout, Transition,
-    Wire,
+    Api, CallError, Config, Context, Endpoint, Fault, Head, HeadBuilder, Payload, Rejection, Restarts,
+    Supervisor, Timeout, Transition, Wire,
 };
 use rustix::process::Signal;
 
 use super::{Watch, five_times, victim};
 use crate::{
     support::HANG,
-    tools::{Blocks, Gate, leave_with_this_thread, until},
+    tools::{Blocks, Gate, Touchy, leave_with_this_thread, until},
 };
 
 on_every_wire_to_a_child! {
     p_22_a_hook_that_does_not_come_back_holds_up_no_first_start,
     p_24_a_child_that_stays_has_the_grace_however_long_calls_may_take,
     p_24_a_child_that_takes_the_grace_leaves_no_threads_of_the_head_behind,
+    p_24_a_thread_that_is_left_behind_a_supervisor_counts_once,
+    p_24_a_child_that_reads_nothing_leaves_no_threads_of_the_head_behind,
+    p_24_a_supervisor_that_is_dropped_in_a_call_does_not_wait_for_that,
+    p_19_hooks_that_panic_as_a_supervisor_goes_hurt_nobody,
     p_24_lines_that_wait_when_the_grace_is_over_are_told_to_nobody,
     p_23_a_child_is_ended_while_a_hook_holds_its_supervisor_up,
     p_24_a_supervisor_does_not_wait_for_what_hooks_have_left_with_their_threads,
@@ -108,6 +112,84 @@ fn p_24_a_child_that_takes_the_grace_leaves_no_threads_of_the_head_behind(wire: 
     let supervisor = supervised.spawn(victim::command("linger")).unwrap();
     let _timers = [(); 3].map(|()| supervisor.api("victim").every(far, "echo", 1u64).fire().unwrap());
     assert_eq!(drops_in_time(supervisor).counters().threads_left_behind, 0);
+}
+
+/// Red when the last link is joined once for each who has it at hand, or when the supervisor's thread waits for it as long
+/// as it is waited for itself.
+fn p_24_a_thread_that_is_left_behind_a_supervisor_counts_once(wire: Wire) {
+    let name = format!("once-{wire:?}");
+    let config = Config::new().grace(5 * GRACE).name(&name);
+    let builder = Head::builder().wire(wire).config(config).supervise(Restarts::on_crash());
+    let supervisor = builder.spawn(victim::command("serve")).unwrap();
+    let gate = Gate::default();
+    let _opens = gate.opens_at_the_end();
+    let held = gate.clone();
+    let echo = supervisor.api("victim").action("echo", 1u64);
+    echo.then(move |_: Result<u64, CallError>| held.pass()).unwrap();
+    gate.await_waiting(1);
+    let end = supervisor.endpoint().clone();
+    drop(supervisor);
+    assert_eq!(end.counters().threads_left_behind, 1);
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    let left: Vec<_> = names.filter(|thread| thread.starts_with(&name)).collect();
+    assert!(left.len() == 1 && !left[0].contains("-s"), "{left:?}");
+}
+
+/// Red when nothing is left for them of the time that the link has taken.
+fn p_24_a_child_that_reads_nothing_leaves_no_threads_of_the_head_behind(wire: Wire) {
+    for _ in 0..5 {
+        let supervisor = supervised(wire);
+        child(&supervisor).send(Signal::STOP);
+        let take = supervisor.api("victim");
+        while take.action("take", Payload::from_bytes(vec![0; 2000])).fire().is_ok() {}
+        assert_eq!(drops_in_time(supervisor).counters().threads_left_behind, 0);
+    }
+}
+
+/// Red when it waits for its own thread, which waits for all threads of the link.
+fn p_24_a_supervisor_that_is_dropped_in_a_call_does_not_wait_for_that(wire: Wire) {
+    let grace = HANG / 6;
+    for in_callback in [false, true] {
+        let held = Arc::new(Mutex::new(None));
+        let (tell, told) = mpsc::channel();
+        let (theirs, ours) = (held.clone(), Mutex::new(tell));
+        let drops = Arc::new(move || {
+            let supervisor: Supervisor = theirs.lock().unwrap().take().unwrap();
+            let began = Instant::now();
+            drop(supervisor);
+            ours.lock().unwrap().send(began.elapsed()).unwrap();
+        });
+        let drops_there = drops.clone();
+        let name = move |_: &Context, _: ()| Ok::<_, Fault>((drops_there(), String::new()).1);
+        let builder = Head::builder().wire(wire).config(Config::new().grace(grace));
+        let builder = builder.serve(Api::new("host").handle("name", name).unwrap());
+        let supervisor = builder.supervise(Restarts::on_crash()).spawn(victim::command("serve")).unwrap();
+        let (end, victim) = (supervisor.endpoint().clone(), supervisor.api("victim").timeout(HANG));
+        *held.lock().unwrap() = Some(supervisor);
+        if in_callback {
+            victim.action("echo", 1u64).then(move |_: Result<u64, CallError>| drops()).unwrap();
+        } else {
+            drop(victim.action("ask-host", ()).call::<String>().unwrap_err());
+        }
+        let took = told.recv_timeout(HANG).unwrap();
+        assert!(took < grace / 2, "{took:?}");
+        assert_eq!(end.counters().threads_left_behind, 0);
+    }
+}
+
+/// Red, with the end of the process, when two of them go in one go.
+fn p_19_hooks_that_panic_as_a_supervisor_goes_hurt_nobody(wire: Wire) {
+    let hook = || {
+        let touchy = Arc::new(Touchy);
+        move |_: &Transition| drop(Arc::downgrade(&touchy))
+    };
+    let builder = hasty(wire).supervise(Restarts::on_crash()).on_transition(hook()).on_transition(hook());
+    let supervisor = builder.spawn(victim::command("serve")).unwrap();
+    supervisor.on_transition(hook());
+    let child = child(&supervisor);
+    drops_in_time(supervisor);
+    assert!(child.has_ended());
 }
 
 /// Red when they are told one after the other to a callback that has come back.

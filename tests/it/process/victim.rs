@@ -19,7 +19,7 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{host, inherited, life, pulse, remains, rows, standard, subscribed};
+use super::{host, inherited, life, logged, pulse, remains, rows, standard, subscribed};
 use crate::history;
 
 /// This binary again, as a child that does what the verb says.
@@ -60,7 +60,14 @@ fn entry() {
             log::set_max_level(log::LevelFilter::Warn);
             serve(Neck::from_env().unwrap());
         }
-        Ok("leave") => leave(),
+        Ok("logged") => logged::lose_a_child(),
+        Ok("leave") => leave(|| ()),
+        Ok("leave-and-write") => leave(write),
+        Ok("write-behind") => {
+            // However it ended.
+            let _ = Neck::from_env().unwrap().serve(api()).unwrap().run();
+            write();
+        }
         Ok("start-once") => start_once(),
         Ok("hang-later") => {
             if fs::File::create_new(env::var(MARK).unwrap()).is_err() {
@@ -137,15 +144,25 @@ fn serve(neck: Neck) {
     neck.serve(api()).unwrap().run().unwrap();
 }
 
-/// Says goodbye as soon as it is asked to, and ends with the exit code that is asked for.
-fn leave() {
+/// Says goodbye as soon as it is asked to, does something more, and ends with the exit code that is asked for.
+fn leave(behind: fn()) {
     let (sender, asked) = std::sync::mpsc::channel();
     let leave = move |_: &Context, code: i32| Ok::<_, Fault>(sender.send(code)?);
     let neck = Neck::from_env().unwrap().serve(api()).unwrap();
     let neck = neck.serve(Api::new("door").handle("leave", leave).unwrap()).unwrap().start();
     let code = asked.recv().unwrap();
     drop(neck);
+    behind();
     process::exit(code);
+}
+
+/// Writes far more than a pipe holds, to both of its outputs.
+fn write() {
+    let rest = "x".repeat(90);
+    for line in 0..WRITTEN {
+        println!("written {line} {rest}");
+        eprintln!("written {line} {rest}");
+    }
 }
 
 /// Serves for the first time, and ends before it is ready ever after. A file tells which time it is.
@@ -378,6 +395,8 @@ pub(super) fn park() -> ! {
     }
 }
 
+/// How many lines are written where there is no link any more.
+pub(super) const WRITTEN: usize = 2000;
 /// Names the file of `start-once`.
 pub(crate) const MARK: &str = "NAPE_TEST_MARK";
 const VERB: &str = "NAPE_TEST_VERB";

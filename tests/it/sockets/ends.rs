@@ -1,22 +1,25 @@
 //! How it ends: go-away, close, a peer that is killed; and what is left then, which is nothing.
 
 use std::{
+    cell::RefCell,
     env, fs,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::unbounded;
 use nape::{
-    Address, Api, CallError, CloseReason, Context, Fault, Head, LinkState, Neck, Rejection, Token, TurnedAway,
+    Address, Api, CallError, CloseReason, Context, Fault, Head, LayerCall, Leave, LinkState, Neck, Rejection,
+    Token, TurnedAway,
 };
 
 use super::{Where, at_every_address, call, echo, refusal};
 use crate::{
     support::watched,
-    tools::{Gate, LONG, SOON, eventually},
+    tools::{Gate, LONG, SOON, Touchy, eventually},
 };
 
 at_every_address! {
@@ -27,6 +30,8 @@ at_every_address! {
     a_peer_that_is_killed_is_missed_at_once_and_by_itself,
     whoever_outlives_the_listener_is_told,
     a_peer_that_has_gone_is_shut_down_at_once,
+    p_24_nothing_of_the_users_is_left_of_a_listener_that_has_gone,
+    p_19_what_panics_as_a_listener_goes_hurts_nobody,
 }
 
 fn gated(gate: &Gate) -> Api {
@@ -144,6 +149,71 @@ fn a_peer_that_has_gone_is_shut_down_at_once(place: Where) {
     assert!(peer.shut_down(LONG), "nothing is under way with it");
     drop(listener);
     assert!(peer.shut_down(LONG), "nor later");
+}
+
+/// Red when those who see peers off are not waited for to their end: the last of them has the handlers as well.
+fn p_24_nothing_of_the_users_is_left_of_a_listener_that_has_gone(place: Where) {
+    struct TakesItsTime {
+        _held: Arc<()>,
+    }
+
+    impl Drop for TakesItsTime {
+        fn drop(&mut self) {
+            thread::sleep(SOON);
+        }
+    }
+
+    thread_local! {
+        static KEPT: RefCell<Option<TakesItsTime>> = const { RefCell::new(None) };
+    }
+
+    for _ in 0..4 {
+        let held = Arc::new(());
+        let (handler, start) = (held.clone(), held.clone());
+        let api = Api::new("a")
+            .handle("held", move |_: &Context, _: ()| Ok::<_, Fault>(Arc::strong_count(&handler)));
+        let api = api.unwrap().on_start(move || Ok(assert!(Arc::strong_count(&start) > 1)));
+        let (arrival, departure) = (held.clone(), held.clone());
+        let builder = place.head().serve(api).listening();
+        let builder = builder.on_arrival(move |_| assert!(Arc::strong_count(&arrival) > 1));
+        let listener = place.listen(builder.on_departure(move |_, _| {
+            let left = TakesItsTime { _held: departure.clone() };
+            KEPT.with_borrow_mut(|kept| *kept = Some(left));
+        }));
+        let necks: Vec<_> = (0..3).map(|_| place.visit(&listener)).collect();
+        let count = |neck: &Neck| neck.api("a").action("held", ()).timeout(LONG).call::<usize>().unwrap();
+        assert!(necks.iter().all(|neck| count(neck) > 1));
+        drop(listener);
+        assert_eq!(Arc::strong_count(&held), 1);
+        drop(necks);
+    }
+}
+
+/// Red, with the end of the process, when two of them go in one go.
+fn p_19_what_panics_as_a_listener_goes_hurts_nobody(place: Where) {
+    let api = |name: &str| {
+        let touchy = [Touchy, Touchy, Touchy, Touchy, Touchy].map(Arc::new);
+        let [in_handler, in_other, in_layer, in_start, in_stop] = touchy;
+        let handle = move |_: &Context, n: u64| Ok::<_, Fault>((n, Arc::strong_count(&in_handler)).0);
+        let other = move |_: &Context, n: u64| Ok::<_, Fault>((n, Arc::strong_count(&in_other)).0);
+        let layer = move |_: &mut LayerCall<'_>| Ok((Leave::nothing(), Arc::strong_count(&in_layer)).0);
+        let api = Api::new(name).handle("echo", handle).unwrap().handle("other", other).unwrap().layer(layer);
+        let api = api.on_start(move || Ok((Arc::strong_count(&in_start), ()).1));
+        api.on_stop(move || drop(Arc::downgrade(&in_stop)))
+    };
+    let hooks = [Touchy, Touchy, Touchy, Touchy].map(Arc::new);
+    let [arrival, departure, layer, other] = hooks;
+    let builder = place.head().serve(api("one")).serve(api("two"));
+    let builder =
+        builder.layer(move |_: &mut LayerCall<'_>| Ok((Leave::nothing(), Arc::strong_count(&layer)).0));
+    let builder =
+        builder.layer(move |_: &mut LayerCall<'_>| Ok((Leave::nothing(), Arc::strong_count(&other)).0));
+    let builder = builder.listening().on_arrival(move |_| drop(Arc::downgrade(&arrival)));
+    let listener = place.listen(builder.on_departure(move |_, _| drop(Arc::downgrade(&departure))));
+    let neck = place.visit(&listener);
+    assert_eq!((call(&neck, "one", 1).unwrap(), call(&neck, "two", 2).unwrap()), (1, 2));
+    drop(listener);
+    neck.wait().unwrap();
 }
 
 #[test]
