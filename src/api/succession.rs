@@ -318,8 +318,8 @@ impl Inner {
                     return Err(Rejection::Busy { path: relay.outer.path.clone(), detail }.into());
                 }
                 Err(NoLink::Yet) => {
+                    self.watch_deadline(succession, &mut waiting, relay)?;
                     waiting.all.push(relay.clone());
-                    self.watch_deadlines(succession, &mut waiting, relay);
                     return Ok(());
                 }
             };
@@ -330,14 +330,21 @@ impl Inner {
         }
     }
 
-    fn watch_deadlines(&self, succession: &Succession, waiting: &mut Waiting<Arc<Relay>>, relay: &Relay) {
-        if relay.deadline().is_none() {
-            return;
+    /// Has the deadline of a call watched that is about to wait. A thread that blocks for it watches that itself.
+    fn watch_deadline(
+        &self,
+        succession: &Succession,
+        waiting: &mut Waiting<Arc<Relay>>,
+        relay: &Relay,
+    ) -> Result<(), CallError> {
+        if relay.deadline().is_none() || relay.is_blocking() {
+            return Ok(());
         }
         let watched = succession.waiting.watch(waiting, format!("{}-waiting", self.config.name));
-        if let Err(error) = watched {
-            log::warn!("no thread to watch the deadlines of calls that wait: {error}");
-        }
+        watched.map_err(|error| {
+            let detail = format!("no thread to watch its time: {error}").into();
+            Rejection::Busy { path: relay.outer.path.clone(), detail }.into()
+        })
     }
 }
 

@@ -260,6 +260,9 @@ impl Link {
             self.settled.notify_all();
         }
         drop(core);
+        if self.lacks_thread() {
+            self.make_up_for_lack();
+        }
         inline
     }
 

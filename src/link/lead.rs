@@ -77,7 +77,10 @@ impl Link {
         while let Some(reader) = held {
             fail_here("a thread that leads");
             let mut harvest = Harvest::default();
-            match self.read(reader, None, &mut harvest) {
+            // It does not sleep over it for ever that there is nobody to watch the clock.
+            let again = self.lacks_thread() && !self.make_up_for_lack();
+            let limit = if again { Instant::now().checked_add(RETRY) } else { None };
+            match self.read(reader, limit, &mut harvest) {
                 Read::Packet => {}
                 Read::Nothing => continue,
                 Read::Over => {
@@ -178,6 +181,8 @@ impl Framed {
     }
 }
 
+/// How soon a thread that could not be had is tried again.
+const RETRY: Duration = Duration::from_millis(100);
 /// Calls that follow each other as quickly as this are a burst,
 const BURST: Duration = Duration::from_micros(20);
 /// if so many are under way;

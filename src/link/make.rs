@@ -112,6 +112,7 @@ impl Link {
             items_due: None,
             spare: Packet::default(),
             armed: None,
+            kept: false,
         };
         let name = parts.config.name.clone();
         let framed = matches!(wiring, Wiring::Framed(_));
@@ -135,6 +136,7 @@ impl Link {
                 dispatch: parts.dispatch,
                 tally: parts.tally,
                 completing: AtomicUsize::new(0),
+                lacks_thread: AtomicBool::new(false),
                 config: parts.config,
             }
         })

@@ -9,6 +9,7 @@
 mod aftermath;
 mod budget;
 mod calls;
+mod clock;
 mod close;
 mod completing;
 mod current;
@@ -70,23 +71,20 @@ pub(crate) use token::{Family, Relayed, Stage};
 use crate::{
     config::Config,
     counters::Tally,
-    error::{CallError, CloseReason, Rejection},
+    error::{CloseReason, Rejection},
     os::Origin,
     sync::{
-        Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, fail_here,
-        hold_nothing,
+        Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, hold_nothing,
     },
     transport::{FrameSender, Nudge},
     wire::{Codec, Side},
     workers::{Admission, Crew, Job, Lane, Shift, discard, run_elsewhere},
 };
-use aftermath::Later;
-use completing::{Completing, OffTheTable};
+use completing::Completing;
 use direct::Direct;
 use keeper::Keeper;
 use load::Packet;
 use role::Role;
-use start::timed_out;
 use state::State;
 
 /// The life of a link. Each state comes at most once, and in this order.
@@ -186,6 +184,8 @@ pub(crate) struct Link {
     tally: Arc<Tally>,
     /// How many threads have taken calls off the table and have not handed over their ends yet.
     completing: AtomicUsize,
+    /// A thread that was needed could not be had. Whoever sends or reads next tries again.
+    lacks_thread: AtomicBool,
 }
 
 /// What the lock of a link protects.
@@ -223,6 +223,8 @@ struct Core {
     spare: Packet,
     /// When the keeper looks at the clock next, if it does.
     armed: Option<Instant>,
+    /// There is a keeper, and as long as it has something to watch it stays.
+    kept: bool,
 }
 
 /// What follows from a new state. Whoever drops the link waits until it is handed over.
@@ -429,6 +431,7 @@ impl Link {
     fn call_ticker(&self) {
         if let Err(error) = self.crew.summon() {
             log::warn!("no thread to read for the link: {error}");
+            self.note_lack();
         }
     }
 
@@ -468,71 +471,6 @@ impl Link {
         true
     }
 
-    // The clock.
-
-    /// Does what is due at `now`, and says when to come back.
-    fn tick(&self, now: Instant) -> Option<Instant> {
-        let mut late = Vec::new();
-        let mut core = self.core.lock();
-        fail_here("a keeper that ends calls");
-        while let Some(ended) = core.state.handle_timeout(now) {
-            let family = self.give_up(&ended.waiter);
-            late.push((OffTheTable(self, ended.waiter.clone()), ended, family));
-        }
-        let nudge = core.state.take_alarms(now);
-        let overdue = core.state.overdue(now);
-        let gone = core.take_mute(now);
-        core.items_due.take_if(|at| *at <= now);
-        let silent = core.state.feel_pulse(now);
-        let next = core.next_alarm();
-        core.armed = next;
-        self.flush(core);
-        let mut later = Later::new(self);
-        for (_told, ended, family) in late {
-            fail_here("a keeper with late calls");
-            later.cancel(family);
-            let error = timed_out(&ended, now);
-            later.end(ended, error, &CallError::Cancelled, now);
-        }
-        if nudge {
-            self.nudge();
-        }
-        if let Some(violation) = overdue {
-            self.break_off(violation);
-        }
-        if let Some(reason) = gone {
-            self.peer_died(reason);
-        }
-        if let Some(reason) = silent {
-            self.say_bye(0);
-            self.lose(reason);
-        }
-        drop(later);
-        next
-    }
-
-    fn next_alarm(&self) -> Option<Instant> {
-        self.core.lock().next_alarm()
-    }
-
-    /// Sees to it that the keeper looks at the clock at `at`. Gives the lock back.
-    fn arm(&self, core: &mut Core, at: Instant) -> bool {
-        let needed = core.armed.is_none_or(|armed| at < armed);
-        if needed {
-            core.armed = Some(at);
-        }
-        needed
-    }
-
-    fn wake_keeper(&self) {
-        let Some(link) = self.strong() else { return };
-        if let Err(error) = self.keeper.wake(&link) {
-            log::warn!("no thread to watch the clock for the link: {error}");
-            // Whoever needs it next tries again.
-            self.core.lock().armed = None;
-        }
-    }
-
     /// Brings whoever reads out of the transport.
     pub(crate) fn nudge(&self) {
         if let Wiring::Framed(framed) = &self.wiring {
@@ -561,12 +499,6 @@ impl Core {
     /// Whether no call is under way in either direction and nothing waits.
     fn is_quiet(&self) -> bool {
         self.near == 0 && self.answering == 0 && self.state.is_quiet()
-    }
-
-    /// When the keeper has to look at the clock.
-    fn next_alarm(&self) -> Option<Instant> {
-        let mute = self.mute.as_ref().map(|(at, _)| *at);
-        [self.state.next_alarm(), mute, self.items_due].into_iter().flatten().min()
     }
 }
 

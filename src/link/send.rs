@@ -142,6 +142,9 @@ impl Link {
         if wake {
             self.wake_keeper();
         }
+        if self.lacks_thread() {
+            self.make_up_for_lack();
+        }
     }
 }
 

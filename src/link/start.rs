@@ -93,7 +93,13 @@ impl Link {
         };
         let watched = !plan.blocking || !self.wakes_at_deadlines();
         let timer = slot.deadline.filter(|_| watched);
-        let mut core = self.core.lock();
+        let mut core = match self.lock_to_file(&slot.path, timer) {
+            Ok(core) => core,
+            Err(error) => {
+                discard(cargo);
+                return Err(error);
+            }
+        };
         let gathers = !plan.blocking && self.gathers(&mut core, slot.started);
         let mut packet = if gathers { None } else { core.idle_packet() };
         let began = core.state.begin_call(slot.clone(), timer, cargo, plan.blocking, packet.as_mut());
