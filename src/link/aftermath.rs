@@ -75,6 +75,11 @@ impl Later<'_> {
         self.ended.push(ended);
     }
 
+    /// Does it now, but for the calls that were to be cancelled last, which come back.
+    pub(super) fn finish(mut self) -> Family {
+        self.families.pop().unwrap_or_default()
+    }
+
     /// Leaves wakers, and what cancelling leads to, to a thread of the link. For whoever ends that: it may be a caller
     /// that reads, and holds what a waker waits for.
     pub(super) fn leave_to_the_crew(mut self) {
