@@ -31,3 +31,35 @@ fn p_16_a_callback_for_which_there_is_no_thread_keeps_nobody_from_reading() {
         }
     });
 }
+
+/// A caller reads for longer than a thread without a job stays. Red when the last one of the link ends meanwhile: nobody
+/// reads any more then, and who calls from the other side waits until his time is over.
+#[test]
+fn p_20_a_link_is_read_where_its_crew_gets_no_more_threads() {
+    watched(|| {
+        let names = ["unled-a", "unled-b", "unled-c", "unled-d"];
+        let links = PAIRS.into_iter().zip(names).map(|(pair, name)| {
+            let (ours, theirs) = pair();
+            let config = Config::new().name(name).grace(Duration::from_millis(100));
+            let head = Head::builder().config(config).serve(api("b")).over(ours).unwrap();
+            let neck = Neck::builder().serve(api("a")).over(theirs).unwrap().start();
+            assert_eq!(head.wait_open(LONG), LinkState::Open);
+            (name, head, neck)
+        });
+        let read = |(name, head, neck): (&'static str, Head, Neck)| {
+            thread::spawn(move || {
+                (0..50).for_each(|n| assert_eq!(head.api("a").action("echo", n).call::<u64>().unwrap(), n));
+                starve(name);
+                let late = head.api("a").action("never", ()).timeout(6 * SOON).call::<()>();
+                assert!(matches!(late, Err(CallError::TimedOut { .. })), "{name}: {late:?}");
+                let theirs = neck.api("b").action("echo", 7u64).timeout(LONG).call::<u64>();
+                feed(name);
+                assert_eq!(theirs.unwrap(), 7, "{name}");
+                drop((head, neck));
+            })
+        };
+        let reads: Vec<_> = links.map(read).collect();
+        let ends: Vec<_> = reads.into_iter().map(thread::JoinHandle::join).collect();
+        assert!(ends.iter().all(Result::is_ok), "what it says stands above");
+    });
+}
