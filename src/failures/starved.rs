@@ -63,3 +63,70 @@ fn p_20_a_link_is_read_where_its_crew_gets_no_more_threads() {
         assert!(ends.iter().all(Result::is_ok), "what it says stands above");
     });
 }
+
+/// Red when whoever read last counts as the reader once the link is over: what there is no thread for is left to it, and
+/// it never looks at that.
+#[test]
+fn p_16_whoever_read_to_the_end_of_a_link_runs_what_there_is_no_thread_for() {
+    watched(|| {
+        let names = ["end-read-a", "end-read-b", "end-read-c", "end-read-d"];
+        for (pair, name) in PAIRS.into_iter().zip(names) {
+            let (ours, theirs) = pair();
+            let config = Config::new().name(name).grace(Duration::from_millis(100));
+            let head = Head::builder().config(config).over(ours).unwrap();
+            let neck = Neck::builder().serve(api("a")).over(theirs).unwrap().start();
+            assert_eq!(head.wait_open(LONG), LinkState::Open);
+            (0..50).for_each(|n| assert_eq!(head.api("a").action("echo", n).call::<u64>().unwrap(), n));
+            let end = neck.endpoint().clone();
+            let closes = thread::spawn(move || {
+                within(LONG, name, || end.under_way().1 == 1);
+                // Whoever reads for that call is likely to sleep in the transport by now.
+                thread::sleep(SOON / 5);
+                drop(neck);
+            });
+            let end = head.api("a").action("never", ()).timeout(Timeout::Never).call::<()>();
+            assert!(matches!(end, Err(CallError::Closed { .. })), "{end:?}");
+            closes.join().unwrap();
+            within(LONG, "the crew has gone", || head.n_threads() == 0);
+            starve(name);
+            let (tell, told) = mpsc::channel();
+            head.on_state(move |state| _ = tell.send(state));
+            // It is told of all states so far, one after the other.
+            let state = told.recv_timeout(LONG);
+            feed(name);
+            assert!(state.is_ok(), "{name}");
+        }
+    });
+}
+
+/// Red when a listener for which there is no thread is run by the thread that reads, while it does.
+#[test]
+fn p_16_a_listener_for_which_there_is_no_thread_keeps_nobody_from_reading() {
+    watched(|| {
+        let names = ["unheard-a", "unheard-b", "unheard-c", "unheard-d"];
+        for (pair, name) in PAIRS.into_iter().zip(names) {
+            let (ours, theirs) = pair();
+            let config = Config::new().name(name).grace(Duration::from_millis(100));
+            let head = Head::builder().config(config).over(ours).unwrap();
+            within(LONG, name, || head.n_threads() == 1);
+            // It leads by then, as a rule.
+            thread::sleep(SOON / 5);
+            let ((tell, has_begun), (go, may_end)) = (mpsc::channel(), mpsc::channel::<()>());
+            let may_end = std::sync::Mutex::new(may_end);
+            head.on_state(move |state| {
+                if state == LinkState::Open {
+                    tell.send(()).unwrap();
+                    let _ = may_end.lock().unwrap().recv_timeout(2 * LONG);
+                }
+            });
+            starve(name);
+            let neck = Neck::builder().serve(api("a")).over(theirs).unwrap().start();
+            has_begun.recv_timeout(LONG).unwrap();
+            let beside = head.api("a").action("echo", 2u64).timeout(LONG / 3).call::<u64>();
+            go.send(()).unwrap();
+            feed(name);
+            assert_eq!(beside.unwrap(), 2, "{name}");
+            drop((head, neck));
+        }
+    });
+}

@@ -117,7 +117,7 @@ impl Link {
         let left = self.hand_on(sequel);
         self.flush(self.core.lock());
         self.bury(remains, &reason);
-        left.into_iter().for_each(run_elsewhere);
+        left.into_iter().for_each(|job| self.run_on_this_thread(job));
     }
 
     /// Sends the last words, if there is room for them.
@@ -160,7 +160,7 @@ impl Link {
         }
         self.crew.stop();
         self.keeper.stop();
-        left.into_iter().for_each(run_elsewhere);
+        left.into_iter().for_each(|job| self.run_on_this_thread(job));
     }
 
     /// Nobody has seen the link, and nobody will: its keeper would watch a child for ever that is of no use.
@@ -234,6 +234,7 @@ impl Link {
         let Some(mut reader) = framed.role.take() else { return };
         let mut harvest = Harvest::default();
         self.guard(|| self.drain(&mut reader, &mut harvest));
+        drop(reader);
         self.finish(harvest);
         framed.pay();
     }
@@ -336,10 +337,10 @@ impl Framed {
         self.owes.load(Ordering::Relaxed)
     }
 
-    /// Runs them, if there are any. The calling thread does not read.
+    /// Runs them, if there are any, and what they lead to. The calling thread does not read.
     pub(super) fn pay(&self) {
         // It is asked for each packet: to look costs nothing, and to exchange would.
-        if self.owes() {
+        while self.owes() {
             self.owes.store(false, Ordering::Relaxed);
             let owed = std::mem::take(&mut *self.owed.lock());
             owed.into_iter().for_each(run_elsewhere);

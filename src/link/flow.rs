@@ -16,7 +16,6 @@ use crate::{
     sync::{Arc, Ordering, fail_here, hold_nothing},
     transport::Received,
     wire::{ProtocolError, Taken, take_frame},
-    workers::run_elsewhere,
 };
 
 /// What is left to do after a packet, once the reader role is given up.
@@ -300,7 +299,7 @@ impl Link {
         drop(core);
         let left = sequel.map_or_else(Vec::new, |sequel| self.hand_on(sequel));
         self.flush(self.core.lock());
-        left.into_iter().for_each(run_elsewhere);
+        left.into_iter().for_each(|job| self.run_on_this_thread(job));
     }
 
     /// Hands a call or an event up.

@@ -53,7 +53,10 @@ impl Link {
                 Post::Lead(reader) => {
                     // It goes when the link has ended: its end is what the other side would see, and this one then.
                     let mut reader = Some(reader);
-                    self.guard(|| self.lead(framed, &mut reader))?;
+                    let led = self.guard(|| self.lead(framed, &mut reader));
+                    drop(reader);
+                    framed.pay();
+                    led?;
                 }
                 Post::Tick => return Some(TICK),
                 // Whoever left something to the ticker may have seen this one just before it gave that up.

@@ -328,7 +328,11 @@ impl Link {
     /// does that once it has given the role up.
     pub(crate) fn submit(&self, job: Job) {
         hold_nothing();
-        let Some(job) = self.offer(job) else { return };
+        self.offer(job).into_iter().for_each(|job| self.run_on_this_thread(job));
+    }
+
+    /// Runs a job for which there is no thread: now, or where the calling thread reads, once it has given that up.
+    pub(super) fn run_on_this_thread(&self, job: Job) {
         match &self.wiring {
             Wiring::Framed(framed) if framed.role.is_mine() => framed.owe(job),
             _ => run_elsewhere(job),

@@ -125,6 +125,8 @@ impl Link {
             // It goes when the link has ended: its end is what the other side would see, and this one then.
             let mut reader = Some(reader);
             self.guard(|| self.read_for(framed, slot, &mut reader, limit));
+            drop(reader);
+            framed.pay();
         })
     }
 

@@ -59,11 +59,14 @@ fn p_09_a_chain_is_cancelled_however_deep_it_is(kind: Kind) {
             let down = move |cx: Context, n: u32, answer: Responder<()>| {
                 if n == 0 {
                     std::mem::forget(answer);
-                    return drop(begin.send(()));
+                    let _ = begin.send(());
+                    return;
                 }
                 let next = cx.api("deep").action("down", n - 1).timeout(Timeout::Never);
                 let next = if retry_safe { next.retry_safe() } else { next };
-                let back = move |end: Result<(), CallError>| drop(end.map(|()| answer.answer(())));
+                let back = move |end: Result<(), CallError>| {
+                    let _ = end.map(|()| answer.answer(()));
+                };
                 next.then(back).unwrap();
             };
             Api::new("deep").deferred("down", down).unwrap()
