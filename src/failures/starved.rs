@@ -130,3 +130,70 @@ fn p_16_a_listener_for_which_there_is_no_thread_keeps_nobody_from_reading() {
         }
     });
 }
+
+/// Two calls that nobody answers, the first with a callback that waits for the second. With what the second ended in, as
+/// the callback is told.
+fn one_waits_for_the_other(head: &Head, timeout: Timeout) -> mpsc::Receiver<Result<(), CallError>> {
+    let (give, given) = mpsc::channel::<AsyncResult<()>>();
+    let (tell, told) = mpsc::channel();
+    let waits = move |_: Result<(), CallError>| {
+        let end = given.recv().unwrap().wait();
+        let _ = tell.send(end);
+    };
+    let never = || head.api("a").action("never", ()).timeout(timeout);
+    never().then(waits).unwrap();
+    give.send(never().start().unwrap()).unwrap();
+    told
+}
+
+fn near(name: &str) -> (Head, crate::neck::Neck) {
+    let config = |name: &str| Config::new().name(name).grace(Duration::from_millis(100));
+    let neck = Neck::builder().config(config("other"));
+    let (head, neck) = Head::builder().config(config(name)).in_process_with(neck).unwrap();
+    let neck = neck.serve(api("a")).unwrap().start();
+    assert_eq!(head.wait_open(LONG), LinkState::Open);
+    (head, neck)
+}
+
+/// There is no thread for the callback. Red when whoever ends the link runs it before the other calls have ended.
+#[test]
+fn p_24_a_callback_may_wait_for_another_call_that_ends_with_its_link() {
+    watched(|| {
+        const NAME: &str = "ends-with";
+        let (head, neck) = near(NAME);
+        let told = one_waits_for_the_other(&head, Timeout::Never);
+        // Threads of the start go, and no others come.
+        within(LONG, NAME, || head.n_threads() == 0);
+        starve(NAME);
+        let (gone, is_gone) = mpsc::channel();
+        thread::spawn(move || {
+            drop(head);
+            let _ = gone.send(());
+        });
+        let (dropped, end) = (is_gone.recv_timeout(LONG), told.recv_timeout(LONG));
+        feed(NAME);
+        drop(neck);
+        assert!(dropped.is_ok() && end.is_ok(), "dropped: {dropped:?}, told: {end:?}");
+    });
+}
+
+/// The same where the time of both is over.
+#[test]
+fn p_04_a_callback_may_wait_for_another_call_that_is_late_with_it() {
+    watched(|| {
+        const NAME: &str = "late-with";
+        let (head, neck) = near(NAME);
+        within(LONG, NAME, || head.n_threads() == 0);
+        starve(NAME);
+        // Both are late by the time that the keeper looks.
+        do_once("a keeper that ends calls", NAME, || thread::sleep(SOON));
+        let told = one_waits_for_the_other(&head, Timeout::After(SOON / 5));
+        let end = told.recv_timeout(LONG);
+        feed(NAME);
+        if end.is_err() {
+            // Its keeper waits for itself, and so would this.
+            std::mem::forget((head, neck));
+        }
+        assert!(matches!(end, Ok(Err(CallError::TimedOut { .. }))), "told: {end:?}");
+    });
+}

@@ -25,6 +25,7 @@ pub(crate) trait Remains: Send {
 #[derive(Default)]
 pub(crate) struct Aftermath {
     pub(crate) waker: Option<Waker>,
+    /// From [`Link::complete`]: it found no thread, and is to be submitted once all calls have ended.
     pub(crate) callback: Option<Job>,
     /// A thread that blocked for the call was woken.
     pub(crate) woke_caller: bool,
@@ -64,6 +65,11 @@ impl Later<'_> {
         }
     }
 
+    /// What is to be run besides.
+    pub(super) fn add(&mut self, jobs: Vec<Job>) {
+        self.jobs.extend(jobs);
+    }
+
     /// Ends a call that was taken off the table. `seen`: what those at the far ends of its streams are told.
     pub(super) fn end(&mut self, ended: Ended<Arc<Slot>>, error: CallError, seen: &CallError, now: Instant) {
         let (link, slot) = (self.link, &*ended.waiter);
@@ -71,6 +77,7 @@ impl Later<'_> {
         let aftermath = link.complete(slot, Err(error), now);
         self.nudge |= aftermath.nudge;
         self.wakers.extend(aftermath.waker);
+        self.jobs.extend(aftermath.callback);
         aftermath.ends.into_iter().for_each(|wakeup| self.wake(wakeup));
         self.ended.push(ended);
     }
@@ -80,14 +87,11 @@ impl Later<'_> {
         self.families.pop().unwrap_or_default()
     }
 
-    /// Leaves wakers, and what cancelling leads to, to a thread of the link. For whoever ends that: it may be a caller
-    /// that reads, and holds what a waker waits for.
-    pub(super) fn leave_to_the_crew(mut self) {
+    /// Leaves all of it to threads of the link, wakers and what cancelling leads to as well. For whoever ends that: it
+    /// may be a caller that reads, and holds what a waker waits for. What there is no thread for is left here.
+    pub(super) fn leave_to_the_crew(&mut self) {
         let (wakers, families) = (take(&mut self.wakers), take(&mut self.families));
-        if wakers.is_empty() && families.is_empty() {
-            return;
-        }
-        match self.link.strong() {
+        match self.link.strong().filter(|_| !(wakers.is_empty() && families.is_empty())) {
             Some(link) => {
                 self.jobs.push(Box::new(move || {
                     let mut later = Later::new(&link);
@@ -96,15 +100,22 @@ impl Later<'_> {
             }
             None => (self.wakers, self.families) = (wakers, families),
         }
+        self.nudge();
+        let jobs = take(&mut self.jobs);
+        self.jobs.extend(jobs.into_iter().filter_map(|job| self.link.offer(job)));
+    }
+
+    fn nudge(&mut self) {
+        if take(&mut self.nudge) {
+            contain(|| self.link.nudge());
+        }
     }
 }
 
 impl Drop for Later<'_> {
     fn drop(&mut self) {
         let link = self.link;
-        if self.nudge {
-            contain(|| link.nudge());
-        }
+        self.nudge();
         self.jobs.drain(..).for_each(|job| contain(|| link.submit(job)));
         self.wakers.drain(..).for_each(|waker| contain(|| link.wake(waker)));
         self.families.drain(..).for_each(|family| contain(|| family.cancel()));

@@ -86,7 +86,7 @@ impl Link {
         if self.is_forked() {
             return;
         }
-        self.end_calls();
+        let later = self.end_calls();
         let deadline = Instant::now().checked_add(self.config.grace);
         self.wait_for(&self.settled, deadline, |core| {
             core.state.is_drained() || core.state.is_closed() || !core.state.peer_is_ready()
@@ -98,13 +98,16 @@ impl Link {
         self.lose(CloseReason::Local);
         // Another thread may have lost it first, and be at it still.
         self.wait_closed(deadline);
+        drop(later);
     }
 
-    /// Ends the calls of this side before the link itself.
-    fn end_calls(&self) {
+    /// Ends the calls of this side before the link itself. What comes back found no thread: it is for the calling one,
+    /// when that has done with the link.
+    #[must_use]
+    fn end_calls(&self) -> Option<Later<'_>> {
         let mut core = self.core.lock();
         if core.state.is_closed() || core.reason.is_some() {
-            return;
+            return None;
         }
         core.reason = Some(Arc::new(CloseReason::Local));
         let sequel = self.enter(&mut core, LinkState::Disconnected);
@@ -116,8 +119,9 @@ impl Link {
         drop(core);
         let left = self.hand_on(sequel);
         self.flush(self.core.lock());
-        self.bury(remains, &reason);
-        left.into_iter().for_each(|job| self.run_on_this_thread(job));
+        let mut later = self.bury(remains, &reason);
+        later.add(left);
+        Some(later)
     }
 
     /// Sends the last words, if there is room for them.
@@ -147,9 +151,10 @@ impl Link {
         if !matches!(*reason, CloseReason::Local | CloseReason::Peer) {
             log::warn!("{} link lost: {reason}", self.side);
         }
-        self.bury(remains, &reason);
+        let mut later = self.bury(remains, &reason);
         let sequel = self.enter(&mut self.core.lock(), LinkState::Closed);
         left.extend(self.hand_on(sequel));
+        later.add(left);
         if let Wiring::Framed(framed) = &self.wiring {
             // Whoever is sending takes the last words along, and hangs up after them.
             if !self.core.lock().sending {
@@ -160,7 +165,7 @@ impl Link {
         }
         self.crew.stop();
         self.keeper.stop();
-        left.into_iter().for_each(|job| self.run_on_this_thread(job));
+        drop(later);
     }
 
     /// Nobody has seen the link, and nobody will: its keeper would watch a child for ever that is of no use.
@@ -188,8 +193,10 @@ impl Link {
         self.lose(reason);
     }
 
-    /// Tells everybody who has to do with what was under way.
-    fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) {
+    /// Tells everybody who has to do with what was under way. What comes back is for the calling thread, when it has done
+    /// with the link: it is the user's, and found no thread.
+    #[must_use]
+    fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) -> Later<'_> {
         let mut later = Later::new(self);
         self.end_gates(&mut later);
         self.tally.events_unsent.add(remains.unsent_events);
@@ -221,6 +228,7 @@ impl Link {
         }
         later.leave_to_the_crew();
         discard_all(remains.unsent);
+        later
     }
 
     /// The other process has ended: what it had sent is delivered, then the link ends.

@@ -340,7 +340,7 @@ impl Link {
     }
 
     /// Has a job run by the crew. It comes back if no thread can be had for it.
-    fn offer(&self, job: Job) -> Option<Job> {
+    pub(super) fn offer(&self, job: Job) -> Option<Job> {
         let (error, job) = self.crew.submit(job).err()?;
         log::warn!("no thread for a job, so that the one that made it runs it: {error}");
         Some(job)
@@ -355,11 +355,16 @@ impl Link {
 
     /// Runs a callback when a worker for callbacks is free.
     pub(crate) fn run_callback(&self, callback: Job) {
+        self.line_up_callback(callback).into_iter().for_each(|job| self.submit(job));
+    }
+
+    /// Lines a callback up. What comes back is to be submitted.
+    #[must_use]
+    fn line_up_callback(&self, callback: Job) -> Option<Job> {
         let weak = self.weak.clone();
         let number = self.number();
         let code = move || callback.run(&Shift::elsewhere());
-        let job = self.line_up(false, Box::new(move || user_code(&weak, number, Place::Callback, code)));
-        job.into_iter().for_each(|job| self.submit(job));
+        self.line_up(false, Box::new(move || user_code(&weak, number, Place::Callback, code)))
     }
 
     /// Has a listener run after those before it. What comes back is to be submitted, once no lock is held.
