@@ -168,3 +168,51 @@ fn p_20_a_clock_for_which_there_was_no_thread_is_tried_again() {
         }
     });
 }
+
+/// What a waker leaves with the thread that calls it, and what takes its time to go.
+struct Slow(mpsc::Sender<()>, Arc<std::sync::Mutex<mpsc::Receiver<()>>>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+        let _ = self.1.lock().unwrap().recv_timeout(LONG);
+    }
+}
+
+thread_local! {
+    static LEFT: std::cell::RefCell<Option<Slow>> = const { std::cell::RefCell::new(None) };
+}
+
+struct Leaves(std::sync::Mutex<Option<Slow>>);
+
+impl std::task::Wake for Leaves {
+    fn wake(self: Arc<Self>) {
+        LEFT.set(self.0.lock().unwrap().take());
+    }
+}
+
+/// Red when whoever starts the next keeper waits for the one before.
+#[test]
+fn p_16_a_start_does_not_wait_for_what_a_waker_has_left_with_the_keeper() {
+    use std::{future::Future, pin::pin};
+    watched(|| {
+        let neck = Neck::builder().serve(api("a"));
+        let (head, neck) = Head::builder().in_process_with(neck).unwrap();
+        let neck = neck.start();
+        let never = || head.api("a").action("never", ()).timeout(SOON / 5).start::<()>().unwrap();
+        let ((tell, told), (go, may_go)) = (mpsc::channel(), mpsc::channel());
+        let slow = Slow(tell, Arc::new(std::sync::Mutex::new(may_go)));
+        let waker = std::task::Waker::from(Arc::new(Leaves(std::sync::Mutex::new(Some(slow)))));
+        let mut first = pin!(never());
+        if first.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_ready() {
+            panic!("this machine is too slow");
+        }
+        told.recv_timeout(LONG).expect("its keeper ends");
+        let began = Instant::now();
+        drop(never());
+        let took = began.elapsed();
+        go.send(()).unwrap();
+        drop((head, neck));
+        assert!(took < 2 * SOON, "{took:?}");
+    });
+}

@@ -293,8 +293,9 @@ impl Link {
 
     fn join_keeper(&self, limit: Duration) {
         self.keeper.stop();
-        if !self.keeper.join(limit.max(LAST_LINES)) {
-            self.tally.leave_behind(1, &self.config.name, "keeper");
+        let left = self.keeper.join(limit.max(LAST_LINES));
+        if left > 0 {
+            self.tally.leave_behind(left, &self.config.name, "keeper");
         }
     }
 

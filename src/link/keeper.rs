@@ -11,13 +11,15 @@ use super::Link;
 use crate::{
     os::{Attendant, Wakeup, fd::AsFd, wait_readable},
     sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak, fail_here},
-    workers::Thread,
+    workers::{Thread, Until},
 };
 
 pub(crate) struct Keeper {
     /// There as long as a thread is, or starts.
     bell: Mutex<Option<Arc<Bell>>>,
-    thread: Mutex<Option<Thread>>,
+    /// The one that watches, behind those before it that may not be over yet: what the user has left with such a thread
+    /// takes its time to go.
+    threads: Mutex<Vec<Thread>>,
     post: Arc<Post>,
     attended: bool,
     stopping: AtomicBool,
@@ -93,7 +95,7 @@ impl Keeper {
     pub(crate) fn new(attendant: Option<Box<dyn Attendant>>) -> Keeper {
         Keeper {
             bell: Mutex::new(None),
-            thread: Mutex::new(None),
+            threads: Mutex::default(),
             attended: attendant.is_some(),
             post: Arc::new(Post::of(attendant)),
             stopping: AtomicBool::new(false),
@@ -119,12 +121,11 @@ impl Keeper {
         let thread = Thread::start(name, move || run(&weak, &theirs, &post))?;
         *bell = Some(fresh);
         link.core.lock().kept = true;
-        let before = self.thread.lock().replace(thread);
-        drop(bell);
-        if let Some(before) = before {
-            // It has taken its leave already; this waits for its last line at the most.
-            let _ = before.join(KEEP_ALIVE);
+        let mut threads = self.threads.lock();
+        if threads.len() >= MANY {
+            threads.retain(|before| !before.is_over());
         }
+        threads.push(thread);
         Ok(())
     }
 
@@ -146,15 +147,17 @@ impl Keeper {
         self.attended
     }
 
-    /// Waits for the thread to end, for at most `limit`, unless it is the calling one. It has been told to stop. Says
-    /// whether it is not left behind, in a waker of the user's.
+    /// Waits for its threads to end, for at most `limit`, but for the calling one. It has been told to stop. Says how
+    /// many are left behind, in a waker of the user's or in what that has left with them.
     #[must_use]
-    pub(crate) fn join(&self, limit: Duration) -> bool {
-        let thread = self.thread.lock().take();
-        let is_over = thread.is_none_or(|thread| thread.join(limit));
+    pub(crate) fn join(&self, limit: Duration) -> usize {
+        let until = Until::after(limit);
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let left =
+            threads.into_iter().filter_map(|thread| (!thread.join(until.left())).then_some(())).count();
         let bell = self.bell.lock().take();
         drop(bell);
-        is_over
+        left
     }
 
     /// What was looked after and is still there, once the thread was told to stop.
@@ -268,5 +271,7 @@ fn sleep_at_descriptors(wakeup: &Wakeup, attendant: Option<&dyn Attendant>, limi
     }
 }
 
+/// So many threads that are over are kept in mind before they are forgotten.
+const MANY: usize = 8;
 /// How long the thread stays without anything to watch.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);

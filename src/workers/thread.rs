@@ -70,6 +70,11 @@ impl Thread {
         Ok(Thread { handle, end })
     }
 
+    /// Whether nothing of the user's is left to run or to drop there.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.end.has_come.lock()
+    }
+
     /// Waits until it is over, for at most `limit`; not on the thread itself. Says whether it is: else it is left to
     /// itself.
     #[must_use = "who is left behind is counted"]
