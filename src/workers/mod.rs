@@ -20,11 +20,11 @@ pub(crate) use lane::{Admission, Lane};
 pub(crate) use thread::{LAST_LINES, Thread, Until};
 
 use crate::{
-    os::give_way,
+    os::{give_way, join_until},
     sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, hold_nothing, thread_to_be_had},
 };
 use front::Front;
-use thread::at_the_end;
+use thread::{at_least, at_the_end};
 
 /// Something to run once.
 pub(crate) trait Work: Send {
@@ -268,12 +268,13 @@ impl Crew {
                 break;
             }
         }
-        let (finished, left) = (std::mem::take(&mut threads.finished), threads.alive - own);
+        let (finished, mut left) = (std::mem::take(&mut threads.finished), threads.alive - own);
         let handles = std::mem::take(&mut threads.handles);
         drop(threads);
-        // These are behind all that the user has left there, so that joining them does not wait for user code.
+        // These are behind all that Rust has left there, but for what C has.
+        let until = at_least(deadline);
         for handle in handles.into_iter().filter(|handle| finished.contains(&handle.thread().id())) {
-            let _ = handle.join();
+            left += usize::from(!join_until(handle, until));
         }
         left
     }
