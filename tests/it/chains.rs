@@ -58,8 +58,7 @@ fn p_09_a_chain_is_cancelled_however_deep_it_is(kind: Kind) {
             let begin = begin.clone();
             let down = move |cx: Context, n: u32, answer: Responder<()>| {
                 if n == 0 {
-                    std::mem::forget(answer);
-                    let _ = begin.send(());
+                    let _ = begin.send(answer);
                     return;
                 }
                 let next = cx.api("deep").action("down", n - 1).timeout(Timeout::Never);
@@ -74,9 +73,10 @@ fn p_09_a_chain_is_cancelled_however_deep_it_is(kind: Kind) {
         let (head, neck) = kind.serving(api());
         head.attach(api()).unwrap();
         let call = head.api("deep").action("down", DEEP).timeout(Timeout::Never).start::<()>().unwrap();
-        begun.recv_timeout(LONG).unwrap();
+        let last = begun.recv_timeout(LONG).unwrap();
         let little = thread::Builder::new().stack_size(192 * 1024);
         little.spawn(move || call.cancel()).unwrap().join().unwrap();
+        drop(last);
         nothing_is_under_way(&head, &neck);
     }
 }
