@@ -4,6 +4,7 @@
 //! Where nothing else is said, a test is red when the panic of the thread that it names is not caught where its link can
 //! be told.
 
+mod clockless;
 mod handing_over;
 mod listening;
 mod published;
@@ -403,41 +404,6 @@ fn p_30_a_subscription_that_goes_while_it_is_made_again_goes_on_for_nobody() {
             assert!(told.recv_timeout(SOON).is_err(), "it is asked for, once more or all the same");
             fail_once(None, "");
             nobody_subscribes(&supervisor);
-        }
-    });
-}
-
-/// Red when nobody tries again for whom there was no thread once: whatever comes later is never late.
-#[test]
-fn p_20_a_clock_for_which_there_was_no_thread_is_tried_again() {
-    watched(|| {
-        const NAMES: [&str; 4] = ["cl-a", "cl-b", "cl-c", "cl-d"];
-        const KEEPERS: [&str; 4] = ["cl-a-keeper", "cl-b-keeper", "cl-c-keeper", "cl-d-keeper"];
-        for ((pair, name), keeper) in PAIRS.into_iter().zip(NAMES).zip(KEEPERS) {
-            let (ours, theirs): (Transport, Transport) = pair();
-            // The keeper of the start stays for as long as that may take.
-            let config = |name: &str| Config::new().name(name).grace(SOON / 5).start_timeout(SOON * 6);
-            let head = Head::builder().config(config(name)).over(ours).unwrap();
-            let neck = Neck::builder().config(config("other")).serve(api("a")).over(theirs).unwrap().start();
-            assert_eq!(head.wait_open(LONG), LinkState::Open);
-            let link = head.endpoint().0.link().unwrap();
-            within(LONG, "the keeper of the start is gone", || !link.has_keeper());
-            starve(keeper);
-            let (tell, told) = mpsc::channel();
-            let late = |millis| {
-                let (tell, moment) = (tell.clone(), Duration::from_millis(millis));
-                let never = head.api("a").action("never", ()).timeout(moment);
-                never.then(move |end: Result<(), CallError>| tell.send(end).unwrap()).unwrap();
-            };
-            late(1);
-            assert!(told.recv_timeout(SOON / 2).is_err(), "{name}: who has watched the clock?");
-            feed(keeper);
-            late(2);
-            for _ in 0..2 {
-                let end = told.recv_timeout(SOON * 2).unwrap_or_else(|_| panic!("{name}: it is never late"));
-                assert!(matches!(end, Err(CallError::TimedOut { .. })), "{end:?}");
-            }
-            drop((head, neck));
         }
     });
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
-    link::{CallPlan, CallSeen, CancelToken, Link, Outcome, Relayed, Slot, Started, scope},
+    link::{CallPlan, CallSeen, CancelToken, Family, Link, Outcome, Relayed, Slot, Started, scope},
     sync::{Arc, AtomicU8, Mutex, Ordering},
     wire::{Codec, Payload, TransactionId},
     workers::{contain, discard, run_elsewhere},
@@ -359,18 +359,19 @@ impl Relay {
     /// Ends the call, unless it has ended.
     pub(crate) fn finish(&self, outcome: Outcome) {
         if let Some(left) = self.attempts.end() {
-            self.conclude(left, outcome);
+            self.conclude(left, outcome).cancel();
         }
     }
 
-    fn conclude(&self, left: Left<(Started, Arc<Slot>)>, mut outcome: Outcome) {
+    /// What comes back are the calls of the handler of its attempt, in this process.
+    #[must_use = "they end with it"]
+    fn conclude(&self, left: Left<(Started, Arc<Slot>)>, mut outcome: Outcome) -> Family {
         self.take_leaves().into_iter().for_each(|leaves| leaves.run(&mut outcome));
         let aftermath = self.outer.complete(outcome, Instant::now());
         self.attempts.tell();
         self.scope.iter().for_each(|scope| scope.release(&self.outer));
-        if let Some((started, _)) = left.attempt {
-            started.link.cancel(started.id);
-        }
+        let attempt = left.attempt;
+        let family = attempt.map_or_else(Family::default, |(at, _)| at.link.cancel_alone(at.id));
         let link = self.endpoint.last_link();
         match (aftermath.callback, &link) {
             (Some(callback), Some(link)) => link.run_callback(callback),
@@ -382,14 +383,18 @@ impl Relay {
             (Some(waker), None) => contain(|| waker.wake()),
             (None, _) => {}
         }
+        family
     }
 
     /// Ends the call because nobody waits for it, unless it has ended.
     pub(crate) fn cancel(&self) {
-        if let Some(left) = self.attempts.end() {
-            self.endpoint.stop_waiting(self);
-            self.conclude(left, Err(CallError::Cancelled));
-        }
+        self.cancel_alone().cancel();
+    }
+
+    fn cancel_alone(&self) -> Family {
+        let Some(left) = self.attempts.end() else { return Family::default() };
+        self.endpoint.stop_waiting(self);
+        self.conclude(left, Err(CallError::Cancelled))
     }
 
     /// Ends the call because its time is over, unless it has ended.
@@ -402,7 +407,7 @@ impl Relay {
         let error = self.state.lock().tries.timed_out(executed);
         // First: whoever is told finds nothing of it that waits.
         self.endpoint.stop_waiting(self);
-        self.conclude(left, Err(error));
+        self.conclude(left, Err(error)).cancel();
     }
 
     /// Whether the call has ended. Does not block.
@@ -448,12 +453,16 @@ impl Relay {
 }
 
 impl Relayed for Relay {
-    fn give_up(self: Arc<Relay>) {
+    fn give_up(self: Arc<Relay>) -> Family {
         if self.blocking {
             // Whoever blocks looks whether the token has fired.
-            return self.attempts.tell();
+            self.attempts.tell();
+        } else if self.is_layered {
+            self.aside(|relay| relay.cancel());
+        } else {
+            return self.cancel_alone();
         }
-        self.aside(|relay| relay.cancel());
+        Family::default()
     }
 }
 

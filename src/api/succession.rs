@@ -14,8 +14,7 @@ use super::{
 use crate::{
     error::{CallError, CloseReason, Executed, Rejection},
     link::{CallSeen, Link, LinkState},
-    logging::line,
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    sync::{Arc, Condvar, Mutex},
 };
 
 /// What an endpoint has besides if its link is replaced when it ends.
@@ -319,8 +318,8 @@ impl Inner {
                     return Err(Rejection::Busy { path: relay.outer.path.clone(), detail }.into());
                 }
                 Err(NoLink::Yet) => {
+                    self.watch_deadline(succession, &mut waiting, relay)?;
                     waiting.all.push(relay.clone());
-                    self.watch_deadlines(succession, waiting, relay);
                     return Ok(());
                 }
             };
@@ -331,21 +330,21 @@ impl Inner {
         }
     }
 
-    /// Gives the lock back.
-    fn watch_deadlines(
+    /// Has the deadline of a call watched that is about to wait. A thread that blocks for it watches that itself.
+    fn watch_deadline(
         &self,
         succession: &Succession,
-        mut waiting: MutexGuard<'_, Waiting<Arc<Relay>>>,
+        waiting: &mut Waiting<Arc<Relay>>,
         relay: &Relay,
-    ) {
-        if relay.deadline().is_none() {
-            return;
+    ) -> Result<(), CallError> {
+        if relay.deadline().is_none() || relay.is_blocking() {
+            return Ok(());
         }
-        let watched = succession.waiting.watch(&mut waiting, format!("{}-waiting", self.config.name));
-        drop(waiting);
-        if let Err(error) = watched {
-            self.say(line!(Warn, "no thread to watch the deadlines of calls that wait: {error}"));
-        }
+        let watched = succession.waiting.watch(waiting, format!("{}-waiting", self.config.name));
+        watched.map_err(|error| {
+            let detail = format!("no thread to watch its time: {error}").into();
+            Rejection::Busy { path: relay.outer.path.clone(), detail }.into()
+        })
     }
 }
 

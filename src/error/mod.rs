@@ -126,12 +126,13 @@ pub enum Rejection {
         /// of the other's shapes.
         theirs: Arc<str>,
     },
-    /// A queue is full: the API's at the other side, or this side's send queue.
+    /// A queue is full: the API's at the other side, or this side's send queue. Or no thread could be had at this side
+    /// that would have ended the call at its time.
     #[error("{path} is busy: {detail}")]
     Busy {
         /// The full path.
         path: Path,
-        /// Which queue, and its limit.
+        /// Which queue, and its limit, or what there was no thread for.
         detail: Arc<str>,
     },
     /// The message is larger than the limit. Where it is an item of a stream, that is [`Misuse::Item`].

@@ -31,3 +31,169 @@ fn p_16_a_callback_for_which_there_is_no_thread_keeps_nobody_from_reading() {
         }
     });
 }
+
+/// A caller reads for longer than a thread without a job stays. Red when the last one of the link ends meanwhile: nobody
+/// reads any more then, and who calls from the other side waits until his time is over.
+#[test]
+fn p_20_a_link_is_read_where_its_crew_gets_no_more_threads() {
+    watched(|| {
+        let names = ["unled-a", "unled-b", "unled-c", "unled-d"];
+        let links = PAIRS.into_iter().zip(names).map(|(pair, name)| {
+            let (ours, theirs) = pair();
+            let config = Config::new().name(name).grace(Duration::from_millis(100));
+            let head = Head::builder().config(config).serve(api("b")).over(ours).unwrap();
+            let neck = Neck::builder().serve(api("a")).over(theirs).unwrap().start();
+            assert_eq!(head.wait_open(LONG), LinkState::Open);
+            (name, head, neck)
+        });
+        let read = |(name, head, neck): (&'static str, Head, Neck)| {
+            thread::spawn(move || {
+                (0..50).for_each(|n| assert_eq!(head.api("a").action("echo", n).call::<u64>().unwrap(), n));
+                starve(name);
+                let late = head.api("a").action("never", ()).timeout(6 * SOON).call::<()>();
+                assert!(matches!(late, Err(CallError::TimedOut { .. })), "{name}: {late:?}");
+                let theirs = neck.api("b").action("echo", 7u64).timeout(LONG).call::<u64>();
+                feed(name);
+                assert_eq!(theirs.unwrap(), 7, "{name}");
+                drop((head, neck));
+            })
+        };
+        let reads: Vec<_> = links.map(read).collect();
+        let ends: Vec<_> = reads.into_iter().map(thread::JoinHandle::join).collect();
+        assert!(ends.iter().all(Result::is_ok), "what it says stands above");
+    });
+}
+
+/// Red when whoever read last counts as the reader once the link is over: what there is no thread for is left to it, and
+/// it never looks at that.
+#[test]
+fn p_16_whoever_read_to_the_end_of_a_link_runs_what_there_is_no_thread_for() {
+    watched(|| {
+        let names = ["end-read-a", "end-read-b", "end-read-c", "end-read-d"];
+        for (pair, name) in PAIRS.into_iter().zip(names) {
+            let (ours, theirs) = pair();
+            let config = Config::new().name(name).grace(Duration::from_millis(100));
+            let head = Head::builder().config(config).over(ours).unwrap();
+            let neck = Neck::builder().serve(api("a")).over(theirs).unwrap().start();
+            assert_eq!(head.wait_open(LONG), LinkState::Open);
+            (0..50).for_each(|n| assert_eq!(head.api("a").action("echo", n).call::<u64>().unwrap(), n));
+            let end = neck.endpoint().clone();
+            let closes = thread::spawn(move || {
+                within(LONG, name, || end.under_way().1 == 1);
+                // Whoever reads for that call is likely to sleep in the transport by now.
+                thread::sleep(SOON / 5);
+                drop(neck);
+            });
+            let end = head.api("a").action("never", ()).timeout(Timeout::Never).call::<()>();
+            assert!(matches!(end, Err(CallError::Closed { .. })), "{end:?}");
+            closes.join().unwrap();
+            within(LONG, "the crew has gone", || head.n_threads() == 0);
+            starve(name);
+            let (tell, told) = mpsc::channel();
+            head.on_state(move |state| _ = tell.send(state));
+            // It is told of all states so far, one after the other.
+            let state = told.recv_timeout(LONG);
+            feed(name);
+            assert!(state.is_ok(), "{name}");
+        }
+    });
+}
+
+/// Red when a listener for which there is no thread is run by the thread that reads, while it does.
+#[test]
+fn p_16_a_listener_for_which_there_is_no_thread_keeps_nobody_from_reading() {
+    watched(|| {
+        let names = ["unheard-a", "unheard-b", "unheard-c", "unheard-d"];
+        for (pair, name) in PAIRS.into_iter().zip(names) {
+            let (ours, theirs) = pair();
+            let config = Config::new().name(name).grace(Duration::from_millis(100));
+            let head = Head::builder().config(config).over(ours).unwrap();
+            within(LONG, name, || head.n_threads() == 1);
+            // It leads by then, as a rule.
+            thread::sleep(SOON / 5);
+            let ((tell, has_begun), (go, may_end)) = (mpsc::channel(), mpsc::channel::<()>());
+            let may_end = std::sync::Mutex::new(may_end);
+            head.on_state(move |state| {
+                if state == LinkState::Open {
+                    tell.send(()).unwrap();
+                    let _ = may_end.lock().unwrap().recv_timeout(2 * LONG);
+                }
+            });
+            starve(name);
+            let neck = Neck::builder().serve(api("a")).over(theirs).unwrap().start();
+            has_begun.recv_timeout(LONG).unwrap();
+            let beside = head.api("a").action("echo", 2u64).timeout(LONG / 3).call::<u64>();
+            go.send(()).unwrap();
+            feed(name);
+            assert_eq!(beside.unwrap(), 2, "{name}");
+            drop((head, neck));
+        }
+    });
+}
+
+/// Two calls that nobody answers, the first with a callback that waits for the second. With what the second ended in, as
+/// the callback is told.
+fn one_waits_for_the_other(head: &Head, timeout: Timeout) -> mpsc::Receiver<Result<(), CallError>> {
+    let (give, given) = mpsc::channel::<AsyncResult<()>>();
+    let (tell, told) = mpsc::channel();
+    let waits = move |_: Result<(), CallError>| {
+        let end = given.recv().unwrap().wait();
+        let _ = tell.send(end);
+    };
+    let never = || head.api("a").action("never", ()).timeout(timeout);
+    never().then(waits).unwrap();
+    give.send(never().start().unwrap()).unwrap();
+    told
+}
+
+fn near(name: &str) -> (Head, crate::neck::Neck) {
+    let config = |name: &str| Config::new().name(name).grace(Duration::from_millis(100));
+    let neck = Neck::builder().config(config("other"));
+    let (head, neck) = Head::builder().config(config(name)).in_process_with(neck).unwrap();
+    let neck = neck.serve(api("a")).unwrap().start();
+    assert_eq!(head.wait_open(LONG), LinkState::Open);
+    (head, neck)
+}
+
+/// There is no thread for the callback. Red when whoever ends the link runs it before the other calls have ended.
+#[test]
+fn p_24_a_callback_may_wait_for_another_call_that_ends_with_its_link() {
+    watched(|| {
+        const NAME: &str = "ends-with";
+        let (head, neck) = near(NAME);
+        let told = one_waits_for_the_other(&head, Timeout::Never);
+        // Threads of the start go, and no others come.
+        within(LONG, NAME, || head.n_threads() == 0);
+        starve(NAME);
+        let (gone, is_gone) = mpsc::channel();
+        thread::spawn(move || {
+            drop(head);
+            let _ = gone.send(());
+        });
+        let (dropped, end) = (is_gone.recv_timeout(LONG), told.recv_timeout(LONG));
+        feed(NAME);
+        drop(neck);
+        assert!(dropped.is_ok() && end.is_ok(), "dropped: {dropped:?}, told: {end:?}");
+    });
+}
+
+/// The same where the time of both is over.
+#[test]
+fn p_04_a_callback_may_wait_for_another_call_that_is_late_with_it() {
+    watched(|| {
+        const NAME: &str = "late-with";
+        let (head, neck) = near(NAME);
+        within(LONG, NAME, || head.n_threads() == 0);
+        starve(NAME);
+        // Both are late by the time that the keeper looks.
+        do_once("a keeper that ends calls", NAME, || thread::sleep(SOON));
+        let told = one_waits_for_the_other(&head, Timeout::After(SOON / 5));
+        let end = told.recv_timeout(LONG);
+        feed(NAME);
+        if end.is_err() {
+            // Its keeper waits for itself, and so would this.
+            std::mem::forget((head, neck));
+        }
+        assert!(matches!(end, Ok(Err(CallError::TimedOut { .. }))), "told: {end:?}");
+    });
+}

@@ -7,7 +7,7 @@ use crate::{
     error::CallError,
     sync::{Arc, hold_nothing},
     wire::TransactionId,
-    workers::{Job, contain, discard},
+    workers::{Job, contain, discard, run_elsewhere},
 };
 
 /// Sees how a call ends, and takes nothing.
@@ -25,6 +25,7 @@ pub(crate) trait Remains: Send {
 #[derive(Default)]
 pub(crate) struct Aftermath {
     pub(crate) waker: Option<Waker>,
+    /// From [`Link::complete`]: it found no thread, and is to be submitted once all calls have ended.
     pub(crate) callback: Option<Job>,
     /// A thread that blocked for the call was woken.
     pub(crate) woke_caller: bool,
@@ -44,12 +45,13 @@ pub(super) struct Later<'a> {
     wakers: Vec<Waker>,
     families: Vec<Family>,
     ended: Vec<Ended<Arc<Slot>>>,
+    last: Vec<Job>,
 }
 
 impl Later<'_> {
     pub(super) fn new(link: &Link) -> Later<'_> {
-        let (jobs, wakers, families, ended) = Default::default();
-        Later { link, nudge: false, jobs, wakers, families, ended }
+        let (jobs, wakers, families, ended, last) = Default::default();
+        Later { link, nudge: false, jobs, wakers, families, ended, last }
     }
 
     pub(super) fn wake(&mut self, wakeup: Wakeup) {
@@ -64,6 +66,16 @@ impl Later<'_> {
         }
     }
 
+    /// What is to be run besides.
+    pub(super) fn add(&mut self, jobs: Vec<Job>) {
+        self.jobs.extend(jobs);
+    }
+
+    /// What drops things of the user's, and is for no other thread.
+    pub(super) fn keep(&mut self, last: Job) {
+        self.last.push(last);
+    }
+
     /// Ends a call that was taken off the table. `seen`: what those at the far ends of its streams are told.
     pub(super) fn end(&mut self, ended: Ended<Arc<Slot>>, error: CallError, seen: &CallError, now: Instant) {
         let (link, slot) = (self.link, &*ended.waiter);
@@ -71,18 +83,21 @@ impl Later<'_> {
         let aftermath = link.complete(slot, Err(error), now);
         self.nudge |= aftermath.nudge;
         self.wakers.extend(aftermath.waker);
+        self.jobs.extend(aftermath.callback);
         aftermath.ends.into_iter().for_each(|wakeup| self.wake(wakeup));
         self.ended.push(ended);
     }
 
-    /// Leaves wakers, and what cancelling leads to, to a thread of the link. For whoever ends that: it may be a caller
-    /// that reads, and holds what a waker waits for.
-    pub(super) fn leave_to_the_crew(mut self) {
+    /// Does it now, but for the calls that were to be cancelled last, which come back.
+    pub(super) fn finish(mut self) -> Family {
+        self.families.pop().unwrap_or_default()
+    }
+
+    /// Leaves all of it to threads of the link, wakers and what cancelling leads to as well. For whoever ends that: it
+    /// may be a caller that reads, and holds what a waker waits for. What there is no thread for is left here.
+    pub(super) fn leave_to_the_crew(&mut self) {
         let (wakers, families) = (take(&mut self.wakers), take(&mut self.families));
-        if wakers.is_empty() && families.is_empty() {
-            return;
-        }
-        match self.link.strong() {
+        match self.link.strong().filter(|_| !(wakers.is_empty() && families.is_empty())) {
             Some(link) => {
                 self.jobs.push(Box::new(move || {
                     let mut later = Later::new(&link);
@@ -91,15 +106,22 @@ impl Later<'_> {
             }
             None => (self.wakers, self.families) = (wakers, families),
         }
+        self.nudge();
+        let jobs = take(&mut self.jobs);
+        self.jobs.extend(jobs.into_iter().filter_map(|job| self.link.offer(job)));
+    }
+
+    fn nudge(&mut self) {
+        if take(&mut self.nudge) {
+            contain(|| self.link.nudge());
+        }
     }
 }
 
 impl Drop for Later<'_> {
     fn drop(&mut self) {
         let link = self.link;
-        if self.nudge {
-            contain(|| link.nudge());
-        }
+        self.nudge();
         self.jobs.drain(..).for_each(|job| contain(|| link.submit(job)));
         self.wakers.drain(..).for_each(|waker| contain(|| link.wake(waker)));
         self.families.drain(..).for_each(|family| contain(|| family.cancel()));
@@ -107,6 +129,7 @@ impl Drop for Later<'_> {
             discard(ended.unsent);
             discard(ended.waiter);
         }
+        self.last.drain(..).for_each(run_elsewhere);
     }
 }
 

@@ -101,7 +101,7 @@ impl Link {
         if self.is_forked() {
             return;
         }
-        self.end_calls();
+        let later = self.end_calls();
         let deadline = Instant::now().checked_add(self.config.grace);
         self.wait_for(&self.settled, deadline, |core| {
             core.state.is_drained() || core.state.is_closed() || !core.state.peer_is_ready()
@@ -113,13 +113,16 @@ impl Link {
         self.lose(CloseReason::Local);
         // Another thread may have lost it first, and be at it still.
         self.wait_closed(deadline);
+        drop(later);
     }
 
-    /// Ends the calls of this side before the link itself.
-    fn end_calls(&self) {
+    /// Ends the calls of this side before the link itself. What comes back found no thread: it is for the calling one,
+    /// when that has done with the link.
+    #[must_use]
+    fn end_calls(&self) -> Option<Later<'_>> {
         let mut core = self.core.lock();
         if core.state.is_closed() || core.reason.is_some() {
-            return;
+            return None;
         }
         core.reason = Some(Arc::new(CloseReason::Local));
         let sequel = self.enter(&mut core, LinkState::Disconnected);
@@ -129,10 +132,11 @@ impl Link {
         core.near = 0;
         let reason = core.closing_reason();
         drop(core);
-        let mut left = self.hand_on(sequel);
+        let left = self.hand_on(sequel);
         self.flush(self.core.lock());
-        left.push(self.bury(remains, &reason));
-        left.into_iter().for_each(run_elsewhere);
+        let mut later = self.bury(remains, &reason);
+        later.add(left);
+        Some(later)
     }
 
     /// Sends the last words, if there is room for them.
@@ -159,7 +163,7 @@ impl Link {
         let reason = core.closing_reason();
         drop(core);
         let mut left = sequel.map_or_else(Vec::new, |sequel| self.hand_on(sequel));
-        left.push(self.bury(remains, &reason));
+        let mut later = self.bury(remains, &reason);
         self.end_turns();
         let is_loss = !matches!(*reason, CloseReason::Local | CloseReason::Peer);
         let lost = is_loss.then(|| line!(Warn, "{} link lost: {reason}", self.side)).flatten();
@@ -167,6 +171,7 @@ impl Link {
         let mut sequel = self.enter(&mut self.core.lock(), LinkState::Closed);
         sequel.jobs.extend(words);
         left.extend(self.hand_on(sequel));
+        later.add(left);
         if let Wiring::Framed(framed) = &self.wiring {
             // Whoever is sending takes the last words along, and hangs up after them.
             if !self.core.lock().sending {
@@ -177,7 +182,7 @@ impl Link {
         }
         self.crew.stop();
         self.keeper.retire();
-        left.into_iter().for_each(run_elsewhere);
+        drop(later);
     }
 
     /// Nobody has seen the link, and nobody will: its keeper would watch a child for ever that is of no use.
@@ -205,10 +210,10 @@ impl Link {
         self.lose(reason);
     }
 
-    /// Tells everybody who has to do with what was under way. What comes back drops what is the user's, once nobody
-    /// waits for the calling thread.
+    /// Tells everybody who has to do with what was under way. What comes back is for the calling thread, when it has done
+    /// with the link and nobody waits for it: it is the user's, and found no thread or needs none.
     #[must_use]
-    fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) -> Job {
+    fn bury(&self, remains: Remains<Arc<Slot>>, reason: &Arc<CloseReason>) -> Later<'_> {
         let mut later = Later::new(self);
         let kept = self.end_gates(&mut later);
         self.tally.events_unsent.add(remains.unsent_events);
@@ -240,10 +245,11 @@ impl Link {
         }
         later.leave_to_the_crew();
         let unsent = remains.unsent;
-        Box::new(move || {
+        later.keep(Box::new(move || {
             discard(kept);
             discard_all(unsent);
-        })
+        }));
+        later
     }
 
     /// The other process has ended: what it had sent is delivered, then the link ends.
@@ -262,6 +268,7 @@ impl Link {
         let Some(mut reader) = framed.role.take() else { return };
         let mut harvest = Harvest::default();
         self.guard(|| self.drain(&mut reader, &mut harvest));
+        drop(reader);
         self.finish(harvest);
         framed.pay();
     }
@@ -312,8 +319,9 @@ impl Link {
 
     fn join_keeper(&self, limit: Duration) {
         self.keeper.stop();
-        if !self.keeper.join(limit.max(LAST_LINES)) {
-            self.tally.leave_behind(1, &self.config.name, "keeper");
+        let left = self.keeper.join(limit.max(LAST_LINES));
+        if left > 0 {
+            self.tally.leave_behind(left, &self.config.name, "keeper");
         }
     }
 
@@ -372,10 +380,10 @@ impl Framed {
         self.owes.load(Ordering::Relaxed)
     }
 
-    /// Runs them, if there are any. The calling thread does not read.
+    /// Runs them, if there are any, and what they lead to. The calling thread does not read.
     pub(super) fn pay(&self) {
         // It is asked for each packet: to look costs nothing, and to exchange would.
-        if self.owes() {
+        while self.owes() {
             self.owes.store(false, Ordering::Relaxed);
             let owed = std::mem::take(&mut *self.owed.lock());
             owed.into_iter().for_each(run_elsewhere);

@@ -266,6 +266,9 @@ impl Link {
         if is_over {
             self.give_turn();
         }
+        if self.lacks_thread() {
+            self.make_up_for_lack();
+        }
         inline
     }
 

@@ -17,7 +17,6 @@ use crate::{
     sync::{Arc, Ordering, fail_here, hold_nothing},
     transport::Received,
     wire::{ProtocolError, Taken, take_frame},
-    workers::run_elsewhere,
 };
 
 /// What is left to do after a packet, once the reader role is given up.
@@ -250,6 +249,7 @@ impl Link {
                     aftermath.ends.into_iter().for_each(|wakeup| self.wake_later(wakeup, harvest));
                 }
                 harvest.wakers.extend(aftermath.waker);
+                aftermath.callback.into_iter().for_each(|job| self.run_on_this_thread(job));
             }
             Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
             Action::Cancelled(token, ends) => {
@@ -302,7 +302,7 @@ impl Link {
         drop(core);
         let left = sequel.map_or_else(Vec::new, |sequel| self.hand_on(sequel));
         self.flush(self.core.lock());
-        left.into_iter().for_each(run_elsewhere);
+        left.into_iter().for_each(|job| self.run_on_this_thread(job));
     }
 
     /// Hands a call or an event up.
@@ -320,7 +320,8 @@ impl Link {
 
     // The ends of calls.
 
-    /// Fills the slot of a call, ends its streams, and starts its callback. What comes back is done without the role.
+    /// Fills the slot of a call, ends its streams, and has a thread run its callback, if there is one. What comes back is
+    /// done without the role.
     pub(super) fn complete(&self, slot: &Slot, outcome: Outcome, now: Instant) -> Aftermath {
         let outcome = outcome.map_err(|error| in_own_words(error, slot, now));
         if !slot.close_short_way() {
@@ -334,7 +335,7 @@ impl Link {
             streams.ours.end(&how, |wakeup| aftermath.ends.push(wakeup));
         }
         if let Some(callback) = aftermath.callback.take() {
-            self.run_callback(callback);
+            aftermath.callback = self.line_up_callback(callback).and_then(|job| self.offer(job));
         }
         aftermath
     }
@@ -365,6 +366,7 @@ impl Link {
         }
         aftermath.ends.into_iter().for_each(|wakeup| self.wake_up(wakeup));
         aftermath.waker.into_iter().for_each(|waker| self.wake(waker));
+        aftermath.callback.into_iter().for_each(|job| self.run_on_this_thread(job));
     }
 
     fn count(&self, outcome: &Outcome) {

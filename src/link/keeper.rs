@@ -12,19 +12,37 @@ use crate::{
     logging::line,
     os::{Attendant, Wakeup, fd::AsFd, wait_readable},
     sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak, fail_here},
-    workers::Thread,
+    workers::{Thread, Until},
 };
 
 pub(crate) struct Keeper {
-    shared: Mutex<Option<Arc<Shared>>>,
-    thread: Mutex<Option<Thread>>,
+    /// There as long as a thread is, or starts.
+    bell: Mutex<Option<Arc<Bell>>>,
+    /// The one that watches, behind those before it that may not be over yet: what the user has left with such a thread
+    /// takes its time to go.
+    threads: Mutex<Vec<Thread>>,
     post: Arc<Post>,
     attended: bool,
     stopping: AtomicBool,
 }
 
-struct Shared {
-    wakeup: Wakeup,
+/// How the thread is woken. It needs a descriptor only where it waits for others as well, and has that from the start:
+/// a call must not outlive its time because there is none to be had.
+enum Bell {
+    Descriptor(Wakeup),
+    Flag(Mutex<bool>, Condvar),
+}
+
+impl Bell {
+    fn ring(&self) {
+        match self {
+            Bell::Descriptor(wakeup) => wakeup.wake(),
+            Bell::Flag(rung, news) => {
+                *rung.lock() = true;
+                news.notify_all();
+            }
+        }
+    }
 }
 
 /// What is looked after. The thread has it with itself only while it runs nothing of the user's: whoever ends the link
@@ -77,8 +95,8 @@ impl Keeper {
     /// A keeper that looks after `attendant` besides the clock, if there is one.
     pub(crate) fn new(attendant: Option<Box<dyn Attendant>>) -> Keeper {
         Keeper {
-            shared: Mutex::new(None),
-            thread: Mutex::new(None),
+            bell: Mutex::new(None),
+            threads: Mutex::default(),
             attended: attendant.is_some(),
             post: Arc::new(Post::of(attendant)),
             stopping: AtomicBool::new(false),
@@ -87,33 +105,36 @@ impl Keeper {
 
     /// Makes the thread look at the clock again, and starts it if there is none.
     pub(crate) fn wake(&self, link: &Arc<Link>) -> io::Result<()> {
-        let mut shared = self.shared.lock();
-        if let Some(shared) = &*shared {
-            shared.wakeup.wake();
+        let mut bell = self.bell.lock();
+        if let Some(bell) = &*bell {
+            bell.ring();
             return Ok(());
         }
-        if self.stopping.load(Ordering::Acquire) {
+        if self.is_stopping() {
             return Ok(());
         }
-        let fresh = Arc::new(Shared { wakeup: Wakeup::new()? });
+        let fresh = Arc::new(match self.attended {
+            true => Bell::Descriptor(Wakeup::new()?),
+            false => Bell::Flag(Mutex::new(false), Condvar::new()),
+        });
         let (weak, theirs, post) = (Arc::downgrade(link), fresh.clone(), self.post.clone());
         let name = format!("{}-keeper", link.config.name);
         let thread = Thread::start(name, move || run(&weak, &theirs, &post))?;
-        *shared = Some(fresh);
-        let before = self.thread.lock().replace(thread);
-        drop(shared);
-        if let Some(before) = before {
-            // It has taken its leave already; this waits for its last line at the most.
-            let _ = before.join(KEEP_ALIVE);
+        *bell = Some(fresh);
+        link.core.lock().kept = true;
+        let mut threads = self.threads.lock();
+        if threads.len() >= MANY {
+            threads.retain(|before| !before.is_over());
         }
+        threads.push(thread);
         Ok(())
     }
 
     /// Makes the thread end. Does not wait for it.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        if let Some(shared) = &*self.shared.lock() {
-            shared.wakeup.wake();
+        if let Some(bell) = &*self.bell.lock() {
+            bell.ring();
         }
     }
 
@@ -123,9 +144,14 @@ impl Keeper {
         if !self.attended {
             return self.stop();
         }
-        if let Some(shared) = &*self.shared.lock() {
-            shared.wakeup.wake();
+        if let Some(bell) = &*self.bell.lock() {
+            bell.ring();
         }
+    }
+
+    /// Whether no thread is started any more.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// Whether it looks after anything besides the clock.
@@ -133,15 +159,17 @@ impl Keeper {
         self.attended
     }
 
-    /// Waits for the thread to end, for at most `limit`, unless it is the calling one. It has been told to stop. Says
-    /// whether it is not left behind, in a waker of the user's.
+    /// Waits for its threads to end, for at most `limit`, but for the calling one. It has been told to stop. Says how
+    /// many are left behind, in a waker of the user's or in what that has left with them.
     #[must_use]
-    pub(crate) fn join(&self, limit: Duration) -> bool {
-        let thread = self.thread.lock().take();
-        let is_over = thread.is_none_or(|thread| thread.join(limit));
-        let wakeup = self.shared.lock().take();
-        drop(wakeup);
-        is_over
+    pub(crate) fn join(&self, limit: Duration) -> usize {
+        let until = Until::after(limit);
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let left =
+            threads.into_iter().filter_map(|thread| (!thread.join(until.left())).then_some(())).count();
+        let bell = self.bell.lock().take();
+        drop(bell);
+        left
     }
 
     /// What was looked after and is still there, once the thread was told to stop.
@@ -151,10 +179,12 @@ impl Keeper {
 
     /// Whether the thread may end because nothing is left to watch. If it may, it must.
     fn take_leave(&self, link: &Link) -> bool {
-        let mut shared = self.shared.lock();
-        let leave = !self.attended && link.next_alarm().is_none();
+        let mut bell = self.bell.lock();
+        let mut core = link.core.lock();
+        let leave = !self.attended && core.next_alarm().is_none();
         if leave {
-            *shared = None;
+            core.kept = false;
+            *bell = None;
         }
         leave
     }
@@ -164,20 +194,20 @@ impl Keeper {
 impl Link {
     /// Whether there is a keeper, or one that starts.
     pub(crate) fn has_keeper(&self) -> bool {
-        self.keeper.shared.lock().is_some()
+        self.keeper.bell.lock().is_some()
     }
 }
 
-fn run(weak: &Weak<Link>, shared: &Shared, post: &Post) {
-    let watched = catch_unwind(AssertUnwindSafe(|| watch(weak, shared, post)));
+fn run(weak: &Weak<Link>, bell: &Bell, post: &Post) {
+    let watched = catch_unwind(AssertUnwindSafe(|| watch(weak, bell, post)));
     if let (Err(panic), Some(link)) = (watched, weak.upgrade()) {
         link.break_down(panic);
     }
 }
 
-fn watch(weak: &Weak<Link>, shared: &Shared, post: &Post) {
+fn watch(weak: &Weak<Link>, bell: &Bell, post: &Post) {
     while let Some(link) = weak.upgrade() {
-        if link.keeper.stopping.load(Ordering::Acquire) {
+        if link.keeper.is_stopping() {
             break;
         }
         fail_here("a keeper that looks at the clock");
@@ -191,7 +221,7 @@ fn watch(weak: &Weak<Link>, shared: &Shared, post: &Post) {
         let limit = next.map(|at| at.saturating_duration_since(Instant::now()));
         let idle = limit.is_none() && visit.attendant.is_none();
         let limit = if idle { Some(KEEP_ALIVE) } else { limit };
-        let slept = sleep(shared, visit.attendant.as_deref(), limit);
+        let slept = sleep(bell, visit.attendant.as_deref(), limit);
         let Some(link) = weak.upgrade() else { break };
         // It stays, with nothing more to wait for: the link may end for what was sent before, and whoever asks then
         // how the process ended finds it here.
@@ -222,12 +252,37 @@ enum News {
     Attendant,
 }
 
-fn sleep(shared: &Shared, attendant: Option<&dyn Attendant>, limit: Option<Duration>) -> io::Result<News> {
+fn sleep(bell: &Bell, attendant: Option<&dyn Attendant>, limit: Option<Duration>) -> io::Result<News> {
+    match bell {
+        Bell::Descriptor(wakeup) => sleep_at_descriptors(wakeup, attendant, limit),
+        Bell::Flag(rung, news) => Ok(sleep_until_rung(rung, news, limit)),
+    }
+}
+
+fn sleep_until_rung(rung: &Mutex<bool>, news: &Condvar, limit: Option<Duration>) -> News {
+    let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+    let mut rung = rung.lock();
+    while !*rung {
+        match until {
+            Some(at) if news.wait_until(&mut rung, at).timed_out() => return News::Nothing,
+            Some(_) => {}
+            None => news.wait(&mut rung),
+        }
+    }
+    *rung = false;
+    News::Woken
+}
+
+fn sleep_at_descriptors(
+    wakeup: &Wakeup,
+    attendant: Option<&dyn Attendant>,
+    limit: Option<Duration>,
+) -> io::Result<News> {
     let watched = attendant.map(Attendant::descriptors).unwrap_or_default();
-    let descriptors: Vec<_> = std::iter::once(shared.wakeup.as_fd()).chain(watched).collect();
+    let descriptors: Vec<_> = std::iter::once(wakeup.as_fd()).chain(watched).collect();
     let ready = wait_readable(&descriptors, limit)?;
     if ready.contains(0) {
-        shared.wakeup.drain();
+        wakeup.drain();
     }
     Ok(match (1..descriptors.len()).any(|at| ready.contains(at)) {
         true => News::Attendant,
@@ -236,5 +291,7 @@ fn sleep(shared: &Shared, attendant: Option<&dyn Attendant>, limit: Option<Durat
     })
 }
 
+/// So many threads that are over are kept in mind before they are forgotten.
+const MANY: usize = 8;
 /// How long the thread stays without anything to watch.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);

@@ -53,7 +53,10 @@ impl Link {
                 Post::Lead(reader) => {
                     // It goes when the link has ended: its end is what the other side would see, and this one then.
                     let mut reader = Some(reader);
-                    self.guard(|| self.lead(framed, &mut reader))?;
+                    let led = self.guard(|| self.lead(framed, &mut reader));
+                    drop(reader);
+                    framed.pay();
+                    led?;
                 }
                 Post::Tick => return Some(TICK),
                 // Whoever left something to the ticker may have seen this one just before it gave that up.
@@ -77,7 +80,10 @@ impl Link {
         while let Some(reader) = held {
             fail_here("a thread that leads");
             let mut harvest = Harvest::default();
-            match self.read(reader, None, &mut harvest) {
+            // It does not sleep over it for ever that there is nobody to watch the clock.
+            let again = self.lacks_thread() && !self.make_up_for_lack();
+            let limit = if again { Instant::now().checked_add(RETRY) } else { None };
+            match self.read(reader, limit, &mut harvest) {
                 Read::Packet => {}
                 Read::Nothing => continue,
                 Read::Over => {
@@ -178,6 +184,8 @@ impl Framed {
     }
 }
 
+/// How soon a thread that could not be had is tried again.
+const RETRY: Duration = Duration::from_millis(100);
 /// Calls that follow each other as quickly as this are a burst,
 const BURST: Duration = Duration::from_micros(20);
 /// if so many are under way;

@@ -113,6 +113,7 @@ impl Link {
             items_due: None,
             spare: Packet::default(),
             armed: None,
+            kept: false,
         };
         let name = parts.config.name.clone();
         let framed = matches!(wiring, Wiring::Framed(_));
@@ -139,6 +140,7 @@ impl Link {
                 tally: parts.tally,
                 completing: AtomicUsize::new(0),
                 left_alone: AtomicBool::new(false),
+                lacks_thread: AtomicBool::new(false),
                 config: parts.config,
             }
         })

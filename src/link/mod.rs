@@ -9,6 +9,7 @@
 mod aftermath;
 mod budget;
 mod calls;
+mod clock;
 mod close;
 mod completing;
 mod current;
@@ -73,26 +74,23 @@ pub(crate) use token::{Family, Relayed, Stage};
 use crate::{
     config::Config,
     counters::Tally,
-    error::{CallError, CloseReason},
+    error::CloseReason,
     logging::{Line, line},
     os::Origin,
     sync::{
-        Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, fail_here,
-        hold_nothing,
+        Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, hold_nothing,
     },
     transport::{FrameSender, Nudge},
     wire::{Codec, Side},
     workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
 };
-use aftermath::Later;
-use completing::{Completing, OffTheTable};
+use completing::Completing;
 use direct::Direct;
 use in_turn::Turn;
 use keeper::Keeper;
 use kept::KeptItems;
 use load::Packet;
 use role::Role;
-use start::timed_out;
 use state::State;
 
 /// The life of a link. Each state comes at most once, and in this order.
@@ -198,6 +196,8 @@ pub(crate) struct Link {
     completing: AtomicUsize,
     /// Threads of it are still in user code, and are not waited for any more.
     left_alone: AtomicBool,
+    /// A thread that was needed could not be had. Whoever sends or reads next tries again.
+    lacks_thread: AtomicBool,
 }
 
 /// What the lock of a link protects.
@@ -237,6 +237,8 @@ struct Core {
     spare: Packet,
     /// When the keeper looks at the clock next, if it does.
     armed: Option<Instant>,
+    /// There is a keeper, and as long as it has something to watch it stays.
+    kept: bool,
 }
 
 /// What follows from a new state. Whoever drops the link waits until it is handed over.
@@ -344,7 +346,11 @@ impl Link {
     /// does that once it has given the role up.
     pub(crate) fn submit(&self, job: Job) {
         hold_nothing();
-        let Some(job) = self.offer(job) else { return };
+        self.offer(job).into_iter().for_each(|job| self.run_on_this_thread(job));
+    }
+
+    /// Runs a job for which there is no thread: now, or where the calling thread reads, once it has given that up.
+    pub(super) fn run_on_this_thread(&self, job: Job) {
         match &self.wiring {
             Wiring::Framed(framed) if framed.role.is_mine() => framed.owe(job),
             _ => run_elsewhere(job),
@@ -352,7 +358,7 @@ impl Link {
     }
 
     /// Has a job run by the crew. It comes back if no thread can be had for it.
-    fn offer(&self, job: Job) -> Option<Job> {
+    pub(super) fn offer(&self, job: Job) -> Option<Job> {
         let (error, job) = self.crew.submit(job).err()?;
         // It is said where that may be, which is where the job runs.
         let Some(line) = line!(Warn, "no thread for a job, so that the one that made it runs it: {error}")
@@ -374,11 +380,16 @@ impl Link {
 
     /// Runs a callback when a worker for callbacks is free.
     pub(crate) fn run_callback(&self, callback: Job) {
+        self.line_up_callback(callback).into_iter().for_each(|job| self.submit(job));
+    }
+
+    /// Lines a callback up. What comes back is to be submitted.
+    #[must_use]
+    fn line_up_callback(&self, callback: Job) -> Option<Job> {
         let weak = self.weak.clone();
         let number = self.number();
         let code = move || callback.run(&Shift::elsewhere());
-        let job = self.line_up(false, Box::new(move || user_code(&weak, number, Place::Callback, code)));
-        job.into_iter().for_each(|job| self.submit(job));
+        self.line_up(false, Box::new(move || user_code(&weak, number, Place::Callback, code)))
     }
 
     /// Has a listener run after those before it. What comes back is to be submitted, once no lock is held.
@@ -428,6 +439,7 @@ impl Link {
     fn call_ticker(&self) {
         if let Err(error) = self.crew.summon() {
             self.say(line!(Warn, "no thread to read for the link: {error}"));
+            self.note_lack();
         }
     }
 
@@ -467,71 +479,6 @@ impl Link {
         true
     }
 
-    // The clock.
-
-    /// Does what is due at `now`, and says when to come back.
-    fn tick(&self, now: Instant) -> Option<Instant> {
-        let mut late = Vec::new();
-        let mut core = self.core.lock();
-        fail_here("a keeper that ends calls");
-        while let Some(ended) = core.state.handle_timeout(now) {
-            let family = self.give_up(&ended.waiter);
-            late.push((OffTheTable(self, ended.waiter.clone()), ended, family));
-        }
-        let nudge = core.state.take_alarms(now);
-        let overdue = core.state.overdue(now);
-        let gone = core.take_mute(now);
-        core.items_due.take_if(|at| *at <= now);
-        let silent = core.state.feel_pulse(now);
-        let next = core.next_alarm();
-        core.armed = next;
-        self.flush(core);
-        let mut later = Later::new(self);
-        for (_told, ended, family) in late {
-            fail_here("a keeper with late calls");
-            later.cancel(family);
-            let error = timed_out(&ended, now);
-            later.end(ended, error, &CallError::Cancelled, now);
-        }
-        if nudge {
-            self.nudge();
-        }
-        if let Some(violation) = overdue {
-            self.break_off(violation);
-        }
-        if let Some(reason) = gone {
-            self.peer_died(reason);
-        }
-        if let Some(reason) = silent {
-            self.say_bye(0);
-            self.lose(reason);
-        }
-        drop(later);
-        next
-    }
-
-    fn next_alarm(&self) -> Option<Instant> {
-        self.core.lock().next_alarm()
-    }
-
-    /// Sees to it that the keeper looks at the clock at `at`. Gives the lock back.
-    fn arm(&self, core: &mut Core, at: Instant) -> bool {
-        let needed = core.armed.is_none_or(|armed| at < armed);
-        if needed {
-            core.armed = Some(at);
-        }
-        needed
-    }
-
-    fn wake_keeper(&self) {
-        let Some(link) = self.strong() else { return };
-        if let Err(error) = self.keeper.wake(&link) {
-            // Whoever needs it next tries again.
-            self.core.lock().armed = None;
-            self.say(line!(Warn, "no thread to watch the clock for the link: {error}"));
-        }
-    }
-
     /// Brings whoever reads out of the transport.
     pub(crate) fn nudge(&self) {
         if let Wiring::Framed(framed) = &self.wiring {
@@ -560,12 +507,6 @@ impl Core {
     /// Whether no call is under way in either direction and nothing waits.
     fn is_quiet(&self) -> bool {
         self.near == 0 && self.answering == 0 && self.state.is_quiet()
-    }
-
-    /// When the keeper has to look at the clock.
-    fn next_alarm(&self) -> Option<Instant> {
-        let mute = self.mute.as_ref().map(|(at, _)| *at);
-        [self.state.next_alarm(), mute, self.items_due].into_iter().flatten().min()
     }
 }
 

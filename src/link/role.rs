@@ -15,7 +15,7 @@ use std::{
 
 use super::{Slot, current::this_thread, state::Action};
 use crate::{
-    sync::{Arc, modelled::Mutex},
+    sync::{Arc, AtomicUsize, Ordering, modelled::Mutex},
     transport::FrameReceiver,
 };
 
@@ -26,17 +26,36 @@ pub(crate) struct Reader {
     pub(crate) actions: Vec<Action<Arc<Slot>>>,
     /// When the other side must have greeted, until it has.
     pub(crate) patience: Option<Instant>,
+    holder: Arc<Holder>,
 }
 
-pub(crate) struct Role(Mutex<State>);
+/// The thread that has the role: 0 when none does, and when it has come to its end. Whoever asks wants to know of
+/// itself, and sees what it has written.
+#[derive(Default)]
+struct Holder(AtomicUsize);
+
+impl Holder {
+    fn set(&self, thread: usize) {
+        self.0.store(thread, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.holder.set(0);
+    }
+}
+
+pub(crate) struct Role {
+    state: Mutex<State>,
+    holder: Arc<Holder>,
+}
 
 struct State {
     /// There when the role is vacant.
     reader: Option<Reader>,
     /// How often the role was taken.
     taken: u64,
-    /// The thread that took it last.
-    holder: usize,
     /// A thread of the crew comes back within a tick.
     ticking: bool,
     /// `taken` when the ticker last looked.
@@ -57,26 +76,28 @@ pub(crate) enum Post {
 
 impl Role {
     pub(crate) fn new(receiver: Box<dyn FrameReceiver>, patience: Option<Instant>) -> Role {
-        Role(Mutex::new(State {
-            reader: Some(Reader { receiver, actions: Vec::new(), patience }),
+        let holder = Arc::<Holder>::default();
+        let reader = Reader { receiver, actions: Vec::new(), patience, holder: holder.clone() };
+        let state = Mutex::new(State {
+            reader: Some(reader),
             taken: 0,
-            holder: 0,
             ticking: false,
             seen: 0,
             urgent: false,
             waiting: VecDeque::new(),
             closed: false,
-        }))
+        });
+        Role { state, holder }
     }
 
     /// Takes the role if it is vacant.
     pub(crate) fn take(&self) -> Option<Reader> {
-        self.0.lock().take()
+        self.state.lock().take()
     }
 
     /// Takes the role, or lines up for it. `again`: it has stood in line, and this is its answer if it was asked.
     pub(crate) fn take_or_line_up(&self, slot: &Arc<Slot>, again: bool) -> Option<Reader> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if again {
             slot.take_promotion();
         }
@@ -95,7 +116,7 @@ impl Role {
     /// of the crew has to be woken for it.
     #[must_use]
     pub(crate) fn step_out(&self, slot: &Arc<Slot>) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.waiting.retain(|other| !Arc::ptr_eq(other, slot));
         let passed_over = slot.take_promotion() && state.reader.is_some();
         passed_over && !state.promote_next() && !state.ticking
@@ -105,13 +126,14 @@ impl Role {
     /// gives it up may not be back soon. Says whether a thread of the crew has to be woken for it.
     #[must_use]
     pub(crate) fn release(&self, reader: Reader, urgent: bool) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.closed {
             drop(state);
             // Out of the lock: a receiver may close descriptors when it goes.
             drop(reader);
             return false;
         }
+        reader.holder.set(0);
         state.reader = Some(reader);
         if state.promote_next() {
             return false;
@@ -122,12 +144,12 @@ impl Role {
 
     /// Asks for a thread of the crew to take the role at once, should it be vacant.
     pub(crate) fn hurry(&self) {
-        self.0.lock().urgent = true;
+        self.state.lock().urgent = true;
     }
 
     /// What a thread of the crew should do that has no job. `again`: it has just waited for a tick.
     pub(crate) fn stand_by(&self, again: bool) -> Post {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let unused = again && state.seen == state.taken;
         let lead = state.urgent || unused;
         if again {
@@ -146,7 +168,7 @@ impl Role {
 
     /// The ticker was given something else to do. Says whether another has to be woken.
     pub(crate) fn ticker_left(&self) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.ticking = false;
         // When it is urgent, whoever was woken for it is on its way, this thread perhaps.
         state.reader.is_some() && !state.urgent && !state.closed
@@ -154,18 +176,17 @@ impl Role {
 
     /// Whether a thread of the crew comes back within a tick.
     pub(crate) fn is_ticking(&self) -> bool {
-        self.0.lock().ticking
+        self.state.lock().ticking
     }
 
     /// Whether the calling thread has the role.
     pub(crate) fn is_mine(&self) -> bool {
-        let state = self.0.lock();
-        state.reader.is_none() && state.holder == this_thread()
+        self.holder.0.load(Ordering::Relaxed) == this_thread()
     }
 
     /// Ends the role. Its receiver goes now, or when whoever has it gives it up.
     pub(crate) fn close(&self) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.closed = true;
         let reader = state.reader.take();
         let waiting = std::mem::take(&mut state.waiting);
@@ -179,7 +200,7 @@ impl State {
     fn take(&mut self) -> Option<Reader> {
         let reader = self.reader.take()?;
         self.taken += 1;
-        self.holder = this_thread();
+        reader.holder.set(this_thread());
         self.urgent = false;
         Some(reader)
     }

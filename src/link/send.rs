@@ -148,6 +148,9 @@ impl Link {
         if wake {
             self.wake_keeper();
         }
+        if self.lacks_thread() {
+            self.make_up_for_lack();
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     room::refusal_of_answer,
     state::{Ended, Finish},
     stream::Ends,
-    token::CancelToken,
+    token::{CancelToken, Family},
 };
 use crate::{
     error::{CallError, Executed, Misuse, Rejection},
@@ -93,7 +93,13 @@ impl Link {
         };
         let watched = !plan.blocking || !self.wakes_at_deadlines();
         let timer = slot.deadline.filter(|_| watched);
-        let mut core = self.core.lock();
+        let mut core = match self.lock_to_file(&slot.path, timer) {
+            Ok(core) => core,
+            Err(error) => {
+                discard(cargo);
+                return Err(error);
+            }
+        };
         let gathers = !plan.blocking && self.gathers(&mut core, slot.started);
         let mut packet = if gathers { None } else { core.idle_packet() };
         let began = core.state.begin_call(slot.clone(), timer, cargo, plan.blocking, packet.as_mut());
@@ -322,20 +328,33 @@ impl Link {
 
     /// Ends a call whose deadline has passed, unless it has ended.
     pub(crate) fn expire(&self, id: TransactionId) {
-        self.abandon(id, timed_out);
+        self.abandon(id, timed_out).cancel();
     }
 
     /// Ends a call for which nobody waits any more, unless it has ended.
     pub(crate) fn cancel(&self, id: TransactionId) {
-        self.abandon(id, |_, _| CallError::Cancelled);
+        self.cancel_alone(id).cancel();
     }
 
-    fn abandon(&self, id: TransactionId, why: impl FnOnce(&Ended<Arc<Slot>>, Instant) -> CallError) {
+    /// The same but for the calls of its handler in this process, which come back.
+    #[must_use = "the calls of the handler end with it"]
+    pub(crate) fn cancel_alone(&self, id: TransactionId) -> Family {
+        self.abandon(id, |_, _| CallError::Cancelled)
+    }
+
+    fn abandon(
+        &self,
+        id: TransactionId,
+        why: impl FnOnce(&Ended<Arc<Slot>>, Instant) -> CallError,
+    ) -> Family {
         if self.is_forked() {
-            return;
+            return Family::default();
         }
         let mut core = self.core.lock();
-        let Some(ended) = core.state.cancel_call(id) else { return self.flush(core) };
+        let Some(ended) = core.state.cancel_call(id) else {
+            self.flush(core);
+            return Family::default();
+        };
         let family = self.give_up(&ended.waiter);
         let taken = self.completing();
         drop(core);
@@ -346,6 +365,7 @@ impl Link {
         // Before what is the user's, which may drop the link.
         drop(taken);
         self.flush(self.core.lock());
+        later.finish()
     }
 
     // Answers.

@@ -181,7 +181,13 @@ impl Link {
         let window = self.stream_window();
         let head = OpenHead { sends: ends.outlet.is_some(), takes: ends.intake.as_ref().map(|_| window) };
         let cargo = self.pack_stream(plan, head, timer, arguments)?;
-        let mut core = self.core.lock();
+        let mut core = match self.lock_to_file(&slot.path, timer) {
+            Ok(core) => core,
+            Err(error) => {
+                discard(cargo);
+                return Err(error);
+            }
+        };
         let id = match core.state.begin_stream(slot.clone(), timer, cargo) {
             Ok(id) => id,
             Err((refusal, cargo)) => {

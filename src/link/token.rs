@@ -7,6 +7,7 @@ use crate::{
     os::thread_id,
     sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak},
     wire::TransactionId,
+    workers::contain,
 };
 
 /// Fires when the caller has given up: it cancelled, its deadline passed at its side, or its link went.
@@ -67,8 +68,9 @@ pub(super) enum Child {
 
 /// A call that may take several attempts.
 pub(crate) trait Relayed: Send + Sync {
-    /// The call in whose handler it is made has been given up. Called without a lock.
-    fn give_up(self: Arc<Self>);
+    /// The call in whose handler it is made has been given up. Called without a lock. What comes back is to be
+    /// cancelled, too.
+    fn give_up(self: Arc<Self>) -> Family;
 }
 
 impl CancelToken {
@@ -293,14 +295,17 @@ impl Family {
         self.first.is_none() && self.others.is_empty()
     }
 
-    /// Ends the calls as cancelled. The calling thread holds no lock.
+    /// Ends the calls as cancelled, and those of their handlers in this process, however long a chain they are: one
+    /// after the other, and not one within the other, for which no stack would be long enough. The calling thread
+    /// holds no lock.
     pub(crate) fn cancel(self) {
-        for child in self.first.into_iter().chain(self.others).filter(Child::is_under_way) {
-            match child {
-                Child::Call { link, id, .. } => link.upgrade().into_iter().for_each(|link| link.cancel(id)),
-                Child::Relayed { call, .. } => call.upgrade().into_iter().for_each(Relayed::give_up),
-                Child::Token(own) => own.upgrade().into_iter().for_each(|own| own.fire().cancel()),
+        let mut left = Vec::new();
+        let mut next = Some(self);
+        while let Some(family) = next {
+            for child in family.first.into_iter().chain(family.others).filter(Child::is_under_way) {
+                contain(|| left.extend(child.cancel().filter(|family| !family.is_empty())));
             }
+            next = left.pop();
         }
     }
 }
@@ -311,6 +316,15 @@ impl Child {
         match self {
             Child::Call { slot, .. } | Child::Relayed { slot, .. } => slot.strong_count() > 0,
             Child::Token(own) => own.strong_count() > 0,
+        }
+    }
+
+    /// Ends it. What comes back is to be cancelled, too.
+    fn cancel(self) -> Option<Family> {
+        match self {
+            Child::Call { link, id, .. } => Some(link.upgrade()?.cancel_alone(id)),
+            Child::Relayed { call, .. } => Some(call.upgrade()?.give_up()),
+            Child::Token(own) => Some(own.upgrade()?.fire()),
         }
     }
 

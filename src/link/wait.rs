@@ -125,6 +125,8 @@ impl Link {
             // It goes when the link has ended: its end is what the other side would see, and this one then.
             let mut reader = Some(reader);
             self.guard(|| self.read_for(framed, slot, &mut reader, limit));
+            drop(reader);
+            framed.pay();
         })
     }
 
@@ -161,7 +163,14 @@ impl Link {
         let Some(reader) = held else { return };
         // The call's own deadline has a timer already.
         let alarm = limit.filter(|_| !framed.wakes_at_deadlines && limit != slot.deadline);
-        alarm.inspect(|at| self.set_alarm(*at, slot));
+        if alarm.is_some_and(|at| !self.set_alarm(at, slot)) {
+            // Nothing would bring it out of the transport in time: it waits, and leaves reading to the crew.
+            if held.take().is_some_and(|reader| framed.role.release(reader, true)) {
+                self.call_ticker();
+            }
+            slot.park(limit);
+            return;
+        }
         let mut harvest = Harvest::default();
         let mut inline = Vec::new();
         reader.receiver.expect_soon(true);
@@ -209,15 +218,17 @@ impl Link {
         }
     }
 
-    /// Has whoever reads woken at `at`.
-    fn set_alarm(&self, at: Instant, slot: &Slot) {
+    /// Has whoever reads woken at `at`. Says whether there is somebody to do that.
+    fn set_alarm(&self, at: Instant, slot: &Slot) -> bool {
         let mut core = self.core.lock();
         core.state.add_alarm(at, alarm_key(slot));
         let wake = self.arm(&mut core, at);
         drop(core);
-        if wake {
-            self.wake_keeper();
+        let is_set = !wake || self.wake_keeper();
+        if !is_set {
+            self.core.lock().state.remove_alarm(at, alarm_key(slot));
         }
+        is_set
     }
 }
 

@@ -69,7 +69,8 @@ pub(crate) use file_id::FileId;
 pub(crate) use futex::{Unchanged, current_core, sleep_on, wake};
 pub(crate) use give_way::{give_way, let_others_run};
 pub(crate) use imp::{
-    ProcessWatch, Wakeup, accept, make_room_in_pipe, random_token, stream_pair, thread_id, thread_name,
+    ProcessWatch, Wakeup, accept, join_until, make_room_in_pipe, random_token, stream_pair, thread_id,
+    thread_name,
 };
 #[cfg(target_os = "linux")]
 pub(crate) use knock::knock;

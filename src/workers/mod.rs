@@ -20,11 +20,11 @@ pub(crate) use lane::{Admission, Lane};
 pub(crate) use thread::{LAST_LINES, Thread, Until};
 
 use crate::{
-    os::give_way,
-    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, hold_nothing, thread_to_be_had},
+    os::{give_way, join_until},
+    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, hold_nothing, thread_to_be_had},
 };
 use front::Front;
-use thread::at_the_end;
+use thread::{at_least, at_the_end};
 
 /// Something to run once.
 pub(crate) trait Work: Send {
@@ -77,6 +77,9 @@ struct Shared {
     desk: Mutex<Desk>,
     /// There is a job at the desk, or an end.
     news: Condvar,
+    /// How many threads run no job. The last of them does not end where there is something else to do: it may be needed
+    /// when there is no other to be had. Goes down under the lock of the desk where one ends.
+    free: AtomicUsize,
     /// A thread is on its way to see what there is to do besides jobs.
     summoned: AtomicBool,
     threads: Mutex<Threads>,
@@ -189,6 +192,7 @@ impl Crew {
             front: Front::new(),
             desk: Mutex::default(),
             news: Condvar::new(),
+            free: AtomicUsize::new(0),
             summoned: AtomicBool::new(false),
             threads: Mutex::default(),
             changed: Condvar::new(),
@@ -273,13 +277,17 @@ impl Crew {
                 break;
             }
         }
-        let (finished, left) = (std::mem::take(&mut threads.finished), threads.awaited(me));
+        let (finished, mut left) = (std::mem::take(&mut threads.finished), threads.awaited(me));
         threads.left_behind.extend(&left);
         let handles = std::mem::take(&mut threads.handles);
         drop(threads);
-        // These are behind all that the user has left there, so that joining them does not wait for user code.
+        // These are behind all that Rust has left there, but for what C has.
+        let until = at_least(deadline);
         for handle in handles.into_iter().filter(|handle| finished.contains(&handle.thread().id())) {
-            let _ = handle.join();
+            let id = handle.thread().id();
+            if !join_until(handle, until) {
+                left.push(id);
+            }
         }
         left.len()
     }
@@ -328,6 +336,13 @@ impl Shared {
     }
 
     fn next_job(&self, shift: &Shift<'_>) -> Option<Job> {
+        self.free.fetch_add(1, Ordering::Relaxed);
+        let job = self.wait_for_job(shift)?;
+        self.free.fetch_sub(1, Ordering::Relaxed);
+        Some(job)
+    }
+
+    fn wait_for_job(&self, shift: &Shift<'_>) -> Option<Job> {
         let mut again = false;
         loop {
             let tick = self.idle.as_ref().and_then(|idle| idle.idle(again));
@@ -346,6 +361,13 @@ impl Shared {
         }
     }
 
+    /// Whether a thread without a job may end, which is counted out then. Called under the lock of the desk.
+    fn lets_go(&self) -> bool {
+        let may = self.idle.is_none() || self.free.load(Ordering::Relaxed) > 1;
+        self.free.fetch_sub(usize::from(may), Ordering::Relaxed);
+        may
+    }
+
     /// Waits for a job in front, if there is nobody yet.
     fn wait_in_front(&self, shift: &Shift<'_>) -> Option<Job> {
         if !shift.step_in_front() {
@@ -358,8 +380,8 @@ impl Shared {
         job
     }
 
-    /// Waits for a job at the desk, for a tick or else for the usual time. None is left over when it
-    /// gives up.
+    /// Waits for a job at the desk, for a tick or else for the usual time, and without an end if it is the last to do
+    /// so. None is left over when it gives up.
     fn wait(&self, tick: Option<Duration>) -> Option<Job> {
         let mut desk = self.desk.lock();
         desk.waiting += 1;
@@ -367,8 +389,12 @@ impl Shared {
         let mut late = false;
         let job = loop {
             let job = desk.jobs.pop_front();
-            if job.is_some() || late || desk.stopping {
+            if job.is_some() || desk.stopping || late && (tick.is_some() || self.lets_go()) {
                 break job;
+            }
+            if late {
+                self.news.wait(&mut desk);
+                continue;
             }
             let at = *deadline.get_or_insert_with(|| Instant::now() + tick.unwrap_or(KEEP_ALIVE));
             late = self.news.wait_until(&mut desk, at).timed_out();

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::sync::{Arc, Condvar, Mutex, thread_to_be_had};
+use crate::{
+    os::join_until,
+    sync::{Arc, Condvar, Mutex, thread_to_be_had},
+};
 
 /// How long threads are waited for, all together, that may be in code of the user's.
 #[derive(Clone, Copy, Debug)]
@@ -93,10 +96,7 @@ impl Thread {
         }
         let is_over = *has_come;
         drop(has_come);
-        if is_over {
-            let _ = self.handle.join();
-        }
-        is_over
+        is_over && join_until(self.handle, at_least(deadline))
     }
 }
 
@@ -113,5 +113,13 @@ impl Drop for Last {
     }
 }
 
+/// Until when a thread is waited for of which nothing is left but its last lines, and what C may run behind them: the
+/// destructors of its own thread locals.
+pub(super) fn at_least(deadline: Option<Instant>) -> Instant {
+    let soonest = Instant::now() + LAST_LINES;
+    deadline.map_or(soonest + FOR_EVER, |at| at.max(soonest))
+}
+
+const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 /// What a thread that is in no code of the user's has left to do at the end.
 pub(crate) const LAST_LINES: Duration = Duration::from_millis(100);

@@ -6,7 +6,9 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use nape::{Api, ApiHandle, AsyncResult, CallError, Context, Endpoint, Fault, Head, Neck, Timeout};
+use nape::{
+    Api, ApiHandle, AsyncResult, CallError, Context, Endpoint, Fault, Head, Neck, Responder, Timeout,
+};
 
 use crate::{
     support::Kind,
@@ -16,6 +18,7 @@ use crate::{
 on_every_link! {
     ac_10_a_cancel_travels_down_a_chain_of_calls,
     ac_10_a_timeout_travels_down_a_chain_of_calls,
+    p_09_a_chain_is_cancelled_however_deep_it_is,
     ac_10_a_cancel_ends_what_a_handler_has_started,
     ac_10_a_cancel_travels_over_to_another_link,
     ac_10_the_end_of_a_link_travels_over_to_another_link,
@@ -44,6 +47,38 @@ fn chain(began: &Sender<()>, ended: &Sender<Seen>) -> Api {
         Ok::<_, Fault>(())
     };
     Api::new("chain").workers(1).handle("down", down).unwrap()
+}
+
+/// Red when the thread that cancels goes down the chain on its stack.
+fn p_09_a_chain_is_cancelled_however_deep_it_is(kind: Kind) {
+    const DEEP: u32 = 400;
+    for retry_safe in [false, true] {
+        let (begin, begun) = unbounded();
+        let api = || {
+            let begin = begin.clone();
+            let down = move |cx: Context, n: u32, answer: Responder<()>| {
+                if n == 0 {
+                    let _ = begin.send(answer);
+                    return;
+                }
+                let next = cx.api("deep").action("down", n - 1).timeout(Timeout::Never);
+                let next = if retry_safe { next.retry_safe() } else { next };
+                let back = move |end: Result<(), CallError>| {
+                    let _ = end.map(|()| answer.answer(()));
+                };
+                next.then(back).unwrap();
+            };
+            Api::new("deep").deferred("down", down).unwrap()
+        };
+        let (head, neck) = kind.serving(api());
+        head.attach(api()).unwrap();
+        let call = head.api("deep").action("down", DEEP).timeout(Timeout::Never).start::<()>().unwrap();
+        let last = begun.recv_timeout(LONG).unwrap();
+        let little = thread::Builder::new().stack_size(192 * 1024);
+        little.spawn(move || call.cancel()).unwrap().join().unwrap();
+        drop(last);
+        nothing_is_under_way(&head, &neck);
+    }
 }
 
 /// Both ends with a chain, and what its handlers tell.

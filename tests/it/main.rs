@@ -32,6 +32,7 @@ mod inline;
 mod inspect;
 #[cfg(feature = "json")]
 mod json;
+mod keys_of_c;
 mod layers;
 mod life;
 mod lifecycle;

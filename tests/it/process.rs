@@ -5,6 +5,7 @@
 mod beside;
 mod between;
 mod death;
+mod fileless;
 mod group;
 mod held_up;
 mod host;

@@ -63,6 +63,7 @@ const UNSAFE: &[&str] = &[
     "tests/floods.rs",
     "tests/fuzz/ceiling.rs",
     // Nor can a process be forked, or have a signal end it.
+    "tests/it/keys_of_c.rs",
     "tests/it/process/host.rs",
     // That it is refused has to be shown.
     "tests/ui/qualifiers.rs",

@@ -23,7 +23,7 @@ use rustix::{
 use super::unix::{FIRST_FREE, PeerIds, above_standard};
 
 pub(crate) use process::ProcessWatch;
-pub(crate) use thread::{thread_id, thread_name};
+pub(crate) use thread::{join_until, thread_id, thread_name};
 
 /// Makes a thread that waits in [`wait_readable`](super::wait_readable) return, from any other thread.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use rustix::{
 
 use super::unix::{FIRST_FREE, PeerIds, above_standard, set_nonblocking};
 
-pub(crate) use super::threads::{thread_id, thread_name};
+pub(crate) use super::threads::{join_until, thread_id, thread_name};
 pub(crate) use process::ProcessWatch;
 
 /// Makes a thread that waits in [`wait_readable`](super::wait_readable) return, from any other thread.

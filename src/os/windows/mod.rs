@@ -20,7 +20,7 @@ use super::{
 
 pub(crate) use super::{
     nudge::Wakeup,
-    threads::{thread_id, thread_name},
+    threads::{join_until, thread_id, thread_name},
 };
 pub(crate) use output::{OUTPUT_LAG, output, pass_on};
 pub(crate) use process::{ProcessWatch, exit_now};

@@ -579,4 +579,4 @@ fn links() -> u64 {
 /// How many forks a link sees.
 const FORKS: u64 = 5;
 const HANG: Duration = Duration::from_secs(10);
-const LAST_WORD: &str = "no harm was done";
+pub(super) const LAST_WORD: &str = "no harm was done";

@@ -19,7 +19,7 @@ use rustix::{
     thread::gettid,
 };
 
-use super::{host, inherited, life, logged, pulse, remains, rows, standard, subscribed};
+use super::{fileless, host, inherited, life, logged, pulse, remains, rows, standard, subscribed};
 use crate::history;
 
 /// This binary again, as a child that does what the verb says.
@@ -111,6 +111,7 @@ fn entry() {
         }
         Ok("middle-that-is-asked") => rows::be_asked(),
         Ok("ask") => rows::ask(),
+        Ok("fileless") => fileless::calls(),
         Ok("many") => host::with_many_children(),
         Ok("fork") => host::beside_children(),
         Ok("fork-ends") => host::beside_both_ends(),
