@@ -244,21 +244,22 @@ impl Task {
 
     /// Runs the task, and gives the next one that waits for its place.
     fn run(self, shift: &Shift<'_>) -> Option<Task> {
-        match self {
-            Task::Plain(body) => match body.run(shift, true) {
-                Ran::Over(body) => {
-                    let next = body.target.pool.lane.next();
-                    discard(body);
-                    next
-                }
-                Ran::WithCaller => None,
-                Ran::Paused(pool) => pool.lane.next(),
+        let body = match self {
+            Task::Plain(body) => body,
+            Task::Shared(shared) => match shared.take() {
+                Some(body) => body,
+                // Whoever blocks for its ancestor has come first.
+                None => return shared.pool.lane.next(),
             },
-            Task::Shared(shared) => {
-                let body = shared.take();
-                body.into_iter().for_each(|body| discard(body.run(shift, false)));
-                shared.pool.lane.next()
+        };
+        match body.run(shift, true) {
+            Ran::Over(body) => {
+                let next = body.target.pool.lane.next();
+                discard(body);
+                next
             }
+            Ran::WithCaller => None,
+            Ran::Paused(pool) => pool.lane.next(),
         }
     }
 

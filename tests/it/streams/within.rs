@@ -6,13 +6,14 @@ use nape::{Api, Context, Fault, Head, Neck, Next};
 
 use crate::{
     support::Kind,
-    tools::{Gate, LONG},
+    tools::{Gate, LONG, SOON},
 };
 
 on_every_link! {
     p_04_a_caller_is_not_kept_by_a_stream_that_descends_from_its_call,
     p_04_a_caller_does_not_wait_for_the_items_of_a_stream_that_descends_from_its_call,
     p_04_a_caller_makes_items_in_turns_where_no_place_is_free,
+    p_13_a_stream_that_descends_from_a_call_gives_way_to_calls,
 }
 
 /// Numbers without an end, which take their time, and one that waits at the gate for its first.
@@ -34,6 +35,7 @@ fn feed(gate: &Gate) -> Api {
         .workers(1)
         .stream("slow", move |_: &Context, (): ()| Ok::<_, Fault>((0..).map(slow)));
     let api = api.unwrap().stream("late", late).unwrap();
+    let api = api.handle("ping", |_: &Context, (): ()| Ok::<_, Fault>(())).unwrap();
     api.handle("hold", move |_: &Context, (): ()| Ok::<_, Fault>(holds.pass())).unwrap()
 }
 
@@ -87,4 +89,14 @@ fn p_04_a_caller_makes_items_in_turns_where_no_place_is_free(kind: Kind) {
     let _held = neck.api("feed").action("hold", ()).start::<()>().unwrap();
     gate.await_waiting(1);
     open(&head, "slow", 3);
+}
+
+/// Red when a stream has no turn in the one place that there is, because a thread might have waited for its call.
+fn p_13_a_stream_that_descends_from_a_call_gives_way_to_calls(kind: Kind) {
+    let (head, neck) = both(kind, &Gate::default());
+    let opening = head.api("hub").action("open", ("slow".to_owned(), 3usize)).start::<()>().unwrap();
+    opening.wait().unwrap();
+    for _ in 0..3 {
+        neck.api("feed").action("ping", ()).timeout(SOON * 20).call::<()>().unwrap();
+    }
 }
