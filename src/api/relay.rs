@@ -300,12 +300,15 @@ impl Relay {
         }
     }
 
-    /// Does what may end the call; if layers are to see the end, on a thread for callbacks.
+    /// Does what may end the call; if layers are to see the end, on a thread of the link.
+    ///
+    /// Each such call has one for itself, and does not line up with others, nor with callbacks: should the code of a
+    /// layer block, no other call waits for its end behind it. There are no more of them than calls under way.
     pub(super) fn aside(self: &Arc<Relay>, step: fn(&Arc<Relay>)) {
         match self.endpoint.last_link().filter(|_| self.is_layered) {
             Some(link) => {
                 let relay = self.clone();
-                link.run_callback(Box::new(move || step(&relay)));
+                link.submit(Box::new(move || step(&relay)));
             }
             None => step(self),
         }
