@@ -345,10 +345,7 @@ impl Relay {
         if self.is_over() || self.deadline().is_some_and(|deadline| deadline <= at) {
             return false;
         }
-        match error {
-            CallError::Rejected(_) => state.tries.refused += 1,
-            _ => state.tries.ran += 1,
-        }
+        state.tries.note_failed(error);
         drop(state);
         self.attempts.settle();
         self.endpoint.pause(at, self)
@@ -362,6 +359,7 @@ impl Relay {
     /// Ends the call, unless it has ended.
     pub(crate) fn finish(&self, outcome: Outcome) {
         if let Some(left) = self.attempts.end() {
+            let outcome = self.state.lock().tries.ended(outcome);
             self.conclude(left, outcome);
         }
     }

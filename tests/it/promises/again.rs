@@ -20,6 +20,7 @@ on_every_link! {
     ac_75_a_call_that_pauses_before_another_try_has_not_ended,
     p_06_a_cancel_reaches_a_call_that_pauses_before_another_try,
     p_07_a_call_whose_try_is_looked_at_may_have_run,
+    p_07_a_call_that_is_refused_in_the_end_may_have_run_before,
 }
 
 /// An API whose handler fails, and how often it has run.
@@ -102,4 +103,38 @@ fn p_07_a_call_whose_try_is_looked_at_may_have_run(kind: Kind) {
     gate.open();
     assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}");
     assert_eq!(error.executed(), Executed::Maybe);
+}
+
+/// Red when the last try alone says whether the handler has run.
+fn p_07_a_call_that_is_refused_in_the_end_may_have_run_before(kind: Kind) {
+    for gives_up_when_refused in [true, false] {
+        let (fails, looks, runs) = (Gate::default(), Gate::default(), Arc::new(AtomicU32::new(0)));
+        let (may_fail, seen, ran) = (fails.clone(), looks.clone(), runs.clone());
+        let fail = move |_: &Context, (): ()| {
+            may_fail.pass();
+            ran.fetch_add(1, Ordering::SeqCst);
+            Err::<(), _>(Fault::new("not now"))
+        };
+        let (head, neck) = kind.ends();
+        let neck = neck.start();
+        let attached = neck.attach(Api::new("it").handle("fails", fail).unwrap()).unwrap();
+        let worth = move |error: &CallError| {
+            seen.pass();
+            !gives_up_when_refused || matches!(error, CallError::Fault(_))
+        };
+        let short = Duration::from_millis(1);
+        let retry = Retry::new().tries(3).pauses(short, short).when(worth);
+        let it = head.api("it").retry(retry).timeout(LONG);
+        let call = it.action("fails", ()).retry_safe().start::<()>().unwrap();
+        // Not before it has set out: so another thread looks whether it is worth another try. Before that one comes, the
+        // handler is gone.
+        fails.open();
+        looks.await_waiting(1);
+        attached.detach();
+        looks.open();
+        let error = call.wait().unwrap_err();
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+        assert_eq!(error.executed(), Executed::Maybe, "{error:?}");
+        assert!(matches!(&error, CallError::Fault(fault) if fault.message() == "not now"), "{error:?}");
+    }
 }
