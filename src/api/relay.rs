@@ -233,7 +233,7 @@ impl Relay {
         self.spoken.0.store(started.link.codec().number(), Ordering::Release);
         let Some(outcome) = slot.take() else { return };
         if self.is_over() {
-            return;
+            return discard(outcome);
         }
         let verdict = self.state.lock().tries.judge(outcome);
         match verdict {
@@ -369,8 +369,10 @@ impl Relay {
         let aftermath = self.outer.complete(outcome, Instant::now());
         self.attempts.tell();
         self.scope.iter().for_each(|scope| scope.release(&self.outer));
-        if let Some((started, _)) = left.attempt {
+        if let Some((started, slot)) = left.attempt {
             started.link.cancel(started.id);
+            // It may have ended with a value at last, which goes, and is the user's.
+            discard(slot);
         }
         let link = self.endpoint.last_link();
         match (aftermath.callback, &link) {

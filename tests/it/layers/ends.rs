@@ -1,6 +1,9 @@
 //! The ends of calls that have layers: they come whatever callbacks do, and other layers.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use crossbeam_channel::unbounded;
 use nape::{
@@ -9,13 +12,14 @@ use nape::{
 
 use super::block_on;
 use crate::{
-    support::Kind,
-    tools::{Gate, LONG},
+    support::{Kind, watched},
+    tools::{Gate, LONG, eventually},
 };
 
 on_every_link! {
     p_10_the_end_of_a_call_with_layers_needs_no_callback,
     p_10_a_layer_that_blocks_holds_up_its_own_calls_alone,
+    p_18_what_a_layer_holds_may_panic_as_it_goes,
 }
 
 fn nothing(_: &mut LayerCall<'_>) -> Result<Leave, CallError> {
@@ -83,4 +87,83 @@ fn p_10_a_layer_that_blocks_holds_up_its_own_calls_alone(kind: Kind) {
     ends_come(&head.api("x").layer(nothing));
     gate.open();
     calls.into_iter().for_each(|call| assert_eq!(call.wait().unwrap(), 7));
+}
+
+/// Panics when it goes.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("as it goes");
+        }
+    }
+}
+
+/// What is around the handler holds two that panic.
+fn bombs(_: &mut LayerCall<'_>) -> Result<Leave, CallError> {
+    let bombs = (Mutex::new(Bomb), Mutex::new(Bomb));
+    Ok(Leave::nothing().around(move |handler| {
+        let _ = &bombs;
+        handler();
+    }))
+}
+
+/// Red when the call is lost with what a layer has left, whose panic comes before its end is told.
+fn p_18_what_a_layer_holds_may_panic_as_it_goes(kind: Kind) {
+    let (head, neck) = kind.ends();
+    let neck = neck.serve(api()).unwrap().start();
+    neck.attach(
+        Api::new("y").handle("seven", |_: &Context, (): ()| Ok::<_, Fault>(7u32)).unwrap().layer(bombs),
+    )
+    .unwrap();
+    for it in [head.api("x").layer(bombs).layer(bombs), head.api("y")] {
+        let seven = || it.action("seven", ()).timeout(LONG);
+        assert_eq!(seven().call::<u32>().unwrap(), 7);
+        assert_eq!(seven().start::<u32>().unwrap().wait().unwrap(), 7);
+        let call = seven().start::<u32>().unwrap();
+        call.ready().recv_timeout(LONG / 2).expect("it is ready");
+        assert_eq!(call.wait().unwrap(), 7);
+        let (tell, told) = unbounded();
+        seven().then(move |end: Result<u32, CallError>| tell.send(end).unwrap()).unwrap();
+        assert_eq!(told.recv_timeout(LONG / 2).expect("it is called").unwrap(), 7);
+    }
+    let call = head.api("x").layer(bombs).action("never", ()).timeout(Timeout::Never).start::<u32>().unwrap();
+    call.cancel();
+    assert!(matches!(call.wait(), Err(CallError::Cancelled)));
+}
+
+/// A value that panics when it goes, in the place of which a layer that panics puts its own end.
+#[test]
+fn p_18_a_value_may_panic_as_it_goes_where_a_layer_panics() {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Value(u32);
+    impl Drop for Value {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("as it goes");
+            }
+        }
+    }
+    watched(|| {
+        let api = Api::new("x").handle("value", |_: &Context, (): ()| Ok::<_, Fault>(Value(7))).unwrap();
+        let (head, _neck) = Kind::Channel.serving(api);
+        let seen = Arc::new(Mutex::new(0));
+        let theirs = seen.clone();
+        let x = head.api("x").layer(move |_: &mut LayerCall<'_>| {
+            let seen = theirs.clone();
+            Ok(Leave::with(move |_| {
+                *seen.lock().unwrap_or_else(|it| it.into_inner()) += 1;
+                panic!("a layer");
+            }))
+        });
+        let (tell, told) = unbounded();
+        x.action("value", ())
+            .timeout(LONG)
+            .then(move |end: Result<Value, CallError>| tell.send(end.map(std::mem::forget)).unwrap())
+            .unwrap();
+        let end = told.recv_timeout(LONG / 2).expect("it is called");
+        assert!(matches!(end, Err(CallError::Fault(_))), "{end:?}");
+        eventually(|| seen.lock().is_err() || *seen.lock().unwrap() == 1);
+    });
 }
