@@ -450,6 +450,18 @@ impl Relay {
     }
 }
 
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // The last that knows it may be a thread that serves all calls of an endpoint, and these are the user's. Each
+        // goes for itself: a second panic on the way out of the first would end the process.
+        discard(self.retry.take());
+        discard(self.outer.take());
+        if let Kept::Once(arguments) = &mut self.arguments {
+            discard(arguments.get_mut().take());
+        }
+    }
+}
+
 impl Relayed for Relay {
     fn give_up(self: Arc<Relay>) {
         if self.blocking {

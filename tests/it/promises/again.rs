@@ -9,7 +9,9 @@ use std::{
 };
 
 use crossbeam_channel::unbounded;
-use nape::{Api, CallError, Context, Executed, Fault, LayerCall, Leave, Timeout, layers::Retry};
+use nape::{
+    Api, CallError, Config, Context, Executed, Fault, Head, LayerCall, Leave, Neck, Timeout, layers::Retry,
+};
 
 use crate::{
     support::Kind,
@@ -21,6 +23,7 @@ on_every_link! {
     p_06_a_cancel_reaches_a_call_that_pauses_before_another_try,
     p_07_a_call_whose_try_is_looked_at_may_have_run,
     p_07_a_call_that_is_refused_in_the_end_may_have_run_before,
+    p_18_what_says_which_failures_are_worth_a_try_may_panic_as_it_goes,
 }
 
 /// An API whose handler fails, and how often it has run.
@@ -137,4 +140,55 @@ fn p_07_a_call_that_is_refused_in_the_end_may_have_run_before(kind: Kind) {
         assert_eq!(error.executed(), Executed::Maybe, "{error:?}");
         assert!(matches!(&error, CallError::Fault(fault) if fault.message() == "not now"), "{error:?}");
     }
+}
+
+/// Red when the thread that has calls made again ends with what one of them held, and is taken for alive.
+fn p_18_what_says_which_failures_are_worth_a_try_may_panic_as_it_goes(kind: Kind) {
+    struct Bomb(crossbeam_channel::Sender<()>);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+            if !std::thread::panicking() {
+                panic!("as it goes");
+            }
+        }
+    }
+    let (hold, looks, fails) = (Gate::default(), Gate::default(), Gate::default());
+    let (theirs, may_fail) = (hold.clone(), fails.clone());
+    let fail = move |cx: &Context, times: u32| {
+        may_fail.pass();
+        if cx.attempt() < times { Err(Fault::new("not now")) } else { Ok(()) }
+    };
+    let api = Api::new("it").handle("fails", fail).unwrap();
+    let held =
+        Api::new("held").handle("hold", move |_: &Context, (): ()| Ok::<_, Fault>(theirs.pass())).unwrap();
+    let narrow = |config: Config| config.in_flight(1).send_queue(2);
+    let (head, neck) = kind.ends_with(Head::builder().configure(narrow), Neck::builder());
+    let _neck = neck.serve(api).unwrap().serve(held).unwrap().start();
+    let it = head.api("it").timeout(LONG);
+    let (short, (tell, gone)) = (Duration::from_millis(1), unbounded());
+    let (seen, bombs) = (looks.clone(), (Bomb(tell.clone()), Bomb(tell)));
+    let worth = move |error: &CallError| {
+        let _ = &bombs;
+        seen.pass();
+        matches!(error, CallError::Fault(_))
+    };
+    let (end, ended) = unbounded();
+    let retry = Retry::new().tries(2).pauses(short, short).when(worth);
+    let first = it.clone().retry(retry).action("fails", 2u32).retry_safe();
+    first.then(move |outcome: Result<(), CallError>| end.send(outcome).unwrap()).unwrap();
+    fails.open();
+    looks.await_waiting(1);
+    // The next try finds no room, so that the thread that makes it is the last that knows the call.
+    let hold_one = || head.api("held").action("hold", ()).timeout(LONG).start::<()>();
+    let held: Vec<_> = (0..10).map_while(|_| hold_one().ok()).collect();
+    let _open = hold.opens_at_the_end();
+    looks.open();
+    ended.recv_timeout(LONG / 2).expect("it ends").unwrap_err();
+    // The first says so, and has not come to its panic yet.
+    (0..2).for_each(|_| gone.recv_timeout(LONG / 2).expect("they go"));
+    hold.open();
+    held.into_iter().for_each(|call| call.wait().unwrap());
+    let second = it.retry(Retry::new().tries(2).pauses(short, short).when(|_| true));
+    second.action("fails", 1u32).timeout(LONG / 2).retry_safe().call::<()>().unwrap();
 }
