@@ -73,6 +73,10 @@ fn p_10_the_end_of_a_call_with_layers_needs_no_callback(kind: Kind) {
 
 /// Red when ends wait for each other. A layer must not block; one that does harms nobody else.
 fn p_10_a_layer_that_blocks_holds_up_its_own_calls_alone(kind: Kind) {
+    // Where values move a call may have ended before it is filed: then whoever starts it shows its end to the layer.
+    if !kind.encodes() {
+        return;
+    }
     let gate = Gate::default();
     let (head, _neck) = kind.serving(api());
     let theirs = gate.clone();
