@@ -6,6 +6,7 @@
 
 mod clockless;
 mod handing_over;
+mod held_up;
 mod listening;
 mod published;
 mod starved;

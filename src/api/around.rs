@@ -105,7 +105,9 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let mut payload = Payload::moved(arguments);
         let mut call = LayerCall { path: &path, context: None, deadline, kind, payload: &mut payload, codec };
         let entered = around.layers.enter_with(&around.of_link, &mut call);
-        let entered = entered.inspect_err(|_| super::action::release(&semaphore))?;
+        let mut entered = entered.inspect_err(|_| super::action::release(&semaphore))?;
+        // It is for the side that serves.
+        drop(entered.take_around());
         let is_layered = !(around.layers.is_empty() && around.of_link.is_empty());
         let leaves = is_layered.then_some(entered);
         let retry = around.retry.clone().filter(|_| retry_safe && kind == CallKind::Call);

@@ -27,7 +27,7 @@ use crate::{
     os::Origin,
     sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak, hold_nothing},
     wire::{Codec, Fault, Path, Payload, Side},
-    workers::{Admission, Job, Lane, Until, discard, forget_panic, run_elsewhere},
+    workers::{Admission, Job, LAST_LINES, Lane, Until, discard, forget_panic, run_elsewhere},
 };
 
 /// One side: what it serves, and how it calls the other. A [`Head`](crate::Head) and a
@@ -196,6 +196,10 @@ impl Endpoint {
         self.0.end_pauses();
         if !self.0.pauses.join(until.left()) {
             self.0.tally.leave_behind(1, &self.0.config.name, "pauses");
+        }
+        let watchdog = self.0.watchdog.as_ref();
+        if !watchdog.is_none_or(|watchdog| watchdog.join(until.at_least(LAST_LINES).left())) {
+            self.0.tally.leave_behind(1, &self.0.config.name, "watchdog");
         }
         discard(before);
         discard(remembered);

@@ -15,7 +15,7 @@ use crate::{
     link::{Link, LinkId, Observer},
     sync::{Arc, OnceLock, hold_nothing},
     wire::{Codec, Fault, FaultKind, Path, Payload, TransactionId},
-    workers::{discard_all, forget_panic, panic_text},
+    workers::{discard, discard_all, forget_panic, panic_text},
 };
 
 /// Something that is put around calls: on the side that serves by [`Api::layer`](crate::Api::layer), on the side
@@ -194,7 +194,7 @@ impl fmt::Debug for LayerEnd<'_> {
 }
 
 type AtEnd = Box<dyn FnOnce(&mut LayerEnd<'_>) + Send>;
-pub(super) type Around = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
+type Around = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
 
 /// What a [`Layer`] leaves behind for the end of the call that it has seen.
 #[must_use = "it is what sees the end of the call"]
@@ -214,7 +214,8 @@ impl Leave {
     /// side that calls writes into that of a stream.
     ///
     /// It runs on the thread that ends the call: on the side that serves, the one that answers; on the side that calls,
-    /// the caller itself if it blocks, polls or cancels, else a thread of the link. It must not block.
+    /// the caller itself if it blocks, polls or cancels, else a thread of the link. It must not block: its call waits for
+    /// it, and no other.
     pub fn with(see: impl FnOnce(&mut Result<Payload, CallError>) + Send + 'static) -> Leave {
         Leave::with_end(|end| see(end.outcome))
     }
@@ -302,7 +303,7 @@ impl Layers {
             match caught(|| layer.enter(call)).unwrap_or_else(Err) {
                 Ok(leave) => {
                     leaves.at_end.extend(leave.at_end);
-                    leaves.around.extend(leave.around);
+                    leaves.around.0.extend(leave.around);
                 }
                 Err(error) => {
                     let mut end = Err(error);
@@ -331,7 +332,7 @@ impl fmt::Debug for Layers {
 /// What the layers have left, from the outermost in. Dropped before the end, it is told that nobody waits.
 pub(crate) struct Leaves {
     at_end: Vec<AtEnd>,
-    around: Vec<Around>,
+    around: Arounds,
     name: Option<Name>,
     /// The name of a call that is told who has them, and then sets out.
     told: Option<Arc<OnceLock<Name>>>,
@@ -339,7 +340,7 @@ pub(crate) struct Leaves {
 
 impl Leaves {
     fn with_room(layers: usize) -> Leaves {
-        Leaves { at_end: Vec::with_capacity(layers), around: Vec::new(), name: None, told: None }
+        Leaves { at_end: Vec::with_capacity(layers), around: Arounds::default(), name: None, told: None }
     }
 
     /// Under which name the call has set out now.
@@ -353,7 +354,7 @@ impl Leaves {
     }
 
     /// What is to be around the handler, from the outermost in.
-    pub(super) fn take_around(&mut self) -> Vec<Around> {
+    pub(super) fn take_around(&mut self) -> Arounds {
         std::mem::take(&mut self.around)
     }
 
@@ -367,14 +368,36 @@ impl Leaves {
         let name = self.name.as_ref().or_else(|| told.as_ref()?.get());
         while let Some(see) = self.at_end.pop() {
             if let Err(error) = caught(|| see(&mut LayerEnd { outcome, name })) {
-                *outcome = Err(error);
+                discard(std::mem::replace(outcome, Err(error)));
             }
         }
     }
 }
 
-/// Runs what a handler does inside of what layers have put around it.
-pub(super) fn run_inside(around: &[Around], run: &mut dyn FnMut()) {
+/// What layers have put around a handler, from the outermost in. It is the user's, and goes when the end of the call is
+/// still to be told: a panic on the way is nobody's.
+#[derive(Default)]
+pub(super) struct Arounds(Vec<Around>);
+
+impl Arounds {
+    /// Most layers put nothing there.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Runs what a handler does inside of them.
+    pub(super) fn run(&self, handler: &mut dyn FnMut()) {
+        run_inside(&self.0, handler);
+    }
+}
+
+impl Drop for Arounds {
+    fn drop(&mut self) {
+        discard_all(self.0.drain(..));
+    }
+}
+
+fn run_inside(around: &[Around], run: &mut dyn FnMut()) {
     match around.split_first() {
         None => run(),
         Some((first, rest)) => first(&mut || run_inside(rest, run)),
@@ -390,7 +413,9 @@ impl Observer for Leaves {
 impl Drop for Leaves {
     fn drop(&mut self) {
         if !self.at_end.is_empty() {
-            self.run_all(&mut Err(CallError::Cancelled));
+            let mut end = Err(CallError::Cancelled);
+            self.run_all(&mut end);
+            discard(end);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{any::Any, fmt, panic::AssertUnwindSafe, panic::catch_unwind};
 use super::{
     Context, Handler,
     handler::{Serve, Served, panicked},
-    layer::{Around, CallKind, LayerCall, Layers, Leaves, run_inside},
+    layer::{Arounds, CallKind, LayerCall, Layers, Leaves},
     producer::{Produce, Produced},
 };
 use crate::{
@@ -124,13 +124,12 @@ impl Serve for Layered {
 }
 
 /// Runs what is the user's inside of what the layers have put around it. Whatever panics, the call ends.
-fn inside<R>(around: &[Around], context: &Context, mut run: impl FnMut() -> R) -> Result<R, CallError> {
+fn inside<R>(around: &Arounds, context: &Context, mut run: impl FnMut() -> R) -> Result<R, CallError> {
     hold_nothing();
     let mut done = None;
-    // Most layers put nothing there.
-    let ran = catch_unwind(AssertUnwindSafe(|| match around {
-        [] => done = Some(run()),
-        _ => run_inside(around, &mut || {
+    let ran = catch_unwind(AssertUnwindSafe(|| match around.is_empty() {
+        true => done = Some(run()),
+        false => around.run(&mut || {
             if done.is_none() {
                 done = Some(run());
             }
@@ -147,7 +146,7 @@ fn inside<R>(around: &[Around], context: &Context, mut run: impl FnMut() -> R) -
 struct Producing {
     inner: Box<dyn Produce>,
     passed: Arc<Passed>,
-    around: Vec<Around>,
+    around: Arounds,
 }
 
 impl Produce for Producing {

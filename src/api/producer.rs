@@ -3,6 +3,9 @@
 //! Who makes items has a place of its API only while it makes some. When the other side has not taken what
 //! was sent before, the place is given back, and it lines up again when there is room: a stream that stands
 //! still holds no thread and no place. One that goes on for long lines up behind those that wait.
+//!
+//! The thread that blocks for the call from which a stream descends makes items only where no place is free, a turn
+//! at a time: it has something else to wait for, and items may have no end.
 
 use std::{
     fmt,
@@ -24,8 +27,7 @@ use crate::{
 
 /// What makes the items of one stream.
 pub(crate) trait Produce: Send {
-    /// Makes items and sends them: as long as there is room, and as long as `may_go_on`, which is asked now
-    /// and then.
+    /// Makes items and sends them: as long as there is room, and as long as `may_go_on`, which is asked after each.
     fn produce(&mut self, may_go_on: &dyn Fn() -> bool) -> Produced;
 }
 
@@ -58,7 +60,7 @@ where
     E: HandlerError,
 {
     fn produce(&mut self, may_go_on: &dyn Fn() -> bool) -> Produced {
-        for n in 1u32.. {
+        loop {
             match self.tap.has_room() {
                 Ok(true) => {}
                 Ok(false) => return Produced::Full,
@@ -74,11 +76,10 @@ where
             if let Err(error) = sent {
                 return failed(error);
             }
-            if n.is_multiple_of(ASK) && !may_go_on() {
-                break;
+            if !may_go_on() {
+                return Produced::TurnOver;
             }
         }
-        Produced::TurnOver
     }
 }
 
@@ -88,11 +89,15 @@ fn failed(error: CallError) -> Produced {
 }
 
 impl Body {
-    /// Makes items until there is no room for more.
+    /// Makes items until there is no room for more, or the turn is over. `in_lane`: the body holds a place in the lane
+    /// of its pool.
     pub(super) fn produce(mut self: Box<Body>, shift: &Shift<'_>, in_lane: bool) -> Ran {
+        let pool = self.target.pool.clone();
+        let began = Instant::now();
+        // Whoever has no place has something else to do.
+        let may_go_on = || in_lane && !pool.lane.is_waited_for() || began.elapsed() < TURN;
         while let Some(mut producer) = self.producer.take() {
-            let made = self.make(&mut *producer, shift, in_lane);
-            let pool = self.target.pool.clone();
+            let made = self.make(&mut *producer, shift, &may_go_on);
             match made {
                 Produced::Full => {
                     let outlet = self.context.ends.outlet.clone();
@@ -106,10 +111,8 @@ impl Body {
                 }
                 Produced::TurnOver => {
                     self.producer = Some(producer);
-                    let link = self.context.link().clone();
-                    link.send_gathered();
-                    self.line_up().into_iter().for_each(|errand| link.submit(errand.job));
-                    return Ran::Paused(pool);
+                    self.context.link().send_gathered();
+                    return self.give_way();
                 }
                 Produced::Ended(answer) => {
                     // What it holds is gone before the caller sees the end.
@@ -127,15 +130,20 @@ impl Body {
         Ran::Over(self)
     }
 
+    /// Leaves the items to whoever has a place, or a turn, next.
+    pub(super) fn give_way(self: Box<Body>) -> Ran {
+        let (pool, link) = (self.target.pool.clone(), self.context.link().clone());
+        self.line_up().into_iter().for_each(|errand| link.submit(errand.job));
+        Ran::Paused(pool)
+    }
+
     /// Makes some items, and contains the panic of the user's iterator.
-    fn make(&self, producer: &mut dyn Produce, shift: &Shift<'_>, in_lane: bool) -> Produced {
+    fn make(&self, producer: &mut dyn Produce, shift: &Shift<'_>, may_go_on: &dyn Fn() -> bool) -> Produced {
         let context = &self.context;
         let started = Instant::now();
-        let lane = &self.target.pool.lane;
-        let may_go_on = || !in_lane || !lane.is_waited_for() || started.elapsed() < TURN;
         let watched = context.home().watchdog.as_ref().map(|watchdog| watchdog.enter(context));
         context.cancel_token().note_running();
-        let made = contained(&context.unlimited(), false, depth(), || producer.produce(&may_go_on));
+        let made = contained(&context.unlimited(), false, depth(), || producer.produce(may_go_on));
         context.cancel_token().note_returned();
         drop(watched);
         let made = made.unwrap_or_else(|error| Produced::Ended(Err(error)));
@@ -148,12 +156,16 @@ impl Body {
     /// Lines up for another turn. What comes back is to be run.
     fn line_up(self: Box<Body>) -> Option<Errand> {
         let (pool, slow) = (self.target.pool.clone(), self.target.is_slow());
-        let task = match self.ancestor.clone() {
-            None => Task::Plain(self),
+        let ancestor = self.ancestor.clone();
+        let bound = if ancestor.is_some() { 0 } else { usize::MAX };
+        let admission = match (pool.lane.admit(Task::Plain(self), bound), ancestor) {
             // Whoever blocks for it may have the one place that there is.
-            Some(ancestor) => Task::offer_to(&ancestor, self)?,
+            (Admission::Full(task), Some(ancestor)) => {
+                pool.lane.admit(Task::offer_to(&ancestor, task.into_body()?)?, usize::MAX)
+            }
+            (admission, _) => admission,
         };
-        match pool.lane.admit(task, usize::MAX) {
+        match admission {
             Admission::Run(task) => Some(Errand { job: task.into_job(), slow, inline: false }),
             Admission::Queued => None,
             // What runs goes on when its API is detached.
@@ -191,7 +203,5 @@ impl Context {
     }
 }
 
-/// After so many items it is asked whether there may be more,
-const ASK: u32 = 32;
-/// which there may for so long, while others wait for the place.
+/// For so long items are made while others wait for the place, or without one.
 const TURN: Duration = Duration::from_millis(1);

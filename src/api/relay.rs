@@ -233,7 +233,7 @@ impl Relay {
         self.spoken.0.store(started.link.codec().number(), Ordering::Release);
         let Some(outcome) = slot.take() else { return };
         if self.is_over() {
-            return;
+            return discard(outcome);
         }
         let verdict = self.state.lock().tries.judge(outcome);
         match verdict {
@@ -300,12 +300,15 @@ impl Relay {
         }
     }
 
-    /// Does what may end the call; if layers are to see the end, on a thread for callbacks.
+    /// Does what may end the call; if layers are to see the end, on a thread of the link.
+    ///
+    /// Each such call has one for itself, and does not line up with others, nor with callbacks: should the code of a
+    /// layer block, no other call waits for its end behind it. There are no more of them than calls under way.
     pub(super) fn aside(self: &Arc<Relay>, step: fn(&Arc<Relay>)) {
         match self.endpoint.last_link().filter(|_| self.is_layered) {
             Some(link) => {
                 let relay = self.clone();
-                link.run_callback(Box::new(move || step(&relay)));
+                link.submit(Box::new(move || step(&relay)));
             }
             None => step(self),
         }
@@ -342,10 +345,7 @@ impl Relay {
         if self.is_over() || self.deadline().is_some_and(|deadline| deadline <= at) {
             return false;
         }
-        match error {
-            CallError::Rejected(_) => state.tries.refused += 1,
-            _ => state.tries.ran += 1,
-        }
+        state.tries.note_failed(error);
         drop(state);
         self.attempts.settle();
         self.endpoint.pause(at, self)
@@ -359,6 +359,7 @@ impl Relay {
     /// Ends the call, unless it has ended.
     pub(crate) fn finish(&self, outcome: Outcome) {
         if let Some(left) = self.attempts.end() {
+            let outcome = self.state.lock().tries.ended(outcome);
             self.conclude(left, outcome).cancel();
         }
     }
@@ -370,8 +371,12 @@ impl Relay {
         let aftermath = self.outer.complete(outcome, Instant::now());
         self.attempts.tell();
         self.scope.iter().for_each(|scope| scope.release(&self.outer));
-        let attempt = left.attempt;
-        let family = attempt.map_or_else(Family::default, |(at, _)| at.link.cancel_alone(at.id));
+        let family = left.attempt.map_or_else(Family::default, |(started, slot)| {
+            let family = started.link.cancel_alone(started.id);
+            // It may have ended with a value at last, which goes, and is the user's.
+            discard(slot);
+            family
+        });
         let link = self.endpoint.last_link();
         match (aftermath.callback, &link) {
             (Some(callback), Some(link)) => link.run_callback(callback),
@@ -448,6 +453,18 @@ impl Relay {
         if !self.outer.is_done() && self.is_late() {
             self.expire();
             self.outer.settle();
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // The last that knows it may be a thread that serves all calls of an endpoint, and these are the user's. Each
+        // goes for itself: a second panic on the way out of the first would end the process.
+        discard(self.retry.take());
+        discard(self.outer.take());
+        if let Kept::Once(arguments) = &mut self.arguments {
+            discard(arguments.get_mut().take());
         }
     }
 }

@@ -15,8 +15,9 @@ use crate::{
 /// By default a call is made at most 4 times, with pauses from 10 ms to 1 s, and only where another try may help
 /// whatever the handler does: when it was refused as [busy](Rejection::Busy), and on [`CallError::NoAnswer`].
 /// All tries together have the time of the one call: none begins past its deadline, and when the next pause would
-/// end after it the call ends at once, as its last try did. [`Context::attempt`](crate::Context::attempt) tells the
-/// handler which one it serves.
+/// end after it the call ends at once, as its last try did. A last try that has not run, because it was refused or could
+/// not be sent, does not speak for those before it: if one of them may have run, the call ends as that one did.
+/// [`Context::attempt`](crate::Context::attempt) tells the handler which one it serves.
 ///
 /// The arguments are encoded once and kept until the call ends. It is the innermost thing on the side that calls:
 /// layers see a call once, however many tries it takes. No thread is held during a pause; one thread of the

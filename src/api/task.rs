@@ -79,7 +79,7 @@ pub(crate) struct Body {
     fresh: bool,
     /// It needs no place in the lane of its pool.
     inline: bool,
-    /// The call whose thread may run it while it waits for a place, or make its items whenever there is room.
+    /// The call whose thread may run it while it waits for a place, and make its items where there is none.
     pub(super) ancestor: Option<Arc<Slot>>,
     /// What makes the items of a stream that has begun.
     pub(super) producer: Option<Box<dyn Produce>>,
@@ -244,21 +244,22 @@ impl Task {
 
     /// Runs the task, and gives the next one that waits for its place.
     fn run(self, shift: &Shift<'_>) -> Option<Task> {
-        match self {
-            Task::Plain(body) => match body.run(shift, true) {
-                Ran::Over(body) => {
-                    let next = body.target.pool.lane.next();
-                    discard(body);
-                    next
-                }
-                Ran::WithCaller => None,
-                Ran::Paused(pool) => pool.lane.next(),
+        let body = match self {
+            Task::Plain(body) => body,
+            Task::Shared(shared) => match shared.take() {
+                Some(body) => body,
+                // Whoever blocks for its ancestor has come first.
+                None => return shared.pool.lane.next(),
             },
-            Task::Shared(shared) => {
-                let body = shared.take();
-                body.into_iter().for_each(|body| discard(body.run(shift, false)));
-                shared.pool.lane.next()
+        };
+        match body.run(shift, true) {
+            Ran::Over(body) => {
+                let next = body.target.pool.lane.next();
+                discard(body);
+                next
             }
+            Ran::WithCaller => None,
+            Ran::Paused(pool) => pool.lane.next(),
         }
     }
 
@@ -396,7 +397,8 @@ impl Body {
             (Served::Failed(error), None) => self.report(error),
             (Served::Stream(producer), Some(_)) => {
                 self.producer = Some(producer);
-                return self.produce(shift, in_lane);
+                // Whoever has no place leaves the items to one that has, even the first: it may be long in coming.
+                return if in_lane { self.produce(shift, in_lane) } else { self.give_way() };
             }
             (Served::Done | Served::Later | Served::Answer(_) | Served::Stream(_), _) => {}
         }

@@ -18,10 +18,11 @@ pub(super) struct Tries {
     poison_after: u32,
     /// Another link comes in the place of one that ends.
     pub(super) renews: bool,
-    /// How many attempts may have run.
-    pub(super) ran: u32,
+    /// How many attempts may have run, and how the last of those has ended.
+    ran: u32,
+    last_run: Option<CallError>,
     /// How many were refused, and made again.
-    pub(super) refused: u32,
+    refused: u32,
     /// In how many crashes in a row it was under way.
     crashes: u32,
 }
@@ -34,7 +35,8 @@ pub(super) enum Verdict {
 
 impl Tries {
     pub(super) fn new(path: Path, began: Instant, retry_safe: bool, poison_after: u32) -> Tries {
-        Tries { path, began, retry_safe, poison_after, renews: true, ran: 0, refused: 0, crashes: 0 }
+        let (ran, last_run, refused, crashes) = (0, None, 0, 0);
+        Tries { path, began, retry_safe, poison_after, renews: true, ran, last_run, refused, crashes }
     }
 
     pub(super) fn judge(&mut self, outcome: Outcome) -> Verdict {
@@ -47,7 +49,9 @@ impl Tries {
 
     fn judge_closed(&mut self, reason: Arc<CloseReason>, executed: Executed) -> Verdict {
         let ran = executed == Executed::Maybe;
-        self.ran += u32::from(ran);
+        if ran {
+            self.note_run(CallError::Closed { reason: reason.clone(), executed });
+        }
         // What has not left this side can go again whatever it is. Our own close is no crash.
         let may = self.renews && (self.retry_safe || !ran) && !matches!(*reason, CloseReason::Local);
         if !may {
@@ -59,6 +63,28 @@ impl Tries {
             return Verdict::End(Err(CallError::Poisonous { path, crashes, last: reason }));
         }
         Verdict::Again
+    }
+
+    /// An attempt has ended with this, and another one is made.
+    pub(super) fn note_failed(&mut self, error: &CallError) {
+        match error.executed() {
+            Executed::No => self.refused += 1,
+            Executed::Maybe => self.note_run(error.clone()),
+        }
+    }
+
+    fn note_run(&mut self, end: CallError) {
+        self.ran += 1;
+        self.last_run = Some(end);
+    }
+
+    /// How the call ends whose last attempt has ended with this. One that has not run says so of itself, and not of
+    /// the call: if one before it may have run, the call ends as that did.
+    pub(super) fn ended(&mut self, last: Outcome) -> Outcome {
+        last.map_err(|error| match error.executed() {
+            Executed::No => self.last_run.take().unwrap_or(error),
+            Executed::Maybe => error,
+        })
     }
 
     pub(super) fn closed(&self, reason: Arc<CloseReason>) -> CallError {
@@ -85,7 +111,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::error::{Death, Exit};
+    use crate::error::{Death, Exit, Rejection};
 
     fn tries(retry_safe: bool) -> Tries {
         Tries::new(Path::new("a.b").unwrap(), Instant::now(), retry_safe, 3)
@@ -129,6 +155,25 @@ mod tests {
         }
         let error = end(safe.judge(closed(died(), Executed::Maybe)));
         assert!(matches!(error, CallError::Poisonous { crashes: 3, .. }), "{error:?}");
+    }
+
+    /// Red when the last attempt alone says whether the call may have run.
+    #[test]
+    fn p_07_a_call_that_is_refused_in_the_end_may_have_run_before_its_link_broke() {
+        let busy = || CallError::from(Rejection::Busy { path: Path::new("a.b").unwrap(), detail: "".into() });
+        let mut safe = tries(true);
+        assert!(matches!(safe.judge(closed(died(), Executed::No)), Verdict::Again));
+        let error = safe.ended(Err(busy())).unwrap_err();
+        assert!(matches!(error, CallError::Rejected(_)), "it has not run: {error:?}");
+        assert!(matches!(safe.judge(closed(died(), Executed::Maybe)), Verdict::Again));
+        let error = safe.ended(Err(busy())).unwrap_err();
+        assert!(error.death().is_some() && error.executed() == Executed::Maybe, "{error:?}");
+        let mut safe = tries(true);
+        safe.note_failed(&busy());
+        safe.note_failed(&CallError::NoAnswer);
+        safe.note_failed(&busy());
+        assert_eq!(safe.attempt(), 3);
+        assert!(matches!(safe.ended(Err(busy())), Err(CallError::NoAnswer)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::relay::Relay;
 use crate::{
     config::Limits,
     sync::{Arc, Condvar, Mutex, MutexGuard},
-    workers::Thread,
+    workers::{Thread, contain, panics},
 };
 
 /// Something that waits.
@@ -77,8 +77,10 @@ impl<W: Waits> WaitingList<W> {
             return Ok(());
         }
         let theirs = self.clone();
+        // It is taken for there until it has found nothing to watch: whatever panics, it goes on.
+        let run = move || while panics(|| theirs.run()) {};
         // The one before it has run its last line, or is about to.
-        waiting.watcher = Some(Thread::start(name, move || theirs.run())?);
+        waiting.watcher = Some(Thread::start(name, run)?);
         waiting.watched = true;
         Ok(())
     }
@@ -117,7 +119,8 @@ impl<W: Waits> WaitingList<W> {
                 continue;
             }
             drop(waiting);
-            due.into_iter().for_each(W::go);
+            // Each for itself: what one holds may panic as it goes.
+            due.into_iter().for_each(|one| contain(|| one.go()));
         }
     }
 
@@ -127,5 +130,50 @@ impl<W: Waits> WaitingList<W> {
     pub(super) fn join(&self, limit: Duration) -> bool {
         let watcher = self.lock().watcher.take();
         watcher.is_none_or(|watcher| watcher.join(limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    /// Says that its time has come, and panics.
+    struct Panics(Instant, Sender<u32>, u32);
+
+    impl Waits for Panics {
+        fn call(&self) -> &Relay {
+            unreachable!("nobody looks for it")
+        }
+
+        fn due_at(&self) -> Option<Instant> {
+            Some(self.0)
+        }
+
+        fn go(self) {
+            self.1.send(self.2).unwrap();
+            std::panic::resume_unwind(Box::new("as it goes"));
+        }
+    }
+
+    /// Red when a panic ends the thread, or costs those that are due with it.
+    #[test]
+    fn p_19_what_waits_is_watched_whatever_panics() {
+        let list = Arc::new(WaitingList::default());
+        let (tell, told) = channel();
+        let now = Instant::now();
+        for round in 0..3 {
+            let mut waiting = list.lock();
+            waiting
+                .all
+                .extend([0, 1, 20].map(|n| Panics(now + Duration::from_millis(n), tell.clone(), round)));
+            list.watch(&mut waiting, "waits".into()).unwrap();
+            drop(waiting);
+            for _ in 0..3 {
+                assert_eq!(told.recv_timeout(Duration::from_secs(30)).expect("its time has come"), round);
+            }
+        }
+        assert!(list.join(Duration::from_secs(30)));
     }
 }

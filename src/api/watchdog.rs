@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -10,8 +9,9 @@ use super::{Context, Progress, Report, RunningHandler, WaitingCaller, endpoint::
 use crate::{
     logging::say,
     os::{thread_id, thread_name},
-    sync::{Arc, Condvar, Mutex, Weak},
+    sync::{Arc, Condvar, Mutex, Weak, fail_here},
     wire::{Path, TransactionId},
+    workers::Thread,
 };
 
 /// There if the user wants to hear of what takes longer than `limit`.
@@ -28,7 +28,7 @@ struct State {
     /// How many handlers have begun.
     begun: u64,
     stopping: bool,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 /// A handler that runs.
@@ -84,7 +84,7 @@ impl Watchdog {
             return;
         }
         let (watchdog, endpoint) = (self.clone(), endpoint.clone());
-        let started = Builder::new().name(format!("{name}-watchdog")).spawn(move || watchdog.run(&endpoint));
+        let started = Thread::start(format!("{name}-watchdog"), move || watchdog.run(&endpoint));
         let failed = started.map(|thread| state.thread = Some(thread)).err();
         drop(state);
         if let Some(error) = failed {
@@ -92,16 +92,18 @@ impl Watchdog {
         }
     }
 
-    /// Ends the thread, and waits for it unless it is the calling one.
+    /// Ends the thread, when it comes back from what it tells.
     pub(crate) fn stop(&self) {
-        let mut state = self.state.lock();
-        state.stopping = true;
-        let thread = state.thread.take();
-        drop(state);
+        self.state.lock().stopping = true;
         self.changed.notify_all();
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
-            let _ = thread.join();
-        }
+    }
+
+    /// Waits for the thread, which was told to end, for at most `limit`: it may be in a logger, or in the error hook.
+    /// Says whether it is not left behind.
+    #[must_use]
+    pub(crate) fn join(&self, limit: Duration) -> bool {
+        let thread = self.state.lock().thread.take();
+        thread.is_none_or(|thread| thread.join(limit))
     }
 
     fn run(&self, endpoint: &Weak<Inner>) {
@@ -127,6 +129,7 @@ impl Watchdog {
     }
 
     fn look(&self, endpoint: &Arc<Inner>, told: &mut HashSet<(u64, Option<TransactionId>)>) {
+        fail_here("a watchdog that looks");
         let now = Instant::now();
         let mut reports = self.slow_handlers(now);
         let seen = endpoint.hang_report(now);

@@ -1,5 +1,6 @@
 //! Layers on both sides: what they see, in which order, and what they can do to a call.
 
+mod ends;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod of_links;

@@ -2,6 +2,7 @@
 
 mod ends;
 mod flow;
+mod within;
 
 use std::{
     sync::{
