@@ -813,6 +813,10 @@ _UNFINISHED = 3
 """How many messages are cut at a time, beside one of items."""
 _PART_LIMIT = 30.0
 _BUDGET = 20_000
+_OF_A_CALL, _OF_A_STREAM = 1, 4
+"""What may follow from a call, its cancel, and from a stream: a cancel, a stop, and quotas on their way at its end."""
+_MOST_EARNED = 1 << 20
+_LEAST_UNREAD = 2048
 _LEAST_BEAT = 0.01
 _NO_TIMEOUT = 1e12
 """From so many seconds on, and for infinity, a call has no deadline."""
@@ -1043,6 +1047,8 @@ class _Machine:
         self._served_bytes = self._answer_bytes = 0
         self.n_unhandled = self.n_late_replies = self.n_late_items = 0
         self._budget, self._budget_at = float(_BUDGET), now
+        # What was paid in advance.
+        self._earned = 0
         # Out.
         self._control: Deque[Tuple[_Kind, int, bytes]] = collections.deque()
         self._answers: Deque[_Message] = collections.deque()
@@ -1258,8 +1264,21 @@ class _Machine:
         self._last_words = _frame(_Kind.BYE, 0, 0, self._read, struct.pack("<H", code))
         self.lose(reason)
 
+    def _earn(self, frames: int) -> None:
+        """So many may follow from what has happened now."""
+        self._earned = min(_MOST_EARNED, self._earned + frames)
+
+    def _earn_rest(self, inflow: Optional[_Inflow]) -> None:
+        """A stream is forgotten of which the other side may send what it was granted, and an end."""
+        if inflow is not None and not inflow.ended:
+            self._earn(inflow.granted[0] - inflow.came[0] + 1)
+            inflow.ended = True
+
     def _pay(self, what: str, now: float) -> None:
-        """For what costs its sender nothing."""
+        """For what costs its sender nothing, unless it may follow from something that was taken."""
+        if self._earned:
+            self._earned -= 1
+            return
         self._budget = min(float(_BUDGET), self._budget + (now - self._budget_at) * _BUDGET)
         self._budget_at = now
         if self._budget < 1:
@@ -1313,6 +1332,8 @@ class _Machine:
         if parent is not None and parent.machine is self:
             call.parent = parent
             parent.children.add(call)
+        if way is not _Way.NONE:
+            self._earn(_OF_A_STREAM)
         if deadline is not None:
             if len(self._deadlines) > 64 + 2 * len(self.pending):
                 # Those of calls that have ended, which wait behind one that goes on.
@@ -1409,6 +1430,7 @@ class _Machine:
             self._forget(kind, call.id)
         if call.parent is not None:
             call.parent.children.discard(call)
+        self._earn_rest(call.inflow)
         self._end_flows(call.inflow, call.outflow, error)
         if call.on_done is not None:
             self._todo.append(functools.partial(call.on_done, call))
@@ -1541,6 +1563,7 @@ class _Machine:
             return
         served.answered = True
         self._served_bytes -= served.n_bytes
+        self._earn_rest(served.inflow)
         if served.inflow is not None:
             served.inflow.over = True
             self._todo.append(served.inflow.signal.set)
@@ -1570,7 +1593,8 @@ class _Machine:
         (self._slow if len(message.body) > _BODY_LIMIT else self._answers).append(message)
 
     def _check_unread(self) -> None:
-        if len(self._answers) > 10 * self.limits.served_calls:
+        # The other side does not know how many are served: it may have as many under way as is usual.
+        if len(self._answers) > max(10 * self.limits.served_calls, _LEAST_UNREAD):
             raise _Violation(18, "calls whose answers are not read")
 
     def _refuse(self, served: _Served, record: bytes) -> None:
@@ -1596,6 +1620,7 @@ class _Machine:
             if outflow.waits and not (self._items is not None and self._items[0] is outflow):
                 self._flowing = collections.deque(other for other in self._flowing if other is not outflow)
                 outflow.waits = False
+        self._earn_rest(served.inflow)
         self._end_flows(served.inflow, outflow, Cancelled())
         for kind in (_Kind.CALL, _Kind.OPEN, _Kind.ITEMS):
             self._forget(kind, served.id)
@@ -1821,13 +1846,17 @@ class _Machine:
                 self._hand_over(served, handler, arguments)
             return
         path = served.path
+        refusal = None
         if self.going_away or self._closing_by is not None:
-            return self._refuse(served, _write_record(5))
-        if served.deadline is not None and served.deadline <= now:
-            return self._refuse(served, _write_record(7))
-        if self._is_full(arguments) or self._has_unread():
+            refusal = _write_record(5)
+        elif served.deadline is not None and served.deadline <= now:
+            refusal = _write_record(7)
+        elif self._is_full(arguments) or self._has_unread():
             self._pay("calls beyond what is served", now)
             return self._refuse(served, _write_record(3, 0, 0, [path, "too many calls are served"]))
+        self._earn(_OF_A_CALL if served.way is _Way.NONE else _OF_A_STREAM)
+        if refusal is not None:
+            return self._refuse(served, refusal)
         if handler is None:
             return self._refuse(served, _write_record(1, 0, 0, [path]))
         if handler.way is not served.way:

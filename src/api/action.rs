@@ -355,8 +355,13 @@ impl<A: Serialize + Send + 'static> Action<A> {
         let (endpoint, retry_safe) = (self.to.endpoint().clone(), self.retry_safe);
         let spoken = Arc::<Spoken>::default();
         let made = self.outer_slot(|slot| fit_out(slot, &spoken)).and_then(|slot| {
-            let again = endpoint.is_supervised() || rest.retry.is_some();
-            Ok((slot, if again { Kept::Bytes(self.encode()?) } else { Kept::once(self.arguments) }))
+            if !(endpoint.is_supervised() || rest.retry.is_some()) {
+                return Ok((slot, Kept::once(self.arguments)));
+            }
+            let encoded = self.encode()?;
+            // Their dropping is user code: nothing has begun yet should it panic.
+            drop(self.arguments);
+            Ok((slot, Kept::Bytes(encoded)))
         });
         let (slot, kept) = match made {
             Ok(made) => made,

@@ -138,7 +138,10 @@ impl Shared {
     fn begin_to_end(&self) -> Option<Instant> {
         let mut desk = self.desk.lock();
         desk.stop_by = desk.stop_by.or_else(|| Instant::now().checked_add(self.endpoint.0.config.grace));
-        desk.stop_by
+        let by = desk.stop_by;
+        drop(desk);
+        self.succession.bell.ring();
+        by
     }
 
     /// Waits until the process has ended. A hook may hold up the thread that sees to that: then it is ended here.
@@ -366,7 +369,7 @@ impl Runner {
                 Err(error) => (End::Crash, Crash::Start(error)),
             };
             if self.shared.is_stopping() {
-                return self.conclude(Some(Transition::Stopped), Arc::new(CloseReason::Local));
+                return self.conclude_as_told();
             }
             match self.policy.ended(end, Instant::now(), random()) {
                 Decision::Rest => return self.conclude(Some(Transition::Stopped), reason_of(&crash)),
@@ -374,7 +377,7 @@ impl Runner {
                 Decision::Restart(delay) => self.back_off(crash, delay),
             }
             if self.shared.is_stopping() {
-                return self.conclude(Some(Transition::Stopped), Arc::new(CloseReason::Local));
+                return self.conclude_as_told();
             }
             self.shared.tell(Transition::Starting);
             run = self.start();
@@ -447,6 +450,13 @@ impl Runner {
         if self.crashes.len() > self.n_crashes_kept {
             self.crashes.pop_front();
         }
+    }
+
+    /// The same when somebody has stopped the program, who looks first whether all calls have ended by themselves.
+    fn conclude_as_told(&mut self) {
+        let shared = self.shared.clone();
+        self.wait(None, || shared.desk.lock().stop_by.is_some());
+        self.conclude(Some(Transition::Stopped), Arc::new(CloseReason::Local));
     }
 
     /// No other start follows: every call ends with `reason` from here on.

@@ -397,7 +397,7 @@ fn d_32_calls_and_cancels_without_end(place: Place) {
     // costs where too many handlers have not returned.
     if pairs < all as usize {
         let error = stage.broken();
-        assert_eq!(error, ProtocolError::Flood("calls beyond the limit"));
+        assert!(matches!(error, ProtocolError::Flood("calls beyond the limit" | "cancels")), "{error:?}");
         assert!(pairs >= 9_000, "{pairs} pairs are not many");
     }
     assert!(running.1.load(Ordering::SeqCst) <= 2, "more handlers than workers");

@@ -385,7 +385,7 @@ class Rules(Test):
         machine = Machine(1, nape.Limits(message_limit=1000, served_calls=3))
         for id in range(1, 5):
             machine.take(K.CALL, nape._MORE, id, CALL + bytes(900))
-        for id in range(5, 60):
+        for id in range(5, 2100):
             machine.it._told = machine.it._read
             machine.take(K.CALL, nape._MORE, id, CALL + bytes(900))
             machine.take(K.CANCEL, 0, id)
@@ -402,6 +402,31 @@ class Rules(Test):
 
     def test_a_flood_ends_the_link(self) -> None:
         machine = Machine(1)
+        for _ in range(nape._BUDGET + 10):
+            machine.take(K.CREDIT)
+        self.broken(machine, 18)
+
+    def test_what_follows_from_calls_is_no_flood(self) -> None:
+        machine = Machine(1)
+        for id in range(1, nape._BUDGET + 10):
+            machine.take(K.CALL, 0, id, CALL + b"1")
+            machine.take(K.CANCEL, 0, id)
+            machine.it.answer(machine.served.pop()[0], K.REPLY, b"1")
+            machine.sent()
+        self.assertIsNone(machine.it.reason)
+        # Nor what was on its way when a stream ended: each item that was granted, and the end.
+        machine.it._budget = 100.0
+        for _ in range(10):
+            call = machine.it.start("a.b", b"1", 0.0, None, nape._Way.TAKES, None, None)
+            machine.sent()
+            machine.it.cancel(call, nape.Cancelled())
+            for _ in range(machine.it.limits.stream_items):
+                machine.take(K.ITEMS, 0, call.id, b"\1\0\0\0x")
+            machine.take(K.END, 0, call.id)
+            machine.sent()
+        self.assertIsNone(machine.it.reason)
+        # What follows from nothing still is one.
+        machine.it._earned = 0
         for _ in range(nape._BUDGET + 10):
             machine.take(K.CREDIT)
         self.broken(machine, 18)

@@ -309,7 +309,7 @@ pub(crate) fn limits(side: Side) -> Vec<Case> {
     let three = (1..=3).flat_map(|n| frame(CALL, 0, side.id(n), &call("echo.wait", &[]))).collect::<Vec<_>>();
     let echo = frame(CALL, 0, side.id(4), &call("echo.text", &text("hi")));
     let busy = Answered(FAULT, side.id(4), vec![3, 0]);
-    let refusals = [vec![three.clone()], vec![echo.clone(); 1000]].concat();
+    let refusals = [vec![three.clone()], vec![echo.clone(); 5000]].concat();
     vec![
         case("d_51_at_the_limit", frame(CALL, 0, id, &exact), Answered(FAULT, id, vec![2, 0])),
         case("d_51_over_the_limit", frame(CALL, 0, id, &large(2049)), Broken(8)),

@@ -1,6 +1,6 @@
 //! What is called between two starts of a program, in numbers, and who waits over them.
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{panic, sync::mpsc, thread, time::Duration};
 
 use nape::{
     AsyncResult, CallError, Config, Head, Limits, LinkState, Restarts, Supervisor, Timeout, Transition, Wire,
@@ -18,6 +18,33 @@ on_every_wire_to_a_child! {
     p_15_what_waits_for_the_next_start_has_a_bound_in_bytes,
     p_11_what_has_waited_for_the_next_start_is_sent_with_it,
     p_30_who_waits_for_the_end_waits_over_restarts,
+    p_01_a_call_whose_arguments_panic_as_they_go_has_not_begun,
+}
+
+/// Red when they go once the call has set out: nobody has its callback then.
+fn p_01_a_call_whose_arguments_panic_as_they_go_has_not_begun(wire: Wire) {
+    struct Panics(u64);
+    impl serde::Serialize for Panics {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_u64(self.0)
+        }
+    }
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic::resume_unwind(Box::new("as they go"));
+        }
+    }
+    let supervisor =
+        Head::builder().wire(wire).supervise(Restarts::never()).spawn(victim::command("serve")).unwrap();
+    for again in [false, true] {
+        let (told, ended) = mpsc::sync_channel(1);
+        let call = supervisor.api("victim").action("echo", Panics(7)).timeout(HANG);
+        let call = if again { call.retry_safe() } else { call };
+        let then = move || call.then(move |end: Result<u64, CallError>| told.send(end).unwrap());
+        panic::catch_unwind(panic::AssertUnwindSafe(then)).expect_err("it is the panic of whoever calls");
+        assert_eq!(ended.recv_timeout(HANG).unwrap_err(), mpsc::RecvTimeoutError::Disconnected);
+        assert!(supervisor.hang_report().callers.is_empty(), "{}", supervisor.hang_report());
+    }
 }
 
 /// Red when the end of one of the links is taken for the end.
