@@ -154,7 +154,8 @@ impl Link {
         self.fire_bounded(path, shape, arguments, true)
     }
 
-    /// The same without regard to how much waits already, unless it is `bounded`. Then it takes the [turn](Core::take_turn).
+    /// The same without regard to how much waits already, unless it is `bounded`. It takes the [turn](super::Core::take_turn)
+    /// then.
     pub(super) fn fire_bounded<A>(
         &self,
         path: &Path,
