@@ -5,14 +5,11 @@ use std::{
     fs,
     os::unix::thread::JoinHandleExt,
     ptr,
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use rustix::{
-    thread::gettid,
-    time::{ClockId, clock_gettime},
-};
+use rustix::thread::gettid;
 
 thread_local! {
     static ID: Cell<u32> = const { Cell::new(0) };
@@ -37,38 +34,28 @@ pub(crate) fn thread_name(id: u32) -> Option<String> {
 
 /// Waits until a thread has ended as a whole, with all that C has left to run there, at most until `deadline`. Says
 /// whether it has: else it is left to itself.
+///
+/// It asks again and again: to wait for the end in the kernel has a limit by the clock of the day alone, which may be set.
+/// The thread is at its last lines, so that it is hardly ever asked for long.
 pub(crate) fn join_until(thread: JoinHandle<()>, deadline: Instant) -> bool {
     let thread = thread.into_pthread_t();
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let until = on_the_clock_of_the_day(left);
+    for n in 0u32.. {
         // SAFETY: `into_pthread_t` has given away a thread that nobody has joined or detached, and nobody else can do
-        // that. Its result is not asked for, and `until` lives as long as the call.
-        match unsafe { libc::pthread_timedjoin_np(thread, ptr::null_mut(), &until) } {
-            libc::ETIMEDOUT if left.is_zero() => break,
-            // That clock may be set.
-            libc::ETIMEDOUT => {}
-            _ => return true,
+        // that. Its result is not asked for.
+        if unsafe { libc::pthread_tryjoin_np(thread, ptr::null_mut()) } != libc::EBUSY {
+            return true;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        match n {
+            _ if left.is_zero() => break,
+            0..YIELDS => thread::yield_now(),
+            _ => thread::sleep(PAUSE.min(left)),
         }
     }
-    // SAFETY: as above; a join that was too late has left it as it was.
+    // SAFETY: as above; who is not at its end was left as it was.
     unsafe { libc::pthread_detach(thread) };
     false
 }
 
-/// So long from now on, as that function takes it.
-fn on_the_clock_of_the_day(left: Duration) -> libc::timespec {
-    let now = clock_gettime(ClockId::Realtime);
-    // A wait that is too long to be counted goes round again.
-    let left = left.min(LONGEST);
-    let nanos = now.tv_nsec as u64 + u64::from(left.subsec_nanos());
-    let seconds = now.tv_sec as u64 + left.as_secs() + nanos / NANOS;
-    // SAFETY: it is made of numbers, all of which may be 0.
-    let mut until: libc::timespec = unsafe { std::mem::zeroed() };
-    until.tv_sec = seconds as _;
-    until.tv_nsec = (nanos % NANOS) as _;
-    until
-}
-
-const NANOS: u64 = 1_000_000_000;
-const LONGEST: Duration = Duration::from_secs(3600);
+const YIELDS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(1);
