@@ -19,9 +19,10 @@ use signal_hook::{
 use crate::{
     error::{Result, StartError},
     listener::Listener,
-    logging::say,
+    logging::line,
     neck::Neck,
     sync::Mutex,
+    workers::{LAST_LINES, Thread},
 };
 
 /// How serving came to its end: see [`Neck::run_until_signal`].
@@ -124,7 +125,9 @@ impl Hearing {
                 let Some(signal) = heard.next() else { return Ok(Stopped { signal: None, drained: true }) };
                 let drain = Builder::new().name("nape-drain".into()).spawn_scoped(scope, shut_down);
                 let drain = drain.inspect_err(|_| close())?;
-                say!(Info, "asked to end by the signal {signal}");
+                // A logger may take its time, and the next signal is heard by this thread.
+                let line = line!(Info, "asked to end by the signal {signal}");
+                let told = line.and_then(|line| Thread::start("nape-asked".into(), || line.write()).ok());
                 let is_urgent = heard.next().is_some();
                 // What was cut off has ended, and was not drained.
                 let drained = drain.is_finished() || !is_urgent;
@@ -134,6 +137,7 @@ impl Hearing {
                     close();
                 }
                 let drained = drain.join().unwrap_or(false) && drained;
+                let _ = told.map(|told| told.join(LAST_LINES));
                 Ok(Stopped { signal: Some(signal), drained })
             };
             let listening = Builder::new().name("nape-signals".into()).spawn_scoped(scope, listen);

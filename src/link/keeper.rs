@@ -9,7 +9,7 @@ use std::{
 
 use super::Link;
 use crate::{
-    logging::line,
+    logging::{Line, line},
     os::{Attendant, Wakeup, fd::AsFd, wait_readable},
     sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak, fail_here},
     workers::{Thread, Until},
@@ -81,6 +81,12 @@ impl Post {
             self.returned.wait(&mut state);
         }
         state.attendant.take()
+    }
+}
+
+impl Visit<'_> {
+    fn take_words(&mut self) -> Vec<Line> {
+        self.attendant.as_deref_mut().map(Attendant::take_words).unwrap_or_default()
     }
 }
 
@@ -213,8 +219,14 @@ fn watch(weak: &Weak<Link>, bell: &Bell, post: &Post) {
         fail_here("a keeper that looks at the clock");
         let next = link.tick(Instant::now());
         let is_over = link.core.lock().state.is_closed();
-        drop(link);
         let mut visit = post.visit();
+        let words = visit.take_words();
+        if !words.is_empty() {
+            drop(visit);
+            words.into_iter().for_each(|line| link.say(Some(line)));
+            continue;
+        }
+        drop(link);
         if is_over && visit.attendant.as_ref().is_none_or(|attendant| attendant.descriptors().is_empty()) {
             break;
         }
@@ -227,7 +239,7 @@ fn watch(weak: &Weak<Link>, bell: &Bell, post: &Post) {
         // how the process ended finds it here.
         let looks = matches!(slept, Ok(News::Attendant));
         let died = visit.attendant.as_deref_mut().filter(|_| looks).and_then(Attendant::look);
-        let words = visit.attendant.as_deref_mut().map(Attendant::take_words).unwrap_or_default();
+        let words = visit.take_words();
         drop(visit);
         words.into_iter().for_each(|line| link.say(Some(line)));
         let news = slept.unwrap_or_else(|error| {

@@ -153,6 +153,11 @@ impl ChildHandle {
         Death { exit, after: self.started.elapsed(), stderr: self.tail().into() }
     }
 
+    /// Keeps a line for whoever looks after it to write.
+    pub(crate) fn note(&mut self, line: Option<Line>) {
+        self.said.extend(line);
+    }
+
     /// Ends the process at once. One that has ended already is fine, reaped or not.
     pub(crate) fn kill(&self) -> io::Result<()> {
         self.process.kill()

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     error::{CloseReason, StartError},
-    logging::say,
+    logging::line,
     os::{self, HandDown, Wakeup, fd::AsFd},
     transport::Transport,
     wire::{ProtocolError, Side, Token},
@@ -120,13 +120,14 @@ fn launch_to_connect(
     let mut attempt = Attempt::new(child, meeting, options.abort)?;
     let arrival = attempt.meet(deadline, options.start_timeout)?;
     attempt.check(&arrival, &token)?;
-    say!(
+    let pid = attempt.child.pid();
+    // Not by this thread, which may be a supervisor's, and nobody else has the child so far.
+    attempt.child.note(line!(
         Debug,
-        "{} (process {}) has connected as process {}",
+        "{} (process {pid}) has connected as process {}",
         program.name(),
-        attempt.child.pid(),
         arrival.pid
-    );
+    ));
     let lifeline = lifeline.with(arrival.brought);
     Ok(Launch { transport: arrival.parts.into_transport(), child: attempt.child, token, lifeline })
 }

@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     collections::VecDeque,
-    fmt,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     thread::ThreadId,
     time::{Duration, Instant},
@@ -53,9 +53,11 @@ struct Desk {
     /// The link to the process that runs or is being started.
     link: Option<Arc<Link>>,
     process: Option<Arc<Process>>,
-    /// The program is to end for good,
+    /// The program is to end for good.
     stopping: bool,
-    /// by this time, once calls are not waited for any more.
+    /// Calls are not waited for any more,
+    winding_up: bool,
+    /// and it is to have ended by this time.
     stop_by: Option<Instant>,
     /// It has.
     ended: bool,
@@ -137,7 +139,9 @@ impl Shared {
     /// By when the program is to have ended, from here on: it has the grace since whoever came here first.
     fn begin_to_end(&self) -> Option<Instant> {
         let mut desk = self.desk.lock();
-        desk.stop_by = desk.stop_by.or_else(|| Instant::now().checked_add(self.endpoint.0.config.grace));
+        if !mem::replace(&mut desk.winding_up, true) {
+            desk.stop_by = Instant::now().checked_add(self.endpoint.0.config.grace);
+        }
         let by = desk.stop_by;
         drop(desk);
         self.succession.bell.ring();
@@ -455,7 +459,7 @@ impl Runner {
     /// The same when somebody has stopped the program, who looks first whether all calls have ended by themselves.
     fn conclude_as_told(&mut self) {
         let shared = self.shared.clone();
-        self.wait(None, || shared.desk.lock().stop_by.is_some());
+        self.wait(None, || shared.desk.lock().winding_up);
         self.conclude(Some(Transition::Stopped), Arc::new(CloseReason::Local));
     }
 
