@@ -73,9 +73,11 @@ impl Link {
         });
     }
 
-    /// The link is over: nobody's turn comes any more.
-    pub(super) fn end_turns(&self) {
-        discard_all(self.unrefused.close());
+    /// The link is over: nobody's turn comes any more. What comes back drops what waited, which is the user's.
+    #[must_use]
+    pub(super) fn end_turns(&self) -> Option<Job> {
+        let left = self.unrefused.close();
+        (!left.is_empty()).then(|| Box::new(move || discard_all(left)) as Job)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bad_items;
 mod by_hand;
+mod callbacks;
 mod kept;
 mod room;
 

@@ -122,7 +122,8 @@ pub(super) enum Taken {
 
 impl State {
     pub(super) fn has_news(&self) -> bool {
-        !self.queue.is_empty() || self.lost > 0 || self.end.is_some() || self.told < self.agreed
+        let is_lost = self.lost > 0 && self.told.max(self.agreed) == self.generation;
+        !self.queue.is_empty() || is_lost || self.end.is_some() || self.told < self.agreed
     }
 
     pub(super) fn take(&mut self, backlog: Backlog) -> Taken {
@@ -139,7 +140,8 @@ impl State {
             self.read += 1;
             return Taken::Came(came, self.report(backlog));
         }
-        if self.lost > 0 {
+        // Those of a start that has not agreed so far come behind the news of it.
+        if self.lost > 0 && self.told == self.generation {
             return Taken::Lost(std::mem::take(&mut self.lost));
         }
         match &self.end {
@@ -228,6 +230,15 @@ impl Inlet {
         }
         if aftermath.call {
             self.call_back();
+        }
+    }
+
+    /// The same on another thread of the link: the calling one has others to tell, and a callback may block.
+    fn settle_aside(&self, aftermath: Aftermath, link: &Arc<Link>) {
+        let is_quick = aftermath.waker.is_none() && !aftermath.call;
+        match self.weak.upgrade() {
+            Some(inlet) if !is_quick => link.submit(Box::new(move || inlet.settle(aftermath))),
+            _ => self.settle(aftermath),
         }
     }
 
@@ -320,7 +331,7 @@ impl Inlet {
         let is_unwanted = state.closed || state.end.is_some();
         drop(state);
         if is_unwanted {
-            return self.settle(self.finish(None, Missed::Ended));
+            return self.settle_aside(self.finish(None, Missed::Ended), link);
         }
         let outcome = self.topic.join("subscribe").map_err(|error| Misuse::BadPath(error).into());
         let timeout = self.endpoint.upgrade().map_or(Timeout::Never, |endpoint| endpoint.config.timeout);
@@ -341,7 +352,7 @@ impl Inlet {
                 if is_unwanted {
                     self.unsubscribe(link);
                 }
-                self.settle(aftermath);
+                self.settle_aside(aftermath, link);
             }
             // The next start, or the end of all of them, says more.
             Err(CallError::Closed { .. } | CallError::Rejected(Rejection::ShuttingDown)) => {}
@@ -349,7 +360,7 @@ impl Inlet {
                 if error.executed() == Executed::Maybe {
                     self.unsubscribe(link);
                 }
-                self.settle(self.finish(None, Missed::Refused(Box::new(error))));
+                self.settle_aside(self.finish(None, Missed::Refused(Box::new(error))), link);
             }
         }
     }
@@ -513,70 +524,9 @@ impl Tap for Inlet {
     }
 
     fn given_over(&self, reason: &Arc<CloseReason>) {
-        self.settle(self.finish(None, Missed::Closed(reason.clone())));
+        self.settle_aside(self.finish(None, Missed::Closed(reason.clone())), &self.link());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(state: &mut State, backlog: Backlog, numbers: std::ops::Range<u8>) {
-        for number in numbers {
-            state.put(Payload::from_bytes(vec![number]), Codec::Binary, backlog);
-        }
-    }
-
-    /// What is read until there is nothing; 0 for the news of a restart.
-    fn read(state: &mut State, backlog: Backlog) -> Vec<u8> {
-        std::iter::from_fn(|| match state.take(backlog) {
-            Taken::Came(came, _) => Some(came.payload.into_bytes()[0]),
-            Taken::Anew => Some(0),
-            Taken::Lost(_) | Taken::Nothing | Taken::End(..) => None,
-        })
-        .collect()
-    }
-
-    /// Red when what comes after a restart pushes out what was left, and keeps its places.
-    #[test]
-    fn p_30_the_newest_are_kept_beside_what_was_left_before_a_restart() {
-        let backlog = Backlog::drop_oldest(2);
-        let mut state = State::default();
-        put(&mut state, backlog, 1..5);
-        state.begin_anew(backlog);
-        put(&mut state, backlog, 10..20);
-        assert_eq!(read(&mut state, backlog), [3, 4, 0, 18, 19]);
-        put(&mut state, backlog, 20..30);
-        assert_eq!(read(&mut state, backlog), [28, 29]);
-    }
-
-    /// Red when a report that was made before a restart, and comes to be sent after it, goes to the new start.
-    #[test]
-    fn p_30_what_was_taken_before_a_restart_is_not_reported_after_it() {
-        let backlog = Backlog::drop_newest(1);
-        let mut state = State::default();
-        put(&mut state, backlog, 0..1);
-        let Taken::Came(_, Some(total)) = state.take(backlog) else { panic!("it is due") };
-        state.begin_anew(backlog);
-        assert!(!state.owe(total));
-        assert_eq!(state.owed, None);
-        put(&mut state, backlog, 0..1);
-        state.told = state.generation;
-        let Taken::Came(_, Some(total)) = state.take(backlog) else { panic!("it is due") };
-        assert!(state.owe(total));
-        assert_eq!(state.owed, Some(1));
-    }
-
-    #[test]
-    fn p_30_many_restarts_leave_no_more_than_fits() {
-        let backlog = Backlog::drop_newest(3);
-        let mut state = State::default();
-        for start in 1..50 {
-            put(&mut state, backlog, start..start + 2);
-            state.begin_anew(backlog);
-        }
-        assert!(state.queue.len() <= 3);
-        state.agreed = state.generation;
-        assert_eq!(read(&mut state, backlog), [0, 49, 0, 49, 50, 0]);
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! One subscription at the side that publishes: what waits for it, and how that is sent.
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
@@ -90,14 +91,18 @@ impl<T> Peer<T> {
         state.queue.len() as u64 + state.under_way() >= self.bound || state.queue.is_full()
     }
 
-    /// Ends it without a word. What waits is dropped without the lock.
+    /// Ends it without a word, and drops what waits.
     pub(super) fn abandon(&self) {
+        discard_all(self.part());
+    }
+
+    /// The same, and gives back what waits: it is to be dropped without a lock.
+    #[must_use]
+    pub(super) fn part(&self) -> VecDeque<(u64, Arc<T>)> {
         let mut state = self.state.lock();
         state.end = End::Over;
-        let queue = state.queue.take_all();
         self.room.notify_all();
-        drop(state);
-        discard_all(queue);
+        state.queue.take_all()
     }
 
     /// The other side has taken so many notes, all together. Says whether there is something to send: then the caller
@@ -197,6 +202,8 @@ impl<T: Serialize + Send + Sync + 'static> Peer<T> {
     pub(super) fn send_all(self: &Arc<Peer<T>>) {
         let mut state = self.state.lock();
         while let Some(message) = state.next_message(self.window) {
+            // What was taken out has left a place.
+            self.room.notify_all();
             drop(state);
             let outcome = self.contained(|| match &message {
                 Message::Note(note) => self.link.fire(&self.items, note.clone()),

@@ -28,7 +28,7 @@ use crate::{
     shape::Shape,
     sync::{Arc, Condvar, Mutex, RwLock},
     wire::{Path, PathError},
-    workers::discard,
+    workers::{discard, discard_all},
 };
 
 /// Something that is published: every item reaches all who have subscribed. Cheap to clone; every clone is
@@ -313,8 +313,14 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Tap for Place<T> {
     }
 
     fn link_ended(&self, link: &Arc<Link>, _: &Arc<CloseReason>) {
-        self.hub.peers().iter().filter(|peer| Arc::ptr_eq(&peer.link, link)).for_each(|peer| peer.abandon());
+        let peers = self.hub.peers();
+        let ended = peers.iter().filter(|peer| Arc::ptr_eq(&peer.link, link));
+        let left: Vec<_> = ended.flat_map(|peer| peer.part()).collect();
         self.hub.prune();
+        if !left.is_empty() {
+            // The items are the user's, and others are still to be told.
+            link.submit(Box::new(move || discard_all(left)));
+        }
     }
 }
 

@@ -180,6 +180,8 @@ impl ApiHandle {
         if let Err(error) = call_over::<_, ()>(&link, &subscribe, request, self.timeout) {
             if error.executed() == Executed::No {
                 // There is nobody who would have to be told that it has gone.
+                // Under a supervisor somebody may have asked the next start already, who tells that one then.
+                subscription.hold.0.state.lock().closed = true;
                 subscription.hold.0.finish(None, Missed::Ended);
             }
             return Err(name_ours(error, shape));

@@ -42,6 +42,20 @@ fn entry() {
             // Nobody reads what else would be said.
             process::exit(0);
         }
+        Ok("logged") => {
+            log::set_logger(&KeepsWhatAsksToEnd).unwrap();
+            log::set_max_level(log::LevelFilter::Info);
+            let park = |_: &Context, ()| -> Result<(), Fault> { park() };
+            let config = Config::new().grace(Duration::from_millis(50));
+            let (head, neck) = Head::builder().in_process_with(Neck::builder().config(config)).unwrap();
+            let neck = neck.serve(Api::new("child").handle("park", park).unwrap()).unwrap();
+            let call = head.api("child").action("park", ()).timeout(HANG * 100).start::<()>().unwrap();
+            println!("\nready");
+            let stopped = neck.run_until_signal(HANG).unwrap();
+            println!("\nstopped: {:?} {}", stopped.signal, stopped.drained);
+            drop(call);
+            process::exit(0);
+        }
         Ok("listener") => {
             let listener = Head::listen("tcp:127.0.0.1:0").unwrap();
             println!("\nready");
@@ -83,6 +97,24 @@ fn entry() {
         }
         _ => {}
     }
+}
+
+/// Does not come back from a line about a signal.
+struct KeepsWhatAsksToEnd;
+
+impl log::Log for KeepsWhatAsksToEnd {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().contains("asked to end") {
+            println!("\nlogging");
+            park();
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 fn park() -> ! {
@@ -146,6 +178,20 @@ fn a_second_signal_does_not_wait() {
         let error = call.wait().unwrap_err();
         assert!(matches!(error, CallError::Closed { .. }), "{error}");
         assert_eq!(expect(&mut lines, "stopped"), "stopped: Some(15) false");
+    });
+}
+
+/// Red when the thread that hears of signals writes to the log.
+#[test]
+fn a_second_signal_does_not_wait_for_a_logger_either() {
+    watched(|| {
+        let (mut child, mut lines) = alone("logged");
+        await_hearing(&child);
+        send(Signal::INT, child.id());
+        expect(&mut lines, "logging");
+        send(Signal::INT, child.id());
+        assert_eq!(expect(&mut lines, "stopped"), "stopped: Some(2) false");
+        assert!(child.wait().unwrap().success());
     });
 }
 

@@ -33,6 +33,18 @@ on_every_wire_to_a_child! {
     p_23_a_child_is_ended_while_a_hook_holds_its_supervisor_up,
     p_24_a_supervisor_does_not_wait_for_what_hooks_have_left_with_their_threads,
     p_30_a_waker_that_does_not_come_back_holds_up_no_start,
+    p_24_a_supervisor_whose_grace_has_no_end_comes_to_its_own,
+}
+
+/// Red when a time that cannot be counted is taken for none that is set.
+fn p_24_a_supervisor_whose_grace_has_no_end_comes_to_its_own(wire: Wire) {
+    let stops: [fn(&Supervisor); 3] = [Supervisor::stop, |it| assert!(it.shut_down(HANG)), |_| ()];
+    for stop in stops {
+        let builder = Head::builder().wire(wire).config(Config::new().grace(Duration::MAX));
+        let supervisor = builder.supervise(Restarts::never()).spawn(victim::command("serve")).unwrap();
+        stop(&supervisor);
+        drop(supervisor);
+    }
 }
 
 const GRACE: Duration = Duration::from_millis(100);

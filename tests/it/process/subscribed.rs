@@ -1,7 +1,7 @@
 //! Subscriptions to a child that is started again when it crashes.
 
 use std::{
-    env, fs,
+    env, fs, iter,
     process::Command,
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -23,6 +23,7 @@ on_every_wire_to_a_child! {
     p_30_a_subscription_is_made_again,
     p_30_many_subscriptions_are_made_again_by_few_threads,
     p_30_a_subscription_by_callback_is_made_again,
+    p_30_callbacks_that_block_hold_up_no_other_subscription,
     p_30_what_came_before_a_crash_is_read_first,
     p_30_what_came_before_a_crash_is_read_as_it_was_sent,
     p_30_a_subscription_ends_when_the_supervisor_gives_up,
@@ -110,6 +111,37 @@ fn p_30_a_subscription_by_callback_is_made_again(wire: Wire) {
         supervisor.kill();
         assert!(matches!(heard.recv_timeout(HANG).unwrap(), Err(Missed::Restarted)));
     }
+}
+
+/// Red when a thread that makes subscriptions again, or tells all of the end, runs a callback.
+fn p_30_callbacks_that_block_hold_up_no_other_subscription(wire: Wire) {
+    let gate = Gate::default();
+    let supervisor = supervised(wire, victim::command("publish"));
+    let _opens = gate.opens_at_the_end();
+    let blocking: Vec<_> = (0..8)
+        .map(|_| {
+            let gate = gate.clone();
+            subscribe(&supervisor, Backlog::latest()).on(move |news| {
+                if news.is_err() {
+                    gate.pass()
+                }
+            })
+        })
+        .collect();
+    let mut others: Vec<_> = (0..6).map(|_| subscribe(&supervisor, Backlog::default())).collect();
+    supervisor.kill();
+    for news in &mut others {
+        assert!(matches!(next(news), Err(Missed::Restarted)));
+    }
+    until("all are asked for again", || say(&supervisor, 1) == 14);
+    let end = thread::spawn(move || supervisor.stop());
+    for news in &mut others {
+        let end = iter::from_fn(|| Some(next(news))).find_map(Result::err);
+        assert!(matches!(end, Some(Missed::Closed(_))), "{end:?}");
+    }
+    gate.open();
+    end.join().unwrap();
+    drop(blocking);
 }
 
 /// Red when what is left takes the places of what comes, or goes.

@@ -61,6 +61,7 @@ fn entry() {
             serve(Neck::from_env().unwrap());
         }
         Ok("logged") => logged::lose_a_child(),
+        Ok("logged-start") => logged::start_again(),
         Ok("leave") => leave(|| ()),
         Ok("leave-and-write") => leave(write),
         Ok("write-behind") => {

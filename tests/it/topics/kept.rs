@@ -1,6 +1,6 @@
 //! What a publisher keeps for those who do not read: how much that is, is not left to them.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread, time::Duration};
 
 use nape::{Api, Backlog, Config, Endpoint, Head, Limits, Missed, Neck, Subscription, Topic};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -113,7 +113,30 @@ fn p_12_what_the_publisher_does_not_keep_is_told(kind: Kind) {
     }
 }
 
+/// Red when a publisher that waits hears only of what was read, and not of a place in what is kept.
+fn p_12_a_publisher_hears_of_room_in_what_is_kept_for_it(kind: Kind) {
+    const N: u64 = 3000;
+    let topic = Topic::<Seen>::new().patience(Duration::MAX);
+    let config = Config::new().limits(Limits::new().subscription_items(16).topic_items(20));
+    let (head, neck) = kind.ends_with(Head::builder(), Neck::builder().config(config));
+    let _neck = neck.serve(Api::new("t").topic("a", &topic).unwrap()).unwrap().start();
+    let backlog = Backlog::block(10_000, Duration::MAX);
+    let mut all = [0, 1].map(|_| head.subscribe::<Seen>("t.a", backlog).unwrap());
+    let publish = |_| {
+        let topic = topic.clone();
+        thread::spawn(move || (0..N / 2).for_each(|n| assert_eq!(topic.publish(Seen::new(n, None)).lost, 0)))
+    };
+    let publishers = [0, 1].map(publish);
+    for n in 0..N {
+        all.iter_mut().for_each(|news| {
+            drop(news.next_timeout(LONG).unwrap().unwrap_or_else(|| panic!("none is item {n}")))
+        });
+    }
+    publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+}
+
 on_every_link! {
+    p_12_a_publisher_hears_of_room_in_what_is_kept_for_it,
     p_15_what_a_subscription_asks_to_be_kept_is_bounded,
     p_12_what_the_publisher_does_not_keep_is_told,
 }
