@@ -5,6 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver},
     },
     thread::{self, Builder},
     time::Duration,
@@ -19,10 +20,9 @@ use signal_hook::{
 use crate::{
     error::{Result, StartError},
     listener::Listener,
-    logging::line,
+    logging::{Line, line},
     neck::Neck,
     sync::Mutex,
-    workers::{LAST_LINES, Thread},
 };
 
 /// How serving came to its end: see [`Neck::run_until_signal`].
@@ -125,9 +125,7 @@ impl Hearing {
                 let Some(signal) = heard.next() else { return Ok(Stopped { signal: None, drained: true }) };
                 let drain = Builder::new().name("nape-drain".into()).spawn_scoped(scope, shut_down);
                 let drain = drain.inspect_err(|_| close())?;
-                // A logger may take its time, and the next signal is heard by this thread.
-                let line = line!(Info, "asked to end by the signal {signal}");
-                let told = line.and_then(|line| Thread::start("nape-asked".into(), || line.write()).ok());
+                let written = write_aside(line!(Info, "asked to end by the signal {signal}"));
                 let is_urgent = heard.next().is_some();
                 // What was cut off has ended, and was not drained.
                 let drained = drain.is_finished() || !is_urgent;
@@ -137,7 +135,7 @@ impl Hearing {
                     close();
                 }
                 let drained = drain.join().unwrap_or(false) && drained;
-                let _ = told.map(|told| told.join(LAST_LINES));
+                let _ = written.recv_timeout(TO_WRITE);
                 Ok(Stopped { signal: Some(signal), drained })
             };
             let listening = Builder::new().name("nape-signals".into()).spawn_scoped(scope, listen);
@@ -148,6 +146,19 @@ impl Hearing {
             Ok((ended, stopped.and_then(|stopped| stopped).map_err(StartError::setup("thread for signals"))?))
         })
     }
+}
+
+/// Has a line written by a thread that nobody waits for: a logger may take its time, and signals are still to be heard.
+/// What comes back says when that is done, or cannot be.
+fn write_aside(line: Option<Line>) -> Receiver<()> {
+    let (done, written) = mpsc::channel();
+    let write = move || {
+        line.into_iter().for_each(Line::write);
+        let _ = done.send(());
+    };
+    // Without a thread it stays unsaid.
+    let _ = Builder::new().name("nape-asked".into()).spawn(write);
+    written
 }
 
 /// As long as one of these is there, the signals do not do what they do by default.
@@ -198,5 +209,7 @@ impl AllWhoHear {
 /// time, and that of the run before would end the process.
 static ALL_WHO_HEAR: Mutex<Option<AllWhoHear>> = Mutex::new(None);
 
+/// How long a line that is being written is waited for in the end.
+const TO_WRITE: Duration = Duration::from_millis(100);
 /// What ends a process that is asked to.
 const ASKING: [i32; 2] = [SIGINT, SIGTERM];

@@ -1,3 +1,5 @@
+//! What the queue of a subscription gives, in which order, and what it keeps.
+
 use super::*;
 
 fn put(state: &mut State, backlog: Backlog, numbers: std::ops::Range<u8>) {
