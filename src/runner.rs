@@ -5,12 +5,12 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver},
     },
     thread::{self, Builder},
     time::Duration,
 };
 
+use crossbeam_channel::{Receiver, bounded};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag::register_conditional_default,
@@ -151,7 +151,7 @@ impl Hearing {
 /// Has a line written by a thread that nobody waits for: a logger may take its time, and signals are still to be heard.
 /// What comes back says when that is done, or cannot be.
 fn write_aside(line: Option<Line>) -> Receiver<()> {
-    let (done, written) = mpsc::channel();
+    let (done, written) = bounded(1);
     let write = move || {
         line.into_iter().for_each(Line::write);
         let _ = done.send(());
