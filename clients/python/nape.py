@@ -3144,7 +3144,8 @@ class Link(_Owned):
 
     def _flush(self, todo: Deque[Callable[[], None]]) -> None:
         machine, now = self._machine, time.monotonic()
-        while not self._cannot_send:
+        # While the socket is full the reader waits until it takes more, and nobody asks it before.
+        while not (self._cannot_send or self._blocked):
             if not self._out:
                 self._out = memoryview(machine.take_output(now))
                 if not self._out:
@@ -3153,8 +3154,8 @@ class Link(_Owned):
                 self._out = self._out[self._socket.send(self._out) :]
             except (BlockingIOError, InterruptedError):
                 self._blocked = True
-                self._wake()
-                break
+                if self._acting != self._reader.ident:
+                    self._wake()
             except OSError as error:
                 if error.errno is None:
                     # The TimeoutError of a signal handler, say.

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 import warnings
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Set, Tuple
 from unittest import mock
 
 from .support import BYE, GREETING, LONG, PeerTest, Test, call_frame, nape, nothing_left
@@ -301,6 +301,34 @@ class Alone(Test):
             kinds.append(kind)
             last, data = data[nape._HEADER.size : size + 4], data[size + 4 :]
         self.assertEqual((kinds[-1], last), (nape._Kind.BYE, b"\x0a\0"))
+
+    def test_p_17_the_reader_sleeps_while_the_other_side_reads_nothing(self) -> None:
+        link, peer = self.meet()
+        link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        wake, read_once = link._wake, link._read_once
+        wakers: Set[threading.Thread] = set()
+        turns: List[int] = []
+        link._wake = lambda: (wakers.add(threading.current_thread()), wake())  # type: ignore
+        link._read_once = lambda selector: (turns.append(1), read_once(selector))  # type: ignore
+        for _ in range(10):
+            link.fire("a.b", "x" * 60_000)
+        self.until("it is full", lambda: link._blocked and link._out)
+        # Each of them has it turn once.
+        for n in range(1, 21):
+            peer.sendall(nape._frame(nape._Kind.PING, 0, n, (0, 0), b""))
+            self.until("it is taken", lambda: len(link._machine._control) == n)  # noqa: B023
+        self.assertNotIn(link._reader, wakers)
+        self.assertLess(len(turns), 40)
+        # And it goes on when the other side does.
+        kinds: List[int] = []
+        read = (0, 0)
+        while nape._Kind.PONG not in kinds or kinds.count(nape._Kind.EVENT) < 10:
+            size, kind, *_ = nape._HEADER.unpack(peer.recv(nape._HEADER.size, socket.MSG_WAITALL))
+            peer.recv(size + 4 - nape._HEADER.size, socket.MSG_WAITALL)
+            if kind not in nape._FREE:
+                read = (read[0] + 1, read[1] + size + 4)
+                peer.sendall(nape._frame(nape._Kind.CREDIT, 0, 0, read, b""))
+            kinds.append(kind)
 
     def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
         link, peer = self.meet()
