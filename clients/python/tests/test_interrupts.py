@@ -183,7 +183,8 @@ class CutOff(Test):
             peer = EchoPeer()
             link = peer.link
             stuck, items = link.start("no.end", timeout=None), link.stream("no.end", timeout=None)
-
+            # Else the reader may act first, and this thread leaves to it what it would do itself.
+            self.until("the reader sleeps", lambda: link._machine._under_way() == (0, 0) and not link._acting)  # noqa: B023
             error = kind()
 
             def fail() -> None:
