@@ -1571,8 +1571,7 @@ class _Machine:
             call.parent = None
         served.children.clear()
         if served.is_event or served.cancelled or self.closed:
-            self.served.pop(served.id, None)
-            return
+            return self._free(served)
         if kind is _Kind.REPLY and len(body) > self.limits.message_limit:
             text = f"the result of {served.path} has {len(body)} bytes, over the limit of {self.limits.message_limit}"
             kind, body = _Kind.FAULT, _write_record(32, 0, 0, [text])
@@ -1588,6 +1587,11 @@ class _Machine:
             self._let_flow(outflow)
         else:
             self._push_answer(message)
+
+    def _free(self, served: _Served) -> None:
+        """Gives up its place. What was refused had none, and another call may be served by now that has its id."""
+        if self.served.get(served.id) is served:
+            del self.served[served.id]
 
     def _push_answer(self, message: _Message) -> None:
         (self._slow if len(message.body) > _BODY_LIMIT else self._answers).append(message)
@@ -1633,7 +1637,7 @@ class _Machine:
                 self._has_answered(message)
             self._answers = collections.deque(m for m in self._answers if m.served is not served)
             self._slow = collections.deque(m for m in self._slow if m.served is not served)
-            self.served.pop(served.id, None)
+            self._free(served)
         if served.on_cancel is not None:
             self._todo.append(served.on_cancel)
 
@@ -1714,7 +1718,7 @@ class _Machine:
             return self.lose(CloseReason(CloseKind.PROTOCOL, text, code))
         self.lose(CloseReason(CloseKind.PEER))
 
-    def _join(self, kind: _Kind, flags: int, id: int, body: bytes) -> Optional[bytes]:
+    def _join(self, kind: _Kind, flags: int, id: int, body: bytes, now: float) -> Optional[bytes]:
         """The whole message, if this was the last of it."""
         key, more, continues = (int(kind), id), flags & _MORE, flags & _CONTINUES
         part, known = self._inbox.get(key), key in self._inbox
@@ -1741,18 +1745,20 @@ class _Machine:
         part += body
         self._inbox_bytes += len(body)
         if self._inbox_bytes > 4 * limit:
-            self._turn_down(kind, id, more)
+            self._turn_down(kind, id, more, now)
             return None
         if more:
             return None
         self._forget(kind, id)
         return bytes(part)
 
-    def _turn_down(self, kind: _Kind, id: int, more: int) -> None:
+    def _turn_down(self, kind: _Kind, id: int, more: int, now: float) -> None:
         """There is no room for a message: what still comes of it is skipped."""
         self._forget(kind, id)
         if more:
             self._inbox[int(kind), id] = None
+        if kind in _STARTS:
+            self._pay("messages beyond the room for them", now)
         if kind in (_Kind.CALL, _Kind.OPEN):
             self._check_unread()
             record = _write_record(3, 0, 0, ["", "too much is in unfinished messages"])
@@ -1785,7 +1791,7 @@ class _Machine:
             if id in self.served or unfinished:
                 raise _Violation(14, "an id is in use")
             self._last_seen = max(self._last_seen, id & ~_NECK_BIT)
-        whole = self._join(kind, flags, id, body)
+        whole = self._join(kind, flags, id, body, now)
         if whole is None:
             return
         served = _Served(self, id, "", kind is _Kind.EVENT)
@@ -1889,7 +1895,7 @@ class _Machine:
         if call is None:
             self.n_late_replies += not flags & _MORE
             return
-        whole = self._join(kind, flags, id, body)
+        whole = self._join(kind, flags, id, body, now)
         if whole is None:
             return
         message = call.message
@@ -1944,7 +1950,7 @@ class _Machine:
         inflow = flows[0]
         if inflow is None or inflow.ended:
             raise _Violation(19, "items in a direction that has none")
-        whole = self._join(kind, flags, id, body)
+        whole = self._join(kind, flags, id, body, now)
         if whole is None:
             return
         if not whole:
@@ -2109,7 +2115,7 @@ class _Machine:
         """An answer has left, or never does."""
         if message.served is not None:
             self._answer_bytes -= len(message.body)
-        self.served.pop(message.id, None)
+            self._free(message.served)
 
     def _next_slow(self, now: float) -> Optional[_Message]:
         """The next message that is to be cut, if one may begin."""

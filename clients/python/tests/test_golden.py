@@ -356,6 +356,37 @@ class Rules(Test):
         self.assertEqual([served.id for served, _ in machine.served], [1, 2, 3, 4])
         self.assertEqual((machine.it._inbox, machine.it._inbox_bytes), ({}, 0))
 
+    def test_p_17_the_answer_of_what_was_refused_gives_no_place_to_a_call_of_the_same_id(self) -> None:
+        limits = nape.Limits(message_limit=1000, served_calls=3)
+        full = [(nape._MORE, id, CALL + bytes(850)) for id in range(1, 5)]
+        nobody = CALL[:-11] + b"nobodys.own"
+        for fill, refused in [([], [(0, nobody)]), (full, [(nape._MORE, bytes(900)), (nape._CONTINUES, b"1")])]:
+            machine = Machine(1, limits)
+            for flags, id, body in fill:
+                machine.take(K.CALL, flags, id, body)
+            for id in range(11, 51):
+                # All at once: nothing of it is answered meanwhile.
+                frames = [*((flags, id, body) for flags, body in refused), (0, id, CALL)]
+                machine.feed(b"".join(nape._frame(K.CALL, flags, id, machine.peer_read, body) for flags, id, body in frames))
+                machine.sent()
+            self.assertIsNone(machine.it.reason)
+            self.assertEqual((len(machine.served), len(machine.it.served)), (3, 3))
+            for served, _ in machine.served:
+                machine.it.answer(served, K.REPLY, b"1")
+            machine.sent()
+            self.assertEqual((machine.it.served, machine.it._answer_bytes), ({}, 0))
+
+    def test_p_17_messages_for_which_there_is_no_room_are_paid_for(self) -> None:
+        for kind in (K.CALL, K.OPEN, K.EVENT):
+            machine = Machine(1, nape.Limits(message_limit=1000))
+            for id in range(1, 5):
+                machine.take(K.CALL, nape._MORE, id, CALL + bytes(850))
+            for id in range(11, nape._BUDGET + 20):
+                machine.take(kind, nape._MORE, id, bytes(900))
+                machine.take(kind, nape._CONTINUES, id, b"1")
+                machine.sent()
+            self.assertEqual(machine.rule, 18)
+
     def test_a_parent_gives_no_call_a_place(self) -> None:
         machine = Machine(1, nape.Limits(served_calls=3))
         ours = machine.it.start("a.b", b"1", 0.0, None, nape._Way.NONE, None, None)
