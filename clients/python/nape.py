@@ -46,6 +46,9 @@ import inspect
 import ipaddress
 import json
 import logging
+import math
+import numbers
+import operator
 import os
 import re
 import selectors
@@ -740,7 +743,7 @@ class Side(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How much, and for how long. Times are in seconds."""
+    """How much, and for how long. Times are in seconds. What is no number raises ``TypeError`` here already."""
 
     timeout: Optional[float] = 30.0
     """Of a call that is given none of its own; ``None`` for no limit."""
@@ -763,12 +766,34 @@ class Limits:
     workers: int = 4
     """How many handlers run at a time. Calls that descend from one of ours get a thread more when all are busy."""
     stream_items: int = 64
-    """How many items of a stream may wait to be taken; where they are sent, how many may wait to leave."""
+    """How many items of a stream may wait to be taken; where they are sent, how many may wait to leave: 1 to 2^30."""
     stream_bytes: int = 1 << 20
-    """How many bytes of them."""
+    """How many bytes of them: 1 to 2^30."""
     heartbeat: Optional[Tuple[float, float]] = None
     """After how long a silence to ask whether the other side is well, and how long after that to give it up, should it
     still be silent; each at least 0.01. While this process itself stands still, no time passes for the other side."""
+
+    def __post_init__(self) -> None:
+        # Amid an action it would end the link.
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        timeout, heartbeat = values.pop("timeout"), values.pop("heartbeat")
+        if timeout is not None:
+            values["timeout"] = timeout
+        if heartbeat is not None:
+            values["heartbeat[0]"], values["heartbeat[1]"] = heartbeat
+        for name, value in values.items():
+            _check_number(name, value)
+        for name in ("stream_items", "stream_bytes"):
+            if not 1 <= operator.index(values[name]) <= _MOST_QUOTA:
+                raise ValueError(f"{name} is {values[name]}, and 1 to {_MOST_QUOTA} will do")
+
+
+def _check_number(name: str, value: object) -> None:
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is a {type(value).__name__}, and no number")
+    # One that is too large for that raises by itself.
+    if math.isnan(float(value)):
+        raise ValueError(f"{name} is not a number")
 
 
 class _Kind(enum.IntEnum):
@@ -2403,6 +2428,15 @@ _UNSET = _Unset.UNSET
 _Timeout = Union[float, None, _Unset]
 
 
+def _limit(timeout: _Timeout, limits: Limits) -> Optional[float]:
+    """That of a call. What is no number is found out here: amid an action it would end the link."""
+    if isinstance(timeout, _Unset):
+        return limits.timeout
+    if timeout is not None:
+        _check_number("timeout", timeout)
+    return timeout
+
+
 def _collect(into: Mapping[str, _Handler], apis: Iterable[Api]) -> Dict[str, _Handler]:
     handlers = dict(into)
     for api in apis:
@@ -2905,7 +2939,8 @@ class Link(_Owned):
             pending.cancel()
 
     def start(self, path: str, value: Any = None, *, timeout: _Timeout = _UNSET, raw: bool = False) -> Pending:
-        """Starts a call, and does not block. Raises only :class:`Misuse`; whatever else is wrong ends the call."""
+        """Starts a call, and does not block. Raises only :class:`Misuse`, and ``TypeError`` or ``ValueError`` for a
+        timeout that is no number; whatever else is wrong ends the call."""
         return self._start(path, value, timeout, raw, _Way.NONE)
 
     def fire(self, path: str, value: Any = None) -> None:
@@ -2931,7 +2966,7 @@ class Link(_Owned):
     def _start(self, path: str, value: Any, timeout: _Timeout, raw: bool, way: _Way) -> Pending:
         body = _arguments(value)
         _check_path(path)
-        limit = self.limits.timeout if isinstance(timeout, _Unset) else timeout
+        limit = _limit(timeout, self.limits)
         pending = Pending(self, raw)
         parent, held = _current.get(), weakref.ref(pending)
 
@@ -3530,7 +3565,7 @@ class AsyncLink(_Owned, asyncio.Protocol):
         self, path: str, value: Any, timeout: _Timeout, raw: bool, way: _Way
     ) -> Tuple[_Call, asyncio.Future[Any]]:
         body = _arguments(value)
-        limit = self.limits.timeout if isinstance(timeout, _Unset) else timeout
+        limit = _limit(timeout, self.limits)
         future: asyncio.Future[Any] = self._loop.create_future()
 
         def end(call: _Call) -> None:

@@ -20,7 +20,7 @@ import warnings
 from typing import Any, Callable, Dict, List, Set, Tuple
 from unittest import mock
 
-from .support import BYE, GREETING, LONG, PeerTest, Test, call_frame, nape, nothing_left
+from .support import BYE, GREETING, LONG, NO_TIMES, PeerTest, Test, call_frame, nape, nothing_left
 
 
 class Alone(Test):
@@ -329,6 +329,34 @@ class Alone(Test):
                 read = (read[0] + 1, read[1] + size + 4)
                 peer.sendall(nape._frame(nape._Kind.CREDIT, 0, 0, read, b""))
             kinds.append(kind)
+
+    def test_p_3_a_timeout_that_is_none_is_told_to_its_caller_alone(self) -> None:
+        link, peer = self.meet()
+        other = link.start("a.b", timeout=None)
+        for timeout, error in NO_TIMES:
+            for begin in (link.call, link.start, link.stream, link.upload, link.duplex):
+                with self.subTest(begin.__name__, timeout=timeout), self.assertRaises(error):
+                    begin("a.b", timeout=timeout)
+        self.assertEqual((link.close_reason, other.done()), (None, False))
+        self.assertEqual(list(link._machine.pending.values()), [other._call])
+
+    def test_p_3_limits_that_are_none_are_found_where_they_are_made(self) -> None:
+        for timeout, error in NO_TIMES:
+            for name in ("timeout", "start_timeout", "grace", "in_flight"):
+                with self.subTest(name, value=timeout), self.assertRaises(error):
+                    nape.Limits(**{name: timeout})
+            with self.assertRaises(error):
+                nape.Limits(heartbeat=(1.0, timeout))
+        with self.assertRaises(OverflowError):
+            nape.Limits(grace=10**400)
+        for name in ("stream_items", "stream_bytes"):
+            for value in (0, -1, (1 << 30) + 1, 1 << 33, 1e6, None):
+                with self.subTest(name, value=value), self.assertRaises((TypeError, ValueError)):
+                    nape.Limits(**{name: value})
+        most = nape.Limits(stream_items=1 << 30, stream_bytes=1 << 30, timeout=None, served_calls=2**70, grace=0)
+        link, peer = self.meet(limits=most)
+        link.stream("a.b")
+        self.assertIsNone(link.close_reason)
 
     def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
         link, peer = self.meet()
