@@ -2576,11 +2576,19 @@ def _wait_time(timeout: Optional[float]) -> float:
     return -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
 
 
+class _Place(threading.local):
+    """Where each thread is."""
+
+    # In a part of a link in which it may hold what others need: what runs there beside it, a signal handler or a
+    # finalizer, waits for nothing.
+    is_inside = False
+
+
 class _Workers:
     """Threads that run jobs, in their order. They start when they are needed, and end two seconds after."""
 
-    def __init__(self, name: str, limit: int) -> None:
-        self._name, self._limit = name, max(1, limit)
+    def __init__(self, name: str, limit: int, place: Optional[_Place] = None) -> None:
+        self._name, self._limit, self._place = name, max(1, limit), place or _Place()
         self._change = threading.Condition()
         self._jobs: Deque[Callable[[], None]] = collections.deque()
         self._threads: Set[threading.Thread] = set()
@@ -2589,8 +2597,9 @@ class _Workers:
 
     def submit(self, job: Callable[[], None], urgent: bool = False) -> bool:
         """``urgent``: it gets a thread of its own rather than wait. ``False`` if it cannot run."""
-        thread = None
+        thread, was_inside = None, self._place.is_inside
         try:
+            self._place.is_inside = True
             with self._change:
                 if self._closed:
                     return False
@@ -2608,6 +2617,7 @@ class _Workers:
         except RuntimeError:
             return False
         finally:
+            self._place.is_inside = was_inside
             if thread is not None and thread.ident is None:
                 # An interrupt, too, leaves none that takes a place and does not run.
                 self._threads.discard(thread)
@@ -2890,8 +2900,7 @@ class Link(_Owned):
         self.limits = limits
         self._socket = opened
         opened.setblocking(False)
-        # Its owner may enter once more, in a signal handler or in the collector, and finds out by `_acting`.
-        self._lock = threading.RLock()
+        self._lock, self._place = threading.Lock(), _Place()
         # The thread that acts on the machine, 0, or what is neither, for one that was cut off.
         self._acting, self._cut_off = 0, ""
         self._machine = _Machine(side, tokens, limits, time.monotonic(), _ThreadSignal, self._dispatch, self._aside)
@@ -2904,8 +2913,8 @@ class Link(_Owned):
         # What calls back, and need not be held by anybody.
         self._kept: Set[Pending] = set()
         self._opened, self._idle, self._ended = _ThreadSignal(), _ThreadSignal(), _ThreadSignal()
-        self._handlers = _Workers("nape-handler", limits.workers)
-        self._callbacks = _Workers("nape-callback", 2)
+        self._handlers = _Workers("nape-handler", limits.workers, self._place)
+        self._callbacks = _Workers("nape-callback", 2, self._place)
         with contextlib.ExitStack() as undo, _starts("the link cannot be run"):
             undo.callback(opened.close)
             self._woken, self._waker = socket.socketpair()
@@ -2986,15 +2995,23 @@ class Link(_Owned):
 
     def serve(self, api: Api) -> None:
         """Serves one more. Raises ``ValueError`` if a path of it is served already."""
-        self._check_owner()
-        with self._lock:
-            self._machine.handlers = _collect(self._machine.handlers, [api])
+
+        def add(machine: _Machine, now: float) -> Optional[ValueError]:
+            try:
+                machine.handlers = _collect(machine.handlers, [api])
+            except ValueError as error:
+                return error
+            return None
+
+        error = self._with(add)
+        if error is not None:
+            raise error
 
     def _dispatch(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
         job = lambda: self._run(served, handler, arguments)  # noqa: E731
         if not self._handlers.submit(job, urgent=served.descends):
             record = _write_record(3, 0, 0, [served.path, "no thread could be started"])
-            self._with(lambda machine, now: machine.answer(served, _Kind.FAULT, record))
+            self._soon(lambda machine, now: machine.answer(served, _Kind.FAULT, record))
 
     def _run(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
         kind, body = _Kind.FAULT, self._machine.refusal(served, time.monotonic()) or b""
@@ -3070,8 +3087,8 @@ class Link(_Owned):
         Idempotent."""
         if self._is_forked():
             return
-        # Where it would wait for this very thread: in the middle of an action, in a handler or in a callback.
-        inside = self._acting == threading.get_ident() or self._is_own_thread()
+        # Where it would wait for this very thread: for what it has interrupted here, in a handler or in a callback.
+        inside = self._place.is_inside or self._is_own_thread()
         self._soon(lambda machine, now: machine.close(now))
         if not inside:
             self._ended.wait(self.limits.grace + _LINGER + 1.0)
@@ -3116,15 +3133,16 @@ class Link(_Owned):
         """Acts on the machine, sends what may be sent, and does what is to be done."""
         # Before the lock, which a thread may have held that the fork has left behind.
         self._check_owner()
-        me = threading.get_ident()
-        if self._acting == me:
+        place = self._place
+        if place.is_inside:
             # This is a signal handler or a finalizer, and what it has interrupted is half done.
             raise Misuse(_MISUSES[4])
         todo: Deque[Callable[[], None]] = collections.deque()
         try:
+            place.is_inside = True
             try:
                 with self._lock:
-                    return self._act(act, me, todo)
+                    return self._act(act, todo)
             finally:
                 if todo:
                     self._do(todo)
@@ -3133,13 +3151,15 @@ class Link(_Owned):
                 # Somebody may wait for what was cut off: it is done again where no signal handler runs.
                 self._aside(functools.partial(_do_all, list(todo), self._aside), urgent=True)
             raise
+        finally:
+            place.is_inside = False
 
-    def _act(self, act: Callable[[_Machine, float], _T], me: int, todo: Deque[Callable[[], None]]) -> _T:
+    def _act(self, act: Callable[[_Machine, float], _T], todo: Deque[Callable[[], None]]) -> _T:
         """The part under the lock. What the machine does raises nothing: an exception out of here comes from a signal
         handler, which in Python may raise between any two steps, and leaves an action that is half done."""
         if self._acting:
             self._break_down()
-        self._acting = me
+        self._acting = threading.get_ident()
         try:
             now = time.monotonic()
             while self._later:
@@ -3172,7 +3192,7 @@ class Link(_Owned):
         So it does not block, whatever it is that has been interrupted here."""
         if self._is_forked():
             return
-        if self._acting:
+        if self._acting or self._place.is_inside:
             self._put_off(act)
         else:
             self._later.append(act)

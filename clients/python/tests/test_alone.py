@@ -142,6 +142,18 @@ class Alone(Test):
         finally:
             threading.Thread.start = start  # type: ignore[method-assign]
 
+    def test_p_1_a_call_for_which_no_thread_can_be_started_is_refused(self) -> None:
+        api = nape.Api("py")
+        api.handle("none")(lambda cx, value: None)
+        link, peer = self.meet(api)
+        with mock.patch.object(threading.Thread, "start", refuse):
+            peer.sendall(call_frame(1, b"py.none"))
+            kind = 0
+            while kind != nape._Kind.FAULT:
+                size, kind, *_ = nape._HEADER.unpack(peer.recv(nape._HEADER.size, socket.MSG_WAITALL))
+                record = peer.recv(size + 4 - nape._HEADER.size, socket.MSG_WAITALL)
+        self.assertEqual((record[:2], link._machine.served), (b"\3\0", {}))
+
     def test_p_1_the_end_of_a_link_is_told_while_a_thread_of_it_is_about_to_start(self) -> None:
         link, peer = self.meet()
         starting = threading.Thread(target=print)
