@@ -2291,6 +2291,8 @@ Allow = Callable[[int, int, int], bool]
 
 _NO_TOKENS = (bytes(16), bytes(16))
 _ASK_AGAIN = 0.01
+_LONGEST_CONNECT = 1e6
+"""A socket knows no timeout that is much longer."""
 
 
 def _tokens(token: Optional[Token]) -> Tuple[bytes, bytes]:
@@ -2328,7 +2330,7 @@ def _dial(address: str, token: Optional[Token], limit: float, allow: Optional[Al
     with _starts(f"cannot connect to {address}"):
         opened = socket.socket(family, socket.SOCK_STREAM)
     try:
-        opened.settimeout(limit)
+        opened.settimeout(min(max(0.0, limit), _LONGEST_CONNECT))
         _line_up(opened, target, time.monotonic() + limit)
         if family == socket.AF_UNIX:
             _check_peer(address, opened, allow or _own_user)
@@ -2663,7 +2665,7 @@ class _Workers:
         for thread in threads:
             # One that is about to start cannot be joined, and finds out by itself.
             with contextlib.suppress(RuntimeError):
-                thread.join(max(0.0, end - time.monotonic()))
+                thread.join(_wait_time(end - time.monotonic()))
 
 
 class Pending:
@@ -3256,12 +3258,11 @@ class Link(_Owned):
             self._with(lambda machine, now: machine.lose(reason))
             self._aside(functools.partial(_log.error, "the reader of a link failed", exc_info=error))
         finally:
-            try:
+            with contextlib.ExitStack() as last:
+                # From the last to the first, whatever fails: somebody waits for the end.
+                for each in (self._ended.set, selector.close, self._waker.close, self._woken.close, self._socket.close):
+                    last.callback(each)
                 self._hang_up()
-                selector.close()
-            finally:
-                # Whatever has failed: somebody waits for it.
-                self._ended.set()
 
     def _read_once(self, selector: selectors.BaseSelector) -> None:
         # Whoever wants it to look earlier, or for more than that, wakes it.
@@ -3315,9 +3316,6 @@ class Link(_Owned):
         self._socket.close()
         self._handlers.close(self.limits.grace)
         self._callbacks.close(self.limits.grace)
-        self._woken.close()
-        self._waker.close()
-
 
     def _take_rest(self, machine: _Machine, now: float) -> bytes:
         """What was begun and the last words behind it, which nobody sends any more but whoever takes them."""

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import logging
+import math
 import os
 import selectors
 import signal
@@ -369,6 +370,49 @@ class Alone(Test):
         link, peer = self.meet(limits=most)
         link.stream("a.b")
         self.assertIsNone(link.close_reason)
+
+    def test_p_1_times_without_end_end_with_what_they_are_for(self) -> None:
+        api, ran = nape.Api("py"), []
+        api.handle("note")(lambda cx, value: ran.append(value))
+        forever = nape.Limits(timeout=math.inf, start_timeout=math.inf, grace=math.inf, heartbeat=(math.inf, math.inf))
+        check = nothing_left(self)
+        for n in range(1, 4):
+            link, peer = self.meet(api, forever)
+            peer.sendall(call_frame(1, b"py.note", nape._Kind.EVENT, b"1"))
+            self.until("it is handled", lambda: len(ran) == n)  # noqa: B023
+            pending = link.start("a.b")
+            peer.close()
+            self.assertTrue(link.wait(LONG))
+            self.assertTrue(pending.wait(LONG))
+            self.assertIs(link.close_reason.kind, nape.CloseKind.GONE)
+            link.close()
+        del pending, link, peer
+        check()
+
+    def test_a_start_timeout_without_end_is_none(self) -> None:
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as door:
+            door.bind(f"{directory}/door")
+            door.listen()
+            limits = nape.Limits(start_timeout=math.inf)
+            met: List[socket.socket] = []
+            host = threading.Thread(target=lambda: met.append(door.accept()[0]) or met[0].sendall(GREETING))
+            host.start()
+            link = nape.connect(f"unix:{directory}/door", limits=limits)
+            self.assertTrue(link.is_open)
+            host.join(LONG)
+            met[0].close()
+            link.close()
+
+    def test_p_1_whatever_fails_as_a_link_ends_nothing_is_left_open(self) -> None:
+        check = nothing_left(self)
+        link, peer = self.meet()
+        link._handlers.close = refuse  # type: ignore
+        hook, threading.excepthook = threading.excepthook, lambda told: None
+        self.addCleanup(setattr, threading, "excepthook", hook)
+        peer.close()
+        self.assertTrue(link.wait(LONG))
+        link._reader.join(LONG)
+        check()
 
     def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
         link, peer = self.meet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import socket
 import tempfile
@@ -303,6 +304,17 @@ class Alone(Test):
             other.cancel()
 
         self.run_alone(test)
+
+    def test_p_1_times_without_end_end_with_what_they_are_for(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            call = link.start("a.b")
+            peer.close()
+            await link.wait()
+            with self.assertRaises(nape.Closed):
+                await call
+
+        inf = math.inf
+        self.run_alone(test, limits=nape.Limits(timeout=inf, start_timeout=inf, grace=inf, heartbeat=(inf, inf)))
 
     def test_p_17_a_plain_handler_takes_the_place_of_a_call_until_it_has_ended(self) -> None:
         api, ran, begun, gate = nape.Api("py"), [], threading.Event(), threading.Event()
