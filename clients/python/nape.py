@@ -297,8 +297,9 @@ class Fault(CallError):
         self._value: Any = None if value is _NOTHING else value
         self._call_error = call_error
         self.code = self._kind.value
-        # Of one that came: the value or the error of a call as it stands in the record, and how deep in others it is.
-        self._unread: Optional[Tuple[bytes, int]] = None
+        # Of one that came: its kind, the value or the error of a call as it stands in the record, and how deep in others
+        # it is.
+        self._unread: Optional[Tuple[FaultKind, bytes, int]] = None
 
     @property
     def kind(self) -> FaultKind:
@@ -317,10 +318,11 @@ class Fault(CallError):
 
     def _read(self) -> None:
         """Reads what came when somebody asks for it: the thread that takes the answers of all calls has no time."""
-        if self._unread is None:
+        unread = self._unread
+        if unread is None:
             return
-        body, depth = self._unread
-        if self._kind is FaultKind.TYPED:
+        kind, body, depth = unread
+        if kind is FaultKind.TYPED:
             try:
                 self._value = _decode(body)
             except ValueError:
@@ -328,7 +330,7 @@ class Fault(CallError):
         else:
             inner = _inner_record(body)
             self._call_error = _error_of(inner, depth + 1) if inner else None
-        # At last: whoever else asks meanwhile reads it, too.
+        # At last: whoever else asks meanwhile reads the same, of what nobody changes.
         self._unread = None
 
     def __str__(self) -> str:
@@ -510,7 +512,7 @@ def _fault_of(record: _Record, depth: int) -> Fault:
     kind = FaultKind(record.code) if record.code in (32, 33, 34, 35) else FaultKind.OTHER
     fault = Fault(record.text(0), _NOTHING, record.text(1), record.texts[2:], kind)
     if kind is FaultKind.TYPED or kind is FaultKind.CALL and depth < 32:
-        fault._unread = (record.value, depth)
+        fault._unread = (kind, record.value, depth)
     fault.code = record.code
     return fault
 

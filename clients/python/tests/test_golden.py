@@ -6,6 +6,8 @@ import dataclasses
 import json
 import random
 import struct
+import sys
+import threading
 from typing import Any, Dict, List, Optional, Tuple
 from unittest import mock
 
@@ -531,6 +533,40 @@ class Records(Test):
             kind = nape.FaultKind.ERROR if body == b"no JSON" else nape.FaultKind.TYPED
             self.assertEqual((call.error.kind, call.error.value), (kind, value))
         self.assertEqual((calls[3].error.call_error.value, calls[3].error.value), ("deep", None))
+
+    def test_p_17_threads_that_read_a_fault_at_a_time_read_the_same(self) -> None:
+        whole, no_value = nape._encode({"wanted": 12}), nape._write_record(49)
+        inner = nape._write_record(35, 0, 0, ["text"], no_value)
+        for record, kind, value, error in [
+            (fault(whole), nape.FaultKind.TYPED, {"wanted": 12}, None), (fault(no_value), nape.FaultKind.ERROR, None, None),
+            (inner, nape.FaultKind.CALL, None, nape.Cancelled),
+        ]:  # fmt: skip
+            at, more = 1, True
+            while more:
+                told = nape._error_of(nape._read_record(record))
+                n_lines = 0
+
+                def trace(frame: Any, event: str, argument: Any) -> Any:
+                    nonlocal n_lines
+                    if frame.f_code is not nape.Fault._read.__code__:
+                        return None
+                    n_lines += event == "line"
+                    if event == "line" and n_lines == at:  # noqa: B023
+                        # Another thread does it all meanwhile.
+                        thread = threading.Thread(target=lambda: told.kind)  # noqa: B023
+                        thread.start()
+                        thread.join(support.LONG)
+                    return trace
+
+                before = sys.gettrace()
+                sys.settrace(trace)
+                try:
+                    told.kind
+                finally:
+                    sys.settrace(before)
+                self.assertEqual((told.kind, told.value, type(told.call_error)), (kind, value, error or type(None)), at)
+                more, at = n_lines >= at, at + 1
+            self.assertGreater(at, 4)
 
     def test_p_18_whatever_a_handler_raises_has_a_record(self) -> None:
         class Mute(Exception):
