@@ -55,6 +55,7 @@ import selectors
 import socket
 import stat
 import struct
+import sys
 import threading
 import time
 import unicodedata
@@ -2580,6 +2581,25 @@ def _wait_time(timeout: Optional[float]) -> float:
     return -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
 
 
+_ACTION_DEPTH = 60
+"""More calls within calls than an action takes, and what is to be done behind it."""
+
+
+def _check_stack() -> None:
+    """Raises ``RecursionError`` where there is no room for an action, which would be cut off half way."""
+    try:
+        # What C has on the stack counts in some versions of Python, and is not seen.
+        sys._getframe(sys.getrecursionlimit() // 4)
+    except ValueError:
+        return
+    _reach(_ACTION_DEPTH)
+
+
+def _reach(depth: int) -> None:
+    if depth:
+        _reach(depth - 1)
+
+
 class _Place(threading.local):
     """Where each thread is."""
 
@@ -3141,6 +3161,7 @@ class Link(_Owned):
         if place.is_inside:
             # This is a signal handler or a finalizer, and what it has interrupted is half done.
             raise Misuse(_MISUSES[4])
+        _check_stack()
         todo: Deque[Callable[[], None]] = collections.deque()
         try:
             place.is_inside = True

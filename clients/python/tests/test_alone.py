@@ -414,6 +414,28 @@ class Alone(Test):
         link._reader.join(LONG)
         check()
 
+    def test_p_3_where_the_stack_ends_a_call_fails_and_the_link_goes_on(self) -> None:
+        link, peer = self.meet()
+        other = link.start("a.b", timeout=None)
+
+        def deep(n: int, use: Callable[[], Any]) -> Any:
+            return deep(n - 1, use) if n else use()
+
+        uses: List[Callable[[], Any]] = [
+            lambda: link.fire("a.b"), lambda: link.start("a.b"), lambda: link.stream("a.b").close(),
+            lambda: link.start("a.b", timeout=0).then(lambda pending: None),
+        ]  # fmt: skip
+        for use in uses:
+            n_failed = 0
+            for n in range(sys.getrecursionlimit() - 200, sys.getrecursionlimit()):
+                try:
+                    deep(n, use)
+                except (RecursionError, nape.Misuse):
+                    n_failed += 1
+            self.assertGreater(n_failed, 0)
+            self.assertLess(n_failed, 200)
+            self.assertEqual((link.close_reason, other.done()), (None, False))
+
     def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
         link, peer = self.meet()
         chat = link.duplex("a.b", timeout=None)
