@@ -46,12 +46,16 @@ import inspect
 import ipaddress
 import json
 import logging
+import math
+import numbers
+import operator
 import os
 import re
 import selectors
 import socket
 import stat
 import struct
+import sys
 import threading
 import time
 import unicodedata
@@ -294,8 +298,9 @@ class Fault(CallError):
         self._value: Any = None if value is _NOTHING else value
         self._call_error = call_error
         self.code = self._kind.value
-        # Of one that came: the value or the error of a call as it stands in the record, and how deep in others it is.
-        self._unread: Optional[Tuple[bytes, int]] = None
+        # Of one that came: its kind, the value or the error of a call as it stands in the record, and how deep in others
+        # it is.
+        self._unread: Optional[Tuple[FaultKind, bytes, int]] = None
 
     @property
     def kind(self) -> FaultKind:
@@ -314,10 +319,11 @@ class Fault(CallError):
 
     def _read(self) -> None:
         """Reads what came when somebody asks for it: the thread that takes the answers of all calls has no time."""
-        if self._unread is None:
+        unread = self._unread
+        if unread is None:
             return
-        body, depth = self._unread
-        if self._kind is FaultKind.TYPED:
+        kind, body, depth = unread
+        if kind is FaultKind.TYPED:
             try:
                 self._value = _decode(body)
             except ValueError:
@@ -325,7 +331,7 @@ class Fault(CallError):
         else:
             inner = _inner_record(body)
             self._call_error = _error_of(inner, depth + 1) if inner else None
-        # At last: whoever else asks meanwhile reads it, too.
+        # At last: whoever else asks meanwhile reads the same, of what nobody changes.
         self._unread = None
 
     def __str__(self) -> str:
@@ -507,7 +513,7 @@ def _fault_of(record: _Record, depth: int) -> Fault:
     kind = FaultKind(record.code) if record.code in (32, 33, 34, 35) else FaultKind.OTHER
     fault = Fault(record.text(0), _NOTHING, record.text(1), record.texts[2:], kind)
     if kind is FaultKind.TYPED or kind is FaultKind.CALL and depth < 32:
-        fault._unread = (record.value, depth)
+        fault._unread = (kind, record.value, depth)
     fault.code = record.code
     return fault
 
@@ -740,7 +746,7 @@ class Side(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How much, and for how long. Times are in seconds."""
+    """How much, and for how long. Times are in seconds. What is no number raises ``TypeError`` here already."""
 
     timeout: Optional[float] = 30.0
     """Of a call that is given none of its own; ``None`` for no limit."""
@@ -763,12 +769,34 @@ class Limits:
     workers: int = 4
     """How many handlers run at a time. Calls that descend from one of ours get a thread more when all are busy."""
     stream_items: int = 64
-    """How many items of a stream may wait to be taken; where they are sent, how many may wait to leave."""
+    """How many items of a stream may wait to be taken; where they are sent, how many may wait to leave: 1 to 2^30."""
     stream_bytes: int = 1 << 20
-    """How many bytes of them."""
+    """How many bytes of them: 1 to 2^30."""
     heartbeat: Optional[Tuple[float, float]] = None
     """After how long a silence to ask whether the other side is well, and how long after that to give it up, should it
     still be silent; each at least 0.01. While this process itself stands still, no time passes for the other side."""
+
+    def __post_init__(self) -> None:
+        # Amid an action it would end the link.
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        timeout, heartbeat = values.pop("timeout"), values.pop("heartbeat")
+        if timeout is not None:
+            values["timeout"] = timeout
+        if heartbeat is not None:
+            values["heartbeat[0]"], values["heartbeat[1]"] = heartbeat
+        for name, value in values.items():
+            _check_number(name, value)
+        for name in ("stream_items", "stream_bytes"):
+            if not 1 <= operator.index(values[name]) <= _MOST_QUOTA:
+                raise ValueError(f"{name} is {values[name]}, and 1 to {_MOST_QUOTA} will do")
+
+
+def _check_number(name: str, value: object) -> None:
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is a {type(value).__name__}, and no number")
+    # One that is too large for that raises by itself.
+    if math.isnan(float(value)):
+        raise ValueError(f"{name} is not a number")
 
 
 class _Kind(enum.IntEnum):
@@ -1571,8 +1599,7 @@ class _Machine:
             call.parent = None
         served.children.clear()
         if served.is_event or served.cancelled or self.closed:
-            self.served.pop(served.id, None)
-            return
+            return self._free(served)
         if kind is _Kind.REPLY and len(body) > self.limits.message_limit:
             text = f"the result of {served.path} has {len(body)} bytes, over the limit of {self.limits.message_limit}"
             kind, body = _Kind.FAULT, _write_record(32, 0, 0, [text])
@@ -1588,6 +1615,11 @@ class _Machine:
             self._let_flow(outflow)
         else:
             self._push_answer(message)
+
+    def _free(self, served: _Served) -> None:
+        """Gives up its place. What was refused had none, and another call may be served by now that has its id."""
+        if self.served.get(served.id) is served:
+            del self.served[served.id]
 
     def _push_answer(self, message: _Message) -> None:
         (self._slow if len(message.body) > _BODY_LIMIT else self._answers).append(message)
@@ -1633,7 +1665,7 @@ class _Machine:
                 self._has_answered(message)
             self._answers = collections.deque(m for m in self._answers if m.served is not served)
             self._slow = collections.deque(m for m in self._slow if m.served is not served)
-            self.served.pop(served.id, None)
+            self._free(served)
         if served.on_cancel is not None:
             self._todo.append(served.on_cancel)
 
@@ -1714,7 +1746,7 @@ class _Machine:
             return self.lose(CloseReason(CloseKind.PROTOCOL, text, code))
         self.lose(CloseReason(CloseKind.PEER))
 
-    def _join(self, kind: _Kind, flags: int, id: int, body: bytes) -> Optional[bytes]:
+    def _join(self, kind: _Kind, flags: int, id: int, body: bytes, now: float) -> Optional[bytes]:
         """The whole message, if this was the last of it."""
         key, more, continues = (int(kind), id), flags & _MORE, flags & _CONTINUES
         part, known = self._inbox.get(key), key in self._inbox
@@ -1741,18 +1773,20 @@ class _Machine:
         part += body
         self._inbox_bytes += len(body)
         if self._inbox_bytes > 4 * limit:
-            self._turn_down(kind, id, more)
+            self._turn_down(kind, id, more, now)
             return None
         if more:
             return None
         self._forget(kind, id)
         return bytes(part)
 
-    def _turn_down(self, kind: _Kind, id: int, more: int) -> None:
+    def _turn_down(self, kind: _Kind, id: int, more: int, now: float) -> None:
         """There is no room for a message: what still comes of it is skipped."""
         self._forget(kind, id)
         if more:
             self._inbox[int(kind), id] = None
+        if kind in _STARTS:
+            self._pay("messages beyond the room for them", now)
         if kind in (_Kind.CALL, _Kind.OPEN):
             self._check_unread()
             record = _write_record(3, 0, 0, ["", "too much is in unfinished messages"])
@@ -1785,7 +1819,7 @@ class _Machine:
             if id in self.served or unfinished:
                 raise _Violation(14, "an id is in use")
             self._last_seen = max(self._last_seen, id & ~_NECK_BIT)
-        whole = self._join(kind, flags, id, body)
+        whole = self._join(kind, flags, id, body, now)
         if whole is None:
             return
         served = _Served(self, id, "", kind is _Kind.EVENT)
@@ -1889,7 +1923,7 @@ class _Machine:
         if call is None:
             self.n_late_replies += not flags & _MORE
             return
-        whole = self._join(kind, flags, id, body)
+        whole = self._join(kind, flags, id, body, now)
         if whole is None:
             return
         message = call.message
@@ -1944,7 +1978,7 @@ class _Machine:
         inflow = flows[0]
         if inflow is None or inflow.ended:
             raise _Violation(19, "items in a direction that has none")
-        whole = self._join(kind, flags, id, body)
+        whole = self._join(kind, flags, id, body, now)
         if whole is None:
             return
         if not whole:
@@ -2109,7 +2143,7 @@ class _Machine:
         """An answer has left, or never does."""
         if message.served is not None:
             self._answer_bytes -= len(message.body)
-        self.served.pop(message.id, None)
+            self._free(message.served)
 
     def _next_slow(self, now: float) -> Optional[_Message]:
         """The next message that is to be cut, if one may begin."""
@@ -2260,6 +2294,8 @@ Allow = Callable[[int, int, int], bool]
 
 _NO_TOKENS = (bytes(16), bytes(16))
 _ASK_AGAIN = 0.01
+_LONGEST_CONNECT = 1e6
+"""A socket knows no timeout that is much longer."""
 
 
 def _tokens(token: Optional[Token]) -> Tuple[bytes, bytes]:
@@ -2297,7 +2333,7 @@ def _dial(address: str, token: Optional[Token], limit: float, allow: Optional[Al
     with _starts(f"cannot connect to {address}"):
         opened = socket.socket(family, socket.SOCK_STREAM)
     try:
-        opened.settimeout(limit)
+        opened.settimeout(min(max(0.0, limit), _LONGEST_CONNECT))
         _line_up(opened, target, time.monotonic() + limit)
         if family == socket.AF_UNIX:
             _check_peer(address, opened, allow or _own_user)
@@ -2395,6 +2431,15 @@ class _Unset(enum.Enum):
 
 _UNSET = _Unset.UNSET
 _Timeout = Union[float, None, _Unset]
+
+
+def _limit(timeout: _Timeout, limits: Limits) -> Optional[float]:
+    """That of a call. What is no number is found out here: amid an action it would end the link."""
+    if isinstance(timeout, _Unset):
+        return limits.timeout
+    if timeout is not None:
+        _check_number("timeout", timeout)
+    return timeout
 
 
 def _collect(into: Mapping[str, _Handler], apis: Iterable[Api]) -> Dict[str, _Handler]:
@@ -2536,11 +2581,38 @@ def _wait_time(timeout: Optional[float]) -> float:
     return -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
 
 
+_ACTION_DEPTH = 60
+"""More calls within calls than an action takes, and what is to be done behind it."""
+
+
+def _check_stack() -> None:
+    """Raises ``RecursionError`` where there is no room for an action, which would be cut off half way."""
+    try:
+        # What C has on the stack counts in some versions of Python, and is not seen.
+        sys._getframe(sys.getrecursionlimit() // 4)
+    except ValueError:
+        return
+    _reach(_ACTION_DEPTH)
+
+
+def _reach(depth: int) -> None:
+    if depth:
+        _reach(depth - 1)
+
+
+class _Place(threading.local):
+    """Where each thread is."""
+
+    # In a part of a link in which it may hold what others need: what runs there beside it, a signal handler or a
+    # finalizer, waits for nothing.
+    is_inside = False
+
+
 class _Workers:
     """Threads that run jobs, in their order. They start when they are needed, and end two seconds after."""
 
-    def __init__(self, name: str, limit: int) -> None:
-        self._name, self._limit = name, max(1, limit)
+    def __init__(self, name: str, limit: int, place: Optional[_Place] = None) -> None:
+        self._name, self._limit, self._place = name, max(1, limit), place or _Place()
         self._change = threading.Condition()
         self._jobs: Deque[Callable[[], None]] = collections.deque()
         self._threads: Set[threading.Thread] = set()
@@ -2549,8 +2621,9 @@ class _Workers:
 
     def submit(self, job: Callable[[], None], urgent: bool = False) -> bool:
         """``urgent``: it gets a thread of its own rather than wait. ``False`` if it cannot run."""
-        thread = None
+        thread, was_inside = None, self._place.is_inside
         try:
+            self._place.is_inside = True
             with self._change:
                 if self._closed:
                     return False
@@ -2568,6 +2641,7 @@ class _Workers:
         except RuntimeError:
             return False
         finally:
+            self._place.is_inside = was_inside
             if thread is not None and thread.ident is None:
                 # An interrupt, too, leaves none that takes a place and does not run.
                 self._threads.discard(thread)
@@ -2613,7 +2687,7 @@ class _Workers:
         for thread in threads:
             # One that is about to start cannot be joined, and finds out by itself.
             with contextlib.suppress(RuntimeError):
-                thread.join(max(0.0, end - time.monotonic()))
+                thread.join(_wait_time(end - time.monotonic()))
 
 
 class Pending:
@@ -2850,8 +2924,7 @@ class Link(_Owned):
         self.limits = limits
         self._socket = opened
         opened.setblocking(False)
-        # Its owner may enter once more, in a signal handler or in the collector, and finds out by `_acting`.
-        self._lock = threading.RLock()
+        self._lock, self._place = threading.Lock(), _Place()
         # The thread that acts on the machine, 0, or what is neither, for one that was cut off.
         self._acting, self._cut_off = 0, ""
         self._machine = _Machine(side, tokens, limits, time.monotonic(), _ThreadSignal, self._dispatch, self._aside)
@@ -2864,8 +2937,8 @@ class Link(_Owned):
         # What calls back, and need not be held by anybody.
         self._kept: Set[Pending] = set()
         self._opened, self._idle, self._ended = _ThreadSignal(), _ThreadSignal(), _ThreadSignal()
-        self._handlers = _Workers("nape-handler", limits.workers)
-        self._callbacks = _Workers("nape-callback", 2)
+        self._handlers = _Workers("nape-handler", limits.workers, self._place)
+        self._callbacks = _Workers("nape-callback", 2, self._place)
         with contextlib.ExitStack() as undo, _starts("the link cannot be run"):
             undo.callback(opened.close)
             self._woken, self._waker = socket.socketpair()
@@ -2899,7 +2972,8 @@ class Link(_Owned):
             pending.cancel()
 
     def start(self, path: str, value: Any = None, *, timeout: _Timeout = _UNSET, raw: bool = False) -> Pending:
-        """Starts a call, and does not block. Raises only :class:`Misuse`; whatever else is wrong ends the call."""
+        """Starts a call, and does not block. Raises only :class:`Misuse`, and ``TypeError`` or ``ValueError`` for a
+        timeout that is no number; whatever else is wrong ends the call."""
         return self._start(path, value, timeout, raw, _Way.NONE)
 
     def fire(self, path: str, value: Any = None) -> None:
@@ -2925,7 +2999,7 @@ class Link(_Owned):
     def _start(self, path: str, value: Any, timeout: _Timeout, raw: bool, way: _Way) -> Pending:
         body = _arguments(value)
         _check_path(path)
-        limit = self.limits.timeout if isinstance(timeout, _Unset) else timeout
+        limit = _limit(timeout, self.limits)
         pending = Pending(self, raw)
         parent, held = _current.get(), weakref.ref(pending)
 
@@ -2945,15 +3019,23 @@ class Link(_Owned):
 
     def serve(self, api: Api) -> None:
         """Serves one more. Raises ``ValueError`` if a path of it is served already."""
-        self._check_owner()
-        with self._lock:
-            self._machine.handlers = _collect(self._machine.handlers, [api])
+
+        def add(machine: _Machine, now: float) -> Optional[ValueError]:
+            try:
+                machine.handlers = _collect(machine.handlers, [api])
+            except ValueError as error:
+                return error
+            return None
+
+        error = self._with(add)
+        if error is not None:
+            raise error
 
     def _dispatch(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
         job = lambda: self._run(served, handler, arguments)  # noqa: E731
         if not self._handlers.submit(job, urgent=served.descends):
             record = _write_record(3, 0, 0, [served.path, "no thread could be started"])
-            self._with(lambda machine, now: machine.answer(served, _Kind.FAULT, record))
+            self._soon(lambda machine, now: machine.answer(served, _Kind.FAULT, record))
 
     def _run(self, served: _Served, handler: _Handler, arguments: bytes) -> None:
         kind, body = _Kind.FAULT, self._machine.refusal(served, time.monotonic()) or b""
@@ -3029,8 +3111,8 @@ class Link(_Owned):
         Idempotent."""
         if self._is_forked():
             return
-        # Where it would wait for this very thread: in the middle of an action, in a handler or in a callback.
-        inside = self._acting == threading.get_ident() or self._is_own_thread()
+        # Where it would wait for this very thread: for what it has interrupted here, in a handler or in a callback.
+        inside = self._place.is_inside or self._is_own_thread()
         self._soon(lambda machine, now: machine.close(now))
         if not inside:
             self._ended.wait(self.limits.grace + _LINGER + 1.0)
@@ -3075,15 +3157,17 @@ class Link(_Owned):
         """Acts on the machine, sends what may be sent, and does what is to be done."""
         # Before the lock, which a thread may have held that the fork has left behind.
         self._check_owner()
-        me = threading.get_ident()
-        if self._acting == me:
+        place = self._place
+        if place.is_inside:
             # This is a signal handler or a finalizer, and what it has interrupted is half done.
             raise Misuse(_MISUSES[4])
+        _check_stack()
         todo: Deque[Callable[[], None]] = collections.deque()
         try:
+            place.is_inside = True
             try:
                 with self._lock:
-                    return self._act(act, me, todo)
+                    return self._act(act, todo)
             finally:
                 if todo:
                     self._do(todo)
@@ -3092,13 +3176,15 @@ class Link(_Owned):
                 # Somebody may wait for what was cut off: it is done again where no signal handler runs.
                 self._aside(functools.partial(_do_all, list(todo), self._aside), urgent=True)
             raise
+        finally:
+            place.is_inside = False
 
-    def _act(self, act: Callable[[_Machine, float], _T], me: int, todo: Deque[Callable[[], None]]) -> _T:
+    def _act(self, act: Callable[[_Machine, float], _T], todo: Deque[Callable[[], None]]) -> _T:
         """The part under the lock. What the machine does raises nothing: an exception out of here comes from a signal
         handler, which in Python may raise between any two steps, and leaves an action that is half done."""
         if self._acting:
             self._break_down()
-        self._acting = me
+        self._acting = threading.get_ident()
         try:
             now = time.monotonic()
             while self._later:
@@ -3131,7 +3217,7 @@ class Link(_Owned):
         So it does not block, whatever it is that has been interrupted here."""
         if self._is_forked():
             return
-        if self._acting:
+        if self._acting or self._place.is_inside:
             self._put_off(act)
         else:
             self._later.append(act)
@@ -3144,7 +3230,8 @@ class Link(_Owned):
 
     def _flush(self, todo: Deque[Callable[[], None]]) -> None:
         machine, now = self._machine, time.monotonic()
-        while not self._cannot_send:
+        # While the socket is full the reader waits until it takes more, and nobody asks it before.
+        while not (self._cannot_send or self._blocked):
             if not self._out:
                 self._out = memoryview(machine.take_output(now))
                 if not self._out:
@@ -3153,8 +3240,8 @@ class Link(_Owned):
                 self._out = self._out[self._socket.send(self._out) :]
             except (BlockingIOError, InterruptedError):
                 self._blocked = True
-                self._wake()
-                break
+                if self._acting != self._reader.ident:
+                    self._wake()
             except OSError as error:
                 if error.errno is None:
                     # The TimeoutError of a signal handler, say.
@@ -3194,12 +3281,11 @@ class Link(_Owned):
             self._with(lambda machine, now: machine.lose(reason))
             self._aside(functools.partial(_log.error, "the reader of a link failed", exc_info=error))
         finally:
-            try:
+            with contextlib.ExitStack() as last:
+                # From the last to the first, whatever fails: somebody waits for the end.
+                for each in (self._ended.set, selector.close, self._waker.close, self._woken.close, self._socket.close):
+                    last.callback(each)
                 self._hang_up()
-                selector.close()
-            finally:
-                # Whatever has failed: somebody waits for it.
-                self._ended.set()
 
     def _read_once(self, selector: selectors.BaseSelector) -> None:
         # Whoever wants it to look earlier, or for more than that, wakes it.
@@ -3253,9 +3339,6 @@ class Link(_Owned):
         self._socket.close()
         self._handlers.close(self.limits.grace)
         self._callbacks.close(self.limits.grace)
-        self._woken.close()
-        self._waker.close()
-
 
     def _take_rest(self, machine: _Machine, now: float) -> bytes:
         """What was begun and the last words behind it, which nobody sends any more but whoever takes them."""
@@ -3523,7 +3606,7 @@ class AsyncLink(_Owned, asyncio.Protocol):
         self, path: str, value: Any, timeout: _Timeout, raw: bool, way: _Way
     ) -> Tuple[_Call, asyncio.Future[Any]]:
         body = _arguments(value)
-        limit = self.limits.timeout if isinstance(timeout, _Unset) else timeout
+        limit = _limit(timeout, self.limits)
         future: asyncio.Future[Any] = self._loop.create_future()
 
         def end(call: _Call) -> None:

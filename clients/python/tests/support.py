@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import decimal
 import faulthandler
 import logging
+import math
 import os
 import pathlib
 import subprocess
@@ -94,6 +97,13 @@ class Peer:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(LONG)
+
+
+NO_TIMES = [
+    ("5", TypeError), (datetime.timedelta(seconds=5), TypeError), (decimal.Decimal(5), TypeError), ([1], TypeError),
+    (math.nan, ValueError),
+]  # fmt: skip
+"""What is no number of seconds, and how that is told."""
 
 
 GREETING = b"".join(

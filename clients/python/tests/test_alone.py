@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import logging
+import math
 import os
 import selectors
 import signal
@@ -17,10 +18,10 @@ import threading
 import time
 import traceback
 import warnings
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Set, Tuple
 from unittest import mock
 
-from .support import BYE, GREETING, LONG, PeerTest, Test, call_frame, nape, nothing_left
+from .support import BYE, GREETING, LONG, NO_TIMES, PeerTest, Test, call_frame, nape, nothing_left
 
 
 class Alone(Test):
@@ -141,6 +142,18 @@ class Alone(Test):
                 self.assertTrue(each.wait(LONG))
         finally:
             threading.Thread.start = start  # type: ignore[method-assign]
+
+    def test_p_1_a_call_for_which_no_thread_can_be_started_is_refused(self) -> None:
+        api = nape.Api("py")
+        api.handle("none")(lambda cx, value: None)
+        link, peer = self.meet(api)
+        with mock.patch.object(threading.Thread, "start", refuse):
+            peer.sendall(call_frame(1, b"py.none"))
+            kind = 0
+            while kind != nape._Kind.FAULT:
+                size, kind, *_ = nape._HEADER.unpack(peer.recv(nape._HEADER.size, socket.MSG_WAITALL))
+                record = peer.recv(size + 4 - nape._HEADER.size, socket.MSG_WAITALL)
+        self.assertEqual((record[:2], link._machine.served), (b"\3\0", {}))
 
     def test_p_1_the_end_of_a_link_is_told_while_a_thread_of_it_is_about_to_start(self) -> None:
         link, peer = self.meet()
@@ -301,6 +314,127 @@ class Alone(Test):
             kinds.append(kind)
             last, data = data[nape._HEADER.size : size + 4], data[size + 4 :]
         self.assertEqual((kinds[-1], last), (nape._Kind.BYE, b"\x0a\0"))
+
+    def test_p_17_the_reader_sleeps_while_the_other_side_reads_nothing(self) -> None:
+        link, peer = self.meet()
+        link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        wake, read_once = link._wake, link._read_once
+        wakers: Set[threading.Thread] = set()
+        turns: List[int] = []
+        link._wake = lambda: (wakers.add(threading.current_thread()), wake())  # type: ignore
+        link._read_once = lambda selector: (turns.append(1), read_once(selector))  # type: ignore
+        for _ in range(10):
+            link.fire("a.b", "x" * 60_000)
+        self.until("it is full", lambda: link._blocked and link._out)
+        # Each of them has it turn once.
+        for n in range(1, 21):
+            peer.sendall(nape._frame(nape._Kind.PING, 0, n, (0, 0), b""))
+            self.until("it is taken", lambda: len(link._machine._control) == n)  # noqa: B023
+        self.assertNotIn(link._reader, wakers)
+        self.assertLess(len(turns), 40)
+        # And it goes on when the other side does.
+        kinds: List[int] = []
+        read = (0, 0)
+        while nape._Kind.PONG not in kinds or kinds.count(nape._Kind.EVENT) < 10:
+            size, kind, *_ = nape._HEADER.unpack(peer.recv(nape._HEADER.size, socket.MSG_WAITALL))
+            peer.recv(size + 4 - nape._HEADER.size, socket.MSG_WAITALL)
+            if kind not in nape._FREE:
+                read = (read[0] + 1, read[1] + size + 4)
+                peer.sendall(nape._frame(nape._Kind.CREDIT, 0, 0, read, b""))
+            kinds.append(kind)
+
+    def test_p_3_a_timeout_that_is_none_is_told_to_its_caller_alone(self) -> None:
+        link, peer = self.meet()
+        other = link.start("a.b", timeout=None)
+        for timeout, error in NO_TIMES:
+            for begin in (link.call, link.start, link.stream, link.upload, link.duplex):
+                with self.subTest(begin.__name__, timeout=timeout), self.assertRaises(error):
+                    begin("a.b", timeout=timeout)
+        self.assertEqual((link.close_reason, other.done()), (None, False))
+        self.assertEqual(list(link._machine.pending.values()), [other._call])
+
+    def test_p_3_limits_that_are_none_are_found_where_they_are_made(self) -> None:
+        for timeout, error in NO_TIMES:
+            for name in ("timeout", "start_timeout", "grace", "in_flight"):
+                with self.subTest(name, value=timeout), self.assertRaises(error):
+                    nape.Limits(**{name: timeout})
+            with self.assertRaises(error):
+                nape.Limits(heartbeat=(1.0, timeout))
+        with self.assertRaises(OverflowError):
+            nape.Limits(grace=10**400)
+        for name in ("stream_items", "stream_bytes"):
+            for value in (0, -1, (1 << 30) + 1, 1 << 33, 1e6, None):
+                with self.subTest(name, value=value), self.assertRaises((TypeError, ValueError)):
+                    nape.Limits(**{name: value})
+        most = nape.Limits(stream_items=1 << 30, stream_bytes=1 << 30, timeout=None, served_calls=2**70, grace=0)
+        link, peer = self.meet(limits=most)
+        link.stream("a.b")
+        self.assertIsNone(link.close_reason)
+
+    def test_p_1_times_without_end_end_with_what_they_are_for(self) -> None:
+        api, ran = nape.Api("py"), []
+        api.handle("note")(lambda cx, value: ran.append(value))
+        forever = nape.Limits(timeout=math.inf, start_timeout=math.inf, grace=math.inf, heartbeat=(math.inf, math.inf))
+        check = nothing_left(self)
+        for n in range(1, 4):
+            link, peer = self.meet(api, forever)
+            peer.sendall(call_frame(1, b"py.note", nape._Kind.EVENT, b"1"))
+            self.until("it is handled", lambda: len(ran) == n)  # noqa: B023
+            pending = link.start("a.b")
+            peer.close()
+            self.assertTrue(link.wait(LONG))
+            self.assertTrue(pending.wait(LONG))
+            self.assertIs(link.close_reason.kind, nape.CloseKind.GONE)
+            link.close()
+        del pending, link, peer
+        check()
+
+    def test_a_start_timeout_without_end_is_none(self) -> None:
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as door:
+            door.bind(f"{directory}/door")
+            door.listen()
+            limits = nape.Limits(start_timeout=math.inf)
+            met: List[socket.socket] = []
+            host = threading.Thread(target=lambda: met.append(door.accept()[0]) or met[0].sendall(GREETING))
+            host.start()
+            link = nape.connect(f"unix:{directory}/door", limits=limits)
+            self.assertTrue(link.is_open)
+            host.join(LONG)
+            met[0].close()
+            link.close()
+
+    def test_p_1_whatever_fails_as_a_link_ends_nothing_is_left_open(self) -> None:
+        check = nothing_left(self)
+        link, peer = self.meet()
+        link._handlers.close = refuse  # type: ignore
+        hook, threading.excepthook = threading.excepthook, lambda told: None
+        self.addCleanup(setattr, threading, "excepthook", hook)
+        peer.close()
+        self.assertTrue(link.wait(LONG))
+        link._reader.join(LONG)
+        check()
+
+    def test_p_3_where_the_stack_ends_a_call_fails_and_the_link_goes_on(self) -> None:
+        link, peer = self.meet()
+        other = link.start("a.b", timeout=None)
+
+        def deep(n: int, use: Callable[[], Any]) -> Any:
+            return deep(n - 1, use) if n else use()
+
+        uses: List[Callable[[], Any]] = [
+            lambda: link.fire("a.b"), lambda: link.start("a.b"), lambda: link.stream("a.b").close(),
+            lambda: link.start("a.b", timeout=0).then(lambda pending: None),
+        ]  # fmt: skip
+        for use in uses:
+            n_failed = 0
+            for n in range(sys.getrecursionlimit() - 200, sys.getrecursionlimit()):
+                try:
+                    deep(n, use)
+                except (RecursionError, nape.Misuse):
+                    n_failed += 1
+            self.assertGreater(n_failed, 0)
+            self.assertLess(n_failed, 200)
+            self.assertEqual((link.close_reason, other.done()), (None, False))
 
     def test_closing_a_stream_wakes_who_waits_for_its_next_item(self) -> None:
         link, peer = self.meet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import socket
 import tempfile
@@ -12,7 +13,7 @@ import threading
 import warnings
 from typing import Any, AsyncIterator, Awaitable, Callable, List
 
-from .support import BYE, GREETING, LONG, Peer, PeerTest, Test, call_frame, nape
+from .support import BYE, GREETING, LONG, NO_TIMES, Peer, PeerTest, Test, call_frame, nape
 
 
 class Async(PeerTest):
@@ -291,6 +292,29 @@ class Alone(Test):
 
         self.run_alone(test, api)
         self.run_alone(test_a_turn_later, api)
+
+    def test_p_3_a_timeout_that_is_none_is_told_to_its_caller_alone(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            other = link.start("a.b", timeout=None)
+            for timeout, error in NO_TIMES:
+                for begin in (link.start, link.stream, link.upload, link.duplex):
+                    with self.subTest(begin.__name__, timeout=timeout), self.assertRaises(error):
+                        begin("a.b", timeout=timeout)
+            self.assertEqual((link.close_reason, other.done(), len(link._machine.pending)), (None, False, 1))
+            other.cancel()
+
+        self.run_alone(test)
+
+    def test_p_1_times_without_end_end_with_what_they_are_for(self) -> None:
+        async def test(link: nape.AsyncLink, peer: socket.socket) -> None:
+            call = link.start("a.b")
+            peer.close()
+            await link.wait()
+            with self.assertRaises(nape.Closed):
+                await call
+
+        inf = math.inf
+        self.run_alone(test, limits=nape.Limits(timeout=inf, start_timeout=inf, grace=inf, heartbeat=(inf, inf)))
 
     def test_p_17_a_plain_handler_takes_the_place_of_a_call_until_it_has_ended(self) -> None:
         api, ran, begun, gate = nape.Api("py"), [], threading.Event(), threading.Event()

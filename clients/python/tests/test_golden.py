@@ -6,6 +6,8 @@ import dataclasses
 import json
 import random
 import struct
+import sys
+import threading
 from typing import Any, Dict, List, Optional, Tuple
 from unittest import mock
 
@@ -356,6 +358,37 @@ class Rules(Test):
         self.assertEqual([served.id for served, _ in machine.served], [1, 2, 3, 4])
         self.assertEqual((machine.it._inbox, machine.it._inbox_bytes), ({}, 0))
 
+    def test_p_17_the_answer_of_what_was_refused_gives_no_place_to_a_call_of_the_same_id(self) -> None:
+        limits = nape.Limits(message_limit=1000, served_calls=3)
+        full = [(nape._MORE, id, CALL + bytes(850)) for id in range(1, 5)]
+        nobody = CALL[:-11] + b"nobodys.own"
+        for fill, refused in [([], [(0, nobody)]), (full, [(nape._MORE, bytes(900)), (nape._CONTINUES, b"1")])]:
+            machine = Machine(1, limits)
+            for flags, id, body in fill:
+                machine.take(K.CALL, flags, id, body)
+            for id in range(11, 51):
+                # All at once: nothing of it is answered meanwhile.
+                frames = [*((flags, id, body) for flags, body in refused), (0, id, CALL)]
+                machine.feed(b"".join(nape._frame(K.CALL, flags, id, machine.peer_read, body) for flags, id, body in frames))
+                machine.sent()
+            self.assertIsNone(machine.it.reason)
+            self.assertEqual((len(machine.served), len(machine.it.served)), (3, 3))
+            for served, _ in machine.served:
+                machine.it.answer(served, K.REPLY, b"1")
+            machine.sent()
+            self.assertEqual((machine.it.served, machine.it._answer_bytes), ({}, 0))
+
+    def test_p_17_messages_for_which_there_is_no_room_are_paid_for(self) -> None:
+        for kind in (K.CALL, K.OPEN, K.EVENT):
+            machine = Machine(1, nape.Limits(message_limit=1000))
+            for id in range(1, 5):
+                machine.take(K.CALL, nape._MORE, id, CALL + bytes(850))
+            for id in range(11, nape._BUDGET + 20):
+                machine.take(kind, nape._MORE, id, bytes(900))
+                machine.take(kind, nape._CONTINUES, id, b"1")
+                machine.sent()
+            self.assertEqual(machine.rule, 18)
+
     def test_a_parent_gives_no_call_a_place(self) -> None:
         machine = Machine(1, nape.Limits(served_calls=3))
         ours = machine.it.start("a.b", b"1", 0.0, None, nape._Way.NONE, None, None)
@@ -500,6 +533,40 @@ class Records(Test):
             kind = nape.FaultKind.ERROR if body == b"no JSON" else nape.FaultKind.TYPED
             self.assertEqual((call.error.kind, call.error.value), (kind, value))
         self.assertEqual((calls[3].error.call_error.value, calls[3].error.value), ("deep", None))
+
+    def test_p_17_threads_that_read_a_fault_at_a_time_read_the_same(self) -> None:
+        whole, no_value = nape._encode({"wanted": 12}), nape._write_record(49)
+        inner = nape._write_record(35, 0, 0, ["text"], no_value)
+        for record, kind, value, error in [
+            (fault(whole), nape.FaultKind.TYPED, {"wanted": 12}, None), (fault(no_value), nape.FaultKind.ERROR, None, None),
+            (inner, nape.FaultKind.CALL, None, nape.Cancelled),
+        ]:  # fmt: skip
+            at, more = 1, True
+            while more:
+                told = nape._error_of(nape._read_record(record))
+                n_lines = 0
+
+                def trace(frame: Any, event: str, argument: Any) -> Any:
+                    nonlocal n_lines
+                    if frame.f_code is not nape.Fault._read.__code__:
+                        return None
+                    n_lines += event == "line"
+                    if event == "line" and n_lines == at:  # noqa: B023
+                        # Another thread does it all meanwhile.
+                        thread = threading.Thread(target=lambda: told.kind)  # noqa: B023
+                        thread.start()
+                        thread.join(support.LONG)
+                    return trace
+
+                before = sys.gettrace()
+                sys.settrace(trace)
+                try:
+                    told.kind
+                finally:
+                    sys.settrace(before)
+                self.assertEqual((told.kind, told.value, type(told.call_error)), (kind, value, error or type(None)), at)
+                more, at = n_lines >= at, at + 1
+            self.assertGreater(at, 4)
 
     def test_p_18_whatever_a_handler_raises_has_a_record(self) -> None:
         class Mute(Exception):
