@@ -30,7 +30,9 @@ impl Link {
     pub(super) fn run_on_this_thread(&self, Stranded(job): Stranded) {
         match &self.wiring {
             Wiring::Framed(framed) if framed.role.is_mine() => framed.owe(job),
-            _ => run_elsewhere(job),
+            Wiring::Framed(_) => run_elsewhere(job),
+            // The other side has no other thread either for what its handler calls back: that is for this one, too.
+            Wiring::Direct(_) => Shift::here().run(job),
         }
     }
 }
