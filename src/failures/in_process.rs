@@ -68,6 +68,17 @@ fn p_09_calls_within_calls_complete_in_process_without_a_thread() {
     });
 }
 
+/// Red when a handler is run in the midst of handing over: what it leads to at that end is queued behind itself.
+#[test]
+fn p_09_started_calls_within_calls_complete_in_process_without_a_thread() {
+    watched(|| {
+        let start = |end: &Endpoint| {
+            end.api("a").action("down", 4u64).timeout(Timeout::Never).start::<u64>().unwrap().wait()
+        };
+        assert_eq!(to_and_fro("alone-start").ends(start).unwrap(), 4);
+    });
+}
+
 /// The same for a catch-all that is asked, as the other side is.
 #[test]
 fn p_09_calls_that_a_predicate_takes_complete_in_process_without_a_thread() {
@@ -86,5 +97,28 @@ fn p_09_calls_that_a_predicate_takes_complete_in_process_without_a_thread() {
         let alone = Alone::new("alone-asked", api("b", "a"), api("a", "b"));
         let call = |end: &Endpoint| end.api("a").action("4", ()).timeout(Timeout::Never).call::<()>();
         alone.ends(call).unwrap();
+    });
+}
+
+/// Red when a handler for which there is no thread runs in the midst of handing over.
+#[test]
+fn p_16_a_handler_for_which_there_is_no_thread_holds_up_no_call_of_others() {
+    watched(|| {
+        let ((tell, has_begun), (go, may_end)) = (mpsc::channel(), mpsc::channel::<()>());
+        let may_end = std::sync::Mutex::new(may_end);
+        let long = move |_: &Context, (): ()| {
+            tell.send(()).unwrap();
+            let _ = may_end.lock().unwrap().recv_timeout(2 * LONG);
+            Ok::<_, Fault>(())
+        };
+        let alone = Alone::new("alone-beside", api("b"), api("a").handle("long", long).unwrap());
+        let end = alone.head.endpoint().clone();
+        let fires = thread::spawn(move || end.api("a").action("long", ()).fire());
+        has_begun.recv_timeout(LONG).unwrap();
+        let echo = |end: &Endpoint| end.api("a").action("echo", 1u64).timeout(LONG).call::<u64>();
+        let beside = alone.ends(echo);
+        go.send(()).unwrap();
+        fires.join().unwrap().unwrap();
+        assert_eq!(beside.unwrap(), 1);
     });
 }

@@ -84,7 +84,7 @@ use crate::{
     workers::{Admission, Crew, Job, Lane, Shift},
 };
 use completing::Completing;
-use direct::Direct;
+use direct::{Carrier, Direct};
 use in_turn::Turn;
 use keeper::Keeper;
 use kept::KeptItems;
@@ -220,6 +220,7 @@ struct Core {
     awaiting_room: usize,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
+    carrier: Carrier,
     /// What goes over the limit of the send queue.
     turn: Turn,
     /// A thread runs a batch of handlers, and sends their answers together when they are done.

@@ -26,13 +26,14 @@ impl Link {
         Some(Stranded(Box::new(Told { job, why })))
     }
 
-    /// Runs a job for which there is no thread: now, or where the calling thread reads, once it has given that up.
-    pub(super) fn run_on_this_thread(&self, Stranded(job): Stranded) {
+    /// Runs a job for which there is no thread: now, or where the calling thread reads or hands over, once it has given
+    /// that up.
+    pub(super) fn run_on_this_thread(&self, job: Stranded) {
         match &self.wiring {
-            Wiring::Framed(framed) if framed.role.is_mine() => framed.owe(job),
-            Wiring::Framed(_) => run_elsewhere(job),
+            Wiring::Framed(framed) if framed.role.is_mine() => framed.owe(job.0),
+            Wiring::Framed(_) => run_elsewhere(job.0),
             // The other side has no other thread either for what its handler calls back: that is for this one, too.
-            Wiring::Direct(_) => Shift::here().run(job),
+            Wiring::Direct(_) => self.owe_behind(job).into_iter().for_each(|job| Shift::here().run(job.0)),
         }
     }
 }
