@@ -197,3 +197,25 @@ fn p_04_a_callback_may_wait_for_another_call_that_is_late_with_it() {
         assert!(matches!(end, Ok(Err(CallError::TimedOut { .. }))), "told: {end:?}");
     });
 }
+
+/// Red when whoever ends a call, or its link, asks again for what it has just not got: to be told so takes its time.
+#[test]
+fn p_20_a_thread_for_a_callback_is_asked_for_once() {
+    watched(|| {
+        for (name, timeout) in [("once-late", Timeout::After(SOON / 5)), ("once-closed", Timeout::Never)] {
+            let (head, neck) = near(name);
+            within(LONG, name, || head.n_threads() == 0);
+            starve(name);
+            let (tell, told) = mpsc::channel();
+            let never = head.api("a").action("never", ()).timeout(timeout);
+            never.then(move |end: Result<(), CallError>| tell.send(end).unwrap()).unwrap();
+            if timeout == Timeout::Never {
+                drop(neck);
+            }
+            let end = told.recv_timeout(LONG);
+            let asked = feed(name);
+            assert!(end.is_ok(), "{name}");
+            assert_eq!(asked, 1, "{name}");
+        }
+    });
+}

@@ -2,7 +2,7 @@
 
 use std::{mem::take, task::Waker, time::Instant};
 
-use super::{Link, Slot, state::Ended, stream::Wakeup, token::Family};
+use super::{Link, Slot, state::Ended, stranded::Stranded, stream::Wakeup, token::Family};
 use crate::{
     error::CallError,
     sync::{Arc, hold_nothing},
@@ -25,8 +25,10 @@ pub(crate) trait Remains: Send {
 #[derive(Default)]
 pub(crate) struct Aftermath {
     pub(crate) waker: Option<Waker>,
-    /// From [`Link::complete`]: it found no thread, and is to be submitted once all calls have ended.
+    /// For [`Link::complete`], which has it run.
     pub(crate) callback: Option<Job>,
+    /// The callback, for which there was no thread: it is to be run once all calls have ended.
+    pub(super) stranded: Option<Stranded>,
     /// A thread that blocked for the call was woken.
     pub(crate) woke_caller: bool,
     /// That thread is inside the transport.
@@ -42,6 +44,7 @@ pub(super) struct Later<'a> {
     link: &'a Link,
     nudge: bool,
     jobs: Vec<Job>,
+    stranded: Vec<Stranded>,
     wakers: Vec<Waker>,
     families: Vec<Family>,
     ended: Vec<Ended<Arc<Slot>>>,
@@ -50,8 +53,8 @@ pub(super) struct Later<'a> {
 
 impl Later<'_> {
     pub(super) fn new(link: &Link) -> Later<'_> {
-        let (jobs, wakers, families, ended, last) = Default::default();
-        Later { link, nudge: false, jobs, wakers, families, ended, last }
+        let (jobs, stranded, wakers, families, ended, last) = Default::default();
+        Later { link, nudge: false, jobs, stranded, wakers, families, ended, last }
     }
 
     pub(super) fn wake(&mut self, wakeup: Wakeup) {
@@ -67,8 +70,8 @@ impl Later<'_> {
     }
 
     /// What is to be run besides.
-    pub(super) fn add(&mut self, jobs: Vec<Job>) {
-        self.jobs.extend(jobs);
+    pub(super) fn add(&mut self, jobs: Vec<Stranded>) {
+        self.stranded.extend(jobs);
     }
 
     /// What drops things of the user's, and is for no other thread.
@@ -83,7 +86,7 @@ impl Later<'_> {
         let aftermath = link.complete(slot, Err(error), now);
         self.nudge |= aftermath.nudge;
         self.wakers.extend(aftermath.waker);
-        self.jobs.extend(aftermath.callback);
+        self.stranded.extend(aftermath.stranded);
         aftermath.ends.into_iter().for_each(|wakeup| self.wake(wakeup));
         self.ended.push(ended);
     }
@@ -107,8 +110,7 @@ impl Later<'_> {
             None => (self.wakers, self.families) = (wakers, families),
         }
         self.nudge();
-        let jobs = take(&mut self.jobs);
-        self.jobs.extend(jobs.into_iter().filter_map(|job| self.link.offer(job)));
+        self.stranded.extend(self.jobs.drain(..).filter_map(|job| self.link.offer(job)));
     }
 
     fn nudge(&mut self) {
@@ -123,6 +125,7 @@ impl Drop for Later<'_> {
         let link = self.link;
         self.nudge();
         self.jobs.drain(..).for_each(|job| contain(|| link.submit(job)));
+        self.stranded.drain(..).for_each(|job| contain(|| link.run_on_this_thread(job)));
         self.wakers.drain(..).for_each(|waker| contain(|| link.wake(waker)));
         self.families.drain(..).for_each(|family| contain(|| family.cancel()));
         for ended in self.ended.drain(..) {

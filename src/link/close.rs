@@ -164,7 +164,7 @@ impl Link {
         drop(core);
         let mut left = sequel.map_or_else(Vec::new, |sequel| self.hand_on(sequel));
         let mut later = self.bury(remains, &reason);
-        left.extend(self.end_turns());
+        left.extend(self.end_turns().and_then(|job| self.offer(job)));
         let is_loss = !matches!(*reason, CloseReason::Local | CloseReason::Peer);
         let lost = is_loss.then(|| line!(Warn, "{} link lost: {reason}", self.side)).flatten();
         let words = self.line_up_words(lost);

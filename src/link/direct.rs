@@ -7,10 +7,11 @@ use rustc_hash::FxHashMap;
 use super::{
     CallPlan, Core, Dispatch, Errand, Family, Gate, Ids, Link, Slot, Wiring,
     aftermath::Later,
-    current::depth,
+    current::{depth, this_thread},
     message::{Cargo, Incoming, Start},
     outbox::Draft,
     slot::Outcome,
+    stranded::Stranded,
 };
 use crate::{
     error::{CallError, CloseReason, Executed, Rejection},
@@ -45,11 +46,21 @@ pub(crate) struct Neighbour {
     pub(crate) gate: Arc<Gate>,
 }
 
-/// Inline handlers of the other end, and what becomes of messages that it does not take: to be run once no lock is
-/// held and nobody's messages wait for it, each with that end.
+/// Who hands over what one end sends.
+#[derive(Default)]
+pub(super) struct Carrier {
+    /// The [number](this_thread) of the thread, 0 for none.
+    thread: usize,
+    /// Jobs for which it found no other thread.
+    owed: Vec<Stranded>,
+}
+
+/// Inline handlers of the other end, what becomes of messages that it does not take, and jobs for which there is no thread:
+/// to be run once no lock is held and nobody's messages wait for it, each with its end.
 #[derive(Default)]
 pub(super) struct Inline {
     errands: Vec<(Arc<Link>, Errand)>,
+    owed: Option<(Arc<Link>, Vec<Stranded>)>,
     /// There were so many, of these or in all, that the rest of the messages is left to another thread.
     rest: Option<Arc<Link>>,
 }
@@ -57,15 +68,22 @@ pub(super) struct Inline {
 impl Inline {
     /// On the calling thread.
     pub(super) fn run_here(self) {
-        // First: one of these may take its time.
-        self.rest.into_iter().for_each(Link::go_on);
-        self.errands.into_iter().for_each(|(end, errand)| end.run_here(errand));
+        self.run(Link::run_here);
     }
 
     /// On threads of the link.
     pub(super) fn run_elsewhere(self) {
-        self.errands.into_iter().for_each(|(end, errand)| end.submit_errand(errand));
-        self.rest.into_iter().for_each(Link::go_on);
+        self.run(Link::submit_errand);
+    }
+
+    fn run(self, run: impl Fn(&Link, Errand)) {
+        // First: one of these may take its time.
+        let rest = self.rest.and_then(Link::leave_to_the_crew);
+        self.errands.into_iter().for_each(|(end, errand)| run(&end, errand));
+        self.owed.into_iter().for_each(|(end, jobs)| {
+            jobs.into_iter().for_each(|job| end.run_on_this_thread(job));
+        });
+        rest.into_iter().for_each(Link::go_on);
     }
 }
 
@@ -232,6 +250,7 @@ impl Link {
             return inline;
         }
         core.sending = true;
+        core.carrier.thread = this_thread();
         for handed_over in 0.. {
             if inline.errands.len() >= AT_A_TIME || handed_over >= AT_MOST {
                 inline.rest = self.strong();
@@ -243,13 +262,13 @@ impl Link {
                 break;
             }
             drop(core);
+            // Nothing of the user's runs or goes here: it might send over this very link. Should a mistake of ours panic,
+            // it must not leave `sending` behind.
             let peer = self.peer();
             if let (Some(draft), Some(peer)) = (control, &peer) {
-                peer.accept_control(&draft);
+                contain(|| peer.accept_control(&draft));
             }
             if let Some(start) = start {
-                // Nothing of the user's runs or goes here: it might send over this very link. Should a mistake of
-                // ours panic, it must not leave `sending` behind.
                 let mut errand = None;
                 contain(|| errand = self.give(start, peer.as_ref()));
                 let end = peer.filter(|peer| errand.is_some() && !peer.is_over()).or_else(|| self.strong());
@@ -258,6 +277,10 @@ impl Link {
             core = self.core.lock();
         }
         core.sending = false;
+        let Carrier { owed, .. } = std::mem::take(&mut core.carrier);
+        if !owed.is_empty() {
+            inline.owed = self.strong().map(|link| (link, owed));
+        }
         if core.state.is_drained() || core.reason.is_some() {
             self.settled.notify_all();
         }
@@ -273,15 +296,34 @@ impl Link {
     }
 
     /// Has a thread of the link hand over what is left: other threads may add to it for as long as they like, and this
-    /// one has something else to do. Should no thread be had, it does so all the same.
-    fn go_on(self: Arc<Link>) {
+    /// one has something else to do. It comes back should no thread be had.
+    fn leave_to_the_crew(self: Arc<Link>) -> Option<Arc<Link>> {
         let link = self.clone();
-        let mut left = self.offer(Box::new(move || link.flush(link.core.lock()))).map(|_| self);
+        self.offer(Box::new(move || link.flush(link.core.lock()))).map(|_| self)
+    }
+
+    /// Hands over what is left, since nobody else does.
+    fn go_on(self: Arc<Link>) {
+        let mut left = Some(self);
         while let Some(link) = left {
             let mut inline = link.deliver(link.core.lock());
             left = inline.rest.take();
             inline.run_elsewhere();
         }
+    }
+
+    /// Leaves a job to the calling thread for the time behind what it hands over, to this end or to the other. It comes back
+    /// if it hands nothing over.
+    pub(super) fn owe_behind(&self, job: Stranded) -> Option<Stranded> {
+        let peer = self.peer();
+        for link in peer.as_deref().into_iter().chain([self]) {
+            let mut core = link.core.lock();
+            if core.carrier.thread == this_thread() {
+                core.carrier.owed.push(job);
+                return None;
+            }
+        }
+        Some(job)
     }
 
     /// Gives a call or an event to the other end.

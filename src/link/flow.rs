@@ -249,7 +249,7 @@ impl Link {
                     aftermath.ends.into_iter().for_each(|wakeup| self.wake_later(wakeup, harvest));
                 }
                 harvest.wakers.extend(aftermath.waker);
-                aftermath.callback.into_iter().for_each(|job| self.run_on_this_thread(job));
+                aftermath.stranded.into_iter().for_each(|job| self.run_on_this_thread(job));
             }
             Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
             Action::Cancelled(token, ends) => {
@@ -335,7 +335,7 @@ impl Link {
             streams.ours.end(&how, |wakeup| aftermath.ends.push(wakeup));
         }
         if let Some(callback) = aftermath.callback.take() {
-            aftermath.callback = self.line_up_callback(callback).and_then(|job| self.offer(job));
+            aftermath.stranded = self.line_up_callback(callback).and_then(|job| self.offer(job));
         }
         aftermath
     }
@@ -366,7 +366,7 @@ impl Link {
         }
         aftermath.ends.into_iter().for_each(|wakeup| self.wake_up(wakeup));
         aftermath.waker.into_iter().for_each(|waker| self.wake(waker));
-        aftermath.callback.into_iter().for_each(|job| self.run_on_this_thread(job));
+        aftermath.stranded.into_iter().for_each(|job| self.run_on_this_thread(job));
     }
 
     fn count(&self, outcome: &Outcome) {

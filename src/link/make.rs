@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Core, Dispatch, Framed, Gate, Link, LinkId, LinkState, Slot, Wiring, id, in_turn::Turn, keeper::Keeper,
-    kept::KeptItems, lead::StandBy, load::Packet, role::Role, state::State,
+    Core, Dispatch, Framed, Gate, Link, LinkId, LinkState, Slot, Wiring, direct::Carrier, id, in_turn::Turn,
+    keeper::Keeper, kept::KeptItems, lead::StandBy, load::Packet, role::Role, state::State,
 };
 use crate::{
     config::Config,
@@ -104,6 +104,7 @@ impl Link {
             answering: 0,
             awaiting_room: 0,
             sending: false,
+            carrier: Carrier::default(),
             turn: Turn::default(),
             batching: false,
             gathering: false,

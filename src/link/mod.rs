@@ -43,6 +43,7 @@ mod send;
 mod slot;
 mod start;
 mod state;
+mod stranded;
 mod stream;
 mod streaming;
 mod streams;
@@ -77,21 +78,20 @@ use crate::{
     error::CloseReason,
     logging::{Line, line},
     os::Origin,
-    sync::{
-        Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak, hold_nothing,
-    },
+    sync::{Apart, Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, Ordering, OwnMutex, Weak},
     transport::{FrameSender, Nudge},
     wire::{Codec, Side},
-    workers::{Admission, Crew, Job, Lane, Shift, run_elsewhere},
+    workers::{Admission, Crew, Job, Lane, Shift},
 };
 use completing::Completing;
-use direct::Direct;
+use direct::{Carrier, Direct};
 use in_turn::Turn;
 use keeper::Keeper;
 use kept::KeptItems;
 use load::Packet;
 use role::Role;
 use state::State;
+use stranded::Stranded;
 
 /// The life of a link. Each state comes at most once, and in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -220,6 +220,7 @@ struct Core {
     awaiting_room: usize,
     /// A thread is sending; it takes along what is queued meanwhile. It stays set when sending failed.
     sending: bool,
+    carrier: Carrier,
     /// What goes over the limit of the send queue.
     turn: Turn,
     /// A thread runs a batch of handlers, and sends their answers together when they are done.
@@ -342,36 +343,7 @@ impl Link {
 
     // Running things.
 
-    /// Has a job run by the crew. Should no thread be had, the calling one runs it: so it holds no lock. Whoever reads
-    /// does that once it has given the role up.
-    pub(crate) fn submit(&self, job: Job) {
-        hold_nothing();
-        self.offer(job).into_iter().for_each(|job| self.run_on_this_thread(job));
-    }
-
-    /// Runs a job for which there is no thread: now, or where the calling thread reads, once it has given that up.
-    pub(super) fn run_on_this_thread(&self, job: Job) {
-        match &self.wiring {
-            Wiring::Framed(framed) if framed.role.is_mine() => framed.owe(job),
-            _ => run_elsewhere(job),
-        }
-    }
-
-    /// Has a job run by the crew. It comes back if no thread can be had for it.
-    pub(super) fn offer(&self, job: Job) -> Option<Job> {
-        let (error, job) = self.crew.submit(job).err()?;
-        // It is said where that may be, which is where the job runs.
-        let Some(line) = line!(Warn, "no thread for a job, so that the one that made it runs it: {error}")
-        else {
-            return Some(job);
-        };
-        Some(Box::new(move || {
-            line.write();
-            run_elsewhere(job);
-        }))
-    }
-
-    /// The same for what came from a frame. An inline handler asks for a place first: as many of those as a peer
+    /// [Submits](Link::submit) what came from a frame. An inline handler asks for a place first: as many of those as a peer
     /// sends would be a crowd.
     pub(crate) fn submit_errand(&self, errand: Errand) {
         let job = if errand.inline { errand.job.take_place() } else { Some(errand.job) };
@@ -458,7 +430,7 @@ impl Link {
     /// Has the crew do what follows from a new state. What comes back found no thread: it is for the calling one, when
     /// that has done with the link, since it may be the user's.
     #[must_use]
-    fn hand_on(&self, sequel: Sequel<'_>) -> Vec<Job> {
+    fn hand_on(&self, sequel: Sequel<'_>) -> Vec<Stranded> {
         sequel.jobs.into_iter().filter_map(|job| self.offer(job)).collect()
     }
 

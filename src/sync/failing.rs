@@ -38,22 +38,26 @@ pub(crate) fn fail_here(place: &str) {
     }
 }
 
-/// The crews that get no thread any more.
-static STARVED: parking_lot::Mutex<Vec<&str>> = parking_lot::Mutex::new(Vec::new());
+/// The crews that get no thread any more, and how often each has asked for one.
+static STARVED: parking_lot::Mutex<Vec<(&str, u32)>> = parking_lot::Mutex::new(Vec::new());
 
 /// Crews of this name get no thread any more.
 pub(crate) fn starve(crew: &'static str) {
-    STARVED.lock().push(crew);
+    STARVED.lock().push((crew, 0));
 }
 
-/// It gets threads again.
-pub(crate) fn feed(crew: &str) {
-    STARVED.lock().retain(|starved| *starved != crew);
+/// It gets threads again. Says how often it has asked for one meanwhile.
+pub(crate) fn feed(crew: &str) -> u32 {
+    STARVED.lock().extract_if(.., |(starved, _)| *starved == crew).map(|(_, asked)| asked).sum()
 }
 
 /// As if the operating system had no thread left, for a crew that is to get none.
 pub(crate) fn thread_to_be_had(crew: &str) -> io::Result<()> {
-    if !STARVED.lock().contains(&crew) {
+    let is_starved = |(starved, asked): &mut (&str, u32)| {
+        *asked += u32::from(*starved == crew);
+        *starved == crew
+    };
+    if !STARVED.lock().iter_mut().any(is_starved) {
         return Ok(());
     }
     // The threads before it are likely to have come to where they wait by now.

@@ -77,8 +77,8 @@ struct Shared {
     desk: Mutex<Desk>,
     /// There is a job at the desk, or an end.
     news: Condvar,
-    /// How many threads run no job. The last of them does not end where there is something else to do: it may be needed
-    /// when there is no other to be had. Goes down under the lock of the desk where one ends.
+    /// How many threads run no job, where there is something else to do. The last of them does not end then: it may be
+    /// needed when there is no other to be had. Goes down under the lock of the desk where one ends.
     free: AtomicUsize,
     /// A thread is on its way to see what there is to do besides jobs.
     summoned: AtomicBool,
@@ -336,6 +336,9 @@ impl Shared {
     }
 
     fn next_job(&self, shift: &Shift<'_>) -> Option<Job> {
+        if self.idle.is_none() {
+            return self.wait_for_job(shift);
+        }
         self.free.fetch_add(1, Ordering::Relaxed);
         let job = self.wait_for_job(shift)?;
         self.free.fetch_sub(1, Ordering::Relaxed);
@@ -363,7 +366,10 @@ impl Shared {
 
     /// Whether a thread without a job may end, which is counted out then. Called under the lock of the desk.
     fn lets_go(&self) -> bool {
-        let may = self.idle.is_none() || self.free.load(Ordering::Relaxed) > 1;
+        if self.idle.is_none() {
+            return true;
+        }
+        let may = self.free.load(Ordering::Relaxed) > 1;
         self.free.fetch_sub(usize::from(may), Ordering::Relaxed);
         may
     }
