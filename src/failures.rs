@@ -12,6 +12,7 @@ mod listening;
 mod published;
 mod starved;
 mod stuck;
+mod together;
 mod unread;
 
 use std::{

@@ -126,7 +126,7 @@ impl<T> AsyncResult<T> {
         }
         match &self.course {
             Course::Once(started) => started.link.cancel(started.id),
-            Course::Relayed(relay) => relay.cancel(),
+            Course::Relayed(relay) => drop(relay.cancel()),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::{
     os::Origin,
     sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak, hold_nothing},
     wire::{Codec, Fault, Path, Payload, Side},
-    workers::{Admission, Job, LAST_LINES, Lane, Until, discard, forget_panic, run_elsewhere},
+    workers::{Admission, Crew, Job, LAST_LINES, Lane, Until, discard, forget_panic, run_elsewhere},
 };
 
 /// One side: what it serves, and how it calls the other. A [`Head`](crate::Head) and a
@@ -58,6 +58,8 @@ pub(crate) struct Inner {
     listeners: Arc<Lane<Job>>,
     /// The calls that are made again in a while.
     pub(super) pauses: Arc<Pauses>,
+    /// Does what follows from the ends of calls that end together.
+    pub(super) ends: Crew,
     pub(super) watchdog: Option<Arc<Watchdog>>,
     /// The workers for what no API takes.
     pub(super) rest: Arc<Pool>,
@@ -120,6 +122,7 @@ impl Endpoint {
             origin: Origin::here(),
             side,
             watchdog: config.watchdog.map(|limit| Arc::new(Watchdog::new(limit))),
+            ends: Crew::new(format!("{}-ends", config.name)),
             config,
             arb: ApiArb::behind(layers.clone()),
             hooks: Hooks::default(),
@@ -196,6 +199,11 @@ impl Endpoint {
         self.0.end_pauses();
         if !self.0.pauses.join(until.left()) {
             self.0.tally.leave_behind(1, &self.0.config.name, "pauses");
+        }
+        self.0.ends.stop();
+        let left = self.0.ends.join(until.at_least(LAST_LINES).left());
+        if left > 0 {
+            self.0.tally.leave_behind(left, &self.0.config.name, "ends-*");
         }
         let watchdog = self.0.watchdog.as_ref();
         if !watchdog.is_none_or(|watchdog| watchdog.join(until.at_least(LAST_LINES).left())) {

@@ -214,8 +214,8 @@ impl Leave {
     /// side that calls writes into that of a stream.
     ///
     /// It runs on the thread that ends the call: on the side that serves, the one that answers; on the side that calls,
-    /// the caller itself if it blocks, polls or cancels, else a thread of the link. It must not block: its call waits for
-    /// it, and no other.
+    /// the caller itself if it blocks, polls or cancels, else a thread of the library. It must not block: its call waits
+    /// for it, and no other.
     pub fn with(see: impl FnOnce(&mut Result<Payload, CallError>) + Send + 'static) -> Leave {
         Leave::with_end(|end| see(end.outcome))
     }

@@ -35,6 +35,7 @@ mod succession;
 mod tap;
 mod task;
 mod timer;
+mod together;
 mod topics;
 mod tries;
 mod waiting;

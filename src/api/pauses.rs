@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{
     endpoint::Inner,
     relay::Relay,
+    together::together,
     waiting::{WaitingList, Waits},
 };
 use crate::{
@@ -35,8 +36,8 @@ impl Waits for Paused {
         self.at <= now || self.relay.is_over()
     }
 
-    fn go(self) {
-        self.relay.again_aside();
+    fn go(due: Vec<Paused>) {
+        together(due.into_iter().map(|paused| paused.relay), Relay::again_aside);
     }
 }
 
@@ -100,9 +101,8 @@ impl Inner {
 
     /// Ends the calls that wait until they are made again.
     pub(super) fn end_pauses(&self) {
-        for Paused { relay, .. } in self.pauses.take_all() {
-            let reason = self.endpoint_reason();
-            relay.finish(Err(relay.closed(reason)));
-        }
+        let (all, reason) = (self.pauses.take_all(), self.endpoint_reason());
+        let relays = all.into_iter().map(|paused| paused.relay);
+        together(relays, |relay| relay.finish(Err(relay.closed(reason.clone()))));
     }
 }

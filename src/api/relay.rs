@@ -1,9 +1,6 @@
 //! A call that may need more than one link: it waits for the next one, or runs again on it.
 
-use std::{
-    task::{Wake, Waker},
-    time::Instant,
-};
+use std::time::Instant;
 
 use backon::ExponentialBackoff;
 use serde::Serialize;
@@ -11,18 +8,19 @@ use serde::Serialize;
 use super::{
     Retry,
     around::Rest,
-    attempts::{Attempts, Left},
+    attempts::Attempts,
     endpoint::Inner,
     layer::Leaves,
     succession::Claim,
+    together::{Ending, LeftOver},
     tries::{Tries, Verdict},
 };
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
-    link::{CallPlan, CallSeen, CancelToken, Family, Link, Outcome, Relayed, Slot, Started, scope},
+    link::{CallPlan, CallSeen, CancelToken, FollowUp, Link, Outcome, Relayed, Slot, Started, scope},
     sync::{Arc, AtomicU8, Mutex, Ordering},
     wire::{Codec, Payload, TransactionId},
-    workers::{contain, discard, run_elsewhere},
+    workers::{contain, discard},
 };
 
 /// The arguments of a call for the links that it may take.
@@ -126,6 +124,10 @@ impl Relay {
         })
     }
 
+    pub(super) fn endpoint(&self) -> &Arc<Inner> {
+        &self.endpoint
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.outer.deadline
     }
@@ -165,19 +167,19 @@ impl Relay {
         self.state.lock().tries.closed(reason)
     }
 
-    /// Makes an attempt. `false` if it has to be made again, on another link.
+    /// Makes an attempt. `None` if it has to be made again, on another link.
     ///
     /// # Errors
     ///
     /// What ends the call at once.
-    pub(crate) fn launch(self: &Arc<Relay>, link: &Arc<Link>) -> Result<bool, CallError> {
+    pub(super) fn launch(self: &Arc<Relay>, link: &Arc<Link>) -> Result<Option<Ending>, CallError> {
         let mut slot = Slot::new(self.outer.path.clone(), Instant::now(), self.outer.deadline);
         slot.shape = self.outer.shape;
-        let slot = Arc::new(slot);
         // The thread that blocks for it sees its end itself, and shows it to the layers.
         if !(self.blocking && self.is_layered) {
-            slot.set_waker(&Waker::from(self.clone()));
+            slot.set_relay(self.clone());
         }
+        let slot = Arc::new(slot);
         let attempt = self.state.lock().tries.attempt();
         let plan =
             CallPlan { slot: slot.clone(), attempt, blocking: self.blocking, scope: self.scope.clone() };
@@ -188,22 +190,18 @@ impl Relay {
         };
         let Some(arguments) = arguments else { return Err(self.not_encoded()) };
         if !self.attempts.set_out() {
-            discard(arguments);
-            return Ok(true);
+            return Ok(Some(Ending::dropping(arguments)));
         }
         // SYNC: spoken. Pairs with the load of whoever decodes the result, which comes after this.
         self.spoken.0.store(codec.number(), Ordering::Release);
         match link.start(&plan, arguments) {
-            Ok(started) => {
-                self.file(started, slot);
-                Ok(true)
-            }
+            Ok(started) => Ok(Some(self.file(started, slot))),
             Err(error) => {
                 let verdict = self.state.lock().tries.judge(Err(error));
                 self.attempts.settle();
                 match verdict {
-                    Verdict::Again => Ok(false),
-                    Verdict::End(end) => end.map(|_| true),
+                    Verdict::Again => Ok(None),
+                    Verdict::End(end) => end.map(|_| Some(Ending::default())),
                 }
             }
         }
@@ -214,33 +212,36 @@ impl Relay {
         Misuse::Encode { path: self.outer.path.clone(), detail }.into()
     }
 
-    fn file(self: &Arc<Relay>, started: Started, slot: Arc<Slot>) {
+    fn file(self: &Arc<Relay>, started: Started, slot: Arc<Slot>) -> Ending {
         // Nobody sees the end before it is filed.
         self.leaves.lock().iter_mut().for_each(|leaves| leaves.set_out(&started.link, Some(started.id)));
         self.state.lock().last = Some(started.id);
         match self.attempts.file((started, slot)) {
             // It may have ended before it was filed.
             Ok(()) => self.advance(),
-            Err((started, _)) => started.link.cancel(started.id),
+            Err((started, slot)) => {
+                started.link.cancel(started.id);
+                slot.take().map_or_else(Ending::default, Ending::dropping)
+            }
         }
     }
 
     /// Looks whether the attempt has ended, and does what follows from that.
-    pub(crate) fn advance(self: &Arc<Relay>) {
+    pub(super) fn advance(self: &Arc<Relay>) -> Ending {
         let ended = self.attempts.take_ended(|(_, slot)| slot.is_done());
-        let Some((started, slot)) = ended else { return };
+        let Some((started, slot)) = ended else { return Ending::default() };
         // Before the other side had greeted it was not known.
         self.spoken.0.store(started.link.codec().number(), Ordering::Release);
-        let Some(outcome) = slot.take() else { return };
+        let Some(outcome) = slot.take() else { return Ending::default() };
         if self.is_over() {
-            return discard(outcome);
+            return Ending::dropping(outcome);
         }
         let verdict = self.state.lock().tries.judge(outcome);
         match verdict {
             Verdict::End(outcome) => self.finish_or_pause(outcome),
             Verdict::Again => {
                 self.attempts.settle();
-                self.again();
+                self.again()
             }
         }
     }
@@ -253,7 +254,10 @@ impl Relay {
             return Err(CallError::Cancelled);
         }
         let error = match self.send(Claim::None) {
-            Ok(()) => return Ok(()),
+            Ok(ending) => {
+                drop(ending);
+                return Ok(());
+            }
             Err(error) => error,
         };
         if self.pause_after(&error) {
@@ -263,7 +267,7 @@ impl Relay {
         self.attempts.end().map_or(Ok(()), |_| Err(error))
     }
 
-    fn send(self: &Arc<Relay>, claim: Claim) -> Result<(), CallError> {
+    fn send(self: &Arc<Relay>, claim: Claim) -> Result<Ending, CallError> {
         if self.is_forked() {
             return Err(Misuse::Forked.into());
         }
@@ -272,31 +276,29 @@ impl Relay {
         }
         let link = self.endpoint.link()?;
         // No other link comes, so that it is never to be sent with that.
-        self.launch(&link).map(|_| ())
+        self.launch(&link).map(Option::unwrap_or_default)
     }
 
     /// Makes another attempt, unless the call has ended or its time is over.
-    pub(super) fn again(self: &Arc<Relay>) {
+    pub(super) fn again(self: &Arc<Relay>) -> Ending {
         if self.is_over() {
-            return;
+            return Ending::default();
         }
         if self.is_late() {
             return self.expire();
         }
-        if let Err(error) = self.send(Claim::Old) {
-            self.finish_or_pause(Err(error));
-        }
+        self.send(Claim::Old).unwrap_or_else(|error| self.finish_or_pause(Err(error)))
     }
 
-    /// The same for a thread that others wait for, too: what may take its time runs elsewhere. That is what layers do,
-    /// and in one process the handler of an inline API.
-    pub(super) fn again_aside(self: &Arc<Relay>) {
+    /// The same for a thread that others wait for, too: in one process the handler of an inline API runs elsewhere.
+    pub(super) fn again_aside(self: &Arc<Relay>) -> Ending {
         match self.endpoint.link() {
             Ok(link) if link.is_near() && !link.is_closing() && !self.is_over() => {
                 let relay = self.clone();
-                link.submit(Box::new(move || relay.again()));
+                link.submit(Box::new(move || drop(relay.again())));
+                Ending::default()
             }
-            _ => self.aside(Relay::again),
+            _ => self.again(),
         }
     }
 
@@ -304,13 +306,14 @@ impl Relay {
     ///
     /// Each such call has one for itself, and does not line up with others, nor with callbacks: should the code of a
     /// layer block, no other call waits for its end behind it. There are no more of them than calls under way.
-    pub(super) fn aside(self: &Arc<Relay>, step: fn(&Arc<Relay>)) {
+    fn aside(self: &Arc<Relay>, step: fn(&Arc<Relay>) -> Ending) -> FollowUp {
         match self.endpoint.last_link().filter(|_| self.is_layered) {
             Some(link) => {
                 let relay = self.clone();
-                link.submit(Box::new(move || step(&relay)));
+                link.submit(Box::new(move || drop(step(&relay))));
+                FollowUp::default()
             }
-            None => step(self),
+            None => step(self).show(),
         }
     }
 
@@ -324,11 +327,9 @@ impl Relay {
         self.attempts.is_over()
     }
 
-    fn finish_or_pause(self: &Arc<Relay>, outcome: Outcome) {
+    fn finish_or_pause(self: &Arc<Relay>, outcome: Outcome) -> Ending {
         let pauses = outcome.as_ref().is_err_and(|error| self.pause_after(error));
-        if !pauses {
-            self.finish(outcome);
-        }
+        if pauses { Ending::default() } else { self.finish(outcome) }
     }
 
     /// Has the call made again in a while, if that is worth it after this end of an attempt.
@@ -357,62 +358,53 @@ impl Relay {
     }
 
     /// Ends the call, unless it has ended.
-    pub(crate) fn finish(&self, outcome: Outcome) {
-        if let Some(left) = self.attempts.end() {
-            let outcome = self.state.lock().tries.ended(outcome);
-            self.conclude(left, outcome).cancel();
+    pub(super) fn finish(self: &Arc<Relay>, outcome: Outcome) -> Ending {
+        let Some(left) = self.attempts.end() else { return Ending::dropping(outcome) };
+        let outcome = self.state.lock().tries.ended(outcome);
+        self.end(left, outcome)
+    }
+
+    /// Ends it, or has it end once the layers have seen that.
+    fn end(self: &Arc<Relay>, left: LeftOver, outcome: Outcome) -> Ending {
+        match self.is_layered {
+            true => Ending::after_layers(self.clone(), left, outcome),
+            false => self.conclude(left, outcome).into(),
         }
     }
 
-    /// What comes back are the calls of the handler of its attempt, in this process.
-    #[must_use = "they end with it"]
-    fn conclude(&self, left: Left<(Started, Arc<Slot>)>, mut outcome: Outcome) -> Family {
+    /// The end itself. If there are layers they see it, on this thread.
+    pub(super) fn conclude(&self, left: LeftOver, mut outcome: Outcome) -> FollowUp {
         self.take_leaves().into_iter().for_each(|leaves| leaves.run(&mut outcome));
         let aftermath = self.outer.complete(outcome, Instant::now());
         self.attempts.tell();
         self.scope.iter().for_each(|scope| scope.release(&self.outer));
-        let family = left.attempt.map_or_else(Family::default, |(started, slot)| {
-            let family = started.link.cancel_alone(started.id);
+        let (family, value) = left.attempt.map_or_else(Default::default, |(started, slot)| {
             // It may have ended with a value at last, which goes, and is the user's.
-            discard(slot);
-            family
+            (started.link.cancel_alone(started.id), slot.take())
         });
-        let link = self.endpoint.last_link();
-        match (aftermath.callback, &link) {
-            (Some(callback), Some(link)) => link.run_callback(callback),
-            (Some(callback), None) => run_elsewhere(callback),
-            (None, _) => {}
-        }
-        match (aftermath.waker, &link) {
-            (Some(waker), Some(link)) => link.wake(waker),
-            (Some(waker), None) => contain(|| waker.wake()),
-            (None, _) => {}
-        }
-        family
+        let mut follow_up = FollowUp::new(aftermath, family, self.endpoint.last_link());
+        value.into_iter().for_each(|value| follow_up.keep(value));
+        follow_up
     }
 
     /// Ends the call because nobody waits for it, unless it has ended.
-    pub(crate) fn cancel(&self) {
-        self.cancel_alone().cancel();
-    }
-
-    fn cancel_alone(&self) -> Family {
-        let Some(left) = self.attempts.end() else { return Family::default() };
+    pub(super) fn cancel(self: &Arc<Relay>) -> Ending {
+        let Some(left) = self.attempts.end() else { return Ending::default() };
         self.endpoint.stop_waiting(self);
-        self.conclude(left, Err(CallError::Cancelled))
+        self.end(left, Err(CallError::Cancelled))
     }
 
     /// Ends the call because its time is over, unless it has ended.
-    pub(crate) fn expire(self: &Arc<Relay>) {
+    pub(super) fn expire(self: &Arc<Relay>) -> Ending {
         // What has come in time counts.
-        self.advance();
-        let Some(left) = self.attempts.end() else { return };
+        let ending = self.advance();
+        let Some(left) = self.attempts.end() else { return ending };
         // From here on none sets out, and what was counted before is seen.
         let executed = if left.may_have_run { Executed::Maybe } else { Executed::No };
         let error = self.state.lock().tries.timed_out(executed);
         // First: whoever is told finds nothing of it that waits.
         self.endpoint.stop_waiting(self);
-        self.conclude(left, Err(error)).cancel();
+        self.end(left, Err(error))
     }
 
     /// Whether the call has ended. Does not block.
@@ -420,10 +412,10 @@ impl Relay {
         if !self.outer.is_done() {
             let attempt = self.attempts.current();
             attempt.iter().for_each(|(started, _)| started.link.send_gathered());
-            self.advance();
+            drop(self.advance());
         }
         if !self.outer.is_done() && self.is_late() {
-            self.expire();
+            drop(self.expire());
         }
         self.outer.is_done()
     }
@@ -437,12 +429,12 @@ impl Relay {
             match self.attempts.current() {
                 Some((started, slot)) => {
                     started.link.wait(&slot, limit);
-                    self.advance();
+                    drop(self.advance());
                 }
                 // No attempt brings it here, and this is the thread that shows the end to the layers.
                 None if heeds && given_up() => {
                     heeds = false;
-                    self.cancel();
+                    drop(self.cancel());
                 }
                 None => self.attempts.wait(limit, || self.outer.is_done() || heeds && given_up()),
             }
@@ -451,7 +443,7 @@ impl Relay {
             }
         }
         if !self.outer.is_done() && self.is_late() {
-            self.expire();
+            drop(self.expire());
             self.outer.settle();
         }
     }
@@ -470,23 +462,19 @@ impl Drop for Relay {
 }
 
 impl Relayed for Relay {
-    fn give_up(self: Arc<Relay>) -> Family {
+    fn give_up(self: Arc<Relay>) -> FollowUp {
         if self.blocking {
             // Whoever blocks looks whether the token has fired.
             self.attempts.tell();
-        } else if self.is_layered {
-            self.aside(|relay| relay.cancel());
-        } else {
-            return self.cancel_alone();
+            return FollowUp::default();
         }
-        Family::default()
+        self.aside(Relay::cancel)
     }
-}
 
-/// An attempt has ended. Called by whoever ended it, without the reader role.
-impl Wake for Relay {
-    fn wake(self: Arc<Relay>) {
+    fn attempt_has_ended(self: Arc<Relay>) -> FollowUp {
         // What layers do may not hold up whoever reads.
-        self.aside(Relay::advance);
+        let mut follow_up = self.aside(Relay::advance);
+        follow_up.hold(self);
+        follow_up
     }
 }

@@ -9,6 +9,7 @@ use super::{
     action::check_may_block,
     endpoint::{Connection, Endpoint, Inner},
     relay::Relay,
+    together::{Ending, together},
     waiting::{Waiting, WaitingList, Waits},
 };
 use crate::{
@@ -52,8 +53,8 @@ impl Waits for Arc<Relay> {
         self.deadline()
     }
 
-    fn go(self) {
-        self.aside(Relay::expire);
+    fn go(due: Vec<Arc<Relay>>) {
+        together(due, Relay::expire);
     }
 }
 
@@ -234,7 +235,7 @@ impl Inner {
         }
         self.begin_taps(link);
         succession.bell.ring();
-        succession.waiting.take_all().iter().for_each(|relay| self.send_or_keep(relay));
+        together(succession.waiting.take_all(), |relay| self.send_or_keep(relay));
     }
 
     /// The link is about to end: whoever comes waits for the next one.
@@ -266,7 +267,7 @@ impl Inner {
         self.end_timers();
         self.give_taps_over(reason);
         succession.bell.ring();
-        succession.waiting.take_all().iter().for_each(|relay| self.send_or_keep(relay));
+        together(succession.waiting.take_all(), |relay| self.send_or_keep(relay));
         self.end_pauses();
     }
 
@@ -287,10 +288,8 @@ impl Inner {
         relays.map(|relay| relay.seen()).collect()
     }
 
-    fn send_or_keep(&self, relay: &Arc<Relay>) {
-        if let Err(error) = self.send_with_the_next(relay, Claim::Old) {
-            relay.finish(Err(error));
-        }
+    fn send_or_keep(&self, relay: &Arc<Relay>) -> Ending {
+        self.send_with_the_next(relay, Claim::Old).unwrap_or_else(|error| relay.finish(Err(error)))
     }
 
     /// A call has ended: should it wait for a link or for another try, it does not any more.
@@ -300,7 +299,7 @@ impl Inner {
     }
 
     /// Sends a call on the link that there is, or else on the next one.
-    pub(crate) fn send_with_the_next(&self, relay: &Arc<Relay>, claim: Claim) -> Result<(), CallError> {
+    pub(super) fn send_with_the_next(&self, relay: &Arc<Relay>, claim: Claim) -> Result<Ending, CallError> {
         let Some(succession) = self.succession.get() else {
             let reason = Arc::new(CloseReason::Local);
             return Err(CallError::Closed { reason, executed: Executed::No });
@@ -312,7 +311,7 @@ impl Inner {
                 Ok(link) => link,
                 Err(NoLink::Over(reason)) => return Err(relay.closed(reason)),
                 // Who ends it looks for it here after that.
-                Err(NoLink::Yet) if relay.is_over() => return Ok(()),
+                Err(NoLink::Yet) if relay.is_over() => return Ok(Ending::default()),
                 Err(NoLink::Yet) if claim == Claim::None && !waiting.has_room(relay, &self.config.limits) => {
                     let detail = format!("{} calls wait for the next start", waiting.all.len()).into();
                     return Err(Rejection::Busy { path: relay.outer.path.clone(), detail }.into());
@@ -320,12 +319,12 @@ impl Inner {
                 Err(NoLink::Yet) => {
                     self.watch_deadline(succession, &mut waiting, relay)?;
                     waiting.all.push(relay.clone());
-                    return Ok(());
+                    return Ok(Ending::default());
                 }
             };
             drop(waiting);
-            if relay.launch(&link)? {
-                return Ok(());
+            if let Some(ending) = relay.launch(&link)? {
+                return Ok(ending);
             }
         }
     }

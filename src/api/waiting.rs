@@ -9,11 +9,11 @@ use super::relay::Relay;
 use crate::{
     config::Limits,
     sync::{Arc, Condvar, Mutex, MutexGuard},
-    workers::{Thread, contain, panics},
+    workers::{Thread, panics},
 };
 
 /// Something that waits.
-pub(super) trait Waits: Send + 'static {
+pub(super) trait Waits: Sized + Send + 'static {
     /// The call.
     fn call(&self) -> &Relay;
 
@@ -25,8 +25,9 @@ pub(super) trait Waits: Send + 'static {
         self.due_at().is_some_and(|at| at <= now)
     }
 
-    /// What is done with it then, on the thread that watches, without a lock.
-    fn go(self);
+    /// What is done with those that are due, on the thread that watches, without a lock. None of them may wait for
+    /// another.
+    fn go(due: Vec<Self>);
 }
 
 /// All that wait for one thing.
@@ -119,8 +120,7 @@ impl<W: Waits> WaitingList<W> {
                 continue;
             }
             drop(waiting);
-            // Each for itself: what one holds may panic as it goes.
-            due.into_iter().for_each(|one| contain(|| one.go()));
+            W::go(due);
         }
     }
 
@@ -151,13 +151,13 @@ mod tests {
             Some(self.0)
         }
 
-        fn go(self) {
-            self.1.send(self.2).unwrap();
-            std::panic::resume_unwind(Box::new("as it goes"));
+        fn go(due: Vec<Panics>) {
+            due.into_iter().for_each(|one| one.1.send(one.2).unwrap());
+            std::panic::resume_unwind(Box::new("as they go"));
         }
     }
 
-    /// Red when a panic ends the thread, or costs those that are due with it.
+    /// Red when a panic ends the thread.
     #[test]
     fn p_19_what_waits_is_watched_whatever_panics() {
         let list = Arc::new(WaitingList::default());

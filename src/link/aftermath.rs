@@ -2,7 +2,7 @@
 
 use std::{mem::take, task::Waker, time::Instant};
 
-use super::{Link, Slot, state::Ended, stranded::Stranded, stream::Wakeup, token::Family};
+use super::{Link, Slot, follow_up::Told, state::Ended, stranded::Stranded, stream::Wakeup, token::Family};
 use crate::{
     error::CallError,
     sync::{Arc, hold_nothing},
@@ -24,7 +24,7 @@ pub(crate) trait Remains: Send {
 /// What is left to do after a slot was filled, once the reader role is given up.
 #[derive(Default)]
 pub(crate) struct Aftermath {
-    pub(crate) waker: Option<Waker>,
+    pub(crate) told: Option<Told>,
     /// For [`Link::complete`], which has it run.
     pub(crate) callback: Option<Job>,
     /// The callback, for which there was no thread: it is to be run once all calls have ended.
@@ -45,7 +45,7 @@ pub(super) struct Later<'a> {
     nudge: bool,
     jobs: Vec<Job>,
     stranded: Vec<Stranded>,
-    wakers: Vec<Waker>,
+    told: Vec<Told>,
     families: Vec<Family>,
     ended: Vec<Ended<Arc<Slot>>>,
     last: Vec<Job>,
@@ -53,13 +53,13 @@ pub(super) struct Later<'a> {
 
 impl Later<'_> {
     pub(super) fn new(link: &Link) -> Later<'_> {
-        let (jobs, stranded, wakers, families, ended, last) = Default::default();
-        Later { link, nudge: false, jobs, stranded, wakers, families, ended, last }
+        let (jobs, stranded, told, families, ended, last) = Default::default();
+        Later { link, nudge: false, jobs, stranded, told, families, ended, last }
     }
 
     pub(super) fn wake(&mut self, wakeup: Wakeup) {
         let (waker, job) = wakeup.into_parts(&mut self.nudge);
-        self.wakers.extend(waker);
+        self.told.extend(waker.map(Told::Waker));
         self.jobs.extend(job);
     }
 
@@ -85,7 +85,7 @@ impl Later<'_> {
         link.end_far_streams(slot, seen, |wakeup| self.wake(wakeup));
         let aftermath = link.complete(slot, Err(error), now);
         self.nudge |= aftermath.nudge;
-        self.wakers.extend(aftermath.waker);
+        self.told.extend(aftermath.told);
         self.stranded.extend(aftermath.stranded);
         aftermath.ends.into_iter().for_each(|wakeup| self.wake(wakeup));
         self.ended.push(ended);
@@ -99,15 +99,15 @@ impl Later<'_> {
     /// Leaves all of it to threads of the link, wakers and what cancelling leads to as well. For whoever ends that: it
     /// may be a caller that reads, and holds what a waker waits for. What there is no thread for is left here.
     pub(super) fn leave_to_the_crew(&mut self) {
-        let (wakers, families) = (take(&mut self.wakers), take(&mut self.families));
-        match self.link.strong().filter(|_| !(wakers.is_empty() && families.is_empty())) {
+        let (told, families) = (take(&mut self.told), take(&mut self.families));
+        match self.link.strong().filter(|_| !(told.is_empty() && families.is_empty())) {
             Some(link) => {
                 self.jobs.push(Box::new(move || {
                     let mut later = Later::new(&link);
-                    (later.wakers, later.families) = (wakers, families);
+                    (later.told, later.families) = (told, families);
                 }));
             }
-            None => (self.wakers, self.families) = (wakers, families),
+            None => (self.told, self.families) = (told, families),
         }
         self.nudge();
         self.stranded.extend(self.jobs.drain(..).filter_map(|job| self.link.offer(job)));
@@ -126,7 +126,7 @@ impl Drop for Later<'_> {
         self.nudge();
         self.jobs.drain(..).for_each(|job| contain(|| link.submit(job)));
         self.stranded.drain(..).for_each(|job| contain(|| link.run_on_this_thread(job)));
-        self.wakers.drain(..).for_each(|waker| contain(|| link.wake(waker)));
+        contain(|| link.tell_all(take(&mut self.told)));
         self.families.drain(..).for_each(|family| contain(|| family.cancel()));
         for ended in self.ended.drain(..) {
             discard(ended.unsent);

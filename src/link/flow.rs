@@ -1,11 +1,12 @@
 //! Frames in: reading a packet, and what it leads to.
 
-use std::{task::Waker, time::Instant, vec::Drain};
+use std::{time::Instant, vec::Drain};
 
 use super::{
     Errand, Link, Lost, Slot, Wiring,
     aftermath::Aftermath,
     completing::{Completing, OffTheTable},
+    follow_up::Told,
     inbox::Frame,
     role::Reader,
     slot::Outcome,
@@ -25,7 +26,7 @@ pub(super) struct Harvest {
     /// The first apart from the others, so that the usual single one needs no list.
     pub(super) first: Option<Errand>,
     pub(super) others: Vec<Errand>,
-    pub(super) wakers: Vec<Waker>,
+    pub(super) told: Vec<Told>,
     /// A caller that blocks got its reply from another thread's reading.
     pub(super) woke_caller: bool,
 }
@@ -61,7 +62,7 @@ impl Link {
     /// Does what is left to do after the reader role was given up.
     pub(super) fn finish(&self, mut harvest: Harvest) {
         harvest.take_errands().for_each(|errand| self.submit_errand(errand));
-        harvest.wakers.into_iter().for_each(|waker| self.wake(waker));
+        self.tell_all(harvest.told);
     }
 
     /// Reads one packet and does what it says, but for what must wait until the role is given up.
@@ -248,7 +249,7 @@ impl Link {
                 if !aftermath.ends.is_empty() {
                     aftermath.ends.into_iter().for_each(|wakeup| self.wake_later(wakeup, harvest));
                 }
-                harvest.wakers.extend(aftermath.waker);
+                harvest.told.extend(aftermath.told);
                 aftermath.stranded.into_iter().for_each(|job| self.run_on_this_thread(job));
             }
             Action::Dispatch(incoming, ancestor) => self.route(incoming, ancestor, harvest),
@@ -297,10 +298,10 @@ impl Link {
     pub(super) fn note_ready(&self) {
         let mut core = self.core.lock();
         let opens = core.state.is_open() && core.stage == super::LinkState::Starting;
-        let sequel = opens.then(|| self.enter(&mut core, super::LinkState::Open));
+        let follow_up = opens.then(|| self.enter(&mut core, super::LinkState::Open));
         self.changed.notify_all();
         drop(core);
-        let left = sequel.map_or_else(Vec::new, |sequel| self.hand_on(sequel));
+        let left = follow_up.map_or_else(Vec::new, |follow_up| self.hand_on(follow_up));
         self.flush(self.core.lock());
         left.into_iter().for_each(|job| self.run_on_this_thread(job));
     }
@@ -365,7 +366,7 @@ impl Link {
             self.nudge();
         }
         aftermath.ends.into_iter().for_each(|wakeup| self.wake_up(wakeup));
-        aftermath.waker.into_iter().for_each(|waker| self.wake(waker));
+        aftermath.told.into_iter().for_each(|one| self.tell(one));
         aftermath.stranded.into_iter().for_each(|job| self.run_on_this_thread(job));
     }
 

@@ -93,7 +93,7 @@ impl Link {
                 }
             }
             let first = harvest.first.take();
-            let stay = first.is_none() && harvest.wakers.is_empty() && !harvest.woke_caller && !framed.owes();
+            let stay = first.is_none() && harvest.told.is_empty() && !harvest.woke_caller && !framed.owes();
             if stay {
                 // There may be no end to it, and the calls of other links need this core now and then.
                 let_others_run();

@@ -9,13 +9,19 @@
 //! thread, no deadline passes, and nobody ticks: where a thread of the crew would be woken, the thread that
 //! would wake it does its work. A wake-up that is lost is a deadlock, which the checker reports.
 
-use std::{collections::VecDeque, io, task::Wake, time::Instant};
+use std::{
+    collections::VecDeque,
+    io,
+    task::{Wake, Waker},
+    time::Instant,
+};
 
 use super::{
     Remains, Slot,
     aftermath::Aftermath,
     calls::TransactionManager,
     errands::Offer,
+    follow_up::Told,
     gate::Gate,
     role::{Reader, Role},
     wait::wait_in_line,
@@ -186,7 +192,8 @@ fn loom_link_a_waker_is_woken_or_comes_too_late() {
         let slot = Arc::new(slot());
         let count = Arc::new(Count(AtomicU32::new(0)));
         let other = slot.clone();
-        let thread = spawn(move || fill(&other, 1).waker.into_iter().for_each(|waker| waker.wake()));
+        let thread =
+            spawn(move || fill(&other, 1).told.and_then(Told::waker).into_iter().for_each(Waker::wake));
         let in_time = slot.set_waker(&count.clone().into());
         thread.join().unwrap();
         assert_eq!(count.0.load(Relaxed), u32::from(in_time));

@@ -17,6 +17,7 @@ mod direct;
 mod errands;
 mod filtering;
 mod flow;
+mod follow_up;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
 mod gate;
@@ -54,10 +55,11 @@ mod wait;
 
 use std::{any::Any, collections::VecDeque, fmt, io, task::Waker, time::Instant};
 
-pub(crate) use aftermath::{Observer, Remains, copy_of};
+pub(crate) use aftermath::{Aftermath, Observer, Remains, copy_of};
 pub(crate) use current::{Current, Place, Within, ask, depth, is_given_up, outer, scope, within};
 pub(crate) use direct::Neighbour;
 pub(crate) use errands::Offer;
+pub(crate) use follow_up::{FollowUp, Relayed};
 #[cfg(any(test, fuzzing))]
 pub(crate) use fuzz::session as fuzz_session;
 pub(crate) use gate::{Gate, Ids, Scope};
@@ -70,7 +72,7 @@ pub(crate) use stream::{Batch, Ends, Intake, Resume, Streams};
 pub(crate) use streaming::{Put, Tap};
 pub(crate) use survey::{CallSeen, ServedSeen};
 pub use token::CancelToken;
-pub(crate) use token::{Family, Relayed, Stage};
+pub(crate) use token::{Family, Stage};
 
 use crate::{
     config::Config,
@@ -373,7 +375,11 @@ impl Link {
     /// Calls a waker on the calling thread. It is user code: one that panics must not end a thread that
     /// reads or watches the clock.
     pub(crate) fn wake(&self, waker: Waker) {
-        user_code(&self.weak, self.number(), Place::Callback, || waker.wake());
+        self.run_user_code(|| waker.wake());
+    }
+
+    fn run_user_code(&self, code: impl FnOnce()) {
+        user_code(&self.weak, self.number(), Place::Callback, code);
     }
 
     fn line_up_in_order(&self, place: Place, code: Job) -> Option<Job> {

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::{
     aftermath::{Aftermath, Observer, Remains, copy_of},
     errands::{Errands, Offer},
+    follow_up::{Relayed, Told},
     stream::Streams,
     token::{Child, Family, earlier, has_passed},
 };
@@ -78,7 +79,7 @@ struct Inner {
 struct Extras {
     /// Calls of the other side that descend from this one.
     errands: Errands,
-    waker: Option<Waker>,
+    told: Option<Told>,
     ready: Option<(Sender<()>, Receiver<()>)>,
     semaphore: Option<Semaphore>,
     callback: Option<Callback>,
@@ -242,7 +243,7 @@ impl Slot {
         drop(inner);
         self.changed.notify_all();
         if let Some(extras) = extras {
-            aftermath.waker = extras.waker;
+            aftermath.told = extras.told;
             // Full means that it says so already.
             if let Some((ready, _)) = &extras.ready {
                 let _ = ready.try_send(());
@@ -283,6 +284,11 @@ impl Slot {
         receiver.clone()
     }
 
+    /// It is an attempt of a call, which is told when it has ended.
+    pub(crate) fn set_relay(&mut self, relay: Arc<dyn Relayed>) {
+        self.inner.get_mut().extras().told = Some(Told::Relay(relay));
+    }
+
     /// Leaves a waker that is called when the call has ended. `false` if it has.
     pub(crate) fn set_waker(&self, waker: &Waker) -> bool {
         let copy = copy_of(waker);
@@ -290,7 +296,7 @@ impl Slot {
         if !matches!(inner.stage, Stage::Pending) {
             return false;
         }
-        let old = inner.extras().waker.replace(copy);
+        let old = inner.extras().told.replace(Told::Waker(copy));
         // Out of the lock: dropping a waker may drop a task, with other results in it.
         drop(inner);
         drop(old);

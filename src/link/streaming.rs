@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{
     CallPlan, Core, Link, Slot, Started, Wiring,
     flow::Harvest,
+    follow_up::Told,
     message::Cargo,
     outlets::{Item, Room},
     stream::{Batch, Ends, Intake, Outlet, Resume, Wakeup},
@@ -345,7 +346,7 @@ impl Link {
     pub(super) fn wake_later(&self, wakeup: Wakeup, harvest: &mut Harvest) {
         let Wakeup { waker, parked, woke, .. } = wakeup;
         harvest.woke_caller |= woke;
-        harvest.wakers.extend(waker);
+        harvest.told.extend(waker.map(Told::Waker));
         parked.and_then(Resume::resume).into_iter().for_each(|errand| harvest.add(errand));
     }
 

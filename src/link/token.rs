@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Instant};
 
-use super::{Link, Slot, gate::Gate};
+use super::{FollowUp, Link, Slot, follow_up::Relayed, gate::Gate};
 use crate::{
     os::thread_id,
     sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak},
@@ -64,13 +64,6 @@ pub(super) enum Child {
     },
     /// One that runs on the thread of its caller.
     Token(Weak<Own>),
-}
-
-/// A call that may take several attempts.
-pub(crate) trait Relayed: Send + Sync {
-    /// The call in whose handler it is made has been given up. Called without a lock. What comes back is to be
-    /// cancelled, too.
-    fn give_up(self: Arc<Self>) -> Family;
 }
 
 impl CancelToken {
@@ -299,14 +292,15 @@ impl Family {
     /// after the other, and not one within the other, for which no stack would be long enough. The calling thread
     /// holds no lock.
     pub(crate) fn cancel(self) {
-        let mut left = Vec::new();
+        let (mut left, mut follow_ups) = (Vec::new(), Vec::new());
         let mut next = Some(self);
         while let Some(family) = next {
             for child in family.first.into_iter().chain(family.others).filter(Child::is_under_way) {
-                contain(|| left.extend(child.cancel().filter(|family| !family.is_empty())));
+                contain(|| left.extend(child.cancel(&mut follow_ups).filter(|family| !family.is_empty())));
             }
             next = left.pop();
         }
+        FollowUp::do_all(follow_ups);
     }
 }
 
@@ -319,11 +313,16 @@ impl Child {
         }
     }
 
-    /// Ends it. What comes back is to be cancelled, too.
-    fn cancel(self) -> Option<Family> {
+    /// Ends it. What comes back is to be cancelled, too; what is left to do is added.
+    fn cancel(self, follow_ups: &mut Vec<FollowUp>) -> Option<Family> {
         match self {
             Child::Call { link, id, .. } => Some(link.upgrade()?.cancel_alone(id)),
-            Child::Relayed { call, .. } => Some(call.upgrade()?.give_up()),
+            Child::Relayed { call, .. } => {
+                let mut follow_up = call.upgrade()?.give_up();
+                let family = follow_up.take_family();
+                follow_ups.extend((!follow_up.is_empty()).then_some(follow_up));
+                Some(family)
+            }
             Child::Token(own) => Some(own.upgrade()?.fire()),
         }
     }

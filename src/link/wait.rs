@@ -177,7 +177,7 @@ impl Link {
         while slot.set_reading(true) {
             fail_here("a caller that reads");
             let read = self.read(reader, limit, &mut harvest);
-            if !matches!(read, Read::Packet) || !harvest.wakers.is_empty() {
+            if !matches!(read, Read::Packet) || !harvest.told.is_empty() {
                 slot.set_reading(false);
                 break;
             }

@@ -64,7 +64,7 @@ pub(crate) trait Idle: Send + Sync + 'static {
     fn interrupted(&self);
 }
 
-/// Named threads for one link.
+/// Named threads for one link, or one endpoint.
 pub(crate) struct Crew {
     shared: Arc<Shared>,
 }

@@ -25,6 +25,7 @@ mod streams;
 mod subscribed;
 mod supervised;
 mod sweep;
+mod together;
 pub mod victim;
 
 use std::{

@@ -9,6 +9,7 @@ mod left_over;
 mod loggers;
 mod seams;
 mod thread_locals;
+pub mod together;
 mod unfinished;
 
 use std::{

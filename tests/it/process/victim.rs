@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use nape::{Api, Context, Fault, Incoming, Neck, Payload, Responder, Wire};
+use nape::{Api, Codec, Config, Context, Fault, Incoming, Neck, Payload, Responder, Wire};
 use rustix::{
     io::{FdFlags, fcntl_setfd},
     process::{
@@ -75,6 +75,10 @@ fn entry() {
                 park();
             }
             serve(Neck::from_env().unwrap());
+        }
+        Ok("another-codec") => {
+            let asks = fs::File::create_new(env::var(MARK).unwrap()).map_or(Codec::Json, |_| Codec::Binary);
+            serve(Neck::builder().config(Config::new().codec(asks)).from_env().unwrap());
         }
         Ok("exit-early") => {
             eprintln!("no license");
@@ -399,7 +403,7 @@ pub(super) fn park() -> ! {
 
 /// How many lines are written where there is no link any more.
 pub(super) const WRITTEN: usize = 2000;
-/// Names the file of `start-once`.
+/// Names the file that tells the first start of a program from the others.
 pub(crate) const MARK: &str = "NAPE_TEST_MARK";
 const VERB: &str = "NAPE_TEST_VERB";
 const WIRE: &str = "NAPE_TEST_WIRE";

@@ -1,0 +1,143 @@
+//! What follows from the end of a call that may take several links.
+
+use std::{mem::take, task::Waker};
+
+use super::{Aftermath, Family, Link};
+use crate::{
+    sync::Arc,
+    workers::{Job, contain, discard, discard_all, run_elsewhere},
+};
+
+/// What is left to do once such a call has ended, which is the user's: it takes as long as it likes, and waits for another
+/// call. So whoever ends several calls ends all of them before the first of these is dropped, which does it.
+#[must_use = "whoever ends several calls does this when all of them have ended"]
+#[derive(Default)]
+pub(crate) struct FollowUp {
+    link: Option<Arc<Link>>,
+    callback: Option<Job>,
+    waker: Option<Waker>,
+    /// The calls of the handler of its last attempt, in this process, which are to be cancelled.
+    family: Family,
+    /// What goes with it.
+    values: Vec<Box<dyn Send>>,
+    /// The call itself, should nobody else know it.
+    call: Option<Arc<dyn Relayed>>,
+}
+
+impl FollowUp {
+    /// `link`: the last one that there was.
+    pub(crate) fn new(aftermath: Aftermath, family: Family, link: Option<Arc<Link>>) -> FollowUp {
+        let Aftermath { callback, told, .. } = aftermath;
+        // Nothing else than a handle of the user's waits for the call as a whole.
+        let waker = told.and_then(Told::waker);
+        FollowUp { link, callback, waker, family, values: Vec::new(), call: None }
+    }
+
+    /// Has this dropped last.
+    pub(crate) fn keep(&mut self, value: impl Send + 'static) {
+        self.values.push(Box::new(value));
+    }
+
+    /// Has the call itself dropped behind that.
+    pub(crate) fn hold(&mut self, call: Arc<dyn Relayed>) {
+        self.call = Some(call);
+    }
+
+    pub(crate) fn take_family(&mut self) -> Family {
+        take(&mut self.family)
+    }
+
+    /// Whether nothing is left to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        let FollowUp { link: _, callback, waker, family, values, call } = self;
+        let none = callback.is_none() && waker.is_none() && call.is_none();
+        none && family.is_empty() && values.is_empty()
+    }
+
+    /// Does it for several calls. What needs a thread of its own comes first.
+    pub(crate) fn do_all(mut all: Vec<FollowUp>) {
+        all.iter_mut().for_each(FollowUp::call_back);
+        all.iter_mut().for_each(FollowUp::wake);
+        discard_all(all);
+    }
+
+    fn call_back(&mut self) {
+        match (self.callback.take(), &self.link) {
+            (Some(callback), Some(link)) => contain(|| link.run_callback(callback)),
+            (Some(callback), None) => run_elsewhere(callback),
+            (None, _) => {}
+        }
+    }
+
+    fn wake(&mut self) {
+        match (self.waker.take(), &self.link) {
+            (Some(waker), Some(link)) => link.wake(waker),
+            (Some(waker), None) => contain(|| waker.wake()),
+            (None, _) => {}
+        }
+    }
+}
+
+impl Drop for FollowUp {
+    fn drop(&mut self) {
+        self.call_back();
+        self.wake();
+        self.take_family().cancel();
+        discard_all(self.values.drain(..));
+        discard(self.call.take());
+    }
+}
+
+/// A call that may take several attempts, and so several links.
+pub(crate) trait Relayed: Send + Sync {
+    /// The call in whose handler it is made has been given up. Called without a lock.
+    fn give_up(self: Arc<Self>) -> FollowUp;
+
+    /// An attempt has ended. Called by whoever has ended it, without a lock and without the reader role.
+    fn attempt_has_ended(self: Arc<Self>) -> FollowUp;
+}
+
+/// Whoever is told that a call has ended, or that there is something at an end of a stream.
+pub(crate) enum Told {
+    /// Code of the user's.
+    Waker(Waker),
+    /// The call of which this is an attempt.
+    Relay(Arc<dyn Relayed>),
+}
+
+impl Told {
+    pub(super) fn waker(self) -> Option<Waker> {
+        match self {
+            Told::Waker(waker) => Some(waker),
+            Told::Relay(_) => None,
+        }
+    }
+}
+
+impl Link {
+    /// Tells them, on the calling thread. Calls of which attempts have ended end before anything of the user's is
+    /// called.
+    pub(super) fn tell_all(&self, mut all: Vec<Told>) {
+        if all.len() < 2 {
+            return all.into_iter().for_each(|one| self.tell(one));
+        }
+        let relays = all.extract_if(.., |one| matches!(one, Told::Relay(_)));
+        let follow_ups = relays.map(|relay| self.follow_up_of(relay)).collect();
+        all.into_iter().for_each(|one| self.tell(one));
+        FollowUp::do_all(follow_ups);
+    }
+
+    /// The same for one.
+    pub(super) fn tell(&self, one: Told) {
+        drop(self.follow_up_of(one));
+    }
+
+    fn follow_up_of(&self, one: Told) -> FollowUp {
+        let mut follow_up = FollowUp::default();
+        match one {
+            Told::Waker(waker) => self.wake(waker),
+            Told::Relay(relay) => self.run_user_code(|| follow_up = relay.attempt_has_ended()),
+        }
+        follow_up
+    }
+}
