@@ -7,6 +7,7 @@
 mod clockless;
 mod handing_over;
 mod held_up;
+mod keeperless;
 mod listening;
 mod published;
 mod starved;

@@ -31,9 +31,9 @@ use crate::{
 /// The result is handed out once. Dropping the handle cancels the call, unless it was started to
 /// [release a semaphore](crate::Action::releasing).
 ///
-/// The waker of a task is called by the thread that ends the call, which may be the one that reads for the link, a
-/// caller that blocks at that, or watches its clock: it must not block, and must not take a lock that somebody holds
-/// over a blocking call. At the end of the link a thread of its crew calls it.
+/// The waker of a task is called by the thread that ends the call, which may be the one that reads for the link, or a
+/// caller that blocks at that: it must not block, and must not take a lock that somebody holds over a blocking call.
+/// When the time of the call is over, or the link, a thread of its crew calls it.
 #[must_use = "dropping it cancels the call"]
 pub struct AsyncResult<T> {
     course: Course,

@@ -8,6 +8,7 @@ use crate::{
     logging::line,
     sync::{MutexGuard, Ordering, fail_here},
     wire::Path,
+    workers::discard_all,
 };
 
 impl Link {
@@ -29,12 +30,19 @@ impl Link {
         core.armed = next;
         self.flush(core);
         let mut later = Later::new(self);
-        for (_told, ended, family) in late {
+        let mut unsent = Vec::new();
+        for (_told, mut ended, family) in late {
             fail_here("a keeper with late calls");
             later.cancel(family);
+            unsent.extend(ended.unsent.take().filter(|_| self.is_near()));
             let error = timed_out(&ended, now);
             later.end(ended, error, &CallError::Cancelled, now);
         }
+        if !unsent.is_empty() {
+            self.submit(Box::new(move || discard_all(unsent)));
+        }
+        // The keeper runs nothing of the user's, of which any may take its time.
+        later.leave_to_the_crew();
         if nudge {
             self.nudge();
         }
@@ -87,6 +95,12 @@ impl Link {
             self.say(line!(Warn, "no thread to watch the clock for the link: {error}"));
         }
         woken.is_ok()
+    }
+
+    /// Has another keeper watch in the place of the calling one. If there is none, whoever sends or reads next tries
+    /// again.
+    pub(super) fn replace_keeper(&self) {
+        let _ = self.try_to_wake_keeper();
     }
 
     fn try_to_wake_keeper(&self) -> io::Result<()> {

@@ -343,15 +343,17 @@ impl Link {
     // Running things.
 
     /// Has a job run by the crew. Should no thread be had, the calling one runs it: so it holds no lock. Whoever reads
-    /// does that once it has given the role up.
+    /// does that once it has given the role up, and the keeper once it has stood aside.
     pub(crate) fn submit(&self, job: Job) {
         hold_nothing();
         self.offer(job).into_iter().for_each(|job| self.run_on_this_thread(job));
     }
 
-    /// Runs a job for which there is no thread: now, or where the calling thread reads, once it has given that up.
+    /// Runs a job for which there is no thread: now, or where the calling thread reads or watches, once it has given that
+    /// up.
     pub(super) fn run_on_this_thread(&self, job: Job) {
         match &self.wiring {
+            _ if self.keeper.is_mine() => self.keeper.owe(job),
             Wiring::Framed(framed) if framed.role.is_mine() => framed.owe(job),
             _ => run_elsewhere(job),
         }
