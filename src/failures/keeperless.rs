@@ -1,6 +1,7 @@
 //! Whose time the keeper of a link watches while it has something of the user's to run.
 
 use super::*;
+use crate::config::Limits;
 
 fn config(name: &str) -> Config {
     Config::new().name(name).grace(SOON / 5)
@@ -129,5 +130,39 @@ fn p_04_a_keeper_that_runs_a_callback_is_none_until_that_has_ended() {
             );
             assert!(is_late.is_ok(), "{name}: nobody watches");
         }
+    });
+}
+
+/// A call that waited for the late one leaves, and there is no thread for its handler. Red when the keeper runs that before
+/// it has ended the late call, or watches no clock meanwhile.
+#[test]
+fn p_04_a_handler_for_which_there_is_no_thread_holds_up_nobodys_clock() {
+    watched(|| {
+        const NAME: &str = "kl-handler";
+        let ((tell, has_begun), (go, may_go)) = (mpsc::channel(), mpsc::channel::<()>());
+        let may_go = std::sync::Mutex::new(may_go);
+        let gate = move |_: &Context, (): ()| {
+            let _ = tell.send(());
+            let _ = may_go.lock().unwrap().recv_timeout(LONG / 2);
+            Ok::<_, Fault>(())
+        };
+        let config = || config(NAME).limits(Limits::new().in_flight(1));
+        let neck = Neck::builder().config(config());
+        let (head, neck) = Head::builder().config(config()).in_process_with(neck).unwrap();
+        let neck = neck.serve(api("a").handle("gate", gate).unwrap()).unwrap().start();
+        assert_eq!(head.wait_open(LONG), LinkState::Open);
+        within(LONG, NAME, || head.n_threads() == 0 && neck.n_threads() == 0);
+        starve(NAME);
+        let first = never(&head, SOON).start::<()>().unwrap();
+        let gated = head.api("a").action("gate", ()).timeout(Timeout::Never).start::<()>().unwrap();
+        let last = never(&head, 3 * SOON).start::<()>().unwrap();
+        has_begun.recv_timeout(LONG).expect("it leaves when the first is late");
+        let first = first.ready().recv_timeout(LONG / 4);
+        let last = last.ready().recv_timeout(LONG / 4);
+        go.send(()).unwrap();
+        feed(NAME);
+        drop(gated);
+        drop((head, neck));
+        assert!(first.is_ok() && last.is_ok(), "{first:?} {last:?}");
     });
 }

@@ -28,7 +28,7 @@ impl Link {
         let silent = core.state.feel_pulse(now);
         let next = core.next_alarm();
         core.armed = next;
-        self.flush(core);
+        drop(core);
         let mut later = Later::new(self);
         let mut unsent = Vec::new();
         for (_told, mut ended, family) in late {
@@ -41,7 +41,16 @@ impl Link {
         if !unsent.is_empty() {
             self.submit(Box::new(move || discard_all(unsent)));
         }
-        // The keeper runs nothing of the user's, of which any may take its time.
+        // The keeper runs nothing of the user's, of which any may take its time: no handler of what leaves now, either.
+        // And nobody who is late waits for that.
+        let core = self.core.lock();
+        match self.strong().filter(|link| link.is_near() && core.state.n_waiting() > 0) {
+            Some(link) => {
+                drop(core);
+                self.submit(Box::new(move || link.flush(link.core.lock())));
+            }
+            None => self.flush(core),
+        }
         later.leave_to_the_crew();
         if nudge {
             self.nudge();
