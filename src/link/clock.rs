@@ -106,10 +106,10 @@ impl Link {
         woken.is_ok()
     }
 
-    /// Has another keeper watch in the place of the calling one. If there is none, whoever sends or reads next tries
-    /// again.
-    pub(super) fn replace_keeper(&self) {
-        let _ = self.try_to_wake_keeper();
+    /// Has somebody watch the clock. If nobody can be had, whoever sends or reads next tries again.
+    pub(crate) fn find_keeper(&self) -> bool {
+        let is_kept = self.core.lock().kept;
+        is_kept || self.try_to_wake_keeper().is_ok()
     }
 
     fn try_to_wake_keeper(&self) -> io::Result<()> {

@@ -241,7 +241,7 @@ impl Keeper {
         drop(core);
         drop(bell);
         if is_needed {
-            link.replace_keeper();
+            link.find_keeper();
         }
     }
 
