@@ -5,7 +5,7 @@ use std::{fmt, time::Instant};
 use super::{Link, Slot, gate::Gate};
 use crate::{
     os::thread_id,
-    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak},
+    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak, fail_here},
     wire::TransactionId,
     workers::contain,
 };
@@ -302,8 +302,12 @@ impl Family {
         let mut left = Vec::new();
         let mut next = Some(self);
         while let Some(family) = next {
-            for child in family.first.into_iter().chain(family.others).filter(Child::is_under_way) {
-                contain(|| left.extend(child.cancel().filter(|family| !family.is_empty())));
+            for child in family.first.into_iter().chain(family.others) {
+                // To ask is to hold a call for a moment, and to be the last, perhaps, with what is the user's in it.
+                contain(|| {
+                    let family = if child.is_under_way() { child.cancel() } else { None };
+                    left.extend(family.filter(|family| !family.is_empty()));
+                });
             }
             next = left.pop();
         }
@@ -330,6 +334,7 @@ impl Child {
 
     /// Asked without a lock.
     fn is_under_way(&self) -> bool {
+        fail_here("whoever cancels");
         match self {
             Child::Call { slot, .. } | Child::Relayed { slot, .. } => {
                 slot.upgrade().is_some_and(|slot| !slot.is_done())
