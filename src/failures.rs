@@ -8,6 +8,7 @@ mod clockless;
 mod handing_over;
 mod held_up;
 mod in_process;
+mod keeperless;
 mod listening;
 mod published;
 mod starved;
@@ -298,6 +299,35 @@ fn p_19_whoever_is_left_by_a_thread_that_ends_many_calls_is_told() {
             fails_among_many(pair(), "a link that tells of its end", Timeout::Never);
         });
     }
+}
+
+/// Red when whoever cancels a call is told of that, and does not come to the other calls of its handler.
+#[test]
+fn p_19_whoever_cancels_the_calls_of_a_handler_comes_to_the_next_one() {
+    watched(|| {
+        let ((tell, told), (begin, has_begun)) = (mpsc::channel(), mpsc::channel());
+        let outer = move |cx: &Context, (): ()| {
+            for _ in 0..2 {
+                let tell = tell.clone();
+                let never = cx.api("h").action("never", ()).timeout(Timeout::Never);
+                never.then(move |end: Result<(), CallError>| tell.send(end).unwrap())?;
+            }
+            begin.send(()).unwrap();
+            cx.cancel_token().wait_timeout(LONG);
+            Ok::<_, Fault>(())
+        };
+        let neck = Neck::builder().serve(Api::new("a").handle("outer", outer).unwrap());
+        let (head, neck) = Head::builder().serve(api("h")).in_process_with(neck).unwrap();
+        let neck = neck.start();
+        let call = head.api("a").action("outer", ()).timeout(LONG).start::<()>().unwrap();
+        has_begun.recv_timeout(LONG).unwrap();
+        fail_once(Some("whoever cancels"), NAME);
+        call.cancel();
+        assert_eq!(fail_once(None, ""), None, "nobody came there");
+        let end = told.recv_timeout(LONG);
+        assert!(matches!(end, Ok(Err(CallError::Cancelled))), "{end:?}");
+        drop((head, neck));
+    });
 }
 
 fn fails_to_serve(pair: (Transport, Transport), place: &'static str) {

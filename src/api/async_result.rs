@@ -31,13 +31,15 @@ use crate::{
 /// The result is handed out once. Dropping the handle cancels the call, unless it was started to
 /// [release a semaphore](crate::Action::releasing).
 ///
-/// The waker of a task is called by the thread that ends the call, which may be the one that reads for the link, a
-/// caller that blocks at that, or watches its clock: it must not block, and must not take a lock that somebody holds
-/// over a blocking call. At the end of the link a thread of its crew calls it.
+/// The waker of a task is called by the thread that ends the call, which may be the one that reads for the link, or a
+/// caller that blocks at that: it must not block, and must not take a lock that somebody holds over a blocking call.
+/// When the time of the call is over, or the link, a thread of its crew calls it.
 #[must_use = "dropping it cancels the call"]
 pub struct AsyncResult<T> {
     course: Course,
     slot: Arc<Slot>,
+    /// The end of the time that began when the call was under way already.
+    until: Option<Instant>,
     cancels: bool,
     shape: Option<&'static Shape>,
     value: PhantomData<fn() -> T>,
@@ -58,19 +60,42 @@ impl<T> AsyncResult<T> {
         cancels: bool,
         shape: Option<&'static Shape>,
     ) -> AsyncResult<T> {
-        AsyncResult { course: Course::Once(started), slot, cancels, shape, value: PhantomData }
+        AsyncResult { course: Course::Once(started), slot, until: None, cancels, shape, value: PhantomData }
     }
 
     pub(crate) fn relayed(relay: Arc<Relay>, cancels: bool, shape: Option<&'static Shape>) -> AsyncResult<T> {
         let slot = relay.outer.clone();
-        AsyncResult { course: Course::Relayed(relay), slot, cancels, shape, value: PhantomData }
+        AsyncResult { course: Course::Relayed(relay), slot, until: None, cancels, shape, value: PhantomData }
     }
 
     /// The call has so much time from now on; within a handler, no more than that has left.
     pub(super) fn give_time(&mut self, timeout: Timeout) {
         if let Course::Once(started) = &self.course {
             let own = ask(|current| current.deadline);
-            started.link.set_timer(started.id, from_now(timeout).into_iter().chain(own).min());
+            self.until = from_now(timeout).into_iter().chain(own).min();
+            started.link.set_timer(started.id, self.until);
+        }
+    }
+
+    /// When the call ends in any case.
+    fn deadline(&self) -> Option<Instant> {
+        self.slot.deadline.into_iter().chain(self.until).min()
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline().is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Sees to it that somebody watches a time that began when the call was under way, for whoever does not do so itself.
+    /// A call that needs that is refused before it leaves where nobody can be had: this one has left, and ends.
+    fn insist_on_a_keeper(&self) {
+        if let Course::Once(started) = &self.course
+            && self.until.is_some()
+            && !self.slot.is_done()
+            && !started.link.find_keeper()
+        {
+            started.link.expire(started.id);
+            self.slot.settle();
         }
     }
 
@@ -94,7 +119,7 @@ impl<T> AsyncResult<T> {
         if !self.slot.is_done() {
             started.link.send_gathered();
         }
-        if !self.slot.is_done() && self.slot.deadline.is_some_and(|at| at <= Instant::now()) {
+        if !self.slot.is_done() && self.is_late() {
             started.link.expire(started.id);
         }
         self.slot.is_done()
@@ -141,6 +166,7 @@ impl<T> AsyncResult<T> {
             Course::Once(started) => started.link.send_gathered(),
             Course::Relayed(_) => drop(self.is_done()),
         }
+        self.insist_on_a_keeper();
         self.slot.ready()
     }
 }
@@ -159,7 +185,7 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
     /// then, and the call is cancelled.
     pub fn wait(mut self) -> Result<T, CallError> {
         check_may_block()?;
-        self.block(self.slot.deadline);
+        self.block(self.deadline());
         self.take()
     }
 
@@ -178,7 +204,7 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
     pub fn wait_timeout(&mut self, limit: Duration) -> Result<Option<T>, CallError> {
         check_may_block()?;
         let limit = Instant::now().checked_add(limit);
-        self.block(limit.into_iter().chain(self.slot.deadline).min());
+        self.block(limit.into_iter().chain(self.deadline()).min());
         self.try_wait()
     }
 
@@ -201,7 +227,7 @@ impl<T: DeserializeOwned + 'static> AsyncResult<T> {
             Course::Relayed(relay) => return relay.wait(limit),
         };
         let over = started.link.wait(&self.slot, limit);
-        if !over && self.slot.deadline.is_some_and(|at| limit.is_some_and(|limit| at <= limit)) {
+        if !over && self.deadline().is_some_and(|at| limit.is_some_and(|limit| at <= limit)) {
             // Whoever watches the clock may be ending the call at this moment.
             started.link.expire(started.id);
             self.slot.settle();
@@ -227,7 +253,10 @@ impl<T: DeserializeOwned + 'static> Future for AsyncResult<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
         let waker: &Waker = cx.waker();
-        if !self.is_done() && self.slot.set_waker(waker) {
+        if !self.is_done() {
+            self.insist_on_a_keeper();
+        }
+        if !self.slot.is_done() && self.slot.set_waker(waker) {
             return Poll::Pending;
         }
         Poll::Ready(self.take())

@@ -173,6 +173,9 @@ impl<T, R> Upload<T, R> {
     }
 
     /// Says that these were all, and gives a handle to the answer. Does not block.
+    ///
+    /// Where the system has no thread to watch the timeout, an answer that is awaited, or for which
+    /// [`AsyncResult::ready`] is asked, is late at once; whoever blocks for it, or polls, sees to the time itself.
     pub fn end(mut self) -> AsyncResult<R> {
         self.out.end_now();
         self.answer.give_time(self.timeout);

@@ -4,7 +4,7 @@ use std::io;
 
 use super::*;
 use crate::{
-    api::Next,
+    api::{Incoming, Next, Outgoing},
     error::{Executed, Rejection, Silence},
     transport::{FrameReceiver, Received},
 };
@@ -169,6 +169,118 @@ fn p_20_a_clock_for_which_there_was_no_thread_is_tried_again() {
     });
 }
 
+/// Takes what comes, and does not answer in time.
+fn slow() -> Api {
+    let wait = |items: Incoming<u64>| {
+        items.into_iter().try_for_each(|item| item.map(drop))?;
+        thread::sleep(LONG / 3);
+        Ok::<_, Fault>(())
+    };
+    let both = move |_: &Context, (): (), items: Incoming<u64>, _: Outgoing<u64>| wait(items);
+    let up = move |_: &Context, (): (), items: Incoming<u64>| wait(items);
+    Api::new("slow").workers(8).upload("up", up).unwrap().duplex("both", both).unwrap()
+}
+
+/// The time that begins with the last item runs out where no keeper is left and none is to be had.
+fn ends_without_a_keeper(head: &Head, keeper: &'static str) {
+    let action = |name: &str| head.api("slow").action(name, ()).timeout(2 * SOON);
+    let upload = || {
+        let mut upload = action("up").upload::<u64, ()>().unwrap();
+        upload.send(1).unwrap();
+        upload
+    };
+    let [finished, asked, listened, awaited] = [upload(), upload(), upload(), upload()];
+    let mut both = action("both").duplex::<u64, u64, ()>().unwrap();
+    both.send(1).unwrap();
+    let link = head.endpoint().0.link().unwrap();
+    within(LONG, "they have begun, and the keeper is gone", || !link.has_keeper());
+    starve(keeper);
+    let (tell, told) = mpsc::channel();
+    let tells = |how: &'static str, end: Box<dyn FnOnce() -> Result<(), CallError> + Send>| {
+        let tell = tell.clone();
+        thread::spawn(move || tell.send((how, end())));
+    };
+    tells("finish of an upload", Box::new(|| finished.finish()));
+    tells("finish of both ways", Box::new(|| both.finish()));
+    tells(
+        "is_done",
+        Box::new(|| {
+            let mut answer = asked.end();
+            within(LONG, "it is done", || answer.is_done());
+            answer.try_wait().map(|end| end.expect("it is done"))
+        }),
+    );
+    tells(
+        "ready",
+        Box::new(|| {
+            let mut answer = listened.end();
+            answer.ready().recv_timeout(LONG).expect("it is ready");
+            answer.try_wait().map(|end| end.expect("it is ready"))
+        }),
+    );
+    tells("await", Box::new(|| block_on(awaited.end())));
+    for _ in 0..5 {
+        let (how, end) = told.recv_timeout(LONG / 3).unwrap_or_else(|_| panic!("{keeper}: one never ends"));
+        assert!(matches!(end, Err(CallError::TimedOut { .. })), "{keeper}, {how}: {end:?}");
+    }
+    feed(keeper);
+}
+
+fn block_on<F: std::future::Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            std::task::Poll::Ready(end) => return end,
+            std::task::Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// Red when those who wait leave that time to the keeper alone.
+#[test]
+fn p_04_the_answer_to_a_stream_is_late_in_time_where_nobody_watches_the_clock() {
+    watched(|| {
+        let framed = [
+            ("cl-up-a", "cl-up-a-keeper"),
+            ("cl-up-b", "cl-up-b-keeper"),
+            ("cl-up-c", "cl-up-c-keeper"),
+            ("cl-up-d", "cl-up-d-keeper"),
+        ];
+        let config = |name: &str| Config::new().name(name).grace(SOON / 5);
+        thread::scope(|scope| {
+            let mut all = Vec::new();
+            for (pair, (name, keeper)) in PAIRS.into_iter().zip(framed) {
+                all.push(scope.spawn(move || {
+                    let (ours, theirs) = pair();
+                    let head = Head::builder().config(config(name)).over(ours).unwrap();
+                    let neck =
+                        Neck::builder().config(config("other")).serve(slow()).over(theirs).unwrap().start();
+                    assert_eq!(head.wait_open(LONG), LinkState::Open);
+                    ends_without_a_keeper(&head, keeper);
+                    drop((head, neck));
+                }));
+            }
+            all.push(scope.spawn(move || {
+                let neck = Neck::builder().config(config("other")).serve(slow());
+                let (head, neck) = Head::builder().config(config("cl-up-e")).in_process_with(neck).unwrap();
+                let neck = neck.start();
+                assert_eq!(head.wait_open(LONG), LinkState::Open);
+                ends_without_a_keeper(&head, "cl-up-e-keeper");
+                drop((head, neck));
+            }));
+            let ends: Vec<_> = all.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            assert!(ends.iter().all(Result::is_ok), "what it says stands above");
+        });
+    });
+}
+
 /// What a waker leaves with the thread that calls it, and what takes its time to go.
 struct Slow(mpsc::Sender<()>, Arc<std::sync::Mutex<mpsc::Receiver<()>>>);
 
@@ -196,9 +308,13 @@ impl std::task::Wake for Leaves {
 fn p_16_a_start_does_not_wait_for_what_a_waker_has_left_with_the_keeper() {
     use std::{future::Future, pin::pin};
     watched(|| {
+        const NAME: &str = "cl-left";
         let neck = Neck::builder().serve(api("a"));
-        let (head, neck) = Head::builder().in_process_with(neck).unwrap();
+        let (head, neck) = Head::builder().config(Config::new().name(NAME)).in_process_with(neck).unwrap();
         let neck = neck.start();
+        // The keeper calls a waker only where no other thread can be had for it.
+        within(LONG, NAME, || head.n_threads() == 0);
+        starve(NAME);
         let never = || head.api("a").action("never", ()).timeout(SOON / 5).start::<()>().unwrap();
         let ((tell, told), (go, may_go)) = (mpsc::channel(), mpsc::channel());
         let slow = Slow(tell, Arc::new(std::sync::Mutex::new(may_go)));
@@ -212,6 +328,7 @@ fn p_16_a_start_does_not_wait_for_what_a_waker_has_left_with_the_keeper() {
         drop(never());
         let took = began.elapsed();
         go.send(()).unwrap();
+        feed(NAME);
         drop((head, neck));
         assert!(took < 2 * SOON, "{took:?}");
     });

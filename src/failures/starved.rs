@@ -219,3 +219,30 @@ fn p_20_a_thread_for_a_callback_is_asked_for_once() {
         }
     });
 }
+
+/// Something finds no thread while the last one of the crew has the role and is about to read. Red when that sleeps over
+/// what it is to run.
+#[test]
+fn p_20_a_thread_that_leads_does_not_sleep_over_what_it_is_to_run() {
+    watched(|| {
+        let names = ["leads-a", "leads-b", "leads-c", "leads-d"];
+        for (pair, name) in PAIRS.into_iter().zip(names) {
+            let (ours, theirs) = pair();
+            let config = Config::new().name(name).grace(Duration::from_millis(100));
+            let head = Head::builder().config(config).serve(api("b")).over(ours).unwrap();
+            let neck = Neck::builder().serve(api("a")).over(theirs).unwrap().start();
+            assert_eq!(head.wait_open(LONG), LinkState::Open);
+            within(LONG, name, || head.n_threads() == 1);
+            starve(name);
+            let ((tell, told), link) = (mpsc::channel(), head.endpoint().0.link().unwrap());
+            do_once("a thread that leads", name, move || {
+                link.submit(Box::new(move || tell.send(()).unwrap()));
+            });
+            assert_eq!(neck.api("b").action("echo", 7u64).timeout(LONG).call::<u64>().unwrap(), 7, "{name}");
+            let is_run = told.recv_timeout(LONG / 3);
+            feed(name);
+            drop((head, neck));
+            assert!(is_run.is_ok(), "{name}: {is_run:?}");
+        }
+    });
+}

@@ -8,6 +8,7 @@ use crate::{
     logging::line,
     sync::{MutexGuard, Ordering, fail_here},
     wire::Path,
+    workers::discard_all,
 };
 
 impl Link {
@@ -27,14 +28,30 @@ impl Link {
         let silent = core.state.feel_pulse(now);
         let next = core.next_alarm();
         core.armed = next;
-        self.flush(core);
+        drop(core);
         let mut later = Later::new(self);
-        for (_told, ended, family) in late {
+        let mut unsent = Vec::new();
+        for (_told, mut ended, family) in late {
             fail_here("a keeper with late calls");
             later.cancel(family);
+            unsent.extend(ended.unsent.take().filter(|_| self.is_near()));
             let error = timed_out(&ended, now);
             later.end(ended, error, &CallError::Cancelled, now);
         }
+        if !unsent.is_empty() {
+            self.submit(Box::new(move || discard_all(unsent)));
+        }
+        // The keeper runs nothing of the user's, of which any may take its time: no handler of what leaves now, either.
+        // And nobody who is late waits for that.
+        let core = self.core.lock();
+        match self.strong().filter(|link| link.is_near() && core.state.n_waiting() > 0) {
+            Some(link) => {
+                drop(core);
+                self.submit(Box::new(move || link.flush(link.core.lock())));
+            }
+            None => self.flush(core),
+        }
+        later.leave_to_the_crew();
         if nudge {
             self.nudge();
         }
@@ -87,6 +104,12 @@ impl Link {
             self.say(line!(Warn, "no thread to watch the clock for the link: {error}"));
         }
         woken.is_ok()
+    }
+
+    /// Has somebody watch the clock. If nobody can be had, whoever sends or reads next tries again.
+    pub(crate) fn find_keeper(&self) -> bool {
+        let is_kept = self.core.lock().kept;
+        is_kept || self.try_to_wake_keeper().is_ok()
     }
 
     fn try_to_wake_keeper(&self) -> io::Result<()> {

@@ -1,5 +1,8 @@
 //! The thread that watches the clock and the other process for a link. It starts when it is needed,
 //! sleeps in the kernel, and ends when there is nothing left to watch.
+//!
+//! It runs nothing of the user's while it does that: what there is no other thread for it runs aside, and as if it were
+//! no keeper any more.
 
 use std::{
     io,
@@ -7,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Link;
+use super::{Link, current::this_thread};
 use crate::{
     logging::{Line, line},
     os::{Attendant, Wakeup, fd::AsFd, wait_readable},
-    sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak, fail_here},
-    workers::{Thread, Until},
+    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak, fail_here},
+    workers::{Job, Thread, Until, run_elsewhere},
 };
 
 pub(crate) struct Keeper {
@@ -50,6 +53,10 @@ impl Bell {
 struct Post {
     state: Mutex<AtPost>,
     returned: Condvar,
+    /// The thread that watches; 0 when none does. Whoever asks wants to know of itself, and sees what it has written.
+    watcher: AtomicUsize,
+    /// Jobs for which no thread could be had, of the one that watches.
+    owed: Mutex<Vec<Job>>,
 }
 
 struct AtPost {
@@ -66,7 +73,22 @@ struct Visit<'a> {
 
 impl Post {
     fn of(attendant: Option<Box<dyn Attendant>>) -> Post {
-        Post { state: Mutex::new(AtPost { attendant, visited: false }), returned: Condvar::new() }
+        Post {
+            state: Mutex::new(AtPost { attendant, visited: false }),
+            returned: Condvar::new(),
+            watcher: AtomicUsize::new(0),
+            owed: Mutex::default(),
+        }
+    }
+
+    /// The calling thread watches from here on.
+    fn take_up(&self) {
+        self.watcher.store(this_thread(), Ordering::Relaxed);
+    }
+
+    /// The calling thread watches no more. Says whether it did.
+    fn give_up(&self) -> bool {
+        self.watcher.compare_exchange(this_thread(), 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn visit(&self) -> Visit<'_> {
@@ -183,6 +205,57 @@ impl Keeper {
         self.post.take()
     }
 
+    /// Whether the calling thread watches.
+    pub(super) fn is_mine(&self) -> bool {
+        self.post.watcher.load(Ordering::Relaxed) == this_thread()
+    }
+
+    /// Leaves a job to this thread, which watches, for the time behind that.
+    #[cold]
+    pub(super) fn owe(&self, job: Job) {
+        self.post.owed.lock().push(job);
+    }
+
+    /// Runs such jobs, if there are any. Says whether the calling thread still is the keeper: if not, it must end.
+    ///
+    /// They are the user's: they take as long as they like, and may wait for what this thread is to end. So another one
+    /// watches meanwhile, or, if none can be had, all others find that nobody does.
+    fn pay(&self, link: &Arc<Link>, bell: &Arc<Bell>) -> bool {
+        let owed = std::mem::take(&mut *self.post.owed.lock());
+        if owed.is_empty() {
+            return true;
+        }
+        self.stand_aside(link);
+        owed.into_iter().for_each(run_elsewhere);
+        self.come_back(link, bell)
+    }
+
+    fn stand_aside(&self, link: &Link) {
+        self.post.give_up();
+        let mut bell = self.bell.lock();
+        let mut core = link.core.lock();
+        core.kept = false;
+        core.armed = None;
+        *bell = None;
+        let is_needed = self.attended || core.next_alarm().is_some();
+        drop(core);
+        drop(bell);
+        if is_needed {
+            link.find_keeper();
+        }
+    }
+
+    fn come_back(&self, link: &Link, theirs: &Arc<Bell>) -> bool {
+        let mut bell = self.bell.lock();
+        if bell.is_some() || self.is_stopping() {
+            return false;
+        }
+        *bell = Some(theirs.clone());
+        self.post.take_up();
+        link.core.lock().kept = true;
+        true
+    }
+
     /// Whether the thread may end because nothing is left to watch. If it may, it must.
     fn take_leave(&self, link: &Link) -> bool {
         let mut bell = self.bell.lock();
@@ -204,20 +277,28 @@ impl Link {
     }
 }
 
-fn run(weak: &Weak<Link>, bell: &Bell, post: &Post) {
+fn run(weak: &Weak<Link>, bell: &Arc<Bell>, post: &Post) {
+    post.take_up();
     let watched = catch_unwind(AssertUnwindSafe(|| watch(weak, bell, post)));
     if let (Err(panic), Some(link)) = (watched, weak.upgrade()) {
         link.break_down(panic);
     }
+    if post.give_up() {
+        let owed = std::mem::take(&mut *post.owed.lock());
+        owed.into_iter().for_each(run_elsewhere);
+    }
 }
 
-fn watch(weak: &Weak<Link>, bell: &Bell, post: &Post) {
+fn watch(weak: &Weak<Link>, bell: &Arc<Bell>, post: &Post) {
     while let Some(link) = weak.upgrade() {
         if link.keeper.is_stopping() {
             break;
         }
         fail_here("a keeper that looks at the clock");
         let next = link.tick(Instant::now());
+        if !link.keeper.pay(&link, bell) {
+            break;
+        }
         let is_over = link.core.lock().state.is_closed();
         let mut visit = post.visit();
         let words = visit.take_words();

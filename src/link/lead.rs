@@ -82,6 +82,10 @@ impl Link {
             let mut harvest = Harvest::default();
             // It does not sleep over it for ever that there is nobody to watch the clock.
             let again = self.lacks_thread() && !self.make_up_for_lack();
+            if framed.owes() {
+                *held = self.pay_aside(framed, held.take());
+                continue;
+            }
             let limit = if again { Instant::now().checked_add(RETRY) } else { None };
             match self.read(reader, limit, &mut harvest) {
                 Read::Packet => {}
@@ -117,6 +121,17 @@ impl Link {
             *held = framed.role.take();
             held.iter_mut().for_each(|reader| reader.receiver.expect_soon(true));
         }
+    }
+
+    /// Runs what the calling thread owes, and may not sleep over, without the role. It comes back unless another one has
+    /// taken that.
+    #[cold]
+    fn pay_aside(&self, framed: &Framed, held: Option<Reader>) -> Option<Reader> {
+        if held.is_some_and(|reader| framed.role.release(reader, true)) {
+            self.call_ticker();
+        }
+        framed.pay();
+        framed.role.take()
     }
 
     /// Runs the handlers of one packet. Should one of them take longer than it ever has, somebody helps out.

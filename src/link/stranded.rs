@@ -26,10 +26,11 @@ impl Link {
         Some(Stranded(Box::new(Told { job, why })))
     }
 
-    /// Runs a job for which there is no thread: now, or where the calling thread reads or hands over, once it has given
-    /// that up.
+    /// Runs a job for which there is no thread: now, or where the calling thread reads, hands over or watches, once it has
+    /// given that up.
     pub(super) fn run_on_this_thread(&self, job: Stranded) {
         match &self.wiring {
+            _ if self.keeper.is_mine() => self.keeper.owe(job.0),
             Wiring::Framed(framed) if framed.role.is_mine() => framed.owe(job.0),
             Wiring::Framed(_) => run_elsewhere(job.0),
             // The other side has no other thread either for what its handler calls back: that is for this one, too.

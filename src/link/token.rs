@@ -5,7 +5,7 @@ use std::{fmt, time::Instant};
 use super::{FollowUp, Link, Slot, follow_up::Relayed, gate::Gate};
 use crate::{
     os::thread_id,
-    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak},
+    sync::{Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Weak, fail_here},
     wire::TransactionId,
     workers::contain,
 };
@@ -295,8 +295,13 @@ impl Family {
         let (mut left, mut follow_ups) = (Vec::new(), Vec::new());
         let mut next = Some(self);
         while let Some(family) = next {
-            for child in family.first.into_iter().chain(family.others).filter(Child::is_under_way) {
-                contain(|| left.extend(child.cancel(&mut follow_ups).filter(|family| !family.is_empty())));
+            for child in family.first.into_iter().chain(family.others) {
+                // To ask is to hold a call for a moment, and to be the last, perhaps, with what is the user's in it.
+                contain(|| {
+                    let is_left = child.is_under_way();
+                    let family = if is_left { child.cancel(&mut follow_ups) } else { None };
+                    left.extend(family.filter(|family| !family.is_empty()));
+                });
             }
             next = left.pop();
         }
@@ -329,6 +334,7 @@ impl Child {
 
     /// Asked without a lock.
     fn is_under_way(&self) -> bool {
+        fail_here("whoever cancels");
         match self {
             Child::Call { slot, .. } | Child::Relayed { slot, .. } => {
                 slot.upgrade().is_some_and(|slot| !slot.is_done())

@@ -168,6 +168,7 @@ impl Link {
             if held.take().is_some_and(|reader| framed.role.release(reader, true)) {
                 self.call_ticker();
             }
+            self.pay_for(framed, slot);
             slot.park(limit);
             return;
         }
@@ -206,15 +207,19 @@ impl Link {
         }
         fail_here("a caller that has read");
         self.finish(harvest);
-        if framed.owes() {
-            // They may wait for what is left to this thread.
-            slot.unblock().into_iter().for_each(|errand| self.submit(errand));
-            framed.pay();
-            slot.block();
-        }
+        self.pay_for(framed, slot);
         let mut inline = inline.into_iter();
         if let Some(first) = inline.next() {
             self.run_inline(framed, slot, first, inline.collect());
+        }
+    }
+
+    /// Runs what the calling thread owes, which has given the role up. That may wait for what is left to this thread.
+    fn pay_for(&self, framed: &Framed, slot: &Slot) {
+        if framed.owes() {
+            slot.unblock().into_iter().for_each(|errand| self.submit(errand));
+            framed.pay();
+            slot.block();
         }
     }
 

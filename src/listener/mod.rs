@@ -27,7 +27,7 @@ use crate::{
     wire::Side,
     workers::{LAST_LINES, Thread, Until},
 };
-use table::{Arrival, Departure, HOOKS, Shared, Stage};
+use table::{Arrival, Departure, Gone, HOOKS, Shared, Stage};
 
 /// Waits for others to connect, and owns the links to those who have: its peers.
 ///
@@ -231,9 +231,8 @@ impl ListenerBuilder {
             arrival: self.arrival,
             departure: self.departure,
             address,
-            bell,
+            gone: Arc::new(Gone::new(bell)),
             table: Default::default(),
-            over: Default::default(),
             farewells: Default::default(),
             changed: Default::default(),
         });

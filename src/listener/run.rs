@@ -60,13 +60,13 @@ impl Hall<'_> {
         let now = Instant::now();
         self.pause = self.pause.filter(|until| *until > now);
         let open = self.door.as_ref().filter(|_| self.pause.is_none());
-        let mut descriptors = vec![self.shared.bell.as_fd()];
+        let mut descriptors = vec![self.shared.gone.bell.as_fd()];
         descriptors.extend(self.waiting.iter().map(|one| one.caller.as_fd()));
         descriptors.extend(open.map(AsFd::as_fd));
         let due = self.waiting.iter().filter_map(|one| one.due).chain(self.pause).min();
         let ready = os::wait_for_any(&descriptors, due)?;
         if ready[0] {
-            self.shared.bell.drain();
+            self.shared.gone.bell.drain();
         }
         let knocked = open.is_some() && ready.last().is_some_and(|ready| *ready);
         self.hear(&ready[1..]);

@@ -36,15 +36,31 @@ pub(super) struct Shared {
     pub(super) arrival: Option<Arrival>,
     pub(super) departure: Option<Departure>,
     pub(super) address: Address,
-    /// Has the thread at the door look around.
-    pub(super) bell: Wakeup,
+    pub(super) gone: Arc<Gone>,
     // No link is touched under this lock: links tell of their end under their own.
     pub(super) table: Mutex<Table>,
-    /// The peers whose links are over and whom nobody has seen off so far.
-    pub(super) over: Mutex<Vec<u64>>,
     /// The threads that see peers off. They are joined, since they have the handlers and the hooks, too.
     pub(super) farewells: Mutex<Vec<Thread>>,
     pub(super) changed: Condvar,
+}
+
+/// What links tell of their end, under their own locks: so it has nothing of the user's, which may go with it there.
+pub(super) struct Gone {
+    /// The peers whose links are over and whom nobody has seen off so far.
+    over: Mutex<Vec<u64>>,
+    /// Has the thread at the door look around.
+    pub(super) bell: Wakeup,
+}
+
+impl Gone {
+    pub(super) fn new(bell: Wakeup) -> Gone {
+        Gone { over: Mutex::default(), bell }
+    }
+
+    fn tell(&self, id: u64) {
+        self.over.lock().push(id);
+        self.bell.wake();
+    }
 }
 
 #[derive(Default)]
@@ -113,7 +129,7 @@ impl Shared {
         table.stage = table.stage.max(stage);
         drop(table);
         self.changed.notify_all();
-        self.bell.wake();
+        self.gone.bell.wake();
     }
 
     pub(super) fn count_turned_away(&self) {
@@ -261,13 +277,9 @@ impl Shared {
         let tokens = Token::of_listener(self.terms.token);
         let within = Some(self.config.start_timeout);
         let transport = caller.into_transport()?;
-        let shared = Arc::downgrade(self);
-        endpoint.at_the_end(move || {
-            if let Some(shared) = shared.upgrade() {
-                shared.over.lock().push(id);
-                shared.bell.wake();
-            }
-        });
+        // Whoever keeps the peer keeps no descriptor with it.
+        let gone = Arc::downgrade(&self.gone);
+        endpoint.at_the_end(move || gone.upgrade().iter().for_each(|gone| gone.tell(id)));
         let link = Link::over(endpoint.link_parts(), transport, tokens, None, within)?;
         endpoint.connect(&link);
         Ok((Peer::new(id, credentials, endpoint), link))
@@ -286,7 +298,7 @@ impl Shared {
 
     /// Sees those off whose links are over, and lets go of the threads that have done that.
     pub(super) fn see_off_the_gone(self: &Arc<Shared>) {
-        let gone = std::mem::take(&mut *self.over.lock());
+        let gone = std::mem::take(&mut *self.gone.over.lock());
         for id in gone {
             let _ = self.see_off(id, at_once);
         }
@@ -367,7 +379,7 @@ impl Shared {
         drop(table);
         drop(gone);
         self.changed.notify_all();
-        self.bell.wake();
+        self.gone.bell.wake();
     }
 
     /// Lets nobody in any more and ends all links: with a limit when they are quiet, else at once. Says whether
