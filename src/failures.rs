@@ -4,6 +4,7 @@
 //! Where nothing else is said, a test is red when the panic of the thread that it names is not caught where its link can
 //! be told.
 
+mod brought;
 mod clockless;
 mod handing_over;
 mod held_up;

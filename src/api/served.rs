@@ -160,14 +160,15 @@ impl Api {
     /// blocks for a call of its own, which then ends no earlier than the handler.
     ///
     /// What to mind: as many handlers run at once as there are threads that bring calls, and over a wire two
-    /// events of one sender may run at the same time or in another order. A lock that a thread holds while it
-    /// calls must not be one that a handler takes. In one process a call ends no sooner than its handler: as
-    /// [`TimedOut`](crate::CallError::TimedOut) if that was too late, or, if there was a second or more for it,
-    /// with what the handler gives.
+    /// events of one sender may run at the same time or in another order; in one process, where several threads
+    /// send at once. A lock that a thread holds while it calls must not be one that a handler takes. In one process a
+    /// call ends no sooner than its handler: as [`TimedOut`](crate::CallError::TimedOut) if that was too late, or, if
+    /// there was a second or more for it, with what the handler gives.
     ///
     /// A thread that has as many handlers on its stack as it may have, or that has got its own answer meanwhile,
     /// leaves a handler to the [`workers`](Api::workers) and their [`queue`](Api::queue), which is all that they
-    /// are for then. [`Attached::depth`](crate::Attached::depth) counts those alone. A call on the shortest way is
+    /// are for then. So does, in one process, one that comes with a message while another thread hands its own over:
+    /// that one takes it along, and waits for no handler but its own. [`Attached::depth`](crate::Attached::depth) counts those alone. A call on the shortest way is
     /// counted by [`Endpoint::under_way`](crate::Endpoint::under_way), but no line of a
     /// [report](crate::Endpoint::hang_report); the [watchdog](crate::Config::watchdog) does see its handler.
     ///

@@ -60,18 +60,21 @@ pub(super) struct Carrier {
 #[derive(Default)]
 pub(super) struct Inline {
     errands: Vec<(Arc<Link>, Errand)>,
+    /// The same of messages that other threads have brought. They are not run here: what this thread has brought itself
+    /// would wait for them, and they for that.
+    others: Vec<(Arc<Link>, Errand)>,
     owed: Option<(Arc<Link>, Vec<Stranded>)>,
     /// There were so many, of these or in all, that the rest of the messages is left to another thread.
     rest: Option<Arc<Link>>,
 }
 
 impl Inline {
-    /// On the calling thread.
+    /// What this thread has brought on this thread.
     pub(super) fn run_here(self) {
         self.run(Link::run_here);
     }
 
-    /// On threads of the link.
+    /// All of it on threads of the link.
     pub(super) fn run_elsewhere(self) {
         self.run(Link::submit_errand);
     }
@@ -79,6 +82,7 @@ impl Inline {
     fn run(self, run: impl Fn(&Link, Errand)) {
         // First: one of these may take its time.
         let rest = self.rest.and_then(Link::leave_to_the_crew);
+        self.others.into_iter().for_each(|(end, errand)| end.submit_errand(errand));
         self.errands.into_iter().for_each(|(end, errand)| run(&end, errand));
         self.owed.into_iter().for_each(|(end, jobs)| {
             jobs.into_iter().for_each(|job| end.run_on_this_thread(job));
@@ -269,10 +273,12 @@ impl Link {
                 contain(|| peer.accept_control(&draft));
             }
             if let Some(start) = start {
+                let is_ours = matches!(start.cargo, Cargo::Moved(_, by) if by == this_thread());
                 let mut errand = None;
                 contain(|| errand = self.give(start, peer.as_ref()));
                 let end = peer.filter(|peer| errand.is_some() && !peer.is_over()).or_else(|| self.strong());
-                inline.errands.extend(end.zip(errand));
+                let list = if is_ours { &mut inline.errands } else { &mut inline.others };
+                list.extend(end.zip(errand));
             }
             core = self.core.lock();
         }
@@ -329,7 +335,7 @@ impl Link {
     /// Gives a call or an event to the other end.
     fn give(&self, start: Start, peer: Option<&Arc<Link>>) -> Option<Errand> {
         match (start.cargo, peer) {
-            (Cargo::Moved(incoming), Some(peer)) => peer.accept(*incoming, self),
+            (Cargo::Moved(incoming, _), Some(peer)) => peer.accept(*incoming, self),
             // Nobody is there any more.
             (cargo, _) => Errand::aside(self, cargo, drop),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Slot, load::Load, outbox::Draft, stream::Ends, token::CancelToken};
+use super::{Slot, current::this_thread, load::Load, outbox::Draft, stream::Ends, token::CancelToken};
 use crate::{
     error::Rejection,
     sync::Arc,
@@ -79,8 +79,8 @@ pub(crate) enum Cargo {
     Bytes(Load),
     /// For the wire, made before it was known which codec that speaks.
     Either(Box<Either>),
-    /// For the other end in this process, as it is.
-    Moved(Box<Incoming>),
+    /// For the other end in this process, as it is, and the [number](this_thread) of the thread that brings it.
+    Moved(Box<Incoming>, usize),
 }
 
 /// Why a call or an event was not taken.
@@ -103,6 +103,11 @@ pub(crate) struct Either {
 }
 
 impl Cargo {
+    /// What the calling thread brings for the other end in this process.
+    pub(super) fn moved(incoming: Incoming) -> Cargo {
+        Cargo::Moved(Box::new(incoming), this_thread())
+    }
+
     /// Takes one of two codecs, if it is known which.
     #[inline]
     pub(crate) fn settle(self, codec: Option<Codec>) -> Cargo {
@@ -118,7 +123,7 @@ impl Cargo {
         match self {
             Cargo::Bytes(load) => load.held(),
             Cargo::Either(either) => either.binary.held() + either.json.held(),
-            Cargo::Moved(incoming) => incoming.payload.held(),
+            Cargo::Moved(incoming, _) => incoming.payload.held(),
         }
     }
 }
@@ -129,7 +134,7 @@ impl Start {
         match &self.cargo {
             Cargo::Bytes(load) => load.len(),
             Cargo::Either(either) => either.binary.len().max(either.json.len()),
-            Cargo::Moved(incoming) => incoming.payload.held(),
+            Cargo::Moved(incoming, _) => incoming.payload.held(),
         }
     }
 
@@ -140,7 +145,7 @@ impl Start {
 
     /// Whether it takes more than one frame.
     pub(crate) fn is_large(&self) -> bool {
-        !matches!(self.cargo, Cargo::Moved(_)) && self.size() > FRAME_LIMIT
+        !matches!(self.cargo, Cargo::Moved(..)) && self.size() > FRAME_LIMIT
     }
 
     /// The bytes of its first frame.
@@ -152,7 +157,7 @@ impl Start {
         match self.cargo {
             Cargo::Bytes(load) => Some(Draft { kind: self.kind, id: self.id.to_bits(), load }),
             // Nothing leaves before it is known.
-            Cargo::Either(_) | Cargo::Moved(_) => None,
+            Cargo::Either(_) | Cargo::Moved(..) => None,
         }
     }
 }

@@ -87,7 +87,7 @@ impl Link {
                     }
                     return Ok(Started { link: self.clone(), id });
                 }
-                Cargo::Moved(Box::new(incoming))
+                Cargo::moved(incoming)
             }
             Wiring::Framed(_) => self.pack_call(slot, slot.deadline, plan.attempt, None, arguments)?,
         };
@@ -171,8 +171,7 @@ impl Link {
         }
         let cargo = match &self.wiring {
             Wiring::Direct(_) => {
-                let event = Incoming::event(path.clone(), shape, Payload::moved(arguments));
-                Cargo::Moved(Box::new(event))
+                Cargo::moved(Incoming::event(path.clone(), shape, Payload::moved(arguments)))
             }
             Wiring::Framed(_) => {
                 self.pack(path, arguments, |out| EventHead { shape, path: path.as_bytes() }.write(out))?

@@ -411,9 +411,9 @@ impl<W: Clone> State<W> {
                     Err(draft) => Cargo::Bytes(draft.load),
                 }
             }
-            (Cargo::Moved(mut incoming), _) => {
+            (Cargo::Moved(mut incoming, by), _) => {
                 incoming.id = Some(id).filter(|_| kind.is_call());
-                Cargo::Moved(incoming)
+                Cargo::Moved(incoming, by)
             }
             (cargo, _) => cargo,
         };

@@ -394,7 +394,7 @@ impl Link {
             let mut incoming = self.call_to_hand_over(plan, arguments);
             incoming.deadline = timer;
             incoming.ends = slot.streams().map(|streams| streams.theirs.clone()).unwrap_or_default();
-            return Ok(Cargo::Moved(Box::new(incoming)));
+            return Ok(Cargo::moved(incoming));
         }
         self.pack_call(slot, timer, plan.attempt, Some(head), arguments)
     }

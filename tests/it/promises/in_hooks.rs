@@ -47,10 +47,14 @@ fn is_refused<T>(end: &Result<T, CallError>) -> bool {
 /// hook has no end.
 fn p_08_a_stream_gives_what_is_here_to_a_hook_and_ends(kind: Kind) {
     let (tell, told) = unbounded();
+    let (begin, began) = unbounded();
     let some = |_: &Context, (): ()| Ok::<_, Fault>((0..3u64).map(Ok::<_, Fault>));
     let then_wait = move |cx: &Context, (): ()| {
-        let (token, tell) = (cx.cancel_token().clone(), tell.clone());
-        let wait = move || tell.send(token.wait_timeout(LONG)).map_or(None, |()| None);
+        let (token, tell, begin) = (cx.cancel_token().clone(), tell.clone(), begin.clone());
+        let wait = move || {
+            begin.send(()).unwrap();
+            tell.send(token.wait_timeout(LONG)).map_or(None, |()| None)
+        };
         Ok::<_, Fault>((0..3u64).map(Ok::<_, Fault>).chain(std::iter::from_fn(wait)))
     };
     let api = Api::new("a").stream("some", some).unwrap().stream("then_wait", then_wait).unwrap();
@@ -63,6 +67,8 @@ fn p_08_a_stream_gives_what_is_here_to_a_hook_and_ends(kind: Kind) {
     for by_time in [false, true] {
         let mut items = head.api("a").action("then_wait", ()).open::<u64>().unwrap();
         assert_eq!(items.next().unwrap().unwrap(), 0);
+        // Who is told to stop before that makes no further item, and so does not wait.
+        began.recv_timeout(LONG).unwrap();
         let mut all = in_hook(&head, items, move |mut items| {
             let next = |_| match by_time {
                 false => items.next(),

@@ -1,0 +1,38 @@
+//! Who runs an inline handler within a process: the thread that has brought its call.
+
+use super::*;
+
+/// Red when whoever hands the call of another thread over runs its handler, too.
+#[test]
+fn p_04_within_a_process_nobody_waits_for_the_inline_handler_of_another_thread() {
+    watched(|| {
+        let (begin, begun) = mpsc::channel();
+        let (go_on, goes_on) = mpsc::channel::<()>();
+        let goes_on = std::sync::Mutex::new(goes_on);
+        let stays = move |_: &Context, (): ()| {
+            begin.send(thread::current().id()).unwrap();
+            goes_on.lock().unwrap().recv().unwrap();
+            Ok::<_, Fault>(())
+        };
+        let runs = |_: &Context, (): ()| Ok::<_, Fault>(format!("{:?}", thread::current().id()));
+        let api = Api::new("a").inline().handle("stays", stays).unwrap().handle("runs", runs).unwrap();
+        let (head, neck) = Head::in_process().unwrap();
+        let neck = neck.serve(api).unwrap().start();
+        assert_eq!(head.wait_open(LONG), LinkState::Open);
+        let link = head.endpoint().0.link().unwrap();
+        let a = head.api("a");
+        // As if another thread, which hands messages over, were in the midst of that.
+        link.hold_back(true);
+        let theirs = a.clone();
+        let start = move || theirs.action("stays", ()).timeout(LONG).start::<()>().unwrap();
+        let stuck = thread::spawn(start).join().unwrap();
+        link.hold_back(false);
+        let ran = a.action("runs", ()).timeout(LONG).start::<String>().unwrap();
+        assert!(ran.is_done(), "a handler has run when what brings its call returns");
+        assert_eq!(ran.wait().unwrap(), format!("{:?}", thread::current().id()));
+        assert_ne!(begun.recv_timeout(LONG).unwrap(), thread::current().id());
+        go_on.send(()).unwrap();
+        stuck.wait().unwrap();
+        drop((head, neck));
+    });
+}
