@@ -378,11 +378,13 @@ impl Relay {
         let aftermath = self.outer.complete(outcome, Instant::now());
         self.attempts.tell();
         self.scope.iter().for_each(|scope| scope.release(&self.outer));
+        let mut follow_ups = Vec::new();
         let (family, value) = left.attempt.map_or_else(Default::default, |(started, slot)| {
             // It may have ended with a value at last, which goes, and is the user's.
-            (started.link.cancel_alone(started.id), slot.take())
+            (started.link.cancel_alone(started.id, &mut follow_ups), slot.take())
         });
         let mut follow_up = FollowUp::new(aftermath, family, self.endpoint.last_link());
+        follow_ups.into_iter().for_each(|of_attempt| follow_up.keep(of_attempt));
         value.into_iter().for_each(|value| follow_up.keep(value));
         follow_up
     }

@@ -2,7 +2,14 @@
 
 use std::{mem::take, task::Waker, time::Instant};
 
-use super::{Link, Slot, follow_up::Told, state::Ended, stranded::Stranded, stream::Wakeup, token::Family};
+use super::{
+    Link, Slot,
+    follow_up::{FollowUp, Told},
+    state::Ended,
+    stranded::Stranded,
+    stream::Wakeup,
+    token::Family,
+};
 use crate::{
     error::CallError,
     sync::{Arc, hold_nothing},
@@ -91,8 +98,12 @@ impl Later<'_> {
         self.ended.push(ended);
     }
 
-    /// Does it now, but for the calls that were to be cancelled last, which come back.
-    pub(super) fn finish(mut self) -> Family {
+    /// Leaves what is the user's to whoever ends more than this one call. Of that the calls that were to be cancelled last
+    /// come back.
+    pub(super) fn hand_on(mut self, follow_ups: &mut Vec<FollowUp>) -> Family {
+        let (told, ended) = (take(&mut self.told), take(&mut self.ended));
+        let follow_up = self.link.follow_up_after(told, ended, follow_ups);
+        follow_ups.push(follow_up);
         self.families.pop().unwrap_or_default()
     }
 
@@ -124,10 +135,11 @@ impl Drop for Later<'_> {
     fn drop(&mut self) {
         let link = self.link;
         self.nudge();
+        let mut follow_ups = Vec::new();
+        self.families.drain(..).for_each(|family| contain(|| family.end(&mut follow_ups)));
         self.jobs.drain(..).for_each(|job| contain(|| link.submit(job)));
         self.stranded.drain(..).for_each(|job| contain(|| link.run_on_this_thread(job)));
-        contain(|| link.tell_all(take(&mut self.told)));
-        self.families.drain(..).for_each(|family| contain(|| family.cancel()));
+        contain(|| link.tell_all(take(&mut self.told), follow_ups));
         for ended in self.ended.drain(..) {
             discard(ended.unsent);
             discard(ended.waiter);

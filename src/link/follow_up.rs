@@ -2,7 +2,7 @@
 
 use std::{mem::take, task::Waker};
 
-use super::{Aftermath, Family, Link};
+use super::{Aftermath, Family, Link, Slot, state::Ended};
 use crate::{
     sync::Arc,
     workers::{Job, contain, discard, discard_all, run_elsewhere},
@@ -15,9 +15,11 @@ use crate::{
 pub(crate) struct FollowUp {
     link: Option<Arc<Link>>,
     callback: Option<Job>,
-    waker: Option<Waker>,
+    wakers: Vec<Waker>,
     /// The calls of the handler of its last attempt, in this process, which are to be cancelled.
     family: Family,
+    /// The calls on a link that have ended with it.
+    ended: Vec<Ended<Arc<Slot>>>,
     /// What goes with it.
     values: Vec<Box<dyn Send>>,
     /// The call itself, should nobody else know it.
@@ -29,8 +31,8 @@ impl FollowUp {
     pub(crate) fn new(aftermath: Aftermath, family: Family, link: Option<Arc<Link>>) -> FollowUp {
         let Aftermath { callback, told, .. } = aftermath;
         // Nothing else than a handle of the user's waits for the call as a whole.
-        let waker = told.and_then(Told::waker);
-        FollowUp { link, callback, waker, family, values: Vec::new(), call: None }
+        let wakers = told.and_then(Told::waker).into_iter().collect();
+        FollowUp { link, callback, wakers, family, ended: Vec::new(), values: Vec::new(), call: None }
     }
 
     /// Has this dropped last.
@@ -49,9 +51,9 @@ impl FollowUp {
 
     /// Whether nothing is left to do.
     pub(crate) fn is_empty(&self) -> bool {
-        let FollowUp { link: _, callback, waker, family, values, call } = self;
-        let none = callback.is_none() && waker.is_none() && call.is_none();
-        none && family.is_empty() && values.is_empty()
+        let FollowUp { link: _, callback, wakers, family, ended, values, call } = self;
+        let none = callback.is_none() && wakers.is_empty() && call.is_none();
+        none && family.is_empty() && ended.is_empty() && values.is_empty()
     }
 
     /// Does it for several calls. What needs a thread of its own comes first.
@@ -70,10 +72,11 @@ impl FollowUp {
     }
 
     fn wake(&mut self) {
-        match (self.waker.take(), &self.link) {
-            (Some(waker), Some(link)) => link.wake(waker),
-            (Some(waker), None) => contain(|| waker.wake()),
-            (None, _) => {}
+        for waker in self.wakers.drain(..) {
+            match &self.link {
+                Some(link) => link.wake(waker),
+                None => contain(|| waker.wake()),
+            }
         }
     }
 }
@@ -83,6 +86,10 @@ impl Drop for FollowUp {
         self.call_back();
         self.wake();
         self.take_family().cancel();
+        for Ended { unsent, waiter, .. } in self.ended.drain(..) {
+            discard(unsent);
+            discard(waiter);
+        }
         discard_all(self.values.drain(..));
         discard(self.call.take());
     }
@@ -115,16 +122,40 @@ impl Told {
 }
 
 impl Link {
-    /// Tells them, on the calling thread. Calls of which attempts have ended end before anything of the user's is
-    /// called.
-    pub(super) fn tell_all(&self, mut all: Vec<Told>) {
-        if all.len() < 2 {
+    /// Tells them, on the calling thread, and does what follows from the ends of others. Calls of which attempts have
+    /// ended end before anything of the user's is called.
+    pub(super) fn tell_all(&self, all: Vec<Told>, mut follow_ups: Vec<FollowUp>) {
+        if all.len() < 2 && follow_ups.is_empty() {
             return all.into_iter().for_each(|one| self.tell(one));
         }
-        let relays = all.extract_if(.., |one| matches!(one, Told::Relay(_)));
-        let follow_ups = relays.map(|relay| self.follow_up_of(relay)).collect();
-        all.into_iter().for_each(|one| self.tell(one));
+        let wakers = self.end_relays(all, &mut follow_ups);
+        wakers.into_iter().for_each(|waker| self.wake(waker));
         FollowUp::do_all(follow_ups);
+    }
+
+    /// What follows from the ends of calls on this link, once those have ended of which they were attempts.
+    pub(super) fn follow_up_after(
+        &self,
+        told: Vec<Told>,
+        ended: Vec<Ended<Arc<Slot>>>,
+        follow_ups: &mut Vec<FollowUp>,
+    ) -> FollowUp {
+        let mut follow_up = FollowUp::default();
+        follow_up.wakers = self.end_relays(told, follow_ups);
+        (follow_up.link, follow_up.ended) = (self.strong(), ended);
+        follow_up
+    }
+
+    /// Ends calls of which attempts have ended, and adds what follows from that. The wakers come back.
+    fn end_relays(&self, told: Vec<Told>, follow_ups: &mut Vec<FollowUp>) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        for one in told {
+            match one {
+                Told::Waker(waker) => wakers.push(waker),
+                relay => follow_ups.push(self.follow_up_of(relay)),
+            }
+        }
+        wakers
     }
 
     /// The same for one.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{
-    Link, Slot, Wiring,
+    FollowUp, Link, Slot, Wiring,
     aftermath::Later,
     current::ask,
     direct::Inline,
@@ -154,8 +154,8 @@ impl Link {
         self.fire_bounded(path, shape, arguments, true)
     }
 
-    /// The same without regard to how much waits already, unless it is `bounded`. It takes the [turn](super::Core::take_turn)
-    /// then.
+    /// The same. If it is not `bounded` it heeds not how much waits already, and takes the
+    /// [turn](super::Core::take_turn).
     pub(super) fn fire_bounded<A>(
         &self,
         path: &Path,
@@ -328,24 +328,31 @@ impl Link {
 
     /// Ends a call whose deadline has passed, unless it has ended.
     pub(crate) fn expire(&self, id: TransactionId) {
-        self.abandon(id, timed_out).cancel();
+        self.abandon_all(id, timed_out);
     }
 
     /// Ends a call for which nobody waits any more, unless it has ended.
     pub(crate) fn cancel(&self, id: TransactionId) {
-        self.cancel_alone(id).cancel();
+        self.abandon_all(id, cancelled);
     }
 
-    /// The same but for the calls of its handler in this process, which come back.
+    /// The same but for the calls of its handler in this process, which come back, and for what follows, which is added.
     #[must_use = "the calls of the handler end with it"]
-    pub(crate) fn cancel_alone(&self, id: TransactionId) -> Family {
-        self.abandon(id, |_, _| CallError::Cancelled)
+    pub(crate) fn cancel_alone(&self, id: TransactionId, follow_ups: &mut Vec<FollowUp>) -> Family {
+        self.abandon(id, cancelled, follow_ups)
+    }
+
+    fn abandon_all(&self, id: TransactionId, why: fn(&Ended<Arc<Slot>>, Instant) -> CallError) {
+        let mut follow_ups = Vec::new();
+        self.abandon(id, why, &mut follow_ups).end(&mut follow_ups);
+        FollowUp::do_all(follow_ups);
     }
 
     fn abandon(
         &self,
         id: TransactionId,
-        why: impl FnOnce(&Ended<Arc<Slot>>, Instant) -> CallError,
+        why: fn(&Ended<Arc<Slot>>, Instant) -> CallError,
+        follow_ups: &mut Vec<FollowUp>,
     ) -> Family {
         if self.is_forked() {
             return Family::default();
@@ -365,7 +372,7 @@ impl Link {
         // Before what is the user's, which may drop the link.
         drop(taken);
         self.flush(self.core.lock());
-        later.finish()
+        later.hand_on(follow_ups)
     }
 
     // Answers.
@@ -495,6 +502,11 @@ pub(super) fn timed_out(ended: &Ended<Arc<Slot>>, now: Instant) -> CallError {
     let slot = &ended.waiter;
     let after = now.saturating_duration_since(slot.started);
     CallError::TimedOut { path: slot.path.clone(), after, executed: ended.executed }
+}
+
+/// The end of a call that nobody wants any more.
+fn cancelled(_: &Ended<Arc<Slot>>, _: Instant) -> CallError {
+    CallError::Cancelled
 }
 
 /// Microseconds, rounded up, so that a little time is never none.

@@ -14,7 +14,7 @@ pub(super) struct Stranded(Job);
 
 impl Link {
     /// Has a job run by the crew. Should no thread be had, the calling one runs it: so it holds no lock. Whoever reads
-    /// does that once it has given the role up.
+    /// does that once it has given the role up, and the keeper once it has stood aside.
     pub(crate) fn submit(&self, job: Job) {
         hold_nothing();
         self.offer(job).into_iter().for_each(|job| self.run_on_this_thread(job));

@@ -288,24 +288,30 @@ impl Family {
         self.first.is_none() && self.others.is_empty()
     }
 
-    /// Ends the calls as cancelled, and those of their handlers in this process, however long a chain they are: one
-    /// after the other, and not one within the other, for which no stack would be long enough. The calling thread
-    /// holds no lock.
+    /// [Ends](Family::end) the calls, and does what follows from that.
     pub(crate) fn cancel(self) {
-        let (mut left, mut follow_ups) = (Vec::new(), Vec::new());
+        let mut follow_ups = Vec::new();
+        self.end(&mut follow_ups);
+        FollowUp::do_all(follow_ups);
+    }
+
+    /// Ends the calls as cancelled, and those of their handlers in this process, however long a chain they are: one
+    /// after the other, and not one within the other, for which no stack would be long enough. What follows from that is
+    /// added. The calling thread holds no lock.
+    pub(super) fn end(self, follow_ups: &mut Vec<FollowUp>) {
+        let mut left = Vec::new();
         let mut next = Some(self);
         while let Some(family) = next {
             for child in family.first.into_iter().chain(family.others) {
                 // To ask is to hold a call for a moment, and to be the last, perhaps, with what is the user's in it.
                 contain(|| {
                     let is_left = child.is_under_way();
-                    let family = if is_left { child.cancel(&mut follow_ups) } else { None };
+                    let family = if is_left { child.cancel(follow_ups) } else { None };
                     left.extend(family.filter(|family| !family.is_empty()));
                 });
             }
             next = left.pop();
         }
-        FollowUp::do_all(follow_ups);
     }
 }
 
@@ -321,7 +327,7 @@ impl Child {
     /// Ends it. What comes back is to be cancelled, too; what is left to do is added.
     fn cancel(self, follow_ups: &mut Vec<FollowUp>) -> Option<Family> {
         match self {
-            Child::Call { link, id, .. } => Some(link.upgrade()?.cancel_alone(id)),
+            Child::Call { link, id, .. } => Some(link.upgrade()?.cancel_alone(id, follow_ups)),
             Child::Relayed { call, .. } => {
                 let mut follow_up = call.upgrade()?.give_up();
                 let family = follow_up.take_family();

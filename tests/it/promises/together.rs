@@ -24,6 +24,7 @@ on_every_link! {
     p_04_a_waker_may_wait_for_another_call_that_pauses_before_a_try,
     p_04_a_waker_may_wait_for_another_call_whose_try_ends_with_the_link,
     p_04_a_waker_may_wait_for_another_call_that_is_refused_at_another_try,
+    p_04_a_waker_may_wait_for_another_call_of_the_handler_that_is_cancelled,
     p_10_a_layer_that_blocks_at_the_end_of_a_call_that_pauses_holds_up_no_other,
 }
 
@@ -143,6 +144,25 @@ fn p_04_a_waker_may_wait_for_another_call_that_is_refused_at_another_try(kind: K
     both_have_ended(&told);
     never.cancel();
     shuts.join().unwrap();
+}
+
+/// Red when a waker is called before all calls of the handler have ended: it waits for one that nobody cancels then.
+fn p_04_a_waker_may_wait_for_another_call_of_the_handler_that_is_cancelled(kind: Kind) {
+    let (head, neck) = kind.ends_with(Head::builder(), Neck::builder());
+    let (tell, told) = unbounded();
+    let calls = move |cx: Context, (): (), answer: Responder<()>| {
+        let mut calls = [(); 2].map(|()| start(&cx.api("it").timeout(Timeout::Never), "never"));
+        tell.send((await_each_other(&mut calls), calls, answer)).unwrap();
+    };
+    let _neck = neck.serve(Api::new("b").deferred("calls", calls).unwrap()).unwrap().start();
+    head.attach(api()).unwrap();
+    let call = head.api("b").action("calls", ()).timeout(Timeout::Never).start::<()>().unwrap();
+    let (woken, calls, _answer) = told.recv_timeout(LONG).unwrap();
+    call.cancel();
+    both_have_ended(&woken);
+    for call in calls {
+        assert!(matches!(call.wait(), Err(CallError::Cancelled)));
+    }
 }
 
 /// Red when the layer runs where the others wait for their ends.
