@@ -154,7 +154,7 @@ impl<A: Serialize + Send + 'static> Action<A> {
     }
 
     /// Sends the call and gives a handle to its result. Does not block; but an [inline](crate::Api::inline)
-    /// handler at the other end of the same process has run when this returns.
+    /// handler at the other end of the same process has run when this returns, unless another thread was sending.
     ///
     /// # Errors
     ///

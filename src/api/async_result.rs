@@ -33,7 +33,8 @@ use crate::{
 ///
 /// The waker of a task is called by the thread that ends the call, which may be the one that reads for the link, or a
 /// caller that blocks at that: it must not block, and must not take a lock that somebody holds over a blocking call.
-/// When the time of the call is over, or the link, a thread of its crew calls it.
+/// When the time of the call is over, or the link, a thread of its crew calls it; between two starts or two tries one of
+/// the endpoint.
 #[must_use = "dropping it cancels the call"]
 pub struct AsyncResult<T> {
     course: Course,

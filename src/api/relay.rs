@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     error::{CallError, CloseReason, Executed, Misuse},
-    link::{CallPlan, CallSeen, CancelToken, FollowUp, Link, Outcome, Relayed, Slot, Started, scope},
+    link::{
+        Aftermath, CallPlan, CallSeen, CancelToken, Family, FollowUp, Link, Outcome, Relayed, Slot, Started,
+        Stranded, scope,
+    },
     sync::{Arc, AtomicU8, Mutex, Ordering},
     wire::{Codec, Payload, TransactionId},
     workers::{contain, discard},
@@ -309,9 +312,14 @@ impl Relay {
     fn aside(self: &Arc<Relay>, step: fn(&Arc<Relay>) -> Ending) -> FollowUp {
         match self.endpoint.last_link().filter(|_| self.is_layered) {
             Some(link) => {
-                let relay = self.clone();
-                link.submit(Box::new(move || drop(step(&relay))));
-                FollowUp::default()
+                let (relay, mut follow_up) = (self.clone(), FollowUp::default());
+                let job = Box::new(move || drop(step(&relay)));
+                let left = match link.is_closing() {
+                    true => self.endpoint.leave_to_crew(job).map(Stranded::from),
+                    false => link.offer(job),
+                };
+                left.into_iter().for_each(|job| follow_up.leave(link.clone(), job));
+                follow_up
             }
             None => step(self).show(),
         }
@@ -383,9 +391,26 @@ impl Relay {
             // It may have ended with a value at last, which goes, and is the user's.
             (started.link.cancel_alone(started.id, &mut follow_ups), slot.take())
         });
-        let mut follow_up = FollowUp::new(aftermath, family, self.endpoint.last_link());
+        let mut follow_up = self.follow_up_of(aftermath, family);
         follow_ups.into_iter().for_each(|of_attempt| follow_up.keep(of_attempt));
         value.into_iter().for_each(|value| follow_up.keep(value));
+        follow_up
+    }
+
+    /// What follows from the end. Whose link is over has no thread of it any more that somebody waits for: the callback goes
+    /// by one of the endpoint then.
+    fn follow_up_of(&self, mut aftermath: Aftermath, family: Family) -> FollowUp {
+        let link = self.endpoint.last_link();
+        let callback = match &link {
+            Some(link) if link.is_closing() => aftermath.callback.take(),
+            _ => None,
+        };
+        let mut follow_up = FollowUp::new(aftermath, family, link.clone());
+        if let (Some(link), Some(callback)) = (link, callback) {
+            let job = link.line_up_callback(callback);
+            let left = job.and_then(|job| self.endpoint.leave_to_crew(job));
+            left.into_iter().for_each(|job| follow_up.leave(link.clone(), job.into()));
+        }
         follow_up
     }
 
@@ -470,7 +495,9 @@ impl Relayed for Relay {
             self.attempts.tell();
             return FollowUp::default();
         }
-        self.aside(Relay::cancel)
+        let mut follow_up = self.aside(Relay::cancel);
+        follow_up.hold(self);
+        follow_up
     }
 
     fn attempt_has_ended(self: Arc<Relay>) -> FollowUp {

@@ -319,6 +319,10 @@ impl Work for Body {
         }
     }
 
+    fn wants_place(&self) -> bool {
+        self.inline
+    }
+
     fn take_place(mut self: Box<Body>) -> Option<Job> {
         // It may wait from here on.
         (self.inline, self.fresh) = (false, false);

@@ -57,8 +57,8 @@ impl Drop for Unseen {
     }
 }
 
-/// Does with all of these calls what may end them. Nothing of the user's comes in between, nor on this thread, which may
-/// be one that others wait for: each end that layers see has a thread for itself, so that no other waits behind it, and
+/// Does with all of these calls what may end them. Nothing of the user's comes in between, but for the predicates of
+/// tries, which must not block; nor on this thread, which may be one that others wait for: each end that layers see has a thread for itself, so that no other waits behind it, and
 /// what follows from the others has one for all. Where there is none to be had it is done here, when all else is done.
 pub(super) fn together(calls: impl IntoIterator<Item = Arc<Relay>>, step: impl Fn(&Arc<Relay>) -> Ending) {
     let (mut jobs, mut follow_ups, mut endpoint) = (Vec::<Job>::new(), Vec::new(), None);
@@ -86,15 +86,19 @@ pub(super) fn together(calls: impl IntoIterator<Item = Arc<Relay>>, step: impl F
 impl Inner {
     /// Has each of these run by a thread for itself; those for which there is none here, behind all others.
     fn follow(&self, jobs: Vec<Job>) {
-        let left: Vec<_> = match self.is_forked() {
-            true => jobs,
-            false => jobs.into_iter().filter_map(|job| self.leave_to_crew(job)).collect(),
-        };
+        let left: Vec<_> = jobs.into_iter().filter_map(|job| self.leave_to_crew(job)).collect();
         left.into_iter().for_each(run_elsewhere);
     }
 
-    fn leave_to_crew(&self, job: Job) -> Option<Job> {
+    /// Has this run by a thread of the endpoint, which whoever takes it down waits for. It comes back if there is none.
+    pub(super) fn leave_to_crew(&self, job: Job) -> Option<Job> {
+        if self.is_forked() {
+            return Some(job);
+        }
         let (error, job) = self.ends.submit(job).err()?;
+        if self.ends.is_over() {
+            return Some(job);
+        }
         let line = line!(Warn, "no thread for what follows from the ends of calls: {error}");
         // It is said where the job runs: a logger is the user's, too.
         Some(Box::new(move || {

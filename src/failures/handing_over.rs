@@ -49,3 +49,36 @@ fn p_20_without_another_thread_whoever_sends_hands_all_over() {
         drop((head, neck));
     });
 }
+
+/// A value that waits for the end of a link when it goes, and says how that link is then.
+struct Waits(Endpoint, mpsc::Sender<LinkState>);
+
+impl serde::Serialize for Waits {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_unit()
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let _ = self.1.send(self.0.wait_closed(LONG));
+    }
+}
+
+/// Red when whoever closes one end drops what waits at the other, before its own is over.
+#[test]
+fn p_24_what_waits_at_the_other_end_may_wait_for_the_end_of_this_one() {
+    watched(|| {
+        let (head, neck) = Head::in_process().unwrap();
+        let neck = neck.serve(Api::new("a")).unwrap().start();
+        assert_eq!(head.wait_open(LONG), LinkState::Open);
+        let theirs = neck.endpoint().0.link().unwrap();
+        let (tell, told) = mpsc::channel();
+        theirs.hold_back(true);
+        neck.api("b").action("nothing", Waits(head.endpoint().clone(), tell)).fire().unwrap();
+        head.close();
+        let state = told.recv_timeout(2 * LONG).unwrap();
+        drop((head, neck));
+        assert_eq!(state, LinkState::Closed);
+    });
+}

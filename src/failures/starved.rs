@@ -198,6 +198,41 @@ fn p_04_a_callback_may_wait_for_another_call_that_is_late_with_it() {
     });
 }
 
+/// The same where the handler whose calls they are is cancelled: the one that waits is called before the other is
+/// cancelled.
+#[test]
+fn p_04_a_callback_may_wait_for_another_call_of_the_handler_that_is_cancelled() {
+    watched(|| {
+        const NAME: &str = "cancelled-with";
+        let (tell, told) = mpsc::channel();
+        let calls = move |cx: Context, (): (), answer: Responder<()>| {
+            let (give, given) = mpsc::channel::<AsyncResult<()>>();
+            let (say, said) = mpsc::channel();
+            let never = || cx.api("a").action("never", ()).timeout(Timeout::Never);
+            never()
+                .then(move |_: Result<(), CallError>| say.send(given.recv().unwrap().wait()).unwrap())
+                .unwrap();
+            give.send(never().start().unwrap()).unwrap();
+            tell.send((said, answer)).unwrap();
+        };
+        let config = |name: &str| Config::new().name(name).grace(Duration::from_millis(100));
+        let neck = Neck::builder().config(config(NAME));
+        let (head, neck) = Head::builder().config(config("other")).in_process_with(neck).unwrap();
+        head.attach(api("a")).unwrap();
+        let neck = neck.serve(Api::new("b").deferred("calls", calls).unwrap()).unwrap().start();
+        assert_eq!(head.wait_open(LONG), LinkState::Open);
+        let call = head.api("b").action("calls", ()).timeout(Timeout::Never).start::<()>().unwrap();
+        let (said, answer) = told.recv_timeout(LONG).unwrap();
+        within(LONG, NAME, || neck.n_threads() == 0);
+        starve(NAME);
+        thread::spawn(move || call.cancel());
+        let end = said.recv_timeout(LONG);
+        feed(NAME);
+        drop((head, neck, answer));
+        assert!(matches!(end, Ok(Err(CallError::Cancelled))), "{end:?}");
+    });
+}
+
 /// Red when whoever ends a call, or its link, asks again for what it has just not got: to be told so takes its time.
 #[test]
 fn p_20_a_thread_for_a_callback_is_asked_for_once() {

@@ -101,8 +101,10 @@ impl Later<'_> {
     /// Leaves what is the user's to whoever ends more than this one call. Of that the calls that were to be cancelled last
     /// come back.
     pub(super) fn hand_on(mut self, follow_ups: &mut Vec<FollowUp>) -> Family {
-        let (told, ended) = (take(&mut self.told), take(&mut self.ended));
-        let follow_up = self.link.follow_up_after(told, ended, follow_ups);
+        self.nudge();
+        self.hand_over_jobs();
+        let mut follow_up = self.link.follow_up_after(take(&mut self.told), follow_ups);
+        follow_up.take_over(take(&mut self.ended), take(&mut self.stranded));
         follow_ups.push(follow_up);
         self.families.pop().unwrap_or_default()
     }
@@ -113,15 +115,24 @@ impl Later<'_> {
         let (told, families) = (take(&mut self.told), take(&mut self.families));
         match self.link.strong().filter(|_| !(told.is_empty() && families.is_empty())) {
             Some(link) => {
-                self.jobs.push(Box::new(move || {
+                let end_and_tell = move || {
                     let mut later = Later::new(&link);
                     (later.told, later.families) = (told, families);
-                }));
+                };
+                // First, since this ends calls that others may wait for, should it be left here with them.
+                self.jobs.insert(0, Box::new(end_and_tell));
             }
             None => (self.told, self.families) = (told, families),
         }
         self.nudge();
+        self.hand_over_jobs();
+    }
+
+    /// Those for which there is no thread are left here.
+    fn hand_over_jobs(&mut self) {
+        let before = take(&mut self.stranded);
         self.stranded.extend(self.jobs.drain(..).filter_map(|job| self.link.offer(job)));
+        self.stranded.extend(before);
     }
 
     fn nudge(&mut self) {
@@ -137,9 +148,9 @@ impl Drop for Later<'_> {
         self.nudge();
         let mut follow_ups = Vec::new();
         self.families.drain(..).for_each(|family| contain(|| family.end(&mut follow_ups)));
-        self.jobs.drain(..).for_each(|job| contain(|| link.submit(job)));
-        self.stranded.drain(..).for_each(|job| contain(|| link.run_on_this_thread(job)));
+        contain(|| self.hand_over_jobs());
         contain(|| link.tell_all(take(&mut self.told), follow_ups));
+        self.stranded.drain(..).for_each(|job| contain(|| link.run_on_this_thread(job)));
         for ended in self.ended.drain(..) {
             discard(ended.unsent);
             discard(ended.waiter);

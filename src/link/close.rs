@@ -245,10 +245,18 @@ impl Link {
         }
         later.leave_to_the_crew();
         let unsent = remains.unsent;
-        later.keep(Box::new(move || {
-            discard(kept);
-            discard_all(unsent);
-        }));
+        // Within one process this may be the thread that brings the other end's last words, which has not come to its own
+        // end: values of the user's that go would hold that up, or wait for it.
+        if self.is_near() && !unsent.is_empty() {
+            let left = self.offer(Box::new(move || discard_all(unsent)));
+            later.add(left.into_iter().collect());
+            later.keep(Box::new(move || discard(kept)));
+        } else {
+            later.keep(Box::new(move || {
+                discard(kept);
+                discard_all(unsent);
+            }));
+        }
         later
     }
 

@@ -17,7 +17,7 @@ use crate::{
     error::{CallError, CloseReason, Executed, Rejection},
     sync::{Arc, Mutex, MutexGuard, OnceLock, Weak},
     wire::{Kind, Path, TransactionId},
-    workers::{Shift, contain},
+    workers::{Job, Shift, contain},
 };
 
 /// What joins the two ends of one process.
@@ -60,9 +60,9 @@ pub(super) struct Carrier {
 #[derive(Default)]
 pub(super) struct Inline {
     errands: Vec<(Arc<Link>, Errand)>,
-    /// The same of messages that other threads have brought. They are not run here: what this thread has brought itself
+    /// Inline handlers of calls that other threads have brought. They are not run here: what this thread has brought itself
     /// would wait for them, and they for that.
-    others: Vec<(Arc<Link>, Errand)>,
+    others: Vec<(Arc<Link>, Job)>,
     owed: Option<(Arc<Link>, Vec<Stranded>)>,
     /// There were so many, of these or in all, that the rest of the messages is left to another thread.
     rest: Option<Arc<Link>>,
@@ -82,8 +82,11 @@ impl Inline {
     fn run(self, run: impl Fn(&Link, Errand)) {
         // First: one of these may take its time.
         let rest = self.rest.and_then(Link::leave_to_the_crew);
-        self.others.into_iter().for_each(|(end, errand)| end.submit_errand(errand));
+        let place = |(end, job): (Arc<Link>, Job)| Some((job.take_place()?, end));
+        let offer = |(job, end): (Job, Arc<Link>)| Some((end.offer(job)?, end));
+        let others: Vec<_> = self.others.into_iter().filter_map(place).filter_map(offer).collect();
         self.errands.into_iter().for_each(|(end, errand)| run(&end, errand));
+        others.into_iter().for_each(|(job, end)| end.run_on_this_thread(job));
         self.owed.into_iter().for_each(|(end, jobs)| {
             jobs.into_iter().for_each(|job| end.run_on_this_thread(job));
         });
@@ -277,8 +280,12 @@ impl Link {
                 let mut errand = None;
                 contain(|| errand = self.give(start, peer.as_ref()));
                 let end = peer.filter(|peer| errand.is_some() && !peer.is_over()).or_else(|| self.strong());
-                let list = if is_ours { &mut inline.errands } else { &mut inline.others };
-                list.extend(end.zip(errand));
+                match errand {
+                    Some(errand) if !is_ours && errand.job.wants_place() => {
+                        inline.others.extend(end.map(|end| (end, errand.job)));
+                    }
+                    errand => inline.errands.extend(end.zip(errand)),
+                }
             }
             core = self.core.lock();
         }
@@ -385,7 +392,9 @@ impl Link {
         if !caller.end_serving() {
             return;
         }
-        self.end_far_streams(caller, &CallError::Cancelled, |wakeup| self.wake_up(wakeup));
+        // Whoever waits there is woken behind the answer, which waits for nobody's waker.
+        let mut wakeups = Vec::new();
+        self.end_far_streams(caller, &CallError::Cancelled, |wakeup| wakeups.push(wakeup));
         // Whoever has the answer finds the call over; and a side that shuts down waits for the answer.
         let mut core = self.core.lock();
         core.near = core.near.saturating_sub(1);
@@ -398,6 +407,7 @@ impl Link {
         }
         self.core.lock().answering -= 1;
         self.settled.notify_all();
+        wakeups.into_iter().for_each(|wakeup| self.wake_up(wakeup));
     }
 
     fn take_reply(&self, id: TransactionId, outcome: Outcome) {

@@ -2,7 +2,7 @@
 
 use std::{mem::take, task::Waker};
 
-use super::{Aftermath, Family, Link, Slot, state::Ended};
+use super::{Aftermath, Family, Link, Slot, state::Ended, stranded::Stranded};
 use crate::{
     sync::Arc,
     workers::{Job, contain, discard, discard_all, run_elsewhere},
@@ -20,6 +20,8 @@ pub(crate) struct FollowUp {
     family: Family,
     /// The calls on a link that have ended with it.
     ended: Vec<Ended<Arc<Slot>>>,
+    /// What there was no thread for.
+    left: Vec<Stranded>,
     /// What goes with it.
     values: Vec<Box<dyn Send>>,
     /// The call itself, should nobody else know it.
@@ -32,7 +34,8 @@ impl FollowUp {
         let Aftermath { callback, told, .. } = aftermath;
         // Nothing else than a handle of the user's waits for the call as a whole.
         let wakers = told.and_then(Told::waker).into_iter().collect();
-        FollowUp { link, callback, wakers, family, ended: Vec::new(), values: Vec::new(), call: None }
+        let (ended, left, values) = Default::default();
+        FollowUp { link, callback, wakers, family, ended, left, values, call: None }
     }
 
     /// Has this dropped last.
@@ -51,15 +54,29 @@ impl FollowUp {
 
     /// Whether nothing is left to do.
     pub(crate) fn is_empty(&self) -> bool {
-        let FollowUp { link: _, callback, wakers, family, ended, values, call } = self;
-        let none = callback.is_none() && wakers.is_empty() && call.is_none();
+        let FollowUp { link: _, callback, wakers, family, ended, left, values, call } = self;
+        let none = callback.is_none() && wakers.is_empty() && left.is_empty() && call.is_none();
         none && family.is_empty() && ended.is_empty() && values.is_empty()
     }
 
-    /// Does it for several calls. What needs a thread of its own comes first.
+    /// What there is no thread for, besides.
+    pub(crate) fn leave(&mut self, link: Arc<Link>, job: Stranded) {
+        self.link = Some(link);
+        self.left.push(job);
+    }
+
+    /// The calls on a link that have ended, and what there is no thread for.
+    pub(super) fn take_over(&mut self, ended: Vec<Ended<Arc<Slot>>>, left: Vec<Stranded>) {
+        (self.ended, self.left) = (ended, left);
+    }
+
+    /// Does it for several calls: first whatever ends others, and before what is done here what needs a thread of its own.
     pub(crate) fn do_all(mut all: Vec<FollowUp>) {
+        let families: Vec<_> = all.iter_mut().map(FollowUp::take_family).collect();
+        families.into_iter().for_each(|family| family.end(&mut all));
         all.iter_mut().for_each(FollowUp::call_back);
         all.iter_mut().for_each(FollowUp::wake);
+        all.iter_mut().for_each(FollowUp::do_what_is_left);
         discard_all(all);
     }
 
@@ -68,6 +85,15 @@ impl FollowUp {
             (Some(callback), Some(link)) => contain(|| link.run_callback(callback)),
             (Some(callback), None) => run_elsewhere(callback),
             (None, _) => {}
+        }
+    }
+
+    fn do_what_is_left(&mut self) {
+        for job in self.left.drain(..) {
+            match &self.link {
+                Some(link) => contain(|| link.run_on_this_thread(job)),
+                None => job.run(),
+            }
         }
     }
 
@@ -83,9 +109,12 @@ impl FollowUp {
 
 impl Drop for FollowUp {
     fn drop(&mut self) {
+        let mut others = Vec::new();
+        self.take_family().end(&mut others);
         self.call_back();
         self.wake();
-        self.take_family().cancel();
+        self.do_what_is_left();
+        FollowUp::do_all(others);
         for Ended { unsent, waiter, .. } in self.ended.drain(..) {
             discard(unsent);
             discard(waiter);
@@ -128,34 +157,23 @@ impl Link {
         if all.len() < 2 && follow_ups.is_empty() {
             return all.into_iter().for_each(|one| self.tell(one));
         }
-        let wakers = self.end_relays(all, &mut follow_ups);
-        wakers.into_iter().for_each(|waker| self.wake(waker));
+        let follow_up = self.follow_up_after(all, &mut follow_ups);
+        follow_ups.push(follow_up);
         FollowUp::do_all(follow_ups);
     }
 
-    /// What follows from the ends of calls on this link, once those have ended of which they were attempts.
-    pub(super) fn follow_up_after(
-        &self,
-        told: Vec<Told>,
-        ended: Vec<Ended<Arc<Slot>>>,
-        follow_ups: &mut Vec<FollowUp>,
-    ) -> FollowUp {
+    /// Those of them that have to be woken. Calls of which attempts have ended end here, and what follows from that is
+    /// added.
+    pub(super) fn follow_up_after(&self, told: Vec<Told>, follow_ups: &mut Vec<FollowUp>) -> FollowUp {
         let mut follow_up = FollowUp::default();
-        follow_up.wakers = self.end_relays(told, follow_ups);
-        (follow_up.link, follow_up.ended) = (self.strong(), ended);
-        follow_up
-    }
-
-    /// Ends calls of which attempts have ended, and adds what follows from that. The wakers come back.
-    fn end_relays(&self, told: Vec<Told>, follow_ups: &mut Vec<FollowUp>) -> Vec<Waker> {
-        let mut wakers = Vec::new();
+        follow_up.link = self.strong();
         for one in told {
             match one {
-                Told::Waker(waker) => wakers.push(waker),
+                Told::Waker(waker) => follow_up.wakers.push(waker),
                 relay => follow_ups.push(self.follow_up_of(relay)),
             }
         }
-        wakers
+        follow_up
     }
 
     /// The same for one.

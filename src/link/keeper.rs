@@ -253,6 +253,8 @@ impl Keeper {
         *bell = Some(theirs.clone());
         self.post.take_up();
         link.core.lock().kept = true;
+        // It has seen nothing of what was to be looked at meanwhile.
+        theirs.ring();
         true
     }
 

@@ -93,7 +93,7 @@ use kept::KeptItems;
 use load::Packet;
 use role::Role;
 use state::State;
-use stranded::Stranded;
+pub(crate) use stranded::Stranded;
 
 /// The life of a link. Each state comes at most once, and in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -359,7 +359,7 @@ impl Link {
 
     /// Lines a callback up. What comes back is to be submitted.
     #[must_use]
-    fn line_up_callback(&self, callback: Job) -> Option<Job> {
+    pub(crate) fn line_up_callback(&self, callback: Job) -> Option<Job> {
         let weak = self.weak.clone();
         let number = self.number();
         let code = move || callback.run(&Shift::elsewhere());
@@ -415,7 +415,9 @@ impl Link {
 
     /// Wakes or starts a thread of the crew that looks after the reader role.
     fn call_ticker(&self) {
-        if let Err(error) = self.crew.summon() {
+        if let Err(error) = self.crew.summon()
+            && !self.crew.is_over()
+        {
             self.say(line!(Warn, "no thread to read for the link: {error}"));
             self.note_lack();
         }

@@ -10,7 +10,20 @@ use crate::{
 };
 
 /// A job for which no thread could be had. That was tried, and is not tried again: it is for the thread that made it.
-pub(super) struct Stranded(Job);
+pub(crate) struct Stranded(Job);
+
+impl Stranded {
+    /// Runs it on a thread that does nothing for a link.
+    pub(super) fn run(self) {
+        run_elsewhere(self.0);
+    }
+}
+
+impl From<Job> for Stranded {
+    fn from(job: Job) -> Stranded {
+        Stranded(job)
+    }
+}
 
 impl Link {
     /// Has a job run by the crew. Should no thread be had, the calling one runs it: so it holds no lock. Whoever reads
@@ -21,9 +34,13 @@ impl Link {
     }
 
     /// Has a job run by the crew. It comes back if no thread can be had for it.
-    pub(super) fn offer(&self, job: Job) -> Option<Stranded> {
+    pub(crate) fn offer(&self, job: Job) -> Option<Stranded> {
         let (why, job) = self.crew.submit(job).err()?;
-        Some(Stranded(Box::new(Told { job, why })))
+        Some(match self.crew.is_over() {
+            // There is to be none: that is nothing to be told.
+            true => Stranded::from(job),
+            false => Stranded(Box::new(Told { job, why })),
+        })
     }
 
     /// Runs a job for which there is no thread: now, or where the calling thread reads, hands over or watches, once it has

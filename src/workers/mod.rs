@@ -34,6 +34,11 @@ pub(crate) trait Work: Send {
     /// Asks for a place among the workers, where it would run without one. `None` if it has to wait for that.
     fn take_place(self: Box<Self>) -> Option<Job>;
 
+    /// Whether it takes such a place, where another thread than that which has brought it runs it.
+    fn wants_place(&self) -> bool {
+        false
+    }
+
     /// Whether somebody else has run it, so that nothing is left to do.
     fn is_over(&self) -> bool {
         false
@@ -103,6 +108,8 @@ struct Threads {
     /// Those of them that were waited for in vain: nobody waits for them again, or counts them once more.
     left_behind: Vec<ThreadId>,
     started: usize,
+    /// They were waited for. Nobody waits for one that would come later.
+    over: bool,
 }
 
 impl Threads {
@@ -204,7 +211,7 @@ impl Crew {
     ///
     /// # Errors
     ///
-    /// The job comes back when no thread can be had for it.
+    /// The job comes back when no thread can be had for it, or when the crew [is over](Crew::is_over) and none waits.
     pub(crate) fn submit(&self, job: Job) -> Result<(), (io::Error, Job)> {
         let Err(job) = self.shared.hand_over(job) else { return Ok(()) };
         // What a thread that cannot be started was to run is dropped with it, hence the cell.
@@ -235,6 +242,9 @@ impl Crew {
     fn spawn(&self, first: Arc<Mutex<Option<Job>>>) -> io::Result<()> {
         thread_to_be_had(&self.shared.name)?;
         let mut threads = self.shared.threads.lock();
+        if threads.over {
+            return Err(io::Error::other("those for whom it would work have gone"));
+        }
         let finished = std::mem::take(&mut threads.finished);
         threads.handles.retain(|handle| !finished.contains(&handle.thread().id()));
         threads.started += 1;
@@ -260,7 +270,7 @@ impl Crew {
     }
 
     /// Waits until all threads but the calling one have ended, for at most `limit`. Says how many are
-    /// left; these are left to themselves, and not waited for again.
+    /// left; these are left to themselves, and not waited for again. None is started from here on.
     pub(crate) fn join(&self, limit: Duration) -> usize {
         let deadline = Instant::now().checked_add(limit);
         let me = std::thread::current().id();
@@ -277,6 +287,7 @@ impl Crew {
                 break;
             }
         }
+        threads.over = true;
         let (finished, mut left) = (std::mem::take(&mut threads.finished), threads.awaited(me));
         threads.left_behind.extend(&left);
         let handles = std::mem::take(&mut threads.handles);
@@ -290,6 +301,11 @@ impl Crew {
             }
         }
         left.len()
+    }
+
+    /// Whether its threads were waited for, so that none is started any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.shared.threads.lock().over
     }
 
     /// How many threads there are.

@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context as Task, Wake, Waker},
     thread,
     time::Duration,
@@ -25,6 +28,8 @@ on_every_link! {
     p_04_a_waker_may_wait_for_another_call_whose_try_ends_with_the_link,
     p_04_a_waker_may_wait_for_another_call_that_is_refused_at_another_try,
     p_04_a_waker_may_wait_for_another_call_of_the_handler_that_is_cancelled,
+    p_04_a_waker_may_wait_for_the_callback_of_another_call_that_ends_with_it,
+    p_25_no_callback_of_a_call_that_pauses_comes_behind_the_drop,
     p_10_a_layer_that_blocks_at_the_end_of_a_call_that_pauses_holds_up_no_other,
 }
 
@@ -162,6 +167,48 @@ fn p_04_a_waker_may_wait_for_another_call_of_the_handler_that_is_cancelled(kind:
     both_have_ended(&woken);
     for call in calls {
         assert!(matches!(call.wait(), Err(CallError::Cancelled)));
+    }
+}
+
+/// The one may take several attempts, and both end with the link. Red when the waker is called before the callback has got
+/// its thread.
+fn p_04_a_waker_may_wait_for_the_callback_of_another_call_that_ends_with_it(kind: Kind) {
+    for how in 0..3 {
+        let (head, neck) = serving(kind);
+        let (end, ends) = unbounded();
+        let (tell, told) = unbounded();
+        let mut call = head.api("it").action("never", ()).timeout(Timeout::Never).start::<()>().unwrap();
+        let waker = Waker::from(Arc::new(Awaits(ends, tell)));
+        assert!(pin!(&mut call).poll(&mut Task::from_waker(&waker)).is_pending());
+        let callback = move |_: Result<(), CallError>| end.send(()).unwrap();
+        retried(&head, FAR).action("never", ()).retry_safe().then(callback).unwrap();
+        self::end(how, head, neck);
+        assert!(told.recv_timeout(2 * LONG).expect("it is woken"), "the callback has not run");
+    }
+}
+
+/// Red when it runs on a thread of the link that nobody waits for.
+fn p_25_no_callback_of_a_call_that_pauses_comes_behind_the_drop(kind: Kind) {
+    let (head, _neck) = serving(kind);
+    let short = Duration::from_millis(20);
+    let late = Arc::new(AtomicBool::new(false));
+    let (tell, told) = unbounded();
+    let it = retried(&head, FAR);
+    let layered =
+        it.clone().layer(move |_: &mut LayerCall<'_>| Ok(Leave::with(move |_| thread::sleep(short))));
+    for it in [&it, &layered] {
+        let (late, tell) = (late.clone(), tell.clone());
+        let callback = move |_: Result<(), CallError>| {
+            thread::sleep(10 * short);
+            tell.send(late.load(Ordering::SeqCst)).unwrap();
+        };
+        it.action("fails", ()).retry_safe().then(callback).unwrap();
+    }
+    pause(&head, 2);
+    drop(head);
+    late.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        assert!(!told.recv_timeout(LONG).expect("it ends"), "a callback has come behind the drop");
     }
 }
 
