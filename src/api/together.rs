@@ -95,7 +95,7 @@ impl Inner {
         if self.is_forked() {
             return Some(job);
         }
-        let (error, job) = self.ends.submit(job).err()?;
+        let (error, job) = self.ends.submit_in_time(job).err()?;
         if self.ends.is_over() {
             return Some(job);
         }

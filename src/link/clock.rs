@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl Link {
-    /// Does what is due at `now`, and says when to come back.
-    pub(super) fn tick(&self, now: Instant) -> Option<Instant> {
+    /// Does what is due at `now`.
+    pub(super) fn tick(&self, now: Instant) {
         let mut late = Vec::new();
         let mut core = self.core.lock();
         fail_here("a keeper that ends calls");
@@ -26,8 +26,7 @@ impl Link {
         let gone = core.take_mute(now);
         core.items_due.take_if(|at| *at <= now);
         let silent = core.state.feel_pulse(now);
-        let next = core.next_alarm();
-        core.armed = next;
+        core.armed = core.next_alarm();
         drop(core);
         let mut later = Later::new(self);
         let mut unsent = Vec::new();
@@ -66,7 +65,6 @@ impl Link {
             self.lose(reason);
         }
         drop(later);
-        next
     }
 
     /// The lock, and a keeper that stays for a call which is filed under it with a time of its own: nobody else may be

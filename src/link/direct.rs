@@ -405,9 +405,9 @@ impl Link {
         } else if let Some(peer) = self.peer() {
             peer.take_reply(id, outcome);
         }
+        wakeups.into_iter().for_each(|wakeup| self.wake_up(wakeup));
         self.core.lock().answering -= 1;
         self.settled.notify_all();
-        wakeups.into_iter().for_each(|wakeup| self.wake_up(wakeup));
     }
 
     fn take_reply(&self, id: TransactionId, outcome: Outcome) {

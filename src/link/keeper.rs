@@ -253,8 +253,6 @@ impl Keeper {
         *bell = Some(theirs.clone());
         self.post.take_up();
         link.core.lock().kept = true;
-        // It has seen nothing of what was to be looked at meanwhile.
-        theirs.ring();
         true
     }
 
@@ -297,11 +295,16 @@ fn watch(weak: &Weak<Link>, bell: &Arc<Bell>, post: &Post) {
             break;
         }
         fail_here("a keeper that looks at the clock");
-        let next = link.tick(Instant::now());
+        link.tick(Instant::now());
         if !link.keeper.pay(&link, bell) {
             break;
         }
-        let is_over = link.core.lock().state.is_closed();
+        let mut core = link.core.lock();
+        // While it stood aside it was not told of others.
+        let next = core.next_alarm();
+        core.armed = next;
+        let is_over = core.state.is_closed();
+        drop(core);
         let mut visit = post.visit();
         let words = visit.take_words();
         if !words.is_empty() {

@@ -352,9 +352,10 @@ impl Link {
         job.into_iter().for_each(|job| self.submit(job));
     }
 
-    /// Runs a callback when a worker for callbacks is free.
+    /// Runs a callback when a worker for callbacks is free: on the calling thread if nobody waited for another.
     pub(crate) fn run_callback(&self, callback: Job) {
-        self.line_up_callback(callback).into_iter().for_each(|job| self.submit(job));
+        let left = self.line_up_callback(callback).and_then(|job| self.offer_in_time(job));
+        left.into_iter().for_each(|job| self.run_on_this_thread(job));
     }
 
     /// Lines a callback up. What comes back is to be submitted.
@@ -415,9 +416,7 @@ impl Link {
 
     /// Wakes or starts a thread of the crew that looks after the reader role.
     fn call_ticker(&self) {
-        if let Err(error) = self.crew.summon()
-            && !self.crew.is_over()
-        {
+        if let Err(error) = self.crew.summon() {
             self.say(line!(Warn, "no thread to read for the link: {error}"));
             self.note_lack();
         }

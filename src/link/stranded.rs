@@ -36,6 +36,12 @@ impl Link {
     /// Has a job run by the crew. It comes back if no thread can be had for it.
     pub(crate) fn offer(&self, job: Job) -> Option<Stranded> {
         let (why, job) = self.crew.submit(job).err()?;
+        Some(Stranded(Box::new(Told { job, why })))
+    }
+
+    /// The same for what is to have ended when the threads of the crew have: behind that it comes back, too.
+    pub(super) fn offer_in_time(&self, job: Job) -> Option<Stranded> {
+        let (why, job) = self.crew.submit_in_time(job).err()?;
         Some(match self.crew.is_over() {
             // There is to be none: that is nothing to be told.
             true => Stranded::from(job),

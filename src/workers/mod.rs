@@ -211,12 +211,26 @@ impl Crew {
     ///
     /// # Errors
     ///
-    /// The job comes back when no thread can be had for it, or when the crew [is over](Crew::is_over) and none waits.
+    /// The job comes back when no thread can be had for it.
     pub(crate) fn submit(&self, job: Job) -> Result<(), (io::Error, Job)> {
+        self.hand_in(job, true)
+    }
+
+    /// The same as long as the crew [is not over](Crew::is_over): for what is to have ended when its threads have.
+    ///
+    /// # Errors
+    ///
+    /// The job comes back behind that, too.
+    pub(crate) fn submit_in_time(&self, job: Job) -> Result<(), (io::Error, Job)> {
+        self.hand_in(job, false)
+    }
+
+    fn hand_in(&self, job: Job, late: bool) -> Result<(), (io::Error, Job)> {
         let Err(job) = self.shared.hand_over(job) else { return Ok(()) };
         // What a thread that cannot be started was to run is dropped with it, hence the cell.
         let cell = Arc::new(Mutex::new(Some(job)));
-        self.spawn(cell.clone()).or_else(|error| cell.lock().take().map_or(Ok(()), |job| Err((error, job))))
+        self.spawn(cell.clone(), late)
+            .or_else(|error| cell.lock().take().map_or(Ok(()), |job| Err((error, job))))
     }
 
     /// Has a thread see what there is to do besides jobs, one that waits or a new one. Does not block.
@@ -239,10 +253,10 @@ impl Crew {
         })
     }
 
-    fn spawn(&self, first: Arc<Mutex<Option<Job>>>) -> io::Result<()> {
+    fn spawn(&self, first: Arc<Mutex<Option<Job>>>, late: bool) -> io::Result<()> {
         thread_to_be_had(&self.shared.name)?;
         let mut threads = self.shared.threads.lock();
-        if threads.over {
+        if threads.over && !late {
             return Err(io::Error::other("those for whom it would work have gone"));
         }
         let finished = std::mem::take(&mut threads.finished);
@@ -270,7 +284,7 @@ impl Crew {
     }
 
     /// Waits until all threads but the calling one have ended, for at most `limit`. Says how many are
-    /// left; these are left to themselves, and not waited for again. None is started from here on.
+    /// left; these are left to themselves, and not waited for again.
     pub(crate) fn join(&self, limit: Duration) -> usize {
         let deadline = Instant::now().checked_add(limit);
         let me = std::thread::current().id();
@@ -303,7 +317,7 @@ impl Crew {
         left.len()
     }
 
-    /// Whether its threads were waited for, so that none is started any more.
+    /// Whether its threads were waited for, so that nobody waits for one that comes later.
     pub(crate) fn is_over(&self) -> bool {
         self.shared.threads.lock().over
     }

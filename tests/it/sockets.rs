@@ -203,7 +203,12 @@ fn one_more_than_the_limit_is_told_that_it_is_busy(place: Where) {
 fn peers_are_accepted_in_order_and_once(place: Where) {
     let listener = place.listen(place.head().listening());
     assert!(listener.accept(Duration::from_millis(10)).is_none());
-    let necks: Vec<_> = (0..3).map(|_| place.visit(&listener)).collect();
+    // Each comes once the one before is let in.
+    let let_in = |neck: Neck| {
+        assert_eq!(neck.wait_open(LONG), LinkState::Open);
+        neck
+    };
+    let necks: Vec<_> = (0..3).map(|_| let_in(place.visit(&listener))).collect();
     eventually(|| listener.peers().len() == 3);
     assert_eq!(listener.accept(LONG).unwrap().id(), 1);
     drop(necks);
