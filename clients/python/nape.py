@@ -58,6 +58,7 @@ import struct
 import sys
 import threading
 import time
+import types
 import unicodedata
 import weakref
 from typing import (
@@ -2603,9 +2604,39 @@ def _reach(depth: int) -> None:
 class _Place(threading.local):
     """Where each thread is."""
 
-    # In a part of a link in which it may hold what others need: what runs there beside it, a signal handler or a
-    # finalizer, waits for nothing.
-    is_inside = False
+    _entered = False
+
+    def enter(self, part: Callable[..., _T], *arguments: Any) -> _T:
+        """Runs a part of a link in which a thread may hold what others need: what runs there beside it, a signal
+        handler or a finalizer, waits for nothing."""
+        before = self._entered
+        try:
+            self._entered = True
+            return part(*arguments)
+        finally:
+            self._entered = before
+
+    def is_inside(self) -> bool:
+        if self._entered:
+            # Unless an interrupt has come between ``try`` and its ``finally``, as with Python 3.9 it may: then that
+            # did not run, and its frame is gone.
+            frame: Optional[types.FrameType] = sys._getframe(1)
+            while frame is not None and frame.f_code is not _Place.enter.__code__:
+                frame = frame.f_back
+            self._entered = frame is not None
+        return self._entered
+
+
+def _locked(lock: Any, part: Callable[..., _T], *arguments: Any) -> _T:
+    try:
+        with lock:
+            return part(*arguments)
+    except BaseException:
+        # An interrupt may come where a condition has locked and not returned, in Python 3.9 just before the end of a
+        # ``with``, too. Whatever else is raised finds it unlocked.
+        with contextlib.suppress(RuntimeError):
+            lock.release()
+        raise
 
 
 class _Workers:
@@ -2621,39 +2652,63 @@ class _Workers:
 
     def submit(self, job: Callable[[], None], urgent: bool = False) -> bool:
         """``urgent``: it gets a thread of its own rather than wait. ``False`` if it cannot run."""
-        thread, was_inside = None, self._place.is_inside
+        return self._place.enter(self._submit, job, urgent)
+
+    def withdraw(self, job: Callable[[], None]) -> bool:
+        """Takes a job back that waits. ``False`` if it has begun."""
+        return self._place.enter(_locked, self._change, self._remove, job)
+
+    def close(self, limit: float) -> None:
+        """No more jobs; waits for those that run."""
+        threads = self._place.enter(_locked, self._change, self._end)
+        end = time.monotonic() + limit
+        for thread in threads:
+            # One that is about to start cannot be joined, and finds out by itself.
+            with contextlib.suppress(RuntimeError):
+                thread.join(_wait_time(end - time.monotonic()))
+
+    def _submit(self, job: Callable[[], None], urgent: bool) -> bool:
+        thread: Optional[threading.Thread] = None
+
+        def put() -> Optional[bool]:
+            """``None`` where it takes a thread that is to be started."""
+            nonlocal thread
+            if self._closed:
+                return False
+            if self._n_idle > len(self._jobs):
+                self._jobs.append(job)
+                self._change.notify()
+                return True
+            if not urgent and len(self._threads) >= self._limit:
+                self._jobs.append(job)
+                return True
+            thread = threading.Thread(target=self._run, args=(job,), name=self._name, daemon=True)
+            self._threads.add(thread)
+            return None
+
         try:
-            self._place.is_inside = True
-            with self._change:
-                if self._closed:
-                    return False
-                if self._n_idle > len(self._jobs):
-                    self._jobs.append(job)
-                    self._change.notify()
-                    return True
-                if not urgent and len(self._threads) >= self._limit:
-                    self._jobs.append(job)
-                    return True
-                thread = threading.Thread(target=self._run, args=(job,), name=self._name, daemon=True)
-                self._threads.add(thread)
-            thread.start()
-            return True
+            outcome = _locked(self._change, put)
+            if thread is not None:
+                thread.start()
+            return outcome is not False
         except RuntimeError:
             return False
         finally:
-            self._place.is_inside = was_inside
             if thread is not None and thread.ident is None:
                 # An interrupt, too, leaves none that takes a place and does not run.
                 self._threads.discard(thread)
 
-    def withdraw(self, job: Callable[[], None]) -> bool:
-        """Takes a job back that waits. ``False`` if it has begun."""
-        with self._change:
-            try:
-                self._jobs.remove(job)
-                return True
-            except ValueError:
-                return False
+    def _remove(self, job: Callable[[], None]) -> bool:
+        try:
+            self._jobs.remove(job)
+            return True
+        except ValueError:
+            return False
+
+    def _end(self) -> List[threading.Thread]:
+        self._closed = True
+        self._change.notify_all()
+        return list(self._threads)
 
     def _run(self, job: Optional[Callable[[], None]]) -> None:
         while job is not None:
@@ -2663,31 +2718,18 @@ class _Workers:
                 # Whatever handles the record may fail as well, and the thread goes on.
                 with contextlib.suppress(BaseException):
                     _log.warning("a callback failed: %r", error, exc_info=error)
-            job = self._next()
+            job = _locked(self._change, self._next)
 
     def _next(self) -> Optional[Callable[[], None]]:
-        with self._change:
-            # One that came beyond the limit goes first.
-            if not self._jobs and len(self._threads) <= self._limit and not self._closed:
-                self._n_idle += 1
-                self._change.wait(2.0)
-                self._n_idle -= 1
-            if self._jobs:
-                return self._jobs.popleft()
-            self._threads.discard(threading.current_thread())
-            return None
-
-    def close(self, limit: float) -> None:
-        """No more jobs; waits for those that run."""
-        with self._change:
-            self._closed = True
-            threads = list(self._threads)
-            self._change.notify_all()
-        end = time.monotonic() + limit
-        for thread in threads:
-            # One that is about to start cannot be joined, and finds out by itself.
-            with contextlib.suppress(RuntimeError):
-                thread.join(_wait_time(end - time.monotonic()))
+        # One that came beyond the limit goes first.
+        if not self._jobs and len(self._threads) <= self._limit and not self._closed:
+            self._n_idle += 1
+            self._change.wait(2.0)
+            self._n_idle -= 1
+        if self._jobs:
+            return self._jobs.popleft()
+        self._threads.discard(threading.current_thread())
+        return None
 
 
 class Pending:
@@ -2924,7 +2966,7 @@ class Link(_Owned):
         self.limits = limits
         self._socket = opened
         opened.setblocking(False)
-        self._lock, self._place = threading.Lock(), _Place()
+        self._lock, self._place = threading.RLock(), _Place()
         # The thread that acts on the machine, 0, or what is neither, for one that was cut off.
         self._acting, self._cut_off = 0, ""
         self._machine = _Machine(side, tokens, limits, time.monotonic(), _ThreadSignal, self._dispatch, self._aside)
@@ -3112,7 +3154,7 @@ class Link(_Owned):
         if self._is_forked():
             return
         # Where it would wait for this very thread: for what it has interrupted here, in a handler or in a callback.
-        inside = self._place.is_inside or self._is_own_thread()
+        inside = self._place.is_inside() or self._is_own_thread()
         self._soon(lambda machine, now: machine.close(now))
         if not inside:
             self._ended.wait(self.limits.grace + _LINGER + 1.0)
@@ -3157,17 +3199,17 @@ class Link(_Owned):
         """Acts on the machine, sends what may be sent, and does what is to be done."""
         # Before the lock, which a thread may have held that the fork has left behind.
         self._check_owner()
-        place = self._place
-        if place.is_inside:
+        if self._place.is_inside():
             # This is a signal handler or a finalizer, and what it has interrupted is half done.
             raise Misuse(_MISUSES[4])
         _check_stack()
+        return self._place.enter(self._within, act)
+
+    def _within(self, act: Callable[[_Machine, float], _T]) -> _T:
         todo: Deque[Callable[[], None]] = collections.deque()
         try:
-            place.is_inside = True
             try:
-                with self._lock:
-                    return self._act(act, todo)
+                return _locked(self._lock, self._act, act, todo)
             finally:
                 if todo:
                     self._do(todo)
@@ -3176,8 +3218,6 @@ class Link(_Owned):
                 # Somebody may wait for what was cut off: it is done again where no signal handler runs.
                 self._aside(functools.partial(_do_all, list(todo), self._aside), urgent=True)
             raise
-        finally:
-            place.is_inside = False
 
     def _act(self, act: Callable[[_Machine, float], _T], todo: Deque[Callable[[], None]]) -> _T:
         """The part under the lock. What the machine does raises nothing: an exception out of here comes from a signal
@@ -3217,7 +3257,7 @@ class Link(_Owned):
         So it does not block, whatever it is that has been interrupted here."""
         if self._is_forked():
             return
-        if self._acting or self._place.is_inside:
+        if self._acting or self._place.is_inside():
             self._put_off(act)
         else:
             self._later.append(act)

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from .support import GREETING, LONG, Test, nape
 
@@ -74,6 +74,37 @@ def interrupted(act: Callable[[], Any], at: int, handler: Callable[[], Any]) -> 
     finally:
         sys.setprofile(None)
     return n_steps >= at, outcome
+
+
+def cut_within(names: Set[str], act: Callable[[], Any], at: int) -> bool:
+    """Runs it, and raises an interrupt before the instruction of this number in functions of the client of these names
+    or where one begins or ends a `with`: Python 3.9 may do so before almost any. Says whether there were so many."""
+    n_steps = 0
+
+    def count(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal n_steps
+        is_with = frame.f_code.co_name in ("__enter__", "__exit__")
+        code = (frame.f_back if is_with else frame).f_code
+        if code.co_filename != nape.__file__ or code.co_name not in names:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            n_steps += 1
+            if n_steps == at:
+                raise Interrupt
+        return count
+
+    before = sys.gettrace()
+    # Python 3.12 asks for it as it begins.
+    sys._getframe().f_trace_opcodes = True
+    sys.settrace(count)
+    try:
+        act()
+    except Interrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return n_steps >= at
 
 
 def call_back(link: nape.Link) -> nape.Pending:
@@ -254,6 +285,28 @@ class CutOff(Test):
             self.cut("cancel", lambda link: link.start("no.end").cancel(), kind)
             self.cut("stream", lambda link: link.stream("no.end").close(), kind)
             self.cut("close", lambda link: link.close(), kind)
+
+    def test_p_1_an_interrupt_leaves_nothing_locked_and_a_thread_inside_of_nothing(self) -> None:
+        names = {"enter", "_locked", "_with", "_within", "submit", "_submit", "put"}
+        acts: List[Callable[[nape.Link], Any]] = [lambda link: link.fire("a.b"), call_back]
+        for act in acts:
+            at, more = 1, True
+            while more:
+                link, called = EchoPeer().link, threading.Event()
+                with self.subTest(at=at):
+                    more = cut_within(names, lambda: act(link), at)  # noqa: B023
+                    try:
+                        self.assertEqual(link.call("a.b", timeout=LONG / 3), 7)
+                        # More than there are threads for, should one be lost.
+                        for _ in range(3):
+                            link.start("a.b").then(lambda pending: called.set())  # noqa: B023
+                        self.assertTrue(called.wait(LONG / 3))
+                    except nape.Closed:
+                        self.assertTrue(link.wait(LONG))
+                    link.close()
+                    self.assertTrue(link._ended.is_set())
+                at += 1
+            self.assertGreater(at, 50)
 
     def test_an_interrupt_leaves_no_thread_that_takes_a_place_and_does_not_run(self) -> None:
         at, more = 1, True
