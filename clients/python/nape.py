@@ -2604,6 +2604,8 @@ def _reach(depth: int) -> None:
 class _Place(threading.local):
     """Where each thread is."""
 
+    # It reads: what it waits for would not come.
+    is_reader = False
     _entered = False
 
     def enter(self, part: Callable[..., _T], *arguments: Any) -> _T:
@@ -2718,7 +2720,7 @@ class _Workers:
                 # Whatever handles the record may fail as well, and the thread goes on.
                 with contextlib.suppress(BaseException):
                     _log.warning("a callback failed: %r", error, exc_info=error)
-            job = _locked(self._change, self._next)
+            job = self._place.enter(_locked, self._change, self._next)
 
     def _next(self) -> Optional[Callable[[], None]]:
         # One that came beyond the limit goes first.
@@ -2754,10 +2756,7 @@ class Pending:
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Blocks until it has ended, at most for ``timeout`` seconds; says whether it has."""
-        if self._done.is_set():
-            return True
-        self._link._check_owner()
-        return self._done.wait(timeout)
+        return self._link._wait_for(self._done, timeout)
 
     def result(self) -> Any:
         """Blocks until it has ended, which it does at its own deadline at the latest. Gives its value, or raises its
@@ -2823,7 +2822,7 @@ class Incoming(Iterator[Any]):
         end = None if timeout is None else time.monotonic() + timeout
         while not self._over and not self._link._with(self._look):
             left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0 or not self._inflow.signal.wait(left):  # type: ignore[attr-defined]
+            if left is not None and left <= 0 or not self._link._wait_for(self._inflow.signal, left):
                 return self._over or bool(self._link._with(self._look))
         return True
 
@@ -2845,7 +2844,7 @@ class Incoming(Iterator[Any]):
             if item is not None:
                 raise item
             if not self._over:
-                self._inflow.signal.wait()  # type: ignore[attr-defined]
+                self._link._wait_for(self._inflow.signal)
         raise StopIteration
 
     def _take(self, machine: _Machine, now: float) -> Union[bytes, CallError, None]:
@@ -2892,7 +2891,7 @@ class Outgoing:
 
         while not _raised(self._link._with(put)):
             left = None if end is None else max(0.0, end - time.monotonic())
-            if not self._outflow.signal.wait(left):  # type: ignore[attr-defined]
+            if not self._link._wait_for(self._outflow.signal, left):
                 raise TimeoutError("the other side takes no items")
 
     def end(self) -> None:
@@ -2953,7 +2952,8 @@ class Link(_Owned):
 
     A signal handler and a finalizer may run in the middle of a method of the same link, on the same thread. What only
     ends something is done all the same, by then or soon after, and does not wait: :meth:`close`, the cancel of a call,
-    the close and the end of a stream. Whatever else they ask of the link raises :class:`Misuse` there.
+    the close and the end of a stream. Whatever else they ask of the link raises :class:`Misuse` there. So does all that
+    would wait in a finalizer which the collector runs on the thread that reads.
 
     A signal handler that raises, as that of Ctrl-C does, may cut such a method off half way. Then the link ends as
     ``BROKEN``, unless the method only waited. For a call that is to end in time, its timeout is the better way.
@@ -3007,6 +3007,7 @@ class Link(_Owned):
         ``timeout`` is in seconds; without one it is that of the limits, and ``None`` is no limit. With ``raw`` the
         value comes as bytes, as it is.
         """
+        self._check_wait()
         pending = self.start(path, value, timeout=timeout, raw=raw)
         try:
             return pending.result()
@@ -3136,14 +3137,14 @@ class Link(_Owned):
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Blocks until the link is over, at most for ``timeout`` seconds; says whether it is. For a program that only
         serves."""
-        self._check_owner()
-        return self._ended.wait(timeout)
+        return self._wait_for(self._ended, timeout)
 
     def shut_down(self, limit: float) -> bool:
         """Takes no new calls in either direction, waits for those under way for at most ``limit`` seconds, then
         closes. Says whether all had ended."""
+        self._check_wait()
         self._with(lambda machine, now: machine.go_away())
-        ended = self._idle.wait(limit)
+        ended = self._wait_for(self._idle, limit)
         self.close()
         return ended
 
@@ -3171,6 +3172,18 @@ class Link(_Owned):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _check_wait(self) -> None:
+        self._check_owner()
+        # Where this is a signal handler or a finalizer that would wait for what it has interrupted.
+        if self._place.is_reader or self._place.is_inside():
+            raise Misuse(_MISUSES[4])
+
+    def _wait_for(self, signal: Any, timeout: Optional[float] = None) -> bool:
+        if signal.is_set():
+            return True
+        self._check_wait()
+        return bool(signal.wait(timeout))
 
     def _wait_open(self, limit: float) -> None:
         reason, ready = None, False
@@ -3313,6 +3326,7 @@ class Link(_Owned):
                 raise
 
     def _read(self, selector: selectors.BaseSelector) -> None:
+        self._place.is_reader = True
         try:
             while not self._machine.closed:
                 self._read_once(selector)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import selectors
 import signal
 import socket
 import sys
 import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from unittest import mock
 
 from .support import GREETING, LONG, Test, nape
 
@@ -133,7 +135,9 @@ class Inside(Test):
         pending, items, up = link.start("no.end"), link.stream("no.end"), link.duplex("no.end")
 
         def handle(*_: object) -> None:
-            for use in (lambda: link.fire("a.b"), lambda: link.call("a.b"), lambda: next(items)):
+            asks = (lambda: link.fire("a.b"), lambda: link.call("a.b"), lambda: next(items))
+            waits = (pending.wait, pending.result, items.wait, link.wait, lambda: link.shut_down(LONG))
+            for use in (*asks, *waits):
                 with contextlib.suppress(nape.Misuse):
                     use()
                     raised.append(use)
@@ -185,6 +189,83 @@ class Inside(Test):
         Owner()
         pending, kept[:] = kept[0], []
         link.fire("a.b")
+        self.assertTrue(pending.wait(LONG))
+        self.assertEqual(link.call("a.b", timeout=LONG), 7)
+
+    def reading(self, peer: Callable[[], nape.Link]) -> Tuple[nape.Link, Callable[[Callable[[], None]], None]]:
+        """A link, and what runs a finalizer on its reader when that is about to sleep, as any allocation there may."""
+        finalizers: List[Callable[[], None]] = []
+
+        class Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+            def select(self, timeout: Optional[float] = None) -> Any:
+                while finalizers:
+                    finalizers.pop()()
+                return super().select(timeout)
+
+        with mock.patch.object(selectors, "DefaultSelector", Selector):
+            link = peer()
+        self.addCleanup(link.close)
+
+        def run(finalizer: Callable[[], None]) -> None:
+            finalizers.append(finalizer)
+            link._wake()
+
+        return link, run
+
+    def test_p_1_a_finalizer_on_the_thread_that_reads_does_not_wait_there(self) -> None:
+        peers: List[EchoPeer] = []
+        link, run = self.reading(lambda: (peers.append(EchoPeer()), peers[0].link)[1])
+        pending, items = link.start("no.end", timeout=None), link.stream("no.end", timeout=None)
+        up, done = link.upload("no.end", timeout=None), link.start("a.b", timeout=LONG)
+        self.assertTrue(done.wait(LONG))
+        waits: List[Callable[[], Any]] = [
+            lambda: link.call("a.b", timeout=1), lambda: link.call("a.b", timeout=None), lambda: pending.wait(1),
+            pending.result, lambda: next(items), items.wait, lambda: up.send(1), up.finish, link.wait,
+            lambda: link.shut_down(1),
+        ]  # fmt: skip
+        refused, started = [], []
+
+        def finalize() -> None:
+            for wait in waits:
+                try:
+                    wait()
+                except nape.Misuse as error:
+                    refused.append(error)
+            link.fire("a.b")
+            self.assertEqual(done.result(), 7)
+            for end in (pending.cancel, items.close, up.cancel):
+                end()
+            started.append(link.start("a.b", timeout=LONG))
+
+        run(finalize)
+        self.until("the finalizer has run", lambda: started)
+        self.assertEqual(len(refused), len(waits))
+        self.assertEqual(started[0].result(), 7)
+        for each in (pending, up._pending):
+            self.assertTrue(each.wait(LONG))
+        self.assertEqual(link.call("a.b", timeout=LONG), 7)
+        self.assertEqual(len(peers[0].ids), 3, "a call that is refused does not leave")
+        run(link.close)
+        self.assertTrue(link.wait(LONG))
+
+    def test_p_1_a_finalizer_does_not_wait_where_a_thread_takes_its_next_job(self) -> None:
+        link = self.peer().link
+        pending, change, ended = link.start("no.end", timeout=None), link._callbacks._change, threading.Event()
+        wait, served = change.wait, []
+
+        def finalizing(timeout: Optional[float] = None) -> bool:
+            for use in (lambda: link.start("a.b").then(lambda pending: None), lambda: link.call("a.b", timeout=1)):
+                with contextlib.suppress(nape.Misuse):
+                    use()
+                    served.append(use)
+            pending.cancel()
+            ended.set()
+            return wait(timeout)
+
+        change.wait = finalizing  # type: ignore[method-assign]
+        call_back(link)
+        self.assertTrue(ended.wait(LONG / 3))
+        self.assertEqual(served, [])
         self.assertTrue(pending.wait(LONG))
         self.assertEqual(link.call("a.b", timeout=LONG), 7)
 
