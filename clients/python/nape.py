@@ -2973,7 +2973,8 @@ class Link(_Owned):
         self._machine.handlers = _collect({}, serve)
         self._out = memoryview(b"")
         self._cannot_send = self._blocked = False
-        self._armed = float("inf")
+        # When the reader looks again by itself, and whether it is the reader that acts, before it finds that out.
+        self._armed, self._turning = float("inf"), False
         # What is to be done by whoever acts next.
         self._later: Deque[Callable[[_Machine, float], object]] = collections.deque()
         # What calls back, and need not be held by anybody.
@@ -3283,6 +3284,8 @@ class Link(_Owned):
 
     def _flush(self, todo: Deque[Callable[[], None]]) -> None:
         machine, now = self._machine, time.monotonic()
+        # Else this may be a finalizer on the thread of the reader, which has found out how long it sleeps.
+        turning, self._turning = self._turning, False
         # While the socket is full the reader waits until it takes more, and nobody asks it before.
         while not (self._cannot_send or self._blocked):
             if not self._out:
@@ -3293,7 +3296,7 @@ class Link(_Owned):
                 self._out = self._out[self._socket.send(self._out) :]
             except (BlockingIOError, InterruptedError):
                 self._blocked = True
-                if self._acting != self._reader.ident:
+                if not turning:
                     self._wake()
             except OSError as error:
                 if error.errno is None:
@@ -3305,7 +3308,7 @@ class Link(_Owned):
                 # Else the reader takes what the other side had sent before it went, and finds out.
         due = machine.due()
         at = float("inf") if due is None else due
-        if self._acting == self._reader.ident:
+        if turning:
             self._armed = at
         elif machine.closed or at < self._armed:
             self._wake()
@@ -3355,6 +3358,7 @@ class Link(_Owned):
             data = self._receive()
 
         def act(machine: _Machine, now: float) -> None:
+            self._turning = True
             if ready.get(self._socket, 0) & selectors.EVENT_WRITE:
                 self._blocked = False
             if data:

@@ -212,6 +212,15 @@ class Inside(Test):
 
         return link, run
 
+    def mute(self) -> nape.Link:
+        """To a peer that says nothing, which would wake the reader."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        theirs.sendall(GREETING)
+        link = nape.Link(ours, nape.Side.NECK, nape._NO_TOKENS, nape.Limits(grace=0.5, heartbeat=None), [])
+        link._wait_open(LONG)
+        return link
+
     def test_p_1_a_finalizer_on_the_thread_that_reads_does_not_wait_there(self) -> None:
         peers: List[EchoPeer] = []
         link, run = self.reading(lambda: (peers.append(EchoPeer()), peers[0].link)[1])
@@ -247,6 +256,15 @@ class Inside(Test):
         self.assertEqual(len(peers[0].ids), 3, "a call that is refused does not leave")
         run(link.close)
         self.assertTrue(link.wait(LONG))
+
+    def test_p_1_the_reader_does_not_sleep_over_what_a_finalizer_has_asked_of_it(self) -> None:
+        link, run = self.reading(self.mute)
+        started: List[nape.Pending] = []
+        run(lambda: started.append(link.start("no.end", timeout=0.1)))
+        self.until("the finalizer has run", lambda: started)
+        self.assertTrue(started[0].wait(LONG / 3))
+        run(link.close)
+        self.assertTrue(link.wait(LONG / 3))
 
     def test_p_1_a_finalizer_does_not_wait_where_a_thread_takes_its_next_job(self) -> None:
         link = self.peer().link
