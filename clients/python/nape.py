@@ -58,6 +58,7 @@ import struct
 import sys
 import threading
 import time
+import types
 import unicodedata
 import weakref
 from typing import (
@@ -2603,9 +2604,41 @@ def _reach(depth: int) -> None:
 class _Place(threading.local):
     """Where each thread is."""
 
-    # In a part of a link in which it may hold what others need: what runs there beside it, a signal handler or a
-    # finalizer, waits for nothing.
-    is_inside = False
+    # It reads: what it waits for would not come.
+    is_reader = False
+    _entered = False
+
+    def enter(self, part: Callable[..., _T], *arguments: Any) -> _T:
+        """Runs a part of a link in which a thread may hold what others need: what runs there beside it, a signal
+        handler or a finalizer, waits for nothing."""
+        before = self._entered
+        try:
+            self._entered = True
+            return part(*arguments)
+        finally:
+            self._entered = before
+
+    def is_inside(self) -> bool:
+        if self._entered:
+            # Unless an interrupt has come between ``try`` and its ``finally``, as with Python 3.9 it may: then that
+            # did not run, and its frame is gone.
+            frame: Optional[types.FrameType] = sys._getframe(1)
+            while frame is not None and frame.f_code is not _Place.enter.__code__:
+                frame = frame.f_back
+            self._entered = frame is not None
+        return self._entered
+
+
+def _locked(lock: Any, part: Callable[..., _T], *arguments: Any) -> _T:
+    try:
+        with lock:
+            return part(*arguments)
+    except BaseException:
+        # An interrupt may come where a condition has locked and not returned, in Python 3.9 just before the end of a
+        # ``with``, too. Whatever else is raised finds it unlocked.
+        with contextlib.suppress(RuntimeError):
+            lock.release()
+        raise
 
 
 class _Workers:
@@ -2621,39 +2654,63 @@ class _Workers:
 
     def submit(self, job: Callable[[], None], urgent: bool = False) -> bool:
         """``urgent``: it gets a thread of its own rather than wait. ``False`` if it cannot run."""
-        thread, was_inside = None, self._place.is_inside
+        return self._place.enter(self._submit, job, urgent)
+
+    def withdraw(self, job: Callable[[], None]) -> bool:
+        """Takes a job back that waits. ``False`` if it has begun."""
+        return self._place.enter(_locked, self._change, self._remove, job)
+
+    def close(self, limit: float) -> None:
+        """No more jobs; waits for those that run."""
+        threads = self._place.enter(_locked, self._change, self._end)
+        end = time.monotonic() + limit
+        for thread in threads:
+            # One that is about to start cannot be joined, and finds out by itself.
+            with contextlib.suppress(RuntimeError):
+                thread.join(_wait_time(end - time.monotonic()))
+
+    def _submit(self, job: Callable[[], None], urgent: bool) -> bool:
+        thread: Optional[threading.Thread] = None
+
+        def put() -> Optional[bool]:
+            """``None`` where it takes a thread that is to be started."""
+            nonlocal thread
+            if self._closed:
+                return False
+            if self._n_idle > len(self._jobs):
+                self._jobs.append(job)
+                self._change.notify()
+                return True
+            if not urgent and len(self._threads) >= self._limit:
+                self._jobs.append(job)
+                return True
+            thread = threading.Thread(target=self._run, args=(job,), name=self._name, daemon=True)
+            self._threads.add(thread)
+            return None
+
         try:
-            self._place.is_inside = True
-            with self._change:
-                if self._closed:
-                    return False
-                if self._n_idle > len(self._jobs):
-                    self._jobs.append(job)
-                    self._change.notify()
-                    return True
-                if not urgent and len(self._threads) >= self._limit:
-                    self._jobs.append(job)
-                    return True
-                thread = threading.Thread(target=self._run, args=(job,), name=self._name, daemon=True)
-                self._threads.add(thread)
-            thread.start()
-            return True
+            outcome = _locked(self._change, put)
+            if thread is not None:
+                thread.start()
+            return outcome is not False
         except RuntimeError:
             return False
         finally:
-            self._place.is_inside = was_inside
             if thread is not None and thread.ident is None:
                 # An interrupt, too, leaves none that takes a place and does not run.
                 self._threads.discard(thread)
 
-    def withdraw(self, job: Callable[[], None]) -> bool:
-        """Takes a job back that waits. ``False`` if it has begun."""
-        with self._change:
-            try:
-                self._jobs.remove(job)
-                return True
-            except ValueError:
-                return False
+    def _remove(self, job: Callable[[], None]) -> bool:
+        try:
+            self._jobs.remove(job)
+            return True
+        except ValueError:
+            return False
+
+    def _end(self) -> List[threading.Thread]:
+        self._closed = True
+        self._change.notify_all()
+        return list(self._threads)
 
     def _run(self, job: Optional[Callable[[], None]]) -> None:
         while job is not None:
@@ -2663,31 +2720,18 @@ class _Workers:
                 # Whatever handles the record may fail as well, and the thread goes on.
                 with contextlib.suppress(BaseException):
                     _log.warning("a callback failed: %r", error, exc_info=error)
-            job = self._next()
+            job = self._place.enter(_locked, self._change, self._next)
 
     def _next(self) -> Optional[Callable[[], None]]:
-        with self._change:
-            # One that came beyond the limit goes first.
-            if not self._jobs and len(self._threads) <= self._limit and not self._closed:
-                self._n_idle += 1
-                self._change.wait(2.0)
-                self._n_idle -= 1
-            if self._jobs:
-                return self._jobs.popleft()
-            self._threads.discard(threading.current_thread())
-            return None
-
-    def close(self, limit: float) -> None:
-        """No more jobs; waits for those that run."""
-        with self._change:
-            self._closed = True
-            threads = list(self._threads)
-            self._change.notify_all()
-        end = time.monotonic() + limit
-        for thread in threads:
-            # One that is about to start cannot be joined, and finds out by itself.
-            with contextlib.suppress(RuntimeError):
-                thread.join(_wait_time(end - time.monotonic()))
+        # One that came beyond the limit goes first.
+        if not self._jobs and len(self._threads) <= self._limit and not self._closed:
+            self._n_idle += 1
+            self._change.wait(2.0)
+            self._n_idle -= 1
+        if self._jobs:
+            return self._jobs.popleft()
+        self._threads.discard(threading.current_thread())
+        return None
 
 
 class Pending:
@@ -2712,10 +2756,7 @@ class Pending:
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Blocks until it has ended, at most for ``timeout`` seconds; says whether it has."""
-        if self._done.is_set():
-            return True
-        self._link._check_owner()
-        return self._done.wait(timeout)
+        return self._link._wait_for(self._done, timeout)
 
     def result(self) -> Any:
         """Blocks until it has ended, which it does at its own deadline at the latest. Gives its value, or raises its
@@ -2781,7 +2822,7 @@ class Incoming(Iterator[Any]):
         end = None if timeout is None else time.monotonic() + timeout
         while not self._over and not self._link._with(self._look):
             left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0 or not self._inflow.signal.wait(left):  # type: ignore[attr-defined]
+            if left is not None and left <= 0 or not self._link._wait_for(self._inflow.signal, left):
                 return self._over or bool(self._link._with(self._look))
         return True
 
@@ -2803,7 +2844,7 @@ class Incoming(Iterator[Any]):
             if item is not None:
                 raise item
             if not self._over:
-                self._inflow.signal.wait()  # type: ignore[attr-defined]
+                self._link._wait_for(self._inflow.signal)
         raise StopIteration
 
     def _take(self, machine: _Machine, now: float) -> Union[bytes, CallError, None]:
@@ -2850,7 +2891,7 @@ class Outgoing:
 
         while not _raised(self._link._with(put)):
             left = None if end is None else max(0.0, end - time.monotonic())
-            if not self._outflow.signal.wait(left):  # type: ignore[attr-defined]
+            if not self._link._wait_for(self._outflow.signal, left):
                 raise TimeoutError("the other side takes no items")
 
     def end(self) -> None:
@@ -2911,7 +2952,8 @@ class Link(_Owned):
 
     A signal handler and a finalizer may run in the middle of a method of the same link, on the same thread. What only
     ends something is done all the same, by then or soon after, and does not wait: :meth:`close`, the cancel of a call,
-    the close and the end of a stream. Whatever else they ask of the link raises :class:`Misuse` there.
+    the close and the end of a stream. Whatever else they ask of the link raises :class:`Misuse` there. So does all that
+    would wait in a finalizer which the collector runs on the thread that reads.
 
     A signal handler that raises, as that of Ctrl-C does, may cut such a method off half way. Then the link ends as
     ``BROKEN``, unless the method only waited. For a call that is to end in time, its timeout is the better way.
@@ -2924,14 +2966,15 @@ class Link(_Owned):
         self.limits = limits
         self._socket = opened
         opened.setblocking(False)
-        self._lock, self._place = threading.Lock(), _Place()
+        self._lock, self._place = threading.RLock(), _Place()
         # The thread that acts on the machine, 0, or what is neither, for one that was cut off.
         self._acting, self._cut_off = 0, ""
         self._machine = _Machine(side, tokens, limits, time.monotonic(), _ThreadSignal, self._dispatch, self._aside)
         self._machine.handlers = _collect({}, serve)
         self._out = memoryview(b"")
         self._cannot_send = self._blocked = False
-        self._armed = float("inf")
+        # When the reader looks again by itself, and whether it is the reader that acts, before it finds that out.
+        self._armed, self._turning = float("inf"), False
         # What is to be done by whoever acts next.
         self._later: Deque[Callable[[_Machine, float], object]] = collections.deque()
         # What calls back, and need not be held by anybody.
@@ -2965,6 +3008,7 @@ class Link(_Owned):
         ``timeout`` is in seconds; without one it is that of the limits, and ``None`` is no limit. With ``raw`` the
         value comes as bytes, as it is.
         """
+        self._check_wait()
         pending = self.start(path, value, timeout=timeout, raw=raw)
         try:
             return pending.result()
@@ -3094,14 +3138,14 @@ class Link(_Owned):
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Blocks until the link is over, at most for ``timeout`` seconds; says whether it is. For a program that only
         serves."""
-        self._check_owner()
-        return self._ended.wait(timeout)
+        return self._wait_for(self._ended, timeout)
 
     def shut_down(self, limit: float) -> bool:
         """Takes no new calls in either direction, waits for those under way for at most ``limit`` seconds, then
         closes. Says whether all had ended."""
+        self._check_wait()
         self._with(lambda machine, now: machine.go_away())
-        ended = self._idle.wait(limit)
+        ended = self._wait_for(self._idle, limit)
         self.close()
         return ended
 
@@ -3112,7 +3156,7 @@ class Link(_Owned):
         if self._is_forked():
             return
         # Where it would wait for this very thread: for what it has interrupted here, in a handler or in a callback.
-        inside = self._place.is_inside or self._is_own_thread()
+        inside = self._place.is_inside() or self._is_own_thread()
         self._soon(lambda machine, now: machine.close(now))
         if not inside:
             self._ended.wait(self.limits.grace + _LINGER + 1.0)
@@ -3129,6 +3173,18 @@ class Link(_Owned):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _check_wait(self) -> None:
+        self._check_owner()
+        # Where this is a signal handler or a finalizer that would wait for what it has interrupted.
+        if self._place.is_reader or self._place.is_inside():
+            raise Misuse(_MISUSES[4])
+
+    def _wait_for(self, signal: Any, timeout: Optional[float] = None) -> bool:
+        if signal.is_set():
+            return True
+        self._check_wait()
+        return bool(signal.wait(timeout))
 
     def _wait_open(self, limit: float) -> None:
         reason, ready = None, False
@@ -3157,17 +3213,17 @@ class Link(_Owned):
         """Acts on the machine, sends what may be sent, and does what is to be done."""
         # Before the lock, which a thread may have held that the fork has left behind.
         self._check_owner()
-        place = self._place
-        if place.is_inside:
+        if self._place.is_inside():
             # This is a signal handler or a finalizer, and what it has interrupted is half done.
             raise Misuse(_MISUSES[4])
         _check_stack()
+        return self._place.enter(self._within, act)
+
+    def _within(self, act: Callable[[_Machine, float], _T]) -> _T:
         todo: Deque[Callable[[], None]] = collections.deque()
         try:
-            place.is_inside = True
             try:
-                with self._lock:
-                    return self._act(act, todo)
+                return _locked(self._lock, self._act, act, todo)
             finally:
                 if todo:
                     self._do(todo)
@@ -3176,8 +3232,6 @@ class Link(_Owned):
                 # Somebody may wait for what was cut off: it is done again where no signal handler runs.
                 self._aside(functools.partial(_do_all, list(todo), self._aside), urgent=True)
             raise
-        finally:
-            place.is_inside = False
 
     def _act(self, act: Callable[[_Machine, float], _T], todo: Deque[Callable[[], None]]) -> _T:
         """The part under the lock. What the machine does raises nothing: an exception out of here comes from a signal
@@ -3217,7 +3271,7 @@ class Link(_Owned):
         So it does not block, whatever it is that has been interrupted here."""
         if self._is_forked():
             return
-        if self._acting or self._place.is_inside:
+        if self._acting or self._place.is_inside():
             self._put_off(act)
         else:
             self._later.append(act)
@@ -3230,6 +3284,8 @@ class Link(_Owned):
 
     def _flush(self, todo: Deque[Callable[[], None]]) -> None:
         machine, now = self._machine, time.monotonic()
+        # Else this may be a finalizer on the thread of the reader, which has found out how long it sleeps.
+        turning, self._turning = self._turning, False
         # While the socket is full the reader waits until it takes more, and nobody asks it before.
         while not (self._cannot_send or self._blocked):
             if not self._out:
@@ -3240,7 +3296,7 @@ class Link(_Owned):
                 self._out = self._out[self._socket.send(self._out) :]
             except (BlockingIOError, InterruptedError):
                 self._blocked = True
-                if self._acting != self._reader.ident:
+                if not turning:
                     self._wake()
             except OSError as error:
                 if error.errno is None:
@@ -3252,7 +3308,7 @@ class Link(_Owned):
                 # Else the reader takes what the other side had sent before it went, and finds out.
         due = machine.due()
         at = float("inf") if due is None else due
-        if self._acting == self._reader.ident:
+        if turning:
             self._armed = at
         elif machine.closed or at < self._armed:
             self._wake()
@@ -3273,6 +3329,7 @@ class Link(_Owned):
                 raise
 
     def _read(self, selector: selectors.BaseSelector) -> None:
+        self._place.is_reader = True
         try:
             while not self._machine.closed:
                 self._read_once(selector)
@@ -3301,6 +3358,7 @@ class Link(_Owned):
             data = self._receive()
 
         def act(machine: _Machine, now: float) -> None:
+            self._turning = True
             if ready.get(self._socket, 0) & selectors.EVENT_WRITE:
                 self._blocked = False
             if data:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import selectors
 import signal
 import socket
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from unittest import mock
 
 from .support import GREETING, LONG, Test, nape
 
@@ -76,6 +78,37 @@ def interrupted(act: Callable[[], Any], at: int, handler: Callable[[], Any]) -> 
     return n_steps >= at, outcome
 
 
+def cut_within(names: Set[str], act: Callable[[], Any], at: int) -> bool:
+    """Runs it, and raises an interrupt before the instruction of this number in functions of the client of these names
+    or where one begins or ends a `with`: Python 3.9 may do so before almost any. Says whether there were so many."""
+    n_steps = 0
+
+    def count(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal n_steps
+        is_with = frame.f_code.co_name in ("__enter__", "__exit__")
+        code = (frame.f_back if is_with else frame).f_code
+        if code.co_filename != nape.__file__ or code.co_name not in names:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            n_steps += 1
+            if n_steps == at:
+                raise Interrupt
+        return count
+
+    before = sys.gettrace()
+    # Python 3.12 asks for it as it begins.
+    sys._getframe().f_trace_opcodes = True
+    sys.settrace(count)
+    try:
+        act()
+    except Interrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return n_steps >= at
+
+
 def call_back(link: nape.Link) -> nape.Pending:
     pending = link.start("a.b", timeout=0)
     pending.wait()
@@ -102,7 +135,9 @@ class Inside(Test):
         pending, items, up = link.start("no.end"), link.stream("no.end"), link.duplex("no.end")
 
         def handle(*_: object) -> None:
-            for use in (lambda: link.fire("a.b"), lambda: link.call("a.b"), lambda: next(items)):
+            asks = (lambda: link.fire("a.b"), lambda: link.call("a.b"), lambda: next(items))
+            waits = (pending.wait, pending.result, items.wait, link.wait, lambda: link.shut_down(LONG))
+            for use in (*asks, *waits):
                 with contextlib.suppress(nape.Misuse):
                     use()
                     raised.append(use)
@@ -154,6 +189,101 @@ class Inside(Test):
         Owner()
         pending, kept[:] = kept[0], []
         link.fire("a.b")
+        self.assertTrue(pending.wait(LONG))
+        self.assertEqual(link.call("a.b", timeout=LONG), 7)
+
+    def reading(self, peer: Callable[[], nape.Link]) -> Tuple[nape.Link, Callable[[Callable[[], None]], None]]:
+        """A link, and what runs a finalizer on its reader when that is about to sleep, as any allocation there may."""
+        finalizers: List[Callable[[], None]] = []
+
+        class Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+            def select(self, timeout: Optional[float] = None) -> Any:
+                while finalizers:
+                    finalizers.pop()()
+                return super().select(timeout)
+
+        with mock.patch.object(selectors, "DefaultSelector", Selector):
+            link = peer()
+        self.addCleanup(link.close)
+
+        def run(finalizer: Callable[[], None]) -> None:
+            finalizers.append(finalizer)
+            link._wake()
+
+        return link, run
+
+    def mute(self) -> nape.Link:
+        """To a peer that says nothing, which would wake the reader."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        theirs.sendall(GREETING)
+        link = nape.Link(ours, nape.Side.NECK, nape._NO_TOKENS, nape.Limits(grace=0.5, heartbeat=None), [])
+        link._wait_open(LONG)
+        return link
+
+    def test_p_1_a_finalizer_on_the_thread_that_reads_does_not_wait_there(self) -> None:
+        peers: List[EchoPeer] = []
+        link, run = self.reading(lambda: (peers.append(EchoPeer()), peers[0].link)[1])
+        pending, items = link.start("no.end", timeout=None), link.stream("no.end", timeout=None)
+        up, done = link.upload("no.end", timeout=None), link.start("a.b", timeout=LONG)
+        self.assertTrue(done.wait(LONG))
+        waits: List[Callable[[], Any]] = [
+            lambda: link.call("a.b", timeout=1), lambda: link.call("a.b", timeout=None), lambda: pending.wait(1),
+            pending.result, lambda: next(items), items.wait, lambda: up.send(1), up.finish, link.wait,
+            lambda: link.shut_down(1),
+        ]  # fmt: skip
+        refused, started = [], []
+
+        def finalize() -> None:
+            for wait in waits:
+                try:
+                    wait()
+                except nape.Misuse as error:
+                    refused.append(error)
+            link.fire("a.b")
+            self.assertEqual(done.result(), 7)
+            for end in (pending.cancel, items.close, up.cancel):
+                end()
+            started.append(link.start("a.b", timeout=LONG))
+
+        run(finalize)
+        self.until("the finalizer has run", lambda: started)
+        self.assertEqual(len(refused), len(waits))
+        self.assertEqual(started[0].result(), 7)
+        for each in (pending, up._pending):
+            self.assertTrue(each.wait(LONG))
+        self.assertEqual(link.call("a.b", timeout=LONG), 7)
+        self.assertEqual(len(peers[0].ids), 3, "a call that is refused does not leave")
+        run(link.close)
+        self.assertTrue(link.wait(LONG))
+
+    def test_p_1_the_reader_does_not_sleep_over_what_a_finalizer_has_asked_of_it(self) -> None:
+        link, run = self.reading(self.mute)
+        started: List[nape.Pending] = []
+        run(lambda: started.append(link.start("no.end", timeout=0.1)))
+        self.until("the finalizer has run", lambda: started)
+        self.assertTrue(started[0].wait(LONG / 3))
+        run(link.close)
+        self.assertTrue(link.wait(LONG / 3))
+
+    def test_p_1_a_finalizer_does_not_wait_where_a_thread_takes_its_next_job(self) -> None:
+        link = self.peer().link
+        pending, change, ended = link.start("no.end", timeout=None), link._callbacks._change, threading.Event()
+        wait, served = change.wait, []
+
+        def finalizing(timeout: Optional[float] = None) -> bool:
+            for use in (lambda: link.start("a.b").then(lambda pending: None), lambda: link.call("a.b", timeout=1)):
+                with contextlib.suppress(nape.Misuse):
+                    use()
+                    served.append(use)
+            pending.cancel()
+            ended.set()
+            return wait(timeout)
+
+        change.wait = finalizing  # type: ignore[method-assign]
+        call_back(link)
+        self.assertTrue(ended.wait(LONG / 3))
+        self.assertEqual(served, [])
         self.assertTrue(pending.wait(LONG))
         self.assertEqual(link.call("a.b", timeout=LONG), 7)
 
@@ -254,6 +384,28 @@ class CutOff(Test):
             self.cut("cancel", lambda link: link.start("no.end").cancel(), kind)
             self.cut("stream", lambda link: link.stream("no.end").close(), kind)
             self.cut("close", lambda link: link.close(), kind)
+
+    def test_p_1_an_interrupt_leaves_nothing_locked_and_a_thread_inside_of_nothing(self) -> None:
+        names = {"enter", "_locked", "_with", "_within", "submit", "_submit", "put"}
+        acts: List[Callable[[nape.Link], Any]] = [lambda link: link.fire("a.b"), call_back]
+        for act in acts:
+            at, more = 1, True
+            while more:
+                link, called = EchoPeer().link, threading.Event()
+                with self.subTest(at=at):
+                    more = cut_within(names, lambda: act(link), at)  # noqa: B023
+                    try:
+                        self.assertEqual(link.call("a.b", timeout=LONG / 3), 7)
+                        # More than there are threads for, should one be lost.
+                        for _ in range(3):
+                            link.start("a.b").then(lambda pending: called.set())  # noqa: B023
+                        self.assertTrue(called.wait(LONG / 3))
+                    except nape.Closed:
+                        self.assertTrue(link.wait(LONG))
+                    link.close()
+                    self.assertTrue(link._ended.is_set())
+                at += 1
+            self.assertGreater(at, 50)
 
     def test_an_interrupt_leaves_no_thread_that_takes_a_place_and_does_not_run(self) -> None:
         at, more = 1, True
