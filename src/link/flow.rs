@@ -62,7 +62,9 @@ impl Link {
     /// Does what is left to do after the reader role was given up.
     pub(super) fn finish(&self, mut harvest: Harvest) {
         harvest.take_errands().for_each(|errand| self.submit_errand(errand));
-        self.tell_all(harvest.told, Vec::new());
+        if !harvest.told.is_empty() {
+            self.tell_all(harvest.told, Vec::new());
+        }
     }
 
     /// Reads one packet and does what it says, but for what must wait until the role is given up.

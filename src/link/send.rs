@@ -32,16 +32,20 @@ impl Link {
 
     /// The same with a packet that something may have been put into while nobody was sending: see
     /// [`Core::idle_packet`]. What comes back are inline handlers, for a thread that may run user code.
-    pub(super) fn flush_with<'a>(&'a self, mut core: MutexGuard<'a, Core>, packet: Option<Packet>) -> Inline {
+    pub(super) fn flush_with<'a>(
+        &'a self,
+        mut core: MutexGuard<'a, Core>,
+        packet: Option<Packet>,
+    ) -> Option<Inline> {
         match (&self.wiring, packet) {
-            (Wiring::Direct(_), _) => return self.deliver(core),
+            (Wiring::Direct(_), _) => return Some(self.deliver(core)),
             (Wiring::Framed(framed), Some(packet)) if !packet.is_empty() => self.send(framed, core, packet),
             (Wiring::Framed(framed), packet) => {
                 core.keep(packet);
                 self.flush_frames(framed, core);
             }
         }
-        Inline::default()
+        None
     }
 
     /// Sends a packet, and what may be sent after it.

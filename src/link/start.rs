@@ -108,7 +108,7 @@ impl Link {
             Err((refusal, cargo)) => {
                 let error = core.refused(&slot.path, refusal);
                 // What waited for this one to go with it waits no longer.
-                self.flush_with(core, packet).run_here();
+                self.flush_with(core, packet).into_iter().for_each(Inline::run_here);
                 discard(cargo);
                 return Err(error);
             }
@@ -117,7 +117,7 @@ impl Link {
         // Before it leaves, so that no cancel is missed.
         let adopted = self.is_adopted(plan, id);
         self.tally.calls.up();
-        let mut inline = Inline::default();
+        let mut inline = None;
         if gathers {
             drop(core);
         } else {
@@ -129,7 +129,7 @@ impl Link {
         if !adopted {
             self.cancel(id);
         }
-        inline.run_here();
+        inline.into_iter().for_each(Inline::run_here);
         Ok(Started { link: self.clone(), id })
     }
 
@@ -193,7 +193,7 @@ impl Link {
             core.take_turn();
         }
         self.tally.events_sent.up();
-        self.flush_with(core, packet).run_here();
+        self.flush_with(core, packet).into_iter().for_each(Inline::run_here);
         Ok(())
     }
 
