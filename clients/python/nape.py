@@ -2630,15 +2630,16 @@ class _Place(threading.local):
 
 
 def _locked(lock: Any, part: Callable[..., _T], *arguments: Any) -> _T:
+    # What a signal handler or a finalizer does within such a part leaves the lock to that.
+    is_within = lock._is_owned()
     try:
         with lock:
             return part(*arguments)
-    except BaseException:
+    finally:
         # An interrupt may come where a condition has locked and not returned, in Python 3.9 just before the end of a
-        # ``with``, too. Whatever else is raised finds it unlocked.
-        with contextlib.suppress(RuntimeError):
+        # ``with``, too. Otherwise it is unlocked by now.
+        while not is_within and lock._is_owned():
             lock.release()
-        raise
 
 
 class _Workers:
@@ -3138,12 +3139,14 @@ class Link(_Owned):
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Blocks until the link is over, at most for ``timeout`` seconds; says whether it is. For a program that only
         serves."""
+        self._check_owner()
         return self._wait_for(self._ended, timeout)
 
     def shut_down(self, limit: float) -> bool:
         """Takes no new calls in either direction, waits for those under way for at most ``limit`` seconds, then
         closes. Says whether all had ended."""
-        self._check_wait()
+        if limit > 0:
+            self._check_wait()
         self._with(lambda machine, now: machine.go_away())
         ended = self._wait_for(self._idle, limit)
         self.close()
@@ -3183,6 +3186,9 @@ class Link(_Owned):
     def _wait_for(self, signal: Any, timeout: Optional[float] = None) -> bool:
         if signal.is_set():
             return True
+        if timeout is not None and timeout <= 0:
+            self._check_owner()
+            return False
         self._check_wait()
         return bool(signal.wait(timeout))
 

@@ -232,9 +232,10 @@ class Inside(Test):
             pending.result, lambda: next(items), items.wait, lambda: up.send(1), up.finish, link.wait,
             lambda: link.shut_down(1),
         ]  # fmt: skip
-        refused, started = [], []
+        refused, started, looked = [], [], []
 
         def finalize() -> None:
+            looked.append((pending.wait(0), link.wait(0)))
             for wait in waits:
                 try:
                     wait()
@@ -249,6 +250,7 @@ class Inside(Test):
         run(finalize)
         self.until("the finalizer has run", lambda: started)
         self.assertEqual(len(refused), len(waits))
+        self.assertEqual(looked, [(False, False)], "who does not wait is not refused")
         self.assertEqual(started[0].result(), 7)
         for each in (pending, up._pending):
             self.assertTrue(each.wait(LONG))
@@ -333,6 +335,23 @@ class Inside(Test):
 
 class Interrupt(BaseException):
     """As KeyboardInterrupt."""
+
+
+class Within(Test):
+    def test_p_1_what_is_raised_within_a_part_of_another_leaves_that_its_lock(self) -> None:
+        lock, held = threading.Condition(), []
+
+        def fails() -> None:
+            raise Interrupt
+
+        def outer() -> None:
+            with self.assertRaises(Interrupt):
+                nape._locked(lock, fails)
+            held.append(lock._is_owned())  # type: ignore[attr-defined]
+
+        nape._locked(lock, outer)
+        held.append(lock._is_owned())  # type: ignore[attr-defined]
+        self.assertEqual(held, [True, False])
 
 
 class CutOff(Test):
