@@ -89,7 +89,9 @@ fn calls_are_counted_on_both_sides_by_path_and_outcome(kind: Kind) {
         assert_eq!(number("nape_in_flight path=math.double way=WAY"), Some(0.0));
         assert_eq!(number("nape_call_seconds_count path=math.double way=WAY"), Some(5.0));
         let slow = number("nape_call_seconds_sum path=math.slow way=WAY").unwrap();
-        assert!((0.019..60.0).contains(&slow), "{slow} s, {way}");
+        // The call comes to the other side when some of its time is over.
+        let least = if way == "called" { 0.019 } else { f64::MIN_POSITIVE };
+        assert!((least..60.0).contains(&slow), "{slow} s, {way}");
         // What no handler takes is seen where it is called alone.
         let unknown = calls("nowhere", "rejected");
         assert_eq!(unknown, (way == "called").then_some(1.0));
